@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine with Python ≥ 3.11, make and git: make demo, make test.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+
+.PHONY: demo test test-ssh unit lint lock build clean
+
+demo: .venv/ready  ## Set up and measure the digits study on this machine.
+	$(BIN)/harness run
+
+test: .venv/ready lint  ## Set up and run every test.
+	sh tests/set_up_ssh.sh
+	$(BIN)/python -m pytest
+
+test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
+	sh tests/set_up_ssh.sh
+	$(BIN)/python -m pytest -m ssh
+
+unit: .venv/ready  ## Only the fast tests, which need no server.
+	$(BIN)/python -m pytest -m "not ssh and not slow"
+
+lint: .venv/ready  ## Style and types.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say where it is: make PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv .venv || { echo "making .venv failed: on Debian and Ubuntu, install the python3-venv package" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+lock:  ## Write requirements.lock anew from pyproject.toml (needs uv).
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		pyproject.toml --group dev --output-file requirements.lock
+
+build: .venv/ready  ## The wheel, in dist/.
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

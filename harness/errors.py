@@ -1,0 +1,110 @@
+"""The error tree, and the exit codes that it ends in.
+
+::
+
+    HarnessError                  anything the harness says in one message; never a traceback
+    ├── UsageError                exit 2: the request, a file or a setting is wrong
+    │   ├── StudyError            study.toml: syntax, unknown key, wrong value
+    │   ├── RegistryError         devices.toml: the same, or a device that is not in it
+    │   ├── ModelError            the model file: missing, not ONNX, truncated, quantized already, open dimensions
+    │   ├── DataError             calibration or evaluation data that don't fit the model
+    │   ├── SelectionError        no device or variant is called that
+    │   └── ResultsError          a results folder that can't be written, found or read
+    └── DeviceError               exit 3: a device or the way to it; never read as a slower model
+        ├── ConnectError          no answer, refused, name unknown
+        ├── HostKeyError          the host key is unknown or another one than expected
+        ├── AuthenticationError   the device refused the user or the key
+        ├── TransferError         a file did not arrive whole, or its place is not writable
+        └── RunnerError           the runner did not start, died, or said something it must not say
+
+``Exit`` is the only list of exit codes; commands return a member of it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Exit(IntEnum):
+    """What a command's exit code says."""
+
+    PASSED = 0
+    REGRESSED = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    INCONCLUSIVE = 4
+    BUSY = 75
+    INTERRUPTED = 130
+
+
+class HarnessError(Exception):
+    """The base of every error that is shown as one message."""
+
+    exit: ClassVar[Exit] = Exit.USAGE
+
+
+class UsageError(HarnessError):
+    """The request, a file or a setting is wrong; nothing was measured."""
+
+
+class StudyError(UsageError):
+    """The study file can't be read or says something that it can't say."""
+
+
+class RegistryError(UsageError):
+    """The device registry can't be read, or lacks the device."""
+
+
+class ModelError(UsageError):
+    """The model file can't be used."""
+
+
+class DataError(UsageError):
+    """Calibration or evaluation data do not fit the model."""
+
+
+class SelectionError(UsageError):
+    """A selector matches no device or no variant."""
+
+
+class ResultsError(UsageError):
+    """A results folder can't be written, found or read."""
+
+
+class DeviceError(HarnessError):
+    """A device failed at a step.
+
+    Args:
+        device: the device's name in the registry.
+        step: what was being done: connect, push, start, measure, collect.
+        reason: what went wrong, and the next step where there is one.
+    """
+
+    exit: ClassVar[Exit] = Exit.INCOMPLETE
+
+    def __init__(self, device: str, step: str, reason: str) -> None:
+        super().__init__(f"{device}: {step}: {reason}")
+        self.device = device
+        self.step = step
+        self.reason = reason
+
+
+class ConnectError(DeviceError):
+    """The device can't be reached."""
+
+
+class HostKeyError(DeviceError):
+    """The device showed a host key that is unknown or not the expected one."""
+
+
+class AuthenticationError(DeviceError):
+    """The device refused the login."""
+
+
+class TransferError(DeviceError):
+    """A file did not arrive whole."""
+
+
+class RunnerError(DeviceError):
+    """The runner failed on the device."""

@@ -1,0 +1,216 @@
+"""study.toml → :class:`Study`: the question that a run answers, checked and with its defaults filled in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness import toml_file
+from harness.errors import StudyError
+
+Method = Literal["fp32", "fp16", "dynamic", "static"]
+Format = Literal["QDQ", "QOperator"]
+IntegerType = Literal["QInt8", "QUInt8"]
+CalibrationMethod = Literal["MinMax", "Entropy", "Percentile", "Distribution"]
+
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(value: object) -> float:
+    """Read a duration.
+
+    Args:
+        value: a number of seconds, or text such as ``"90s"``, ``"5m"``, ``"1h"``, ``"250ms"``.
+
+    Returns:
+        The duration in seconds, above zero.
+
+    Raises:
+        ValueError: if it is neither, or not above zero.
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h)?\s*", str(value))
+    try:
+        result = float(found[1]) * SECONDS[found[2] or "s"] if found and not isinstance(value, bool) else 0.0
+    except ValueError:
+        result = 0.0
+    if result <= 0:
+        message = f"a duration is a number with ms, s, m or h, such as '5m', not {value!r}"
+        raise ValueError(message)
+    return result
+
+
+def _dim_values(value: object) -> object:
+    """Let one value stand for a list of one."""
+    return [value] if isinstance(value, int) else value
+
+
+def _plain_name(value: str) -> str:
+    """Refuse names that can't be a folder's or a file's."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", value):
+        message = f"a name is made of letters, digits, '.', '_', '+' and '-', not {value!r}"
+        raise ValueError(message)
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Name = Annotated[str, AfterValidator(_plain_name)]
+Positive = Annotated[int, Field(ge=1)]
+Dims = dict[str, Annotated[list[Positive], BeforeValidator(_dim_values), Field(min_length=1)]]
+
+
+class Section(BaseModel):
+    """A part of a study: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    """``[model]``: the file, its shapes and its data; paths are absolute once a study is loaded."""
+
+    path: Path
+    dims: Dims = {}
+    calibration: str = "random"
+    evaluation: str | None = None
+
+
+class VariantsSection(Section):
+    """``[variants]``: lists that are crossed."""
+
+    methods: list[Method] = ["fp32", "fp16", "dynamic", "static"]
+    formats: list[Format] = ["QDQ", "QOperator"]
+    activations: list[IntegerType] = ["QInt8", "QUInt8"]
+    weights: list[IntegerType] = ["QInt8", "QUInt8"]
+    per_channel: list[bool] = [False]
+    calibrations: list[CalibrationMethod] = ["MinMax"]
+    op_types: list[list[str]] = [[]]
+
+
+class VariantSpec(Section):
+    """``[[variant]]``: one more, spelled out."""
+
+    name: Name | None = None
+    method: Method
+    format: Format = "QDQ"
+    activation: IntegerType = "QUInt8"
+    weight: IntegerType = "QInt8"
+    per_channel: bool = False
+    reduce_range: bool = False
+    calibration: CalibrationMethod = "MinMax"
+    op_types: list[str] = []
+    exclude_nodes: list[str] = []
+
+
+class MeasureSection(Section):
+    """``[measure]``: how each case is timed; times are in seconds."""
+
+    threads: list[Positive] = [1]
+    providers: list[str] = ["CPUExecutionProvider"]
+    max_time: Seconds = 300.0
+    rounds: Positive = 7
+    warmup: Seconds = 0.2
+    block: Seconds = 0.4
+    block_limit: Seconds = 2.0
+    iterations: Positive = 100
+    timeout: Seconds = 120.0
+
+
+class DevicesSection(Section):
+    """``[devices]``: names and ``@tags``."""
+
+    select: list[str] = ["local"]
+
+
+class ClaimSection(Section):
+    """``[[claim]]``: a sentence about cases and devices."""
+
+    text: str
+    faster: dict[str, Any] | None = None
+    smaller: dict[str, Any] | None = None
+    more_accurate: dict[str, Any] | None = None
+    same_speed: dict[str, Any] | None = None
+    than: dict[str, Any] | None = None
+    fails: dict[str, Any] | None = None
+    loads: dict[str, Any] | None = None
+    on: dict[str, str] = {}
+    by: float | None = None
+    between: tuple[float, float] | None = None
+
+
+class GateSection(Section):
+    """``[gate]``: the rule by which a candidate passes."""
+
+    metric: str = "latency.median"
+    max_regression: float = 0.05
+
+
+class Study(Section):
+    """A question about a model, its variants and devices."""
+
+    name: Name
+    model: ModelSection
+    variants: VariantsSection = VariantsSection()
+    variant: list[VariantSpec] = []
+    measure: MeasureSection = MeasureSection()
+    devices: DevicesSection = DevicesSection()
+    claim: list[ClaimSection] = []
+    gate: GateSection | None = None
+
+    @model_validator(mode="after")
+    def _has_variants(self) -> Study:
+        if not self.variants.methods and not self.variant:
+            message = "no variants are asked for: name methods under [variants] or add a [[variant]]"
+            raise ValueError(message)
+        return self
+
+
+def load(path: Path) -> Study:
+    """Read a study.
+
+    Args:
+        path: the TOML file, or the folder that holds it as ``study.toml``.
+
+    Returns:
+        The study, with its model and data paths made absolute.
+
+    Raises:
+        StudyError: if it is missing, not TOML, or has an unknown key or a wrong value.
+    """
+    file = path / "study.toml" if path.is_dir() else path
+    table, text = toml_file.parse(file, StudyError)
+    study = toml_file.validate(Study, table, file, text, StudyError)
+    return _absolute(study, file.resolve().parent)
+
+
+def for_model(path: Path, **model: Any) -> Study:  # noqa: ANN401 - ModelSection checks each value
+    """Make the study that a bare model file stands for.
+
+    Args:
+        path: the model; its stem gives the study's name.
+        model: further keys of ``[model]``, paths relative to the working folder.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
+    study = Study(name=stem[:100], model=ModelSection(path=path, **model))
+    return _absolute(study, Path.cwd())
+
+
+def _absolute(study: Study, folder: Path) -> Study:
+    """Resolve the paths of ``[model]`` against the folder."""
+    section = study.model
+    model = section.model_copy(
+        update={
+            "path": folder / section.path.expanduser(),
+            "calibration": _data_path(section.calibration, folder),
+            "evaluation": None if section.evaluation is None else _data_path(section.evaluation, folder),
+        }
+    )
+    return study.model_copy(update={"model": model})
+
+
+def _data_path(source: str, folder: Path) -> str:
+    """Resolve a data source that is a path; ``random`` and ``module:callable`` stay."""
+    if source == "random" or re.fullmatch(r"[\w.]+:\w+", source):
+        return source
+    return str(folder / Path(source).expanduser())
