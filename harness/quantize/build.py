@@ -1,0 +1,163 @@
+"""Makes the variants of a study."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from harness.errors import ResultsError
+from harness.quantize import data, readback
+from harness.quantize.cache import Cache
+from harness.quantize.dims import resolve_dims
+from harness.quantize.matrix import impossible, plan
+from harness.quantize.methods import METHODS
+from harness.quantize.model import open_model
+from harness.quantize.reasons import reason_of
+from harness.quantize.recipe import Variant
+from harness.quantize.workshop import Workshop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from harness.quantize.model import SourceModel
+    from harness.quantize.recipe import Recipe
+    from harness.study import Study
+
+
+def build(
+    study: Study,
+    out_dir: Path,
+    *,
+    model: SourceModel | None = None,
+    dims: Mapping[str, int] | None = None,
+    recipes: Sequence[Recipe] | None = None,
+    cache: Path | None = None,
+    on_event: Callable[[Variant], None] = lambda _: None,
+) -> tuple[Variant, ...]:
+    """Make the variants of a study, one file ``NAME.onnx`` each.
+
+    A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
+    calibrated once per method. A file is written beside and renamed when it is whole.
+
+    Args:
+        study: the question.
+        out_dir: where the files go; made if it is missing.
+        model: the study's model, if it is open already.
+        dims: sizes for the calibration data; without, the first combination of the study's.
+        recipes: those to make; without, all of the study's.
+        cache: a folder that keeps variants for the next build; None keeps nothing.
+        on_event: is told of each variant as soon as it is known.
+
+    Returns:
+        One variant per recipe, in their order.
+
+    Raises:
+        StudyError: if the study names two variants alike.
+        ModelError: if the model can't be used.
+        DataError: if there are static recipes, and the calibration data do not fit.
+        ResultsError: if the folder can't be written.
+    """
+    recipes = plan(study) if recipes is None else recipes
+    source = model or open_model(study.model.path)
+    sizes = resolve_dims(source, study.model.dims)[0] if dims is None else dims
+    _refuse_to_overwrite(source, recipes, out_dir)
+    calibrated = [recipe for recipe in recipes if _is_calibrated(recipe)]
+    samples = data.load(study.model.calibration, source, sizes, what="calibration") if calibrated else None
+    op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
+    variants: list[Variant] = []
+    with _scratch(out_dir) as scratch:
+        workshop = Workshop(source, samples, scratch, op_types)
+        kept = Cache(cache, source, samples) if cache else None
+        for recipe in recipes:
+            variant = _name_twin(_find_or_make(recipe, workshop, out_dir, kept), variants)
+            on_event(variant)
+            variants.append(variant)
+    return tuple(variants)
+
+
+def needs_calibration(recipes: Sequence[Recipe]) -> bool:
+    """Say whether any of the recipes needs calibration data."""
+    return any(_is_calibrated(recipe) for recipe in recipes)
+
+
+def _is_calibrated(recipe: Recipe) -> bool:
+    return recipe.method == "static" and impossible(recipe) is None
+
+
+def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
+    """Tell if an earlier recipe gave the very same file: a difference in speed between the two is noise."""
+    twin = next((other.name for other in others if variant.sha256 and other.sha256 == variant.sha256), None)
+    return variant.model_copy(update={"notes": (*variant.notes, f"the same file as {twin}")}) if twin else variant
+
+
+def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None) -> Variant:
+    """Take a variant from the cache, or make it and keep it there."""
+    found = cache.find(recipe, out_dir / f"{recipe.name}.onnx") if cache else None
+    if found:
+        return found
+    variant = _make(recipe, workshop, out_dir)
+    if cache:
+        cache.keep(variant)
+    return variant
+
+
+def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
+    """Make one variant."""
+    path = out_dir / f"{recipe.name}.onnx"
+    if rule := impossible(recipe):
+        path.unlink(missing_ok=True)
+        return Variant(recipe=recipe, state="impossible", reason=rule)
+    # A folder of its own, as a recipe may be called like a file of the workshop.
+    unfinished = workshop.folder / "made" / path.name
+    try:
+        unfinished.parent.mkdir(exist_ok=True)
+        notes = METHODS[recipe.method](recipe, workshop, unfinished)
+        if recipe.method != "fp32":
+            readback.mend(unfinished)
+        notes += readback.check(recipe, unfinished)
+        content = unfinished.read_bytes()
+        unfinished.replace(path)
+    except Exception as exc:  # noqa: BLE001 - the one seam where a tool's failure becomes a variant's reason
+        path.unlink(missing_ok=True)
+        return Variant(recipe=recipe, state="failed", reason=reason_of(exc, [unfinished.parent, workshop.folder]))
+    return Variant(
+        recipe=recipe,
+        state="made",
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        notes=notes,
+    )
+
+
+def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir: Path) -> None:
+    """Protect the user's model.
+
+    Raises:
+        ResultsError: if a variant would take its place.
+    """
+    taken = source.path.resolve()
+    for recipe in recipes:
+        if (out_dir / f"{recipe.name}.onnx").resolve() == taken:
+            message = f"{out_dir}: variant '{recipe.name}' would overwrite the model itself, {source.path}; give another folder"
+            raise ResultsError(message)
+
+
+@contextmanager
+def _scratch(out_dir: Path) -> Iterator[Path]:
+    """Make a temporary folder in the output folder, so that a finished file can be renamed into place.
+
+    Raises:
+        ResultsError: if it can't be made.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(prefix=".unfinished-", dir=out_dir)
+    except OSError as exc:
+        message = f"{out_dir}: variants can't be written here: {exc.strerror}"
+        raise ResultsError(message) from exc
+    with folder:
+        yield Path(folder.name)

@@ -1,0 +1,44 @@
+"""Dynamic quantization: integer weights, activations quantized at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from harness.quantize.quiet import quiet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.quantize.recipe import Recipe
+    from harness.quantize.workshop import Workshop
+
+GEMM, MATMUL = "Gemm", "MatMul"
+RENAMED = "_MatMul"  # what onnxruntime appends to a Gemm's name when it rewrites it
+
+
+def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+    """Quantize the prepared model.
+
+    onnxruntime rewrites each Gemm as a MatMul, under another name, before it looks at op types and excluded nodes. Excluded
+    names are translated here, and ``Gemm`` means these alone; ``MatMul`` means both, as it does for onnxruntime.
+    """
+    nodes = workshop.prepared.proto.graph.node
+    excluded = set(workshop.excluded(recipe))
+    kinds = set(recipe.op_types)
+    if GEMM in kinds and MATMUL not in kinds:
+        excluded |= {node.name for node in nodes if node.op_type == MATMUL}
+        kinds.add(MATMUL)
+    excluded |= {node.name + RENAMED for node in nodes if node.op_type == GEMM and node.name in excluded}
+    with quiet():
+        quantize_dynamic(
+            workshop.prepared.path,
+            path,
+            op_types_to_quantize=sorted(kinds),
+            per_channel=recipe.per_channel,
+            reduce_range=recipe.reduce_range,
+            weight_type=QuantType[recipe.weight],
+            nodes_to_exclude=sorted(excluded),
+        )
+    return workshop.notes(recipe)

@@ -1,0 +1,93 @@
+"""Tensors that a model keeps in files beside it: checked before anything is read from them.
+
+A model file from elsewhere may name any path. What is refused here is also refused by current releases of onnx; older ones
+followed such paths (CVE-2026-27489, -34446, -34447).
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import onnx
+
+from harness.errors import ModelError
+from harness.quantize.graph import tensors
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+
+def locations(model: ModelProto) -> tuple[str, ...]:
+    """List the files that the model's tensors are kept in, as the model names them, each once."""
+    found = (
+        entry.value
+        for tensor in tensors(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def load(model: ModelProto, path: Path) -> tuple[str, ...]:
+    """Read, in place, the tensors that are kept beside the model.
+
+    Args:
+        model: the model as it was parsed.
+        path: its file; the data must lie in the same folder or below.
+
+    Returns:
+        The files, relative to the model's folder.
+
+    Raises:
+        ModelError: if a file is missing, too short, or lies where a model has no business.
+    """
+    files = locations(model)
+    for location in files:
+        if reason := _objection(location, path.parent):
+            message = f"{path}: its external data '{location}' {reason}"
+            raise ModelError(message)
+    if files:
+        try:
+            onnx.load_external_data_for_model(model, str(path.parent.resolve()))
+        except Exception as exc:
+            message = f"{path}: its external data can't be read: {str(exc).strip().splitlines()[0]}"
+            raise ModelError(message) from exc
+    return files
+
+
+def size(files: tuple[str, ...], folder: Path) -> int:
+    """Sum the sizes of external files, in bytes; missing ones count as none."""
+    found = (folder / name for name in files)
+    return sum(file.stat().st_size for file in found if file.is_file())
+
+
+def _objection(location: str, folder: Path) -> str | None:
+    """Say why a location is refused, or None."""
+    kinds = (PurePosixPath(location), PureWindowsPath(location))
+    if not location or any(kind.is_absolute() for kind in kinds):
+        return "is an absolute path or empty; it must be relative to the model's folder"
+    if any(".." in kind.parts for kind in kinds):
+        return "leaves the model's folder by '..'"
+    file = folder / location
+    if not file.parent.resolve().is_relative_to(folder.resolve()):
+        return "lies outside of the model's folder"
+    try:
+        return _odd_file(file.lstat())
+    except OSError:
+        return "is missing; copy it beside the model"
+
+
+def _odd_file(facts: os.stat_result) -> str | None:
+    if stat.S_ISLNK(facts.st_mode):
+        return "is a symbolic link; copy the file itself beside the model"
+    if not stat.S_ISREG(facts.st_mode):
+        return "is not a regular file"
+    if facts.st_nlink > 1:
+        return "has more than one hard link; copy it, so that nothing else can change it"
+    return None

@@ -1,0 +1,146 @@
+"""How near a variant's outputs are to the reference's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import DataError
+
+Array = NDArray[Any]
+Outputs = Mapping[str, Array] | Sequence[Array]
+MIN_CLASSES = 2
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Distances over all floating-point outputs of all feeds, computed in float64, and agreement of the classes.
+
+    The distances are None when no output is floating-point, and NaN when a value is.
+
+    Attributes:
+        mse: mean squared error.
+        max_error: largest absolute error.
+        sqnr_db: signal-to-quantization-noise ratio, 10·log10(Σ ref² / Σ (ref - x)²), in dB; the same as 20·log10 of the ratio of
+            the norms in ``onnxruntime/quantization/qdq_loss_debug.py``; infinite when there is no noise.
+        cosine: Σ ref·x / √(Σ ref² · Σ x²).
+        identical: all outputs, integer ones too, are equal bit for bit but for the sign of zero and kinds of NaN.
+        nan_count: values of the variant that are NaN.
+        top1_agreement: share of rows whose largest class is the reference's; None if the first floating-point output is no
+            table [batch, classes].
+        top1_accuracy: share of rows whose largest class is the label; None without labels or classes.
+    """
+
+    mse: float | None
+    max_error: float | None
+    sqnr_db: float | None
+    cosine: float | None
+    identical: bool
+    nan_count: int
+    top1_agreement: float | None
+    top1_accuracy: float | None
+
+    def as_json(self) -> dict[str, float | int | bool | None]:
+        """Return the fields, with None for what JSON has no number for: infinity and NaN."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in asdict(self).items()
+        }
+
+
+def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: NDArray[np.int64] | None = None) -> Fidelity:
+    """Compare the outputs of two models.
+
+    Args:
+        reference: for each feed the outputs of the float model, by name or in order.
+        candidate: the same of the variant.
+        labels: integer class of each row, [rows of all feeds].
+
+    Raises:
+        DataError: if the outputs differ in number, name or shape, or the labels in number.
+    """
+    pairs = [list(_paired(number, ref, x)) for number, (ref, x) in enumerate(_zipped(reference, candidate))]
+    floats = [(ref, x) for pair in pairs for ref, x in pair if ref.dtype.kind == "f"]
+    tables = [next(((r, x) for r, x in pair if r.dtype.kind == "f"), None) for pair in pairs]
+    classes = [
+        table for table in tables if table is not None and table[0].ndim == MIN_CLASSES and table[0].shape[1] >= MIN_CLASSES
+    ]
+    agreement = accuracy = None
+    if classes and len(classes) == len(tables):
+        truth, guess = (np.concatenate([pair[side].argmax(axis=1) for pair in classes]) for side in (0, 1))
+        agreement = float(np.mean(truth == guess))
+        if labels is not None:
+            if len(labels) != len(guess):
+                message = f"{len(labels)} labels for {len(guess)} rows of outputs; give one label for each row"
+                raise DataError(message)
+            accuracy = float(np.mean(guess == labels))
+    mse, max_error, sqnr, cosine = _distances(floats) if floats else (None, None, None, None)
+    return Fidelity(
+        mse=mse,
+        max_error=max_error,
+        sqnr_db=sqnr,
+        cosine=cosine,
+        identical=all(np.array_equal(ref, x, equal_nan=ref.dtype.kind == "f") for pair in pairs for ref, x in pair),
+        nan_count=sum(int(np.isnan(x).sum()) for _, x in floats),
+        top1_agreement=agreement,
+        top1_accuracy=accuracy,
+    )
+
+
+def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, float, float]:
+    """Return MSE, largest error, SQNR in dB and cosine; sums are kept per pair, so that nothing is joined in memory."""
+    count, largest = 0, 0.0
+    signal = noise = power = product = 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for original, other in pairs:
+            ref, x = original.astype(np.float64), other.astype(np.float64)
+            error = ref - x
+            count += error.size
+            largest = float(np.maximum(largest, np.abs(error).max(initial=0.0)))
+            signal += float(np.sum(ref * ref))
+            noise += float(np.sum(error * error))
+            power += float(np.sum(x * x))
+            product += float(np.sum(ref * x))
+    mse = noise / count if count else 0.0
+    length = math.sqrt(signal) * math.sqrt(power)
+    cosine = product / length if length else float(noise == 0)
+    return mse, largest, _decibels(signal, noise), cosine
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    if math.isnan(noise) or math.isnan(signal):
+        return math.nan
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal and math.isfinite(noise) else -math.inf
+
+
+def _zipped(reference: Sequence[Outputs], candidate: Sequence[Outputs]) -> zip[tuple[Outputs, Outputs]]:
+    if len(reference) != len(candidate):
+        message = f"the variant gave outputs for {len(candidate)} feeds, the reference for {len(reference)}"
+        raise DataError(message)
+    return zip(reference, candidate, strict=True)
+
+
+def _paired(number: int, reference: Outputs, candidate: Outputs) -> zip[tuple[Array, Array]]:
+    """Pair the outputs of one feed."""
+    if isinstance(reference, Mapping) and isinstance(candidate, Mapping):
+        names = list(reference)
+        if set(names) != set(candidate):
+            message = f"feed {number}: the variant's outputs are {', '.join(candidate)}, the reference's {', '.join(names)}"
+            raise DataError(message)
+        reference, candidate = [reference[name] for name in names], [candidate[name] for name in names]
+    elif isinstance(reference, Mapping) or isinstance(candidate, Mapping) or len(reference) != len(candidate):
+        message = (
+            f"feed {number}: the variant has {len(candidate)} outputs, the reference {len(reference)}, or only one has names"
+        )
+        raise DataError(message)
+    for index, (ref, x) in enumerate(zip(reference, candidate, strict=True)):
+        if ref.shape != x.shape:
+            message = f"feed {number}, output {index}: the variant's shape is {list(x.shape)}, the reference's {list(ref.shape)}"
+            raise DataError(message)
+    return zip(reference, candidate, strict=True)

@@ -1,0 +1,158 @@
+"""Walks over an ONNX model: its nodes and tensors, in subgraphs and functions too."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+MAIN_DOMAINS = ("", "ai.onnx")
+
+# Operators that work on quantized numbers: the ONNX standard's, then onnxruntime's own (docs/ContribOperators.md).
+QUANTIZED_PREFIXES = ("QLinear", "QOrdered")
+QUANTIZED_OPS = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "ConvInteger",
+        "MatMulInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "GatherBlockQuantized",
+        "MatMulBnb4",
+        "MatMulFpQ4",
+        "MatMulInteger16",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QAttention",
+        "QEmbedLayerNormalization",
+        "QGemm",
+        "QMoE",
+        "QuantizeBFP",
+        "DequantizeBFP",
+    }
+)
+
+
+def is_quantized(op_type: str) -> bool:
+    """Say whether an operator works on quantized numbers."""
+    return op_type in QUANTIZED_OPS or op_type.startswith(QUANTIZED_PREFIXES)
+
+
+def nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Yield every node: the graph's, those of the bodies of If, Loop and Scan, and those of the model's functions."""
+    yield from _nested(model.graph.node)
+    for function in model.functions:
+        yield from _nested(function.node)
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every stored tensor: initializers, sparse ones and attributes, of subgraphs and functions too."""
+    yield from _initializers(model.graph)
+    for node in nodes(model):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _initializers(graph)
+
+
+def is_garbled(message: Any) -> bool:  # noqa: ANN401 - protobuf's messages have no typed base
+    """Say whether a text field of a message, or of one inside it, is not UTF-8; protobuf gives it as bytes where it is read."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            if any(isinstance(text, bytes) for text in ([value] if isinstance(value, str | bytes) else value)):
+                return True
+        elif field.type == field.TYPE_MESSAGE and any(map(is_garbled, [value] if hasattr(value, "ListFields") else value)):
+            return True
+    return False
+
+
+def opset_of(model: ModelProto) -> int | None:
+    """Find the version of the standard operator set, or None if the model imports none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in MAIN_DOMAINS), None)
+
+
+def strip_unused_opsets(model: ModelProto) -> None:
+    """Drop, in place, the operator sets that no node uses; the standard one stays.
+
+    onnxruntime's optimizer stamps every set it knows, and an older runtime refuses a model for a set that is too new for it
+    even when nothing uses it (microsoft/onnxruntime#16584).
+    """
+    used = {node.domain for node in nodes(model)} | {function.domain for function in model.functions} | set(MAIN_DOMAINS)
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def sort_nodes(model: ModelProto) -> bool:
+    """Put, in place, each node of the main graph after those that it needs; others keep their order.
+
+    onnxruntime's tools sort too, but overlook what the bodies of If, Loop and Scan take from outside, and so give files that
+    break the ONNX rules.
+
+    Returns:
+        Whether anything had to move.
+    """
+    listed = list(model.graph.node)
+    maker = {name: index for index, node in enumerate(listed) for name in node.output if name}
+    needed = [{maker[name] for name in _taken(node) if name in maker} - {index} for index, node in enumerate(listed)]
+    takers: dict[int, list[int]] = {}
+    for index, makers in enumerate(needed):
+        for other in makers:
+            takers.setdefault(other, []).append(index)
+    ready = [index for index, makers in enumerate(needed) if not makers]
+    order: list[int] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for taker in takers.get(index, ()):
+            needed[taker].discard(index)
+            if not needed[taker]:
+                heapq.heappush(ready, taker)
+    if order == list(range(len(listed))) or len(order) < len(listed):  # a cycle is the checker's to report
+        return False
+    copies = [type(node).FromString(node.SerializeToString()) for node in listed]
+    del model.graph.node[:]
+    model.graph.node.extend(copies[index] for index in order)
+    return True
+
+
+def name_nodes(model: ModelProto) -> None:
+    """Give, in place, each unnamed node of the main graph the name ``OPTYPE_INDEX``, so that it can be excluded by name."""
+    taken = {node.name for node in model.graph.node}
+    for index, node in enumerate(model.graph.node):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            node.name = name if name not in taken else f"{name}_unnamed"
+
+
+def _taken(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node takes, those that its bodies take from outside included."""
+    for inner in _nested([node]):
+        yield from inner.input
+        for attribute in inner.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from (value.name for value in graph.output)
+
+
+def _nested(listed: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    for node in listed:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nested(graph.node)
+
+
+def _initializers(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)

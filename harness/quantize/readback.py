@@ -1,0 +1,105 @@
+"""A made model, read back: is it valid, and is it what its recipe says?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import onnx
+import onnxruntime
+
+from harness.quantize.graph import is_quantized, nodes, sort_nodes, tensors
+from harness.quantize.quiet import quiet
+from harness.quantize.reasons import reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from harness.quantize.recipe import Recipe
+
+WEIGHT_TYPES = {"QInt8": onnx.TensorProto.INT8, "QUInt8": onnx.TensorProto.UINT8}
+BYTES = frozenset(WEIGHT_TYPES.values())
+# Where operators take their weights; in QDQ models the float ones do, from a DequantizeLinear.
+WEIGHT_INPUTS: Mapping[str, tuple[int, ...]] = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "Gemm": (1,),
+    "MatMul": (1,),
+    "ConvInteger": (1,),
+    "MatMulInteger": (1,),
+    "DynamicQuantizeLSTM": (1, 2),
+    "QAttention": (1,),
+    "QGemm": (3,),
+    "QLinearConv": (3,),
+    "QLinearMatMul": (3,),
+}
+
+
+def mend(path: Path) -> None:
+    """Sort the nodes of a model that a tool wrote, if it left them in an order that ONNX does not allow."""
+    model = onnx.load(path)
+    if sort_nodes(model):
+        onnx.save(model, path)
+
+
+def check(recipe: Recipe, path: Path) -> tuple[str, ...]:
+    """Check a model that was made.
+
+    Args:
+        recipe: what it should be.
+        path: its file.
+
+    Returns:
+        Notes on what a reader would not expect.
+
+    Raises:
+        Exception: of onnx, if the model is not valid.
+    """
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    notes = []
+    if recipe.method in {"dynamic", "static"}:
+        notes += [*_untouched(model), *_other_weights(recipe, model)]
+    elif recipe.method == "fp16" and not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors(model)):
+        notes.append("no weight was converted")
+    return (*notes, *_refusal(path))
+
+
+def _untouched(model: ModelProto) -> list[str]:
+    """Tell if a model has no quantized node at all."""
+    if any(is_quantized(node.op_type) for node in nodes(model)):
+        return []
+    nested = any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
+    return ["nothing was quantized" + (": onnxruntime's tools leave the bodies of If, Loop and Scan alone" if nested else "")]
+
+
+def _other_weights(recipe: Recipe, model: ModelProto) -> list[str]:
+    """Tell of weights of another type than asked for; onnxruntime's QLinearConv is int8 per channel whatever it is told."""
+    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    unpacked = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    taken = {
+        unpacked.get(node.input[position], node.input[position])
+        for node in model.graph.node
+        for position in WEIGHT_INPUTS.get(node.op_type, ())
+    }
+    found = Counter(stored[name] for name in taken if stored.get(name) in BYTES)
+    wanted = WEIGHT_TYPES[recipe.weight] if recipe.weight else 0
+    if found.total() == found[wanted]:
+        return []
+    return [f"{found.total() - found[wanted]} of {found.total()} weights are not {recipe.weight}: onnxruntime chose another type"]
+
+
+def _refusal(path: Path) -> list[str]:
+    """Tell if onnxruntime here refuses the model; other versions and devices may load it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        with quiet():
+            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
+        return [f"onnxruntime {onnxruntime.__version__} on this machine does not load it: {reason_of(exc, [path.parent])}"]
+    return []
