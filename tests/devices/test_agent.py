@@ -1,0 +1,143 @@
+"""The agent as a process, as its PROTOCOL.md tells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.places import AGENT
+
+HELLO = b"hello board"
+HASH = hashlib.sha256(HELLO).hexdigest()
+
+
+def run(*words: str, data: bytes = b"", **options: Any) -> tuple[list[dict[str, Any]], int]:
+    done = subprocess.run(
+        [sys.executable, str(AGENT), *words], input=data, capture_output=True, timeout=60, check=False, **options
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
+
+
+def frame(data: bytes, sha256: str | None = None) -> bytes:
+    return json.dumps({"sha256": sha256 or hashlib.sha256(data).hexdigest(), "size": len(data)}).encode() + b"\n" + data
+
+
+def store() -> Path:
+    return Path(os.environ["QUANT_HARNESS_HOME"])
+
+
+def test_receive_says_what_is_missing_and_stores_it() -> None:
+    said, code = run("receive", data=json.dumps({"have": [HASH]}).encode() + b"\n" + frame(HELLO))
+    assert (said, code) == ([{"event": "missing", "sha256": [HASH]}, {"event": "stored", "sha256": HASH}], 0)
+    assert (store() / "blobs" / "sha256" / HASH).read_bytes() == HELLO
+    said, _ = run("receive", data=json.dumps({"have": [HASH]}).encode() + b"\n")
+    assert said == [{"event": "missing", "sha256": []}]
+
+
+def test_the_store_is_its_owners_alone() -> None:
+    run("receive", data=frame(HELLO))
+    assert stat.S_IMODE(store().stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (frame(HELLO, "0" * 64), "has the hash"),
+        (frame(HELLO)[:-3], "the stream ended 3 bytes before the end"),
+        (frame(HELLO, "../../../etc/passwd"), "not a sha256"),
+        (b"not json\n", "Expecting value"),
+    ],
+)
+def test_a_blob_that_is_not_what_it_says_is_not_installed(data: bytes, words: str) -> None:
+    said, code = run("receive", data=data)
+    assert code == 1
+    assert said[-1]["event"] == "error"
+    assert words in said[-1]["message"]
+    blobs = store() / "blobs" / "sha256"
+    assert not blobs.exists() or list(blobs.iterdir()) == []
+
+
+def test_a_store_that_is_not_writable_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said, code = run("receive", data=frame(HELLO), env={**os.environ, "QUANT_HARNESS_HOME": str(tmp_path / "file" / "store")})
+    assert code == 1
+    assert str(tmp_path / "file") in said[-1]["message"]
+
+
+def test_start_refuses_another_protocol_and_a_runner_that_is_not_there() -> None:
+    assert "protocol" in run("start", "j", HASH, data=b'{"protocol": 99}')[0][0]["message"]
+    assert "not in the store" in run("start", "j", HASH, data=b'{"protocol": 1}')[0][0]["message"]
+
+
+@pytest.mark.parametrize("job", ["../escape", "a/b", "", ".hidden"])
+def test_a_jobs_name_can_not_leave_the_store(job: str) -> None:
+    said, code = run("follow", job, "0")
+    assert code == 1
+    assert "not a plain name" in said[0]["message"]
+
+
+def started(body: str) -> str:
+    """Start a job whose runner is the given code."""
+    code = body.encode()
+    run("receive", data=frame(code))
+    said, _ = run("start", "job1", hashlib.sha256(code).hexdigest(), data=b'{"protocol": 1}')
+    assert said[0]["event"] == "started"
+    return "job1"
+
+
+WRITES = """
+import os, sys, time
+folder = sys.argv[2]
+with open(os.path.join(folder, "journal.jsonl"), "a") as journal:
+    for n in range(3):
+        journal.write('{"event": "round", "round": %d}\\n' % n); journal.flush(); time.sleep(0.1)
+with open(os.path.join(folder, "rc"), "w") as file: file.write("0")
+"""
+
+
+def test_follow_gives_every_line_once_and_from_any_offset() -> None:
+    job = started(WRITES)
+    said, _ = run("follow", job, "0")
+    assert [line.get("round") for line in said] == [0, 1, 2, None]
+    assert said[-1] == {"event": "ended"}
+    first = len((store() / "jobs" / job / "journal.jsonl").read_bytes().splitlines(keepends=True)[0])
+    said, _ = run("follow", job, str(first))
+    assert [line.get("round") for line in said] == [1, 2, None]
+
+
+def test_follow_tells_that_a_job_died_and_its_last_words() -> None:
+    job = started("raise SystemExit('boom in the runner')")
+    said, _ = run("follow", job, "0")
+    assert said[-1]["event"] == "died"
+    assert "boom in the runner" in said[-1]["log"]
+
+
+def test_stop_ends_a_job_and_its_children() -> None:
+    job = started(
+        "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\ntime.sleep(60)"
+    )
+    assert run("stop", job)[0] == [{"event": "stopped", "was_running": True}]
+    assert run("stop", job)[0] == [{"event": "stopped", "was_running": False}]
+    assert run("follow", job, "0")[0][-1]["event"] == "died"
+
+
+def test_read_gives_an_output_with_its_hash() -> None:
+    job = started("import os, sys\nopen(os.path.join(sys.argv[2], 'outputs', 'c0.npz'), 'wb').write(b'x' * 600000)")
+    run("follow", job, "0")
+    said, _ = run("read", job, "c0.npz")
+    assert [line["event"] for line in said] == ["data", "data", "ended"]
+    assert said[-1] == {"event": "ended", "size": 600000, "sha256": hashlib.sha256(b"x" * 600000).hexdigest()}
+
+
+def test_reading_what_is_not_there_names_it() -> None:
+    said, code = run("read", "nojob", "c0.npz")
+    assert code == 1
+    assert "c0.npz" in said[0]["message"]
