@@ -1,0 +1,1 @@
+"""The registry, the ways to a device, and what is pushed there."""

@@ -1,0 +1,95 @@
+"""What a device says of itself, checked: it comes over the wire, so every field is bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import RunnerError
+
+Text = Annotated[str, Field(max_length=500)]
+Word = Annotated[str, Field(max_length=100)]
+
+
+class _Said(BaseModel):
+    # A newer runner may say more; what we don't know is left out.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Frequencies(_Said):
+    """Of core 0, in kHz."""
+
+    min: int | None = None
+    max: int | None = None
+    current: int | None = None
+
+
+class Runtime(_Said):
+    """The device's onnxruntime, or why there is none."""
+
+    version: Word | None = None
+    providers: Annotated[list[Word], Field(max_length=50)] = []
+    error: Annotated[str, Field(max_length=3000)] | None = None
+
+
+class Emulation(_Said):
+    """Who emulates the processor."""
+
+    by: Word
+    evidence: Text
+
+
+class Facts(_Said):
+    """A device at the time of asking; None is 'can't be read there'."""
+
+    arch: Word
+    cpu_model: Text | None = None
+    features: Annotated[list[Word], Field(max_length=2000)] = []
+    cores: int
+    governor: Word | None = None
+    frequencies_khz: Frequencies = Frequencies()
+    temperature_celsius: float | None = None
+    memory_bytes: int | None = None
+    libc: Text | None = None
+    kernel: Text | None = None
+    board: Text | None = None
+    python: Word
+    executable: Text | None = None
+    numpy: Word | None = None
+    onnxruntime: Runtime
+    emulated: Emulation | None = None
+
+
+def check(said: object, device: str) -> Facts:
+    """Check what a probe answered.
+
+    Raises:
+        RunnerError: if it is not of the protocol's shape.
+    """
+    try:
+        return Facts.model_validate(said)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RunnerError(device, "probe", f"its facts are not of the protocol's shape: {place}: {first['msg']}") from exc
+
+
+def usable(facts: Facts, device: str, python: str, providers: list[str]) -> None:
+    """Refuse a device whose onnxruntime can't do what is asked.
+
+    Raises:
+        RunnerError: with the next step.
+    """
+    if facts.onnxruntime.version is None:
+        reason = (
+            f"onnxruntime can't be imported by {python} there ({facts.onnxruntime.error}); install onnxruntime and numpy for it, "
+            f'or set python = "…" for [{device}] in devices.toml to one that has them'
+        )
+        raise RunnerError(device, "probe", reason)
+    lacking = [name for name in providers if name not in facts.onnxruntime.providers]
+    if lacking:
+        has = ", ".join(facts.onnxruntime.providers)
+        raise RunnerError(
+            device, "probe", f"its onnxruntime {facts.onnxruntime.version} has no {', '.join(lacking)}; it has {has}"
+        )

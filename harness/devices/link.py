@@ -1,0 +1,211 @@
+"""The controller's end of the agent: runs its commands over a transport and checks what comes back.
+
+What a device says is input: every line is bounded by the transport and read as JSON, and nothing of it reaches a shell.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from harness.devices.transport import connect
+from harness.errors import RunnerError, TransferError
+from harness.places import AGENT, RUNNER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.devices.registry import Device, Registry
+    from harness.devices.transport import Channel
+
+# The agent's source comes first on its own standard input: nothing needs to be there before it.
+BOOT = "import sys;n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
+OUTPUT_LIMIT = 1 << 30
+NOISE_LIMIT = 1000
+
+
+class Link:
+    """An open way to a device's agent.
+
+    Every method raises a :class:`~harness.errors.DeviceError`, naming device and step, when the device or the way to it fails.
+    """
+
+    def __init__(self, device: Device, registry: Registry) -> None:
+        self.device = device
+        self.python = device.python or (sys.executable if device.transport == "local" else "python3")
+        self._transport = connect(device, registry)
+
+    def close(self) -> None:
+        """Close the way."""
+        self._transport.close()
+
+    @contextlib.contextmanager
+    def _agent(self, step: str, *words: str) -> Iterator[Channel]:
+        """Run one agent command; its channel is closed in the end."""
+        source = AGENT.read_bytes()
+        channel = self._transport.open([self.python, "-c", BOOT, str(len(source)), *words], step)
+        try:
+            channel.write(source)
+            yield channel
+        finally:
+            channel.close()
+
+    def _replies(self, channel: Channel, step: str) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the agent's lines as objects, with their length in bytes.
+
+        What a login script prints before the first line is skipped.
+        """
+        noise = 0
+        heard = False
+        for line in channel.lines():
+            reply = _parse(line)
+            if reply is None and not heard and noise < NOISE_LIMIT:
+                noise += 1
+                continue
+            if reply is None:
+                raise RunnerError(self.device.name, step, f"the agent said something that is not its protocol: {line[:100]!r}")
+            heard = True
+            if reply["event"] == "error":
+                kind = TransferError if step == "push" else RunnerError
+                raise kind(self.device.name, step, str(reply.get("message"))[:2000])
+            yield reply, len(line)
+        if not heard:
+            words = channel.close().splitlines()[-1:] or ["no message"]
+            reason = (
+                f'{self.python} did not start there ({words[0][:300]}); set python = "…" for [{self.device.name}] in devices.toml'
+            )
+            raise RunnerError(self.device.name, step, reason)
+
+    def _first(self, channel: Channel, step: str, event: str) -> dict[str, Any]:
+        """The next reply, which must be the given event."""
+        reply = next((reply for reply, _ in self._replies(channel, step)), None)
+        if reply is None or reply["event"] != event:
+            raise RunnerError(self.device.name, step, f"expected '{event}' from the agent, got {str(reply)[:200]}")
+        return reply
+
+    def probe(self) -> dict[str, Any]:
+        """Ask the runner for the device's facts; they are unchecked here."""
+        step = "probe"
+        source = RUNNER.read_bytes()
+        channel = self._transport.open([self.python, "-c", BOOT, str(len(source)), "probe"], step)
+        try:
+            channel.write(source)
+            channel.end()
+            return self._first(channel, step, "facts")
+        finally:
+            channel.close()
+
+    def push(self, files: dict[str, Path]) -> int:
+        """Bring files to the device's store; what is there already is not sent.
+
+        Args:
+            files: by sha256, in hex.
+
+        Returns:
+            The number of bytes sent.
+
+        Raises:
+            TransferError: if one did not arrive whole or can't be stored.
+        """
+        sent = 0
+        with self._agent("push", "receive") as channel:
+            channel.write(json.dumps({"have": list(files)}).encode() + b"\n")
+            replies = self._replies(channel, "push")
+            missing = next(replies)[0].get("sha256", [])
+            for sha256 in dict.fromkeys(missing):
+                if sha256 not in files:
+                    raise TransferError(
+                        self.device.name, "push", f"the device asks for a file it was not offered: {str(sha256)[:80]}"
+                    )
+                size = files[sha256].stat().st_size
+                channel.write(json.dumps({"sha256": sha256, "size": size}).encode() + b"\n")
+                self._send(channel, replies, files[sha256])
+                sent += size
+                stored = next(replies, None)
+                if stored is None or stored[0] != {"event": "stored", "sha256": sha256}:
+                    raise TransferError(self.device.name, "push", f"{files[sha256].name} was not stored: {str(stored)[:200]}")
+            channel.end()
+        return sent
+
+    def _send(self, channel: Channel, replies: Iterator[tuple[dict[str, Any], int]], path: Path) -> None:
+        """Send a file's bytes."""
+        try:
+            with path.open("rb") as file:
+                while data := file.read(1 << 18):
+                    channel.write(data)
+        except RunnerError as exc:
+            # The agent explains itself before it ends; its words are better than ours.
+            next(replies, None)
+            raise TransferError(self.device.name, "push", exc.reason) from exc
+
+    def start(self, job: str, request: dict[str, Any]) -> None:
+        """Start a job; it goes on without this link."""
+        runner = hashlib.sha256(RUNNER.read_bytes()).hexdigest()
+        self.push({runner: RUNNER})
+        with self._agent("start", "start", job, runner) as channel:
+            channel.write(json.dumps(request).encode())
+            channel.end()
+            self._first(channel, "start", "started")
+
+    def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the job's journal from a byte offset on, as it grows, until the job has ended.
+
+        Returns:
+            Each line as an object, and the offset after it.
+
+        Raises:
+            RunnerError: if the job died.
+        """
+        with self._agent("measure", "follow", job, str(offset)) as channel:
+            channel.end()
+            for reply, length in self._replies(channel, "measure"):
+                if reply["event"] == "ended":
+                    return
+                if reply["event"] == "died":
+                    raise RunnerError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:]}")
+                if reply["event"] != "alive":
+                    offset += length
+                    yield reply, offset
+        raise RunnerError(self.device.name, "measure", "the journal ended before the job did")
+
+    def read_output(self, job: str, name: str) -> bytes:
+        """Fetch a file of the job's outputs, verified."""
+        data = bytearray()
+        with self._agent("collect", "read", job, name) as channel:
+            channel.end()
+            for reply, _ in self._replies(channel, "collect"):
+                if reply["event"] == "ended":
+                    if reply.get("sha256") == hashlib.sha256(data).hexdigest():
+                        return bytes(data)
+                    break
+                with contextlib.suppress(binascii.Error, ValueError):
+                    data += base64.b64decode(str(reply.get("base64")), validate=True)
+                if len(data) > OUTPUT_LIMIT:
+                    raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
+        raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
+
+    def stop(self, job: str) -> None:
+        """Ask the job to stop, and wait until it has."""
+        with self._agent("stop", "stop", job) as channel:
+            channel.end()
+            self._first(channel, "stop", "stopped")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Read one line of the protocol; None if it is none. NaN and Infinity are no JSON."""
+
+    def refuse(constant: str) -> None:
+        message = f"{constant} is no JSON"
+        raise ValueError(message)
+
+    try:
+        reply = json.loads(line, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+    return reply if isinstance(reply, dict) and isinstance(reply.get("event"), str) else None

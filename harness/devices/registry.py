@@ -1,0 +1,161 @@
+"""devices.toml → :class:`Registry`: the devices that a run can use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness import toml_file
+from harness.errors import RegistryError, SelectionError
+from harness.study import Name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOCAL = "local"
+
+
+class Device(BaseModel):
+    """One entry of devices.toml.
+
+    Attributes:
+        python: the Python that runs the agent and the runner there; for ``local`` this process's own.
+        emulated: what kind of emulation its owner says it is; None on real hardware.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    transport: Literal["local", "ssh"] = "ssh"
+    host: str | None = None
+    user: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    identity_file: Path | None = None
+    password_env: str | None = None
+    host_key: str | None = None
+    jump: str | None = None
+    python: str | None = None
+    tags: list[str] = []
+    cpus: list[Annotated[int, Field(ge=0)]] | None = None
+    emulated: Literal["icount", "wall", "user"] | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Device:
+        if self.transport == "ssh" and not self.host:
+            message = f'\'{self.name}\' has no host: give host = "NAME-OR-ADDRESS", or transport = "local" for this machine'
+            raise ValueError(message)
+        if self.host_key is not None and len(self.host_key.split()) < 2:  # noqa: PLR2004 - type and key
+            message = 'host_key is a key type and a key, as in known_hosts: "ssh-ed25519 AAAA…"'
+            raise ValueError(message)
+        return self
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The devices of one devices.toml; ``local`` is always among them.
+
+    Attributes:
+        path: the file, or None when only ``local`` is known.
+        devices: by name, in the file's order.
+    """
+
+    path: Path | None
+    devices: dict[str, Device]
+
+    def get(self, name: str) -> Device:
+        """Find one device.
+
+        Raises:
+            SelectionError: if there is none of that name.
+        """
+        if name not in self.devices:
+            message = f"no device '{name}' in {self.path or 'the registry'}; {toml_file.nearest(name, list(self.devices))}"
+            raise SelectionError(message)
+        return self.devices[name]
+
+    def select(self, selectors: Sequence[str]) -> tuple[Device, ...]:
+        """Find devices by name and by ``@tag``, each once, in the registry's order.
+
+        Raises:
+            SelectionError: if a selector matches nothing.
+        """
+        chosen: set[str] = set()
+        for selector in selectors:
+            if not selector.startswith("@"):
+                chosen.add(self.get(selector).name)
+                continue
+            tagged = {name for name, device in self.devices.items() if selector[1:] in device.tags}
+            if not tagged:
+                tags = sorted({tag for device in self.devices.values() for tag in device.tags})
+                message = f"no device in {self.path or 'the registry'} has the tag '{selector[1:]}'; "
+                raise SelectionError(message + (toml_file.nearest(selector[1:], tags) if tags else "none has any tag"))
+            chosen |= tagged
+        return tuple(device for name, device in self.devices.items() if name in chosen)
+
+
+def locate(path: Path | None) -> Path | None:
+    """Say which devices.toml counts: the one given, $HARNESS_DEVICES, ./devices.toml, the user's own, or none."""
+    if path is None and os.environ.get("HARNESS_DEVICES"):
+        path = Path(os.environ["HARNESS_DEVICES"])
+    if path is not None:
+        return path
+    own = Path.home() / ".config" / "quant-harness" / "devices.toml"
+    return next((found for found in (Path("devices.toml"), own) if found.is_file()), None)
+
+
+def load(path: Path | None = None) -> Registry:
+    """Read the registry.
+
+    Args:
+        path: the file; None looks where :func:`locate` says.
+
+    Raises:
+        RegistryError: if it can't be read or has an unknown key or a wrong value.
+    """
+    file = locate(path)
+    table, text = toml_file.parse(file, RegistryError) if file else ({}, "")
+    devices = {}
+    for name, entry in {LOCAL: {}, **table}.items():
+        if not isinstance(entry, dict):
+            message = f"{file}:{toml_file.line_of(text, (name,))}: '{name}' is no device: write it as a table, [{name}]"
+            raise RegistryError(message)
+        transport = {"transport": "local"} if name == LOCAL else {}
+        devices[name] = _device({**transport, **entry, "name": name}, file or Path("devices.toml"), text)
+    return Registry(file, devices)
+
+
+def _device(entry: dict[str, object], file: Path, text: str) -> Device:
+    """Check one entry; a fault names its line."""
+    try:
+        return Device.model_validate(entry)
+    except ValidationError as exc:
+        name = str(entry["name"])
+        wrapped = toml_file.faults(Device, exc, file, text, above=(name,))
+    raise RegistryError(wrapped)
+
+
+def write_key(registry: Registry, name: str, **values: str) -> None:
+    """Set keys of a device in devices.toml; comments and order stay.
+
+    Raises:
+        RegistryError: if there is no file, or it can't be written.
+    """
+    if registry.path is None:
+        message = f"there is no devices.toml to write to; make one with a table [{name}]"
+        raise RegistryError(message)
+    try:
+        document = tomlkit.parse(registry.path.read_text(encoding="utf-8"))
+        table = document[name]
+        for key, value in values.items():
+            table[key] = value
+        beside = registry.path.with_name(registry.path.name + ".new")
+        beside.write_text(tomlkit.dumps(document), encoding="utf-8")
+        beside.replace(registry.path)
+    except OSError as exc:
+        message = f"{registry.path}: can't be written: {exc.strerror}"
+        raise RegistryError(message) from exc

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.devices import registry
+from harness.errors import RegistryError, SelectionError
+
+TEXT = """\
+# the lab's boards
+[rpi4]
+host = "rpi4.lab"   # in the rack
+tags = ["arm64", "cortex-a72"]
+
+[rpi5]
+host = "rpi5.lab"
+tags = ["arm64"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "devices.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_local_is_always_there() -> None:
+    found = registry.load()
+    assert list(found.devices) == ["local"]
+    assert found.path is None
+    assert found.devices["local"].transport == "local"
+
+
+def test_the_file_is_found_beside_the_user_or_by_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DEVICES", str(file))
+    assert list(registry.load().devices) == ["local", "rpi4", "rpi5"]
+    monkeypatch.delenv("HARNESS_DEVICES")
+    Path("devices.toml").write_text(TEXT)
+    assert registry.load().path == Path("devices.toml")
+
+
+def test_select_by_name_and_tag_each_once_in_order(file: Path) -> None:
+    found = registry.load(file)
+    assert [device.name for device in found.select(["@arm64", "local", "rpi4"])] == ["local", "rpi4", "rpi5"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "words"), [("rpi-4", "did you mean 'rpi4'?"), ("@arm", "did you mean 'arm64'?"), ("zzz", "known: local, rpi4")]
+)
+def test_an_unknown_selector_names_the_nearest(file: Path, selector: str, words: str) -> None:
+    with pytest.raises(SelectionError, match=words.replace("?", r"\?")):
+        registry.load(file).select([selector])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[rpi4]\nhost = "h"\nprot = 22\n', "devices.toml:3: unknown key 'rpi4.prot'; did you mean 'port'?"),
+        ("[rpi4]\n", "devices.toml:1: 'rpi4': 'rpi4' has no host"),
+        (
+            '[rpi4]\nhost = "h"\nport = 99999\n',
+            "devices.toml:3: 'rpi4.port': input should be less than or equal to 65535, not 99999",
+        ),
+        ('[rpi4]\nhost = "h"\nhost_key = "AAAA"\n', "host_key is a key type and a key"),
+        ('[rpi4]\nhost = "h"\nemulated = "yes"\n', "devices.toml:3: 'rpi4.emulated'"),
+        ('rpi4 = "host"\n', "devices.toml:1: 'rpi4' is no device: write it as a table, [rpi4]"),
+        ("[rpi4\n", "not valid TOML"),
+        ('["bad name"]\nhost = "h"\n', "a name is made of letters"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(text)
+    with pytest.raises(RegistryError) as caught:
+        registry.load(path)
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"none\.toml: no such file"):
+        registry.load(tmp_path / "none.toml")
+
+
+def test_a_written_key_keeps_comments_and_order(file: Path) -> None:
+    registry.write_key(registry.load(file), "rpi4", host_key="ssh-ed25519 AAAA")
+    text = file.read_text()
+    assert text.startswith("# the lab's boards\n[rpi4]\n")
+    assert "# in the rack" in text
+    assert text.index("host_key") < text.index("[rpi5]")
+    assert registry.load(file).devices["rpi4"].host_key == "ssh-ed25519 AAAA"
+
+
+def test_a_key_can_not_be_written_without_a_file() -> None:
+    with pytest.raises(RegistryError, match=r"no devices\.toml to write to"):
+        registry.write_key(registry.load(), "local", host_key="x y")
+
+
+def test_passwords_have_no_place_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text('[rpi4]\nhost = "h"\npassword = "secret"\n')
+    with pytest.raises(RegistryError, match=r"unknown key 'rpi4\.password'; did you mean 'password_env'\?"):
+        registry.load(path)

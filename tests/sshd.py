@@ -1,0 +1,142 @@
+"""A real OpenSSH server for tests: 127.0.0.1, an ordinary user, keys of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+ACCOUNT = "harness-test"
+CONFIG = """\
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitUserEnvironment no
+SetEnv QUANT_HARNESS_HOME={folder}/store
+"""
+
+
+class SshServer:
+    """Started by ``with``; stopped by its process id.
+
+    Attributes:
+        user: the account to log in as, never root.
+        python: a Python of that account that has onnxruntime.
+        host_key: as devices.toml takes it.
+        identity: the private key that may log in.
+    """
+
+    def __init__(self) -> None:
+        self.user = ACCOUNT if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        self.python = _python(self.user)
+        self.folder = Path(tempfile.mkdtemp(prefix="harness-sshd-"))
+        self.identity = self.folder / "user_key"
+        self.store = self.folder / "store"
+
+    @staticmethod
+    def lacking() -> str | None:
+        """Say what is missing to start a server; None if nothing is."""
+        if _sshd() is None:
+            return "no sshd: 'make test' installs openssh-server where it may"
+        if os.getuid() == 0:
+            try:
+                pwd.getpwnam(ACCOUNT)
+            except KeyError:
+                return f"no account {ACCOUNT}: 'make test' makes one"
+        return None
+
+    def __enter__(self) -> Self:
+        for name in ("host_key", "other_key", "user_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)], check=True)
+        shutil.copy(self.folder / "user_key.pub", self.folder / "authorized_keys")
+        if os.getuid() == 0:
+            for path in (self.folder, *self.folder.iterdir()):
+                shutil.chown(path, self.user, self.user)
+        self.host_key = self.public("host_key")
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        """Start the server on a free port."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        config = self.folder / "sshd_config"
+        config.write_text(CONFIG.format(port=self.port, folder=self.folder))
+        config.chmod(0o644)
+        self._log = (self.folder / "log").open("wb")
+        # The server itself has no more rights than the account it lets in.
+        drop: dict[str, str | list[str]] = {"user": self.user, "group": self.user, "extra_groups": []} if os.getuid() == 0 else {}
+        words = [str(_sshd()), "-D", "-e", "-f", str(config)]
+        self._process = subprocess.Popen(words, stdout=self._log, stderr=self._log, cwd="/", **drop)  # type: ignore[call-overload]
+        self._wait()
+
+    def stop(self) -> None:
+        """Stop the server and the connections that it serves."""
+        self._process.terminate()
+        self._process.wait(timeout=10)
+        self._log.close()
+
+    def clear(self) -> None:
+        """Empty the store."""
+        shutil.rmtree(self.store, ignore_errors=True)
+
+    def public(self, name: str) -> str:
+        """A public key without its comment."""
+        return " ".join((self.folder / f"{name}.pub").read_text().split()[:2])
+
+    def entry(self, name: str, **other: str | int) -> str:
+        """A table of devices.toml that reaches this server; None leaves a key out."""
+        keys: dict[str, str | int] = {
+            "host": "127.0.0.1",
+            "user": self.user,
+            "port": self.port,
+            "identity_file": str(self.identity),
+            "host_key": self.host_key,
+            "python": self.python,
+        }
+        keys |= other
+        lines = [
+            f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"' for key, value in keys.items() if value != ""
+        ]
+        return "\n".join([f"[{name}]", *lines, ""])
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise RuntimeError("sshd did not start: " + (self.folder / "log").read_text())
+
+
+def _sshd() -> str | None:
+    return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
+
+
+def _python(user: str) -> str:
+    """A Python with onnxruntime that the account can run: this one, or the one that set_up_ssh.sh made for it."""
+    if os.getuid() != 0:
+        return sys.executable
+    own = Path(pwd.getpwnam(user).pw_dir) / "venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
