@@ -1,0 +1,1 @@
+"""What is measured when, and the journal of it."""

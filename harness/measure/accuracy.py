@@ -1,0 +1,131 @@
+"""Accuracy on the device: the inputs that every device computes, the controller's own answer, and how far a case's outputs are from it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from harness.errors import DataError, ModelError
+from harness.measure.journal import FidelityLine
+from harness.measure.plan import Inputs
+from harness.quantize import fidelity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from harness.measure.plan import Case
+    from harness.quantize.data import Samples
+
+# An .npz file's headers, for each array.
+HEADER_BYTES = 4096
+# onnxruntime's own words for an error come with the exception; its log would put them on the terminal as well.
+FATAL_ONLY = 4
+
+
+class Reference:
+    """The controller's fp32 outputs for one set of dimensions.
+
+    Attributes:
+        outputs: for each sample the numeric outputs of the model, in order.
+        labels: int64 [samples x batch], where the evaluation data have them.
+    """
+
+    def __init__(self, model: Path, samples: Samples) -> None:
+        """Run the model.
+
+        Raises:
+            ModelError: if onnxruntime can't load it or run it with these inputs.
+        """
+        options = ort.SessionOptions()
+        options.log_severity_level = FATAL_ONLY
+        try:
+            session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            answers = [session.run(None, feed) for feed in samples.feeds]
+        except Exception as exc:
+            hint = "; random inputs may not suit it: give real ones (calibration, evaluation)" if samples.random else ""
+            said = " ".join(str(exc).split())[:600]
+            message = f"{model}: onnxruntime {ort.__version__} can't run it with inputs from {samples.source}: {said}{hint}"
+            raise ModelError(message) from exc
+        self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
+        self.labels = samples.labels
+
+    def compare(self, device: str, case: Case, data: bytes) -> FidelityLine:
+        """Compare a case's outputs with the reference.
+
+        Args:
+            device: who computed them.
+            case: of what.
+            data: an .npz file with ``arr_0``, ``arr_1``, … as the runner writes it; it is input and is checked.
+
+        Returns:
+            The figures, or the reason why there are none.
+        """
+        try:
+            found = fidelity.compare(self.outputs, self._read(data), self.labels)
+        except (DataError, ValueError, KeyError, OSError, zipfile.BadZipFile) as exc:
+            return FidelityLine(device=device, case=case.id, reason=f"the outputs can't be compared: {exc}"[:4000])
+        return FidelityLine(
+            device=device,
+            case=case.id,
+            mse=_finite(found.mse),
+            max_error=_finite(found.max_error),
+            sqnr_db=_finite(found.sqnr_db),
+            identical=found.identical,
+            cosine=_finite(found.cosine),
+            top1_agreement=found.top1_agreement,
+            accuracy=found.top1_accuracy,
+            reason=f"{found.nan_count} values of its outputs are NaN" if found.nan_count else None,
+        )
+
+    def _read(self, data: bytes) -> list[list[NDArray[Any]]]:
+        """Read a runner's file of outputs, sample by sample."""
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            promised = sum(entry.file_size for entry in archive.infolist())
+        expected = sum(array.size * 8 + HEADER_BYTES for sample in self.outputs for array in sample)
+        if promised > expected:
+            message = f"they hold {promised} bytes, more than the {expected} that could be"
+            raise ValueError(message)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            flat = iter([arrays[f"arr_{index}"] for index in range(len(arrays.files))])
+        lengths = [len(sample) for sample in self.outputs]
+        if sum(lengths) != len(arrays.files):
+            message = f"{len(arrays.files)} arrays for {len(lengths)} samples, the reference has {sum(lengths)}"
+            raise ValueError(message)
+        return [list(itertools.islice(flat, length)) for length in lengths]
+
+
+def write_inputs(samples: Samples, dims: dict[str, int], folder: Path) -> Inputs:
+    """Write the evaluation inputs as the file that runners read.
+
+    Args:
+        samples: their feeds.
+        dims: the symbolic dimensions' values that they are for.
+        folder: where the file goes, under its hash.
+    """
+    names = tuple(samples.feeds[0])
+    buffer = io.BytesIO()
+    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in samples.feeds]) for name in names]
+    np.savez(buffer, *stacks)
+    data = buffer.getvalue()
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = folder / f"{sha256}.npz"
+    path.write_bytes(data)
+    return Inputs(path=path, sha256=sha256, names=names, dims=dims)
+
+
+def _numeric(output: object) -> bool:
+    """Whether an output can be compared; a runner sends no others."""
+    return isinstance(output, np.ndarray) and output.dtype.kind in "fiub"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None

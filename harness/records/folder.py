@@ -1,0 +1,134 @@
+"""A run's folder: results/STUDY/2026-11-20T10-15-00Z-ab12/."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harness.errors import ResultsError
+from harness.measure import journal
+from harness.records import samples
+from harness.records.assemble import assemble
+from harness.records.run import Run
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+LATEST = "latest"
+RUN, JOURNAL, SAMPLES, VARIANTS = "run.json", "journal.jsonl", "samples.parquet", "variants"
+
+
+def create(root: Path, study: str, started: datetime) -> Path:
+    """Make the folder of a new run.
+
+    Raises:
+        ResultsError: if it can't be made or written to.
+    """
+    folder = root / study / f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
+    try:
+        (folder / VARIANTS).mkdir(parents=True)
+        write_text(folder / JOURNAL, "")
+    except OSError as exc:
+        message = f"{folder}: a results folder can't be made there: {exc.strerror}; give another place: --results DIR"
+        raise ResultsError(message) from exc
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place, see it to the disk, and rename it.
+
+    Raises:
+        OSError: if the disk does not take it.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As :func:`write_text`."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def save(folder: Path, run: Run) -> None:
+    """Write run.json.
+
+    Raises:
+        ResultsError: if the disk does not take it.
+    """
+    try:
+        write_text(folder / RUN, run.model_dump_json(indent=1) + "\n")
+    except OSError as exc:
+        message = f"{folder / RUN}: can't be written: {exc.strerror}"
+        raise ResultsError(message) from exc
+
+
+def load(folder: Path) -> Run:
+    """Read a run; one that was killed is put together from its journal.
+
+    Raises:
+        ResultsError: if it is no run's folder, damaged, or of another format.
+    """
+    path = folder / RUN
+    try:
+        run = Run.model_validate_json(path.read_bytes())
+    except OSError as exc:
+        message = f"{path}: can't be read: {exc.strerror}; is {folder} a run's folder?"
+        raise ResultsError(message) from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        message = (
+            f"{path}: not a run of this version of the harness: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        )
+        raise ResultsError(message) from exc
+    return run if run.state == "complete" and (folder / SAMPLES).exists() else gather(folder, run)
+
+
+def gather(folder: Path, run: Run) -> Run:
+    """Put a run together from its journal, and write its samples.
+
+    Returns:
+        The run with its outcomes; run.json is not written.
+    """
+    whole, blocks = assemble(run, journal.read(folder / JOURNAL))
+    samples.write(folder / SAMPLES, blocks, run.cases)
+    return whole
+
+
+def find(name: str, root: Path) -> Path:
+    """Find a run's folder.
+
+    Args:
+        name: a folder, a unique prefix of a run's name (with or without ``STUDY/``), or ``latest``.
+        root: the results folder.
+
+    Raises:
+        ResultsError: if there is none, or more than one.
+    """
+    if (Path(name) / RUN).is_file():
+        return Path(name)
+    runs = sorted(root.glob(f"*/*/{RUN}"), key=lambda path: path.parent.name)
+    folders = [path.parent for path in runs]
+    if name == LATEST and folders:
+        return folders[-1]
+    study, _, prefix = name.rpartition("/")
+    found = [path for path in folders if prefix and path.name.startswith(prefix) and study in {"", path.parent.name}]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(f"{path.parent.name}/{path.name}" for path in found[:5])
+        message = (
+            f"'{name}' could be any of {len(found)} runs: {some}{', …' if len(found) > len(some) else ''}; give more of its name"
+        )
+    elif folders:
+        message = f"no run '{name}' in {root}; the latest is {folders[-1].parent.name}/{folders[-1].name}"
+    else:
+        message = f"no run '{name}': {root} holds no runs; 'harness run' makes one, --results DIR names another place"
+    raise ResultsError(message)

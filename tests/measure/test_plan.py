@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.devices.registry import Device
+from harness.measure import plan
+from harness.quantize.recipe import Recipe, Variant
+from harness.study import MeasureSection
+
+
+def variant(name: str, state: str = "made") -> Variant:
+    return Variant.model_validate(
+        {"recipe": Recipe(name=name, method="fp32"), "state": state, "sha256": name, "size": 1, "path": Path(name)}
+    )
+
+
+def test_cases_cross_what_was_made_with_the_settings() -> None:
+    measure = MeasureSection(threads=[1, 2])
+    found = plan.cases([variant("fp32"), variant("lost", "failed")], measure, [{"batch": 1}, {"batch": 8}])
+    assert [case.name for case in found] == [
+        "fp32 threads=1 batch=1",
+        "fp32 threads=1 batch=8",
+        "fp32 threads=2 batch=1",
+        "fp32 threads=2 batch=8",
+    ]
+    assert len({case.id for case in found}) == 4
+
+
+def test_settings_that_do_not_vary_are_not_in_the_name() -> None:
+    (case,) = plan.cases([variant("fp32")], MeasureSection(), [{"batch": 1}])
+    assert case.name == "fp32"
+
+
+@given(st.integers(1, 12), st.integers(1, 20), st.integers())
+def test_every_round_visits_every_case_once(count: int, rounds: int, seed: int) -> None:
+    cases = plan.cases([variant(f"v{n}") for n in range(count)], MeasureSection(), [{}])
+    order = plan.rounds(cases, rounds, seed)
+    assert len(order) == rounds
+    assert all(sorted(visit) == sorted(case.id for case in cases) for visit in order)
+    assert order == plan.rounds(cases, rounds, seed)
+
+
+def test_the_order_differs_between_rounds_and_favours_no_case() -> None:
+    cases = plan.cases([variant(f"v{n}") for n in range(4)], MeasureSection(), [{}])
+    order = plan.rounds(cases, 2000, 1)
+    first = Counter(visit[0] for visit in order)
+    assert all(400 < count < 600 for count in first.values())
+
+
+def test_the_request_names_files_by_hash_and_keeps_the_devices_cores() -> None:
+    variants = [variant("fp32"), variant("int8")]
+    cases = plan.cases(variants, MeasureSection(rounds=2), [{"n": 3}])
+    inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 3})
+    device = Device(name="board", host="h", cpus=[2, 3])
+    asked = plan.request(cases, {found.name: found for found in variants}, [inputs], MeasureSection(rounds=2), device, 1)
+    assert [(case["id"], case["model"], case["inputs"]) for case in asked["cases"]] == [
+        ("c0", "fp32", "inputs"),
+        ("c1", "int8", "inputs"),
+    ]
+    assert asked["cpus"] == [2, 3]
+    assert len(asked["rounds"]) == 2

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ResultsError
+from harness.records import folder
+
+NOW = datetime(2026, 11, 20, 10, 15, tzinfo=UTC)
+
+
+def make(root: Path, study: str, name: str) -> Path:
+    path = root / study / name
+    path.mkdir(parents=True)
+    (path / "run.json").write_text("{}")
+    return path
+
+
+def test_a_new_folder_has_the_time_in_its_name(tmp_path: Path) -> None:
+    made = folder.create(tmp_path, "digits", NOW)
+    assert made.parent == tmp_path / "digits"
+    assert made.name.startswith("2026-11-20T10-15-00Z-")
+    assert (made / "journal.jsonl").exists()
+
+
+def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match=r"a results folder can't be made there: .*--results DIR"):
+        folder.create(tmp_path / "file", "digits", NOW)
+
+
+def test_find_by_path_prefix_study_and_latest(tmp_path: Path) -> None:
+    old = make(tmp_path, "digits", "2026-11-19T00-00-00Z-aaaa")
+    new = make(tmp_path, "other", "2026-11-20T00-00-00Z-bbbb")
+    assert folder.find(str(old), tmp_path) == old
+    assert folder.find("2026-11-19", tmp_path) == old
+    assert folder.find("other/2026", tmp_path) == new
+    assert folder.find("latest", tmp_path) == new
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("2026", "could be any of 2 runs"), ("2025", "the latest is other/2026-11-20"), ("", "no run ''")]
+)
+def test_find_says_what_there_is(tmp_path: Path, name: str, words: str) -> None:
+    make(tmp_path, "digits", "2026-11-19T00-00-00Z-aaaa")
+    make(tmp_path, "other", "2026-11-20T00-00-00Z-bbbb")
+    with pytest.raises(ResultsError, match=words):
+        folder.find(name, tmp_path)
+
+
+def test_no_runs_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="holds no runs; 'harness run' makes one"):
+        folder.find("latest", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{}", "", "not json", '{"format": 99}'])
+def test_a_run_json_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"run\.json: not a run of this version of the harness"):
+        folder.load(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "table.csv"
+    folder.write_text(path, "old")
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        folder.write_text(path, "new")
+    assert path.read_text() == "old"
