@@ -1,0 +1,1 @@
+"""Tables and files for readers: one module per format."""

@@ -1,0 +1,174 @@
+"""The columns of the comparison table, as people read them; every format for readers shows these."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.judge.intervals import Estimate
+    from harness.judge.summary import Row, Table
+
+UNKNOWN = "–"
+# Above this, a number is easier to read with an exponent.
+PLAIN = 1e7
+# So many cases are named where several have the same reason.
+NAMED = 4
+# Control characters but tab and line ends, lone surrogates and non-characters.
+_OBEYED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Column(NamedTuple):
+    """A column: its title, what it shows of a row, and what it means."""
+
+    title: str
+    text: Callable[[Row], str]
+    meaning: str
+
+
+def plain(words: str) -> str:
+    """Replace what a terminal would obey or XML 1.0 forbids: devices' and models' words are shown to people as they are."""
+    return _OBEYED.sub("\ufffd", words)
+
+
+def size(count: int | None) -> str:
+    """Bytes in kB or MB (powers of ten)."""
+    if count is None:
+        return UNKNOWN
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"  # noqa: PLR2004 - the units' own size
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with that many significant digits."""
+    if value is None:
+        return UNKNOWN
+    if value == 0 or 10**-digits <= abs(value) < 10**digits:
+        return f"{value:#.{digits}g}".rstrip(".")
+    if 1 <= abs(value) < PLAIN:
+        return f"{value:.0f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def estimate(value: Estimate | None, unit: str = "") -> str:
+    """A value with its interval; without one it is marked as not known."""
+    if value is None:
+        return UNKNOWN
+    # Enough digits to tell the interval's ends apart.
+    half = value.half_width
+    digits = min(6, max(3, 1 - math.floor(math.log10(half)))) if half else 3
+    if value.low is None or value.high is None:
+        return f"{number(value.value, digits)}{unit} [?]"
+    return f"{number(value.value, digits)}{unit} [{number(value.low, digits)}, {number(value.high, digits)}]"
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent."""
+    return UNKNOWN if value is None else f"{100 * value:.2f} %"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points."""
+    return UNKNOWN if value is None else f"{100 * value:+.2f} pp" if value else "0.00 pp"
+
+
+def _sqnr(row: Row) -> str:
+    return "identical" if row.identical else UNKNOWN if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB"
+
+
+def _median(row: Row) -> str:
+    return row.state if row.state != "measured" else estimate(row.median)
+
+
+def _speedup(row: Row) -> str:
+    if row.state != "measured":
+        return UNKNOWN
+    # fp32 against itself is no measurement.
+    return "1×" if row.speedup and row.speedup.low == row.speedup.high == 1 else estimate(row.speedup, "×")
+
+
+def _level(row: Row, found: Estimate | None) -> str:
+    """A quantile; not of a case that failed after some rounds, whose state stands in the median's place."""
+    return number(found.value) if found is not None and row.state == "measured" else UNKNOWN
+
+
+COLUMNS = (
+    Column("variant", lambda row: row.case, "how the model was made, and the session settings that vary"),
+    Column("size", lambda row: size(row.size), "of the model file"),
+    Column("of fp32", lambda row: UNKNOWN if row.size_ratio is None else f"{row.size_ratio:.2f}", "size over fp32's"),
+    Column("median ms", _median, "over the processes' medians, with its 95 % interval (Student's t over processes)"),
+    Column("p90", lambda row: _level(row, row.p90), "milliseconds, over the processes' 90th percentiles"),
+    Column("p99", lambda row: _level(row, row.p99), "the same for the 99th"),
+    Column(
+        "speed-up",
+        _speedup,
+        "fp32's median over this one's in the same round, with its 95 % interval",
+    ),
+    Column("top-1", lambda row: percent(row.accuracy), "accuracy on the evaluation data, as this device computes it"),
+    Column("drop", lambda row: points(row.accuracy_drop), "fp32's accuracy on this device minus this one's"),
+    Column("MSE", lambda row: number(row.mse), "mean squared error of the outputs against the controller's fp32"),
+    Column("SQNR", _sqnr, "signal to quantization noise of the outputs against the controller's fp32"),
+)
+
+
+def reasons(table: Table) -> list[str]:
+    """Everything that a reader must know beside the numbers of a table; what is said of several cases is said once."""
+    # When the device failed, its unmeasured cases have the same reason, which is the table's own.
+    quiet = {"measured", "unmeasured"} if table.device.state == "failed" else {"measured"}
+    said: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.state not in quiet and row.reason:
+            said.setdefault(f"{row.state}: {row.reason}", []).append(row.case)
+    for row in table.rows:
+        for note in row.notes:
+            said.setdefault(note, []).append(row.case)
+    lines = [f"{_several(cases)}: {words}" for words, cases in said.items()]
+    shown = [known for row in table.rows if row.state == "measured" for known in (row.median, row.speedup) if known]
+    if any(known.low is None for known in shown):
+        lines.append("[?]: fewer than three rounds allow no interval")
+    if table.emulated:
+        lines.append(f"times are not measured: the device is emulated ({table.emulated})")
+    return lines
+
+
+def _several(names: list[str]) -> str:
+    """Name one or a few, and count the others."""
+    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
+
+
+def heading(table: Table) -> str:
+    """One line that says which device a table is of."""
+    facts, name = table.device.facts, table.device.entry.name
+    if facts is None:
+        return name
+    runtime = facts.onnxruntime.version or "none"
+    return f"{name} · {facts.cpu_model or facts.arch} ({facts.arch}, {facts.cores} cores) · onnxruntime {runtime} · {table.device.rounds} rounds"
+
+
+def overview(tables: Sequence[Table]) -> tuple[list[str], list[list[str]]]:
+    """All devices beside each other: a line for each case, a column for each device with median and speed-up.
+
+    Returns:
+        The header and the lines; a device that failed has its column marked.
+    """
+    header = ["variant"]
+    for table in tables:
+        mark = f" ✗ {table.device.step or 'failed'}" if table.device.state == "failed" else ""
+        header.append(table.device.entry.name + mark)
+    names = list(dict.fromkeys(row.case for table in tables for row in table.rows))
+    by_name = [{row.case: row for row in table.rows} for table in tables]
+    lines = []
+    for name in names:
+        cells = [name]
+        for rows in by_name:
+            row = rows.get(name)
+            if row is not None and row.state not in {"measured", "unmeasured"}:
+                cells.append(row.state)
+            elif row is None or row.median is None:
+                cells.append(UNKNOWN)
+            else:
+                cells.append(f"{number(row.median.value)} ms  {_speedup(row)}")
+        lines.append(cells)
+    return header, lines

@@ -1,0 +1,56 @@
+"""table.csv: every number of every row, unrounded, one line each."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from typing import TYPE_CHECKING, Any
+
+from harness.judge.intervals import Estimate
+from harness.judge.summary import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Table
+    from harness.records.run import Run
+
+# A row's columns: all that it holds, but for the replicates, of which there are as many as rounds.
+FIELDS = tuple(field.name for field in dataclasses.fields(Row) if field.name != "medians")
+ESTIMATES = {"median": "ms", "p90": "ms", "p99": "ms", "speedup": "", "load": "ms", "first": "ms"}
+
+
+def render(_run: Run, tables: Sequence[Table]) -> bytes:
+    """Write comma-separated values with a header; what is not known is empty."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(_header()), lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        for row in table.rows:
+            writer.writerow(flat(row))
+    return out.getvalue().encode()
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """A row as columns; an estimate becomes its value and its interval's ends."""
+    found: dict[str, Any] = {}
+    for field in FIELDS:
+        value = getattr(row, field)
+        if field in ESTIMATES:
+            value = value or Estimate(None, None, None, 0)  # type: ignore[arg-type]
+            found |= dict(zip(_names(field), (value.value, value.low, value.high), strict=True))
+        elif field == "notes":
+            found["notes"] = "; ".join(value)
+        else:
+            found[field] = value
+    return found
+
+
+def _header() -> list[str]:
+    return [name for field in FIELDS for name in (_names(field) if field in ESTIMATES else [field])]
+
+
+def _names(name: str) -> list[str]:
+    whole = f"{name}_{ESTIMATES[name]}" if ESTIMATES[name] else name
+    return [whole, f"{whole}_low", f"{whole}_high"]

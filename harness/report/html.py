@@ -1,0 +1,120 @@
+"""report/index.html: a page to read, with its style sheet and charts beside it.
+
+Jenkins serves it with ``default-src 'none'; img-src 'self'; style-src 'self'``: no scripts, no styles within, no data: images.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.report import charts, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Table
+    from harness.records.run import DeviceRecord, Run
+
+STYLE = "report.css"
+
+
+def render(run: Run, tables: Sequence[Table]) -> bytes:
+    """Write the page; what devices and models say is escaped."""
+    pages = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_shown,
+    )
+    header, lines = columns.overview(tables)
+    page = pages.get_template("index.html").render(
+        run=run,
+        tables=tables,
+        style=STYLE,
+        context=_context(run),
+        header=header,
+        lines=lines,
+        titles=[column.title for column in columns.COLUMNS],
+        meanings=[column.meaning for column in columns.COLUMNS],
+        cells=_cells,
+        columns=columns,
+        charts=charts,
+        facts=_facts,
+    )
+    return page.encode()
+
+
+def beside(_run: Run, tables: Sequence[Table]) -> dict[str, bytes]:
+    """Render what the page refers to.
+
+    Returns:
+        Contents by file name.
+    """
+    style = resources.files("harness.report").joinpath("templates", STYLE).read_bytes()
+    return {STYLE: style} | {charts.name(table): charts.render(table) for table in tables if charts.drawable(table)}
+
+
+def _shown(value: object) -> object:
+    """What the page shows of a value; the output of a macro is markup, and its parts went through here."""
+    return columns.plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _cells(table: Table) -> list[list[str]]:
+    """The comparison table's cells."""
+    return [[column.text(row) for column in columns.COLUMNS] for row in table.rows]
+
+
+def _context(run: Run) -> list[tuple[str, str]]:
+    """What the run was made from."""
+    made = run.versions
+    return [
+        ("started", f"{run.started:%Y-%m-%d %H:%M:%S %Z}"),
+        ("finished", f"{run.finished:%Y-%m-%d %H:%M:%S %Z}" if run.finished else columns.UNKNOWN),
+        ("model", f"{columns.size(run.model_size)}, sha256 {run.model_sha256}"),
+        ("variants", f"{sum(variant.state == 'made' for variant in run.variants)} of {len(run.variants)} could be made"),
+        ("made by", f"harness {made.harness}, onnxruntime {made.onnxruntime}, onnx {made.onnx}, numpy {made.numpy}, Python {made.python}"),
+        ("seed", str(run.seed)),
+    ]  # fmt: skip
+
+
+def _facts(device: DeviceRecord) -> list[tuple[str, str]]:
+    """What is known of a device; how it is reached stays out of the page."""
+    entry, said = device.entry, device.facts
+    known: dict[str, object] = {
+        "transport": entry.transport,
+        "tags": ", ".join(entry.tags),
+        "pinned to cores": ", ".join(map(str, entry.cpus or [])),
+    }
+    if said is not None:
+        speed, heat = said.frequencies_khz, said.temperature_celsius
+        known |= {
+            "processor": said.cpu_model,
+            "architecture": said.arch,
+            "cores": said.cores,
+            "board": said.board,
+            "governor": said.governor,
+            "frequencies of core 0": " … ".join(f"{khz / 1e6:.2f} GHz" for khz in (speed.min, speed.max) if khz),
+            "frequency at the start": f"{speed.current / 1e6:.2f} GHz" if speed.current else None,
+            "temperature at the start": None if heat is None else f"{heat:.0f} °C",
+            "memory": f"{said.memory_bytes / 1e9:.1f} GB" if said.memory_bytes else None,
+            "kernel": said.kernel,
+            "C library": said.libc,
+            "Python": said.python,
+            "numpy": said.numpy,
+            "onnxruntime": said.onnxruntime.version or said.onnxruntime.error,
+            "providers": ", ".join(said.onnxruntime.providers),
+            "emulated": f"{said.emulated.by}: {said.emulated.evidence}" if said.emulated else None,
+            "processor features": " ".join(said.features),
+        }
+    known |= {
+        "rounds": device.rounds,
+        "files": device.files,
+        "sent": None if device.sent_bytes is None else columns.size(device.sent_bytes),
+    }
+    return [(title, str(value)) for title, value in known.items() if value not in (None, "")]

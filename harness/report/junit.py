@@ -1,0 +1,104 @@
+"""junit.xml: a suite for each device and a test for each case, for Jenkins and its like.
+
+A test's time is the case's median, so that a server's trend of test times is that of latencies. The attributes are those that the
+xunit plugin's schema knows: no properties on tests, no count of skipped tests on the root, three decimals in a suite's time.
+"""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from junitparser import Error, JUnitXml, Skipped, TestCase, TestSuite
+
+from harness.report import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Row, Table
+    from harness.records.run import Run
+
+METRIC = "latency.median"
+NOT_REACHED = "the run did not get there"
+
+
+def render(run: Run, tables: Sequence[Table]) -> bytes:
+    """Write the file."""
+    suites = [_suite(run, table) for table in tables]
+    root = JUnitXml(run.study.name)
+    root.tests, root.failures, root.errors = (sum(getattr(suite, what) for suite in suites) for what in ("tests", "failures", "errors"))  # fmt: skip
+    root.time = round(sum(suite.time for suite in suites), 3)
+    for suite in suites:
+        root.add_testsuite(suite)
+    out = io.BytesIO()
+    root.write(out)
+    return out.getvalue()
+
+
+def _suite(run: Run, table: Table) -> TestSuite:
+    """A device's suite; its time is what its blocks took."""
+    name = table.device.entry.name
+    suite = TestSuite(f"{run.study.name}.{name}")
+    for title, value in _properties(run, table):
+        suite.add_property(title, _line(value))
+    cases = [_device(run, table)] if table.device.state == "failed" or not table.rows else []
+    suite.add_testcases(cases + [_case(run, table, row) for row in table.rows])
+    blocks = [block for record in run.results if record.device == name for block in record.blocks]
+    suite.time = round(sum(block.wall_ns for block in blocks) / 1e9, 3)
+    suite.timestamp = f"{run.started.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    return suite
+
+
+def _properties(run: Run, table: Table) -> list[tuple[str, str]]:
+    """What a suite's numbers depend on."""
+    facts = table.device.facts
+    found = {
+        "run": run.id,
+        "model.sha256": run.model_sha256,
+        "harness": run.versions.harness,
+        "cpu": facts and (facts.cpu_model or facts.arch),
+        "arch": facts and facts.arch,
+        "onnxruntime": facts and facts.onnxruntime.version,
+        "emulated": table.emulated,
+    }
+    return [(title, value) for title, value in found.items() if value]
+
+
+def _device(run: Run, table: Table) -> TestCase:
+    """The test that a device without results fails; a file without any test counts as broken."""
+    case = TestCase("device", f"{run.study.name}.{table.device.entry.name}", 0)
+    failed = table.device.state == "failed"
+    case.result = _result(Error if failed else Skipped, table.trouble or NOT_REACHED, table.device.state)
+    return case
+
+
+def _case(run: Run, table: Table, row: Row) -> TestCase:
+    """A case's test: it passes if it was measured, whatever the time."""
+    case = TestCase(_line(f"{row.case}.{METRIC}"), f"{run.study.name}.{table.device.entry.name}", 0)
+    if row.state in {"failed", "unmade"}:
+        case.result = _result(Error, row.reason or row.state, row.state)
+    elif row.state != "measured":
+        case.result = _result(Skipped, row.reason or row.state, row.state)
+    elif row.median is None:
+        why = f"the device is emulated ({table.emulated})" if table.emulated else "its clock is too coarse"
+        case.result = _result(Skipped, f"times are not measured: {why}", "unmeasured")
+    else:
+        # The library would write 8e-05, which is no xs:decimal.
+        case._elem.set("time", f"{row.median.value / 1e3:.9f}")  # noqa: SLF001
+    shown = [f"{column.title}: {column.text(row)}" for column in columns.COLUMNS]
+    case.system_out = columns.plain("\n".join([*shown, *row.notes]))
+    return case
+
+
+def _result(kind: type[Error | Skipped], reason: str, state: str) -> Error | Skipped:
+    """An outcome with its reason as attribute, which servers list, and as text, which keeps its lines."""
+    result = kind(_line(reason), state)
+    result.text = columns.plain(reason)
+    return result
+
+
+def _line(words: str) -> str:
+    """Words for an attribute: on one line, and legal in XML 1.0."""
+    return columns.plain(" ".join(words.split()))

@@ -1,0 +1,47 @@
+"""table.md: the tables for a pull request or a job summary."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+from harness.report import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Table
+    from harness.records.run import Run
+
+
+def render(run: Run, tables: Sequence[Table]) -> bytes:
+    """Write GitHub-flavoured Markdown; what devices and models say is escaped."""
+    lines = [f"# {text(run.study.name)}", "", f"Run {text(run.id)}, {run.state}."]
+    lines += [f"> **Note** {text(warning)}" for warning in run.warnings]
+    for table in tables:
+        lines += ["", f"## {text(columns.heading(table))}", ""]
+        if table.trouble:
+            lines += [f"**✗ {text(table.trouble)}**", ""]
+        rows = [[column.text(row) for column in columns.COLUMNS] for row in table.rows]
+        lines += grid([column.title for column in columns.COLUMNS], rows)
+        lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]
+    if len(tables) > 1:
+        header, rows = columns.overview(tables)
+        lines += ["", "## All devices", "", "Median and speed-up against fp32.", "", *grid(header, rows)]
+    return ("\n".join(lines).rstrip() + "\n").encode()
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A pipe table: first column to the left, the others to the right."""
+    ruler = [":--", *["--:"] * (len(header) - 1)]
+    return [
+        "| " + " | ".join(cells) + " |"
+        for cells in ([text(cell) for cell in header], ruler, *([text(cell) for cell in row] for row in rows))
+    ]
+
+
+def text(words: str) -> str:
+    """Escape what Markdown or HTML would read as markup; line ends become spaces."""
+    safe = html.escape(columns.plain(re.sub(r"\s+", " ", words)), quote=False)
+    return re.sub(r"([\\`*_~\[\]|#])", r"\\\1", safe)
