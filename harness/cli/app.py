@@ -1,0 +1,30 @@
+"""The ``harness`` command.
+
+Modules here import at the top only what ``--help`` needs; a command imports its part of the house when it runs.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from harness.cli import device, devices, inspect, quantize, run, show
+
+app = typer.Typer(
+    name="harness",
+    help="Measure quantized ONNX models on real devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("inspect")(inspect.inspect)
+app.command("quantize")(quantize.quantize)
+app.command("devices")(devices.devices)
+app.add_typer(device.app, name="device")
+app.command("show")(show.show)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,83 @@
+"""What every command shares: options, how errors are shown, and the exit code."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from harness.errors import Exit, HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Arguments = ParamSpec("Arguments")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of tables.")]
+Registry = Annotated[
+    Path | None, typer.Option("--registry", metavar="FILE", help="The devices.toml to use. [default: ./devices.toml]")
+]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", envvar="HARNESS_RESULTS", help="Where runs are kept.")]
+Devices = Annotated[
+    list[str] | None, typer.Option("--device", metavar="NAME|@TAG", help="Measure on these devices; may be repeated.")
+]
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", metavar="GLOB", help="Make only these variants (and fp32); may be repeated.")
+]
+Target = Annotated[
+    Path | None,
+    typer.Argument(metavar="[STUDY|MODEL.onnx]", help="A study.toml, its folder, or a bare model.", show_default=False),
+]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=VALUE", help="A symbolic dimension of a bare model; VALUE may be a list: 1,8."),
+]
+Calibration = Annotated[
+    str | None, typer.Option("--calibration", metavar="DATA", help="For a bare model: .npz, folder, module:callable or 'random'.")
+]
+Evaluation = Annotated[
+    str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")
+]
+Methods = Annotated[
+    str | None, typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static.")
+]
+
+RESULTS = Path("results")
+
+
+def command(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
+    """Turn a function that returns an exit code into a command: errors become one message, never a traceback."""
+
+    @functools.wraps(function)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs)
+        except HarnessError as exc:
+            code = exc.exit
+            say_error(str(exc), code, as_json=bool(kwargs.get("as_json")))
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+            say_error("interrupted", code, as_json=bool(kwargs.get("as_json")))
+        except BrokenPipeError:
+            # The reader of our output is gone, as in 'harness show | head'.
+            sys.stderr.close()
+            code = Exit.PASSED
+        raise typer.Exit(int(code))
+
+    return run
+
+
+def say_error(message: str, code: Exit, *, as_json: bool) -> None:
+    """Write an error for people, and for programs where they asked."""
+    typer.echo("\n".join(f"harness: {line}" for line in message.splitlines()), err=True)
+    if as_json:
+        say_json({"error": message, "exit": int(code)})
+
+
+def say_json(content: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+    """Write one JSON object on stdout."""
+    typer.echo(json.dumps(content, indent=1, allow_nan=False))

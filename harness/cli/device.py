@@ -1,0 +1,81 @@
+"""harness device trust|probe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit, HostKeyError, UsageError
+
+app = typer.Typer(help="Look at one device, or trust its host key.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")]
+
+
+@app.command("probe")
+@shared.command
+def probe(name: Name, registry: shared.Registry = None, as_json: shared.Json = False) -> Exit:
+    """Show everything that a device says of itself.
+
+    Exit code: 0 reachable, 2 wrong usage or input, 3 not reachable.
+    """
+    from harness.cli.grid import console, grid
+    from harness.devices import probe as probes
+    from harness.devices import registry as registries
+
+    known = registries.load(registry)
+    answer = probes.probe(known.get(name), known)
+    if as_json:
+        shared.say_json(answer.as_json())
+    elif answer.facts is not None:
+        rows = [[key, _words(value)] for key, value in answer.facts.model_dump(mode="json").items()]
+        console().print(grid(["fact", ""], rows))
+    if answer.error is None:
+        return Exit.PASSED
+    shared.say_error(str(answer.error), answer.error.exit, as_json=False)
+    return answer.error.exit
+
+
+@app.command("trust")
+@shared.command
+def trust(
+    name: Name,
+    replace: Annotated[bool, typer.Option("--replace", help="Trust the key although another one was trusted before.")] = False,
+    registry: shared.Registry = None,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Ask a device for its host key, show the fingerprint, and write the key to devices.toml.
+
+    Exit code: 0 written, 2 wrong usage or input, 3 no answer, or another key was trusted before.
+    """
+    from harness.devices import registry as registries
+
+    known = registries.load(registry)
+    device = known.get(name)
+    if device.transport != "ssh":
+        message = f"'{name}' is not reached over SSH: it has no host key"
+        raise UsageError(message)
+    from harness.devices.ssh import host_key
+
+    key, fingerprint = host_key(device, known)
+    if device.host_key is not None and device.host_key.split()[:2] != key.split() and not replace:
+        reason = f"it shows another key than the one trusted ({fingerprint}); if it was installed anew: harness device trust {name} --replace"
+        raise HostKeyError(name, "trust", reason)
+    registries.write_key(known, name, host_key=key)
+    if as_json:
+        shared.say_json({"device": name, "host_key": key, "fingerprint": fingerprint})
+    else:
+        typer.echo(
+            f"{name}: {key.split()[0]} {fingerprint}\nwritten to {known.path}; compare the fingerprint with the device's own"
+        )
+    return Exit.PASSED
+
+
+def _words(value: object) -> str:
+    """A fact as text."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items() if inner is not None)
+    return "–" if value is None else str(value)

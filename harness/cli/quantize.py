@@ -1,0 +1,52 @@
+"""harness quantize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit
+
+
+@shared.command
+def quantize(
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the variants go.")],
+    target: shared.Target = None,
+    variant: shared.Variants = None,
+    dim: shared.Dims = None,
+    calibration: shared.Calibration = None,
+    variants: shared.Methods = None,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Make the variants of a model, and measure nothing.
+
+    Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one.
+    """
+    from harness import places
+    from harness.cli import target as targets
+    from harness.cli.grid import console, grid
+    from harness.quantize import build, matrix
+    from harness.report.columns import size
+
+    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
+    recipes = matrix.select(matrix.plan(study), variant or [])
+    made = build.build(study, out, recipes=recipes, cache=places.variants())
+    if as_json:
+        shared.say_json({"folder": str(out), "variants": [found.model_dump(mode="json") for found in made]})
+    else:
+        rows = [
+            [
+                found.name,
+                found.state,
+                size(found.size),
+                (found.sha256 or "")[:12],
+                "; ".join(filter(None, [found.reason, *found.notes])),
+            ]
+            for found in made
+        ]
+        console().print(grid(["variant", "state", "size", "sha256", "notes"], rows))
+        typer.echo(f"variants: {out}")
+    return Exit.INCOMPLETE if any(found.state == "failed" for found in made) else Exit.PASSED

@@ -1,0 +1,52 @@
+"""harness run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit
+
+
+@shared.command
+def run(
+    target: shared.Target = None,
+    device: shared.Devices = None,
+    variant: shared.Variants = None,
+    dim: shared.Dims = None,
+    calibration: shared.Calibration = None,
+    evaluation: shared.Evaluation = None,
+    variants: shared.Methods = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds for each device. [default: the study's]")] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),
+    ] = None,
+    registry: shared.Registry = None,
+    results: shared.Results = shared.RESULTS,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Make the variants of a model, measure them on the devices, and compare them.
+
+    Without an argument: the shipped digits study on this machine. Progress goes to stderr, the tables to stdout.
+
+    Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before all was measured.
+    """
+    from harness import workflow
+    from harness.cli import progress
+    from harness.cli import target as targets
+    from harness.devices import registry as registries
+    from harness.report import formats
+
+    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants)
+    study = targets.limited(study, rounds=rounds, max_time=max_time)
+    known = registries.load(registry)
+    devices = known.select(device or study.devices.select)
+    question = workflow.ask(study, variant or [])
+    with progress.watcher() as watcher:
+        folder, finished, tables = workflow.run(question, devices, known, results, watcher)
+    typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
+    typer.echo(f"\nrun {finished.id}: {folder}", err=as_json)
+    return workflow.verdict(finished)

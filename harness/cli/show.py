@@ -1,0 +1,38 @@
+"""harness show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit, UsageError
+
+
+@shared.command
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a unique prefix of its name, or 'latest'.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json, html, junit or pytest-benchmark.")
+    ] = "table",
+    device: shared.Devices = None,
+    variant: shared.Variants = None,
+    results: shared.Results = shared.RESULTS,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Show the tables of a run."""
+    from harness import toml_file, workflow
+    from harness.judge import summary
+    from harness.report import formats
+
+    name = "json" if as_json else form
+    if name not in formats.FORMATS:
+        message = f"--format: no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
+        raise UsageError(message)
+    folder, found, tables = workflow.show(run, results)
+    chosen = summary.select(tables, device or [], variant or [])
+    typer.echo(formats.render(name, found, chosen).decode(), nl=False)
+    if found.state == "running":
+        typer.echo(f"harness: {folder}: the run has not ended, or was killed; this is what its journal holds", err=True)
+    return Exit.PASSED

@@ -1,0 +1,78 @@
+"""What a command works on: a study, or the study that a bare model and its options stand for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.study import Study
+
+
+def study_of(
+    target: Path | None, *, dims: list[str] | None, calibration: str | None, evaluation: str | None, methods: str | None
+) -> Study:
+    """Find the study that is meant.
+
+    Raises:
+        UsageError: if options for a bare model are given with a study, or can't be read.
+    """
+    from harness import places, study
+
+    model_options = {"--dim": dims, "--calibration": calibration, "--evaluation": evaluation, "--variants": methods}
+    given = [name for name, value in model_options.items() if value]
+    if target is None or target.is_dir() or target.suffix == ".toml":
+        if given:
+            message = f"{', '.join(given)}: for a bare model only; in a study, say it in study.toml"
+            raise UsageError(message)
+        return study.load(places.DIGITS if target is None else target)
+    options: dict[str, Any] = {"dims": read_dims(dims or [])}
+    options |= {"calibration": calibration} if calibration else {}
+    options |= {"evaluation": evaluation} if evaluation else {}
+    made = study.for_model(target, **options)
+    if methods is None:
+        return made
+    words = [word.strip() for word in methods.split(",")]
+    for word in words:
+        if word not in get_args(study.Method):
+            message = f"--variants: '{word}' is no method; known: {', '.join(get_args(study.Method))}"
+            raise UsageError(message)
+    return made.model_copy(update={"variants": made.variants.model_copy(update={"methods": words})})
+
+
+def read_dims(options: list[str]) -> dict[str, list[int]]:
+    """Read ``NAME=VALUE`` and ``NAME=VALUE,VALUE``.
+
+    Raises:
+        UsageError: if one is not of that form.
+    """
+    found: dict[str, list[int]] = {}
+    for option in options:
+        name, equals, values = option.rpartition("=")
+        numbers = [value.strip() for value in values.split(",")]
+        if not equals or not name or not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
+            message = f"--dim {option}: write NAME=VALUE with whole numbers above zero, such as --dim batch=1 or --dim batch=1,8"
+            raise UsageError(message)
+        found[name] = [int(number) for number in numbers]
+    return found
+
+
+def limited(study: Study, *, rounds: int | None, max_time: str | None) -> Study:
+    """Apply the options that change how much is measured.
+
+    Raises:
+        UsageError: if the time can't be read.
+    """
+    from harness.study import seconds
+
+    update: dict[str, Any] = {} if rounds is None else {"rounds": rounds}
+    if max_time is not None:
+        try:
+            update["max_time"] = seconds(max_time)
+        except ValueError as exc:
+            message = f"--max-time: {exc}"
+            raise UsageError(message) from exc
+    return study.model_copy(update={"measure": study.measure.model_copy(update=update)})

@@ -1,0 +1,276 @@
+"""The main job, end to end, on this machine."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from harness.records import folder as run_folder
+from tests.models import tiny_cnn, tiny_mlp
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Command
+
+FILES = {
+    "run.json",
+    "journal.jsonl",
+    "samples.parquet",
+    "table.csv",
+    "table.md",
+    "junit.xml",
+    "benchmark.json",
+    "report",
+    "variants",
+}
+
+
+def rows(content: Any) -> dict[str, dict[str, Any]]:
+    (device,) = content["devices"]
+    return {row["case"]: row for row in device["rows"]}
+
+
+def test_a_study_from_model_to_table(harness: Command, study: Path) -> None:
+    done = harness("run", str(study), "--json")
+    assert done.code == 0, done.err
+    found = rows(done.json)
+    assert next(iter(found)) == "fp32"
+    assert found["static-QDQ-S8U8"]["state"] == "impossible"
+    assert "QInt8" in found["static-QDQ-S8U8"]["reason"]
+    measured = {name: row for name, row in found.items() if row["state"] == "measured"}
+    assert len(measured) == 10
+    for row in measured.values():
+        assert 0 < row["median_ms_low"] <= row["median_ms"] <= row["median_ms_high"]
+        assert row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
+        assert 0 <= row["accuracy"] <= 1
+        assert row["mse"] is not None
+        assert row["peak_bytes"] > 2**20
+    assert found["fp32"]["identical"]
+    assert found["fp32"]["speedup"] == 1
+    assert found["fp32"]["accuracy_drop"] == 0
+    assert 20 < found["static-QDQ-U8S8"]["sqnr_db"] < 60
+    assert 0.4 < found["fp16"]["size_ratio"] < 1.5
+    (made,) = Path("results/tiny").iterdir()
+    assert {path.name for path in made.iterdir()} == FILES
+    assert json.loads((made / "run.json").read_text())["state"] == "complete"
+    with (made / "table.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+def test_progress_goes_to_stderr_and_tables_to_stdout(harness: Command, study: Path) -> None:
+    done = harness("run", str(study), "--variant", "fp16")
+    assert "round 3 of 3" in done.err
+    assert "round 3 of 3" not in done.out
+    assert "speed-up" in done.out
+    assert "results/tiny" in done.out
+
+
+def test_show_gives_the_same_tables_in_every_format(harness: Command, study: Path) -> None:
+    ran = harness("run", str(study), "--variant", "fp16", "--json")
+    assert harness("show", "latest", "--json").json == ran.json
+    assert harness("show", "latest").out.strip() in harness("show", "tiny/2").out
+    for name, begin in {"md": "# tiny", "csv": "device,case", "html": "<!", "junit": "<?xml", "pytest-benchmark": "{"}.items():
+        shown = harness("show", "latest", "--format", name)
+        assert shown.code == 0
+        assert shown.out.lower().startswith(begin.lower()), name
+    assert rows(harness("show", "latest", "--json", "--variant", "fp32").json).keys() == {"fp32"}
+    assert harness("show", "latest", "--variant", "fp23").code == 2
+    assert harness("show", "latest", "--device", "none").code == 2
+
+
+def test_a_bare_model_with_random_data_warns(harness: Command) -> None:
+    tiny_mlp(Path("mlp.onnx"))
+    words = ["run", "mlp.onnx", "--dim", "batch=2", "--variants", "fp32,dynamic", "--rounds", "3", "--json"]
+    done = harness(*words)
+    assert done.code == 0, done.err
+    assert any("random" in warning for warning in done.json["warnings"])
+    assert set(rows(done.json)) == {"fp32", "dynamic-S8", "dynamic-U8"}
+    assert rows(done.json)["fp32"]["accuracy"] is None
+
+
+def test_several_values_of_a_dimension_are_cases_with_their_own_reference(harness: Command, study: Path) -> None:
+    path = study / "study.toml"
+    path.write_text(path.read_text().replace("batch = 1", "batch = [1, 4]").replace("rounds = 3", "threads = [1, 2]\nrounds = 3"))
+    done = harness("run", str(study), "--variant", "fp16", "--json")
+    assert done.code == 0, done.err
+    found = rows(done.json)
+    assert len(found) == 8
+    assert found["fp32 threads=2 batch=4"]["speedup"] == 1
+    assert found["fp16 threads=1 batch=4"]["speedup"] is not None
+    assert {row["accuracy"] for name, row in found.items() if name.startswith("fp32")} == {
+        found["fp32 threads=1 batch=1"]["accuracy"]
+    }
+
+
+def test_a_variant_that_can_not_be_made_is_a_row_and_exit_3(harness: Command, study: Path) -> None:
+    path = study / "study.toml"
+    path.write_text(path.read_text() + '[[variant]]\nname = "lost"\nmethod = "static"\nexclude_nodes = ["/nowhere/*"]\n')
+    done = harness("run", str(study), "--variant", "lost,fp16", "--json")
+    assert done.code == 3
+    found = rows(done.json)
+    assert found["lost"]["state"] == "unmade"
+    assert "/nowhere/*" in found["lost"]["reason"]
+    assert found["fp16"]["state"] == "measured"
+
+
+def test_two_rounds_give_no_interval(harness: Command, study: Path) -> None:
+    found = rows(harness("run", str(study), "--variant", "fp16", "--rounds", "2", "--json").json)
+    assert found["fp16"]["median_ms"] is not None
+    assert found["fp16"]["median_ms_low"] is None
+    assert "[?]" in harness("show", "latest").out
+
+
+def test_no_time_is_exit_4_and_nothing_is_invented(harness: Command, study: Path) -> None:
+    done = harness("run", str(study), "--variant", "fp16", "--max-time", "1ms", "--json")
+    assert done.code == 4
+    assert {row["state"] for row in rows(done.json).values()} == {"unmeasured"}
+    assert all(row["median_ms"] is None for row in rows(done.json).values())
+
+
+def test_an_emulated_device_has_no_latency(harness: Command, study: Path) -> None:
+    Path("devices.toml").write_text('[local]\nemulated = "icount"\n')
+    done = harness("run", str(study), "--variant", "fp16", "--json")
+    assert done.code == 0
+    assert all(row["median_ms"] is None and row["speedup"] is None for row in rows(done.json).values())
+    assert rows(done.json)["fp16"]["mse"] is not None
+    assert "times are not measured: the device is emulated (icount)" in harness("show", "latest").out
+
+
+def test_a_local_python_without_onnxruntime_is_a_failed_device(harness: Command, study: Path) -> None:
+    bare = Path("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    Path("devices.toml").write_text(f'[local]\npython = "{bare.absolute()}/bin/python"\n')
+    done = harness("run", str(study), "--variant", "fp16", "--json")
+    assert done.code == 3
+    assert "onnxruntime can't be imported" in done.json["devices"][0]["trouble"]
+    assert 'python = "…"' in done.json["devices"][0]["trouble"]
+
+
+def spawn(*words: str) -> subprocess.Popen[str]:
+    code = "from harness.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(text: str) -> Path:
+    """Wait until a run's journal has a text; gives the run's folder."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in Path("results").glob("*/*/journal.jsonl"):
+            if text in path.read_text():
+                return path.parent
+        time.sleep(0.05)
+    raise AssertionError(text)
+
+
+def jobs() -> list[Path]:
+    return list((Path(os.environ["QUANT_HARNESS_HOME"]) / "jobs").iterdir())
+
+
+def test_ctrl_c_keeps_what_was_measured_and_stops_the_runner(study: Path) -> None:
+    process = spawn("run", str(study), "--variant", "fp16", "--rounds", "500", "--json")
+    made = wait_for('"event":"round"')
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert rows(json.loads(out))["fp16"]["state"] == "measured"
+    assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
+    (job,) = jobs()
+    assert (job / "rc").read_text() == "0"
+    assert '"reason": "stopped"' in (job / "journal.jsonl").read_text()
+
+
+def test_kill_9_of_the_controller_loses_nothing(harness: Command, study: Path) -> None:
+    process = spawn("run", str(study), "--variant", "fp16", "--rounds", "500")
+    made = wait_for('"event":"round"')
+    process.kill()
+    process.communicate()
+    shown = harness("show", str(made), "--json")
+    assert shown.code == 0
+    assert rows(shown.json)["fp16"]["median_ms"] > 0
+    assert "was killed" in shown.err
+    (job,) = jobs()
+    os.kill(int((job / "pid").read_text()), signal.SIGTERM)
+
+
+def test_kill_9_of_the_runner_is_a_failed_device_and_exit_3(study: Path) -> None:
+    process = spawn("run", str(study), "--variant", "fp16", "--rounds", "500", "--json")
+    made = wait_for('"event":"round"')
+    (job,) = jobs()
+    os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    content = json.loads(out)
+    assert "the runner died" in content["devices"][0]["trouble"]
+    assert rows(content)["fp16"]["median_ms"] > 0
+    assert (made / "table.md").exists()
+
+
+def test_a_full_results_disk_is_named(harness: Command, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path, _data: bytes) -> None:
+        raise OSError(28, "No space left on device", str(_path))
+
+    monkeypatch.setattr(run_folder, "write_bytes", full)
+    done = harness("run", str(study), "--variant", "fp16")
+    assert done.code == 2
+    assert "No space left on device" in done.err
+
+
+def test_quantize_makes_the_files_and_measures_nothing(harness: Command, study: Path) -> None:
+    done = harness("quantize", str(study), "-o", "out", "--json")
+    assert done.code == 0
+    made = [found for found in done.json["variants"] if found["state"] == "made"]
+    assert {path.stem for path in Path("out").glob("*.onnx")} == {found["recipe"]["name"] for found in made}
+    assert not Path("results").exists()
+
+
+def test_inspect_lists_nodes_and_what_recipes_do(harness: Command) -> None:
+    tiny_cnn(Path("model.onnx"))
+    facts = harness("inspect", "model.onnx", "--json").json
+    assert [node["op_type"] for node in facts["nodes"]] == ["Conv", "Relu", "Conv", "Add", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert facts["nodes"][6]["name"] == "head/gemm"
+    assert facts["op_histogram"]["Conv"] == 2
+    shown = harness("inspect", "model.onnx").out
+    assert "head/gemm" in shown
+    assert "--dim batch=…" in shown
+    assert "static-QDQ-S8U8" in shown
+
+
+def test_a_model_whose_outputs_change_their_shape_is_measured(harness: Command) -> None:
+    from onnx import TensorProto, helper, save
+
+    node = helper.make_node("NonZero", ["x"], ["y"], "nonzero")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.INT64, [2, "found"])
+    graph = helper.make_graph([node], "g", [x], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "nonzero.onnx")
+    np.savez("data.npz", x=np.array([[1, 0, 0, 1], [1, 1, 1, 1], [0, 0, 1, 0]], np.float32))
+    done = harness(
+        "run", "nonzero.onnx", "--dim", "batch=1", "--calibration", "data.npz", "--variants", "fp32", "--rounds", "3", "--json"
+    )
+    assert done.code == 0, done.err
+    assert rows(done.json)["fp32"]["identical"]
+
+
+def test_inputs_without_axes_reach_the_model_as_arrays(harness: Command) -> None:
+    from onnx import TensorProto, helper, save
+
+    node = helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    scale = helper.make_tensor_value_info("scale", TensorProto.FLOAT, [])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph([node], "g", [x, scale], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "scaled.onnx")
+    np.savez("data.npz", x=np.ones((3, 4), np.float32), scale=np.array(2, np.float32))
+    done = harness("run", "scaled.onnx", "--calibration", "data.npz", "--variants", "fp32", "--rounds", "1", "--json")
+    assert done.code == 0, done.err
+    assert rows(done.json)["fp32"]["identical"]
