@@ -1,0 +1,57 @@
+"""The house keeps its shape: imports go one way, modules stay small, the shipped files are where a wheel takes them from."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ORDER = [
+    "errors",
+    "places",
+    "toml_file",
+    "study",
+    "quantize",
+    "devices",
+    "measure",
+    "records",
+    "judge",
+    "report",
+    "workflow",
+    "cli",
+]
+MODULES = sorted((ROOT / "harness").rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of the house that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("harness.")}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_part_imports_only_from_its_left(path: Path) -> None:
+    own = path.relative_to(ROOT / "harness").parts[0].removesuffix(".py")
+    if own == "__init__":
+        assert imports(path) == set()
+        return
+    assert {part for part in imports(path) if ORDER.index(part) > ORDER.index(own)} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_the_model_files_are_small() -> None:
+    files = [path for path in (ROOT / "studies").rglob("*") if path.suffix in {".onnx", ".npz"}]
+    assert len(files) >= 3
+    assert sum(path.stat().st_size for path in files) < 5_000_000
