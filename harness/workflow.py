@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
+import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,6 +138,10 @@ def run(
             )
         except KeyboardInterrupt:
             interrupted = True
+        except ResultsError:
+            # Nothing was measured: nothing is left behind.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         cases = plan.cases(variants, study.measure, question.dims)
         begun = Run(
             id=f"{study.name}/{folder.name}",

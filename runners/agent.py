@@ -207,7 +207,7 @@ def main(words: list[str]) -> int:
     except BrokenPipeError:
         os._exit(1)  # the reader is gone: there is nobody to tell
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
-        text = "%s: %s" % (error.strerror, error.filename) if isinstance(error, OSError) and error.filename else str(error)
+        text = "%s: %s" % (error.strerror, error.filename or store()) if isinstance(error, OSError) else str(error)
         say("error", kind=type(error).__name__, message=text[:MESSAGE_LIMIT])
         return 1
     return 0

@@ -66,6 +66,11 @@ def command(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
             # The reader of our output is gone, as in 'harness show | head'.
             sys.stderr.close()
             code = Exit.PASSED
+        except OSError as exc:
+            # A disk that is full or a file that may not be touched, where no step of ours foresaw it.
+            code = Exit.USAGE
+            message = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror or exc)
+            say_error(message, code, as_json=bool(kwargs.get("as_json")))
         raise typer.Exit(int(code))
 
     return run

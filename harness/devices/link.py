@@ -63,10 +63,12 @@ class Link:
         """
         noise = 0
         heard = False
+        said = b""
         for line in channel.lines():
             reply = _parse(line)
             if reply is None and not heard and noise < NOISE_LIMIT:
                 noise += 1
+                said = line[:200]
                 continue
             if reply is None:
                 raise RunnerError(self.device.name, step, f"the agent said something that is not its protocol: {line[:100]!r}")
@@ -76,7 +78,7 @@ class Link:
                 raise kind(self.device.name, step, str(reply.get("message"))[:2000])
             yield reply, len(line)
         if not heard:
-            words = channel.close().splitlines()[-1:] or ["no message"]
+            words = channel.close().splitlines()[-1:] or [f"it said {said!r}" if said else "no message"]
             reason = (
                 f'{self.python} did not start there ({words[0][:300]}); set python = "…" for [{self.device.name}] in devices.toml'
             )

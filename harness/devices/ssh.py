@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import paramiko
 import stamina
 from fabric import Config, Connection
-from paramiko.ssh_exception import NoValidConnectionsError
 
+from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, SILENCE_SECONDS, mapped
 from harness.devices.transport import LINE_LIMIT
 from harness.errors import AuthenticationError, ConnectError, HostKeyError, RegistryError, RunnerError
 
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 
     from harness.devices.registry import Device, Registry
 
-CONNECT_SECONDS = 10
 ATTEMPTS = 4
-BANNER = "SSH protocol banner"
 AUTH_SECONDS = 20
-# Longer than the agent's silence between two signs of life, several times over.
-SILENCE_SECONDS = 60.0
 UNACKNOWLEDGED_MS = 30_000
 KEEPALIVE_SECONDS = 15
 LOG_BYTES = 4096
@@ -46,9 +42,9 @@ class SshTransport:
         self._connection = _connection(device, registry)
         try:
             for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
-                with attempt, _mapped(device, "connect"):
+                with attempt, mapped(device, "connect"):
                     self._connection.open()
-            with _mapped(device, "connect"):
+            with mapped(device, "connect"):
                 _tune(self._connection.transport)
         except BaseException:
             self.close()
@@ -60,7 +56,7 @@ class SshTransport:
         Raises:
             DeviceError: if the connection is gone or no channel can be had.
         """
-        with _mapped(self._device, step):
+        with mapped(self._device, step):
             channel = self._connection.transport.open_session(timeout=CONNECT_SECONDS)
             channel.settimeout(SILENCE_SECONDS)
             channel.exec_command(shlex.join(words))
@@ -87,12 +83,12 @@ class SshChannel:
         Raises:
             DeviceError: if the process or the connection is gone.
         """
-        with _mapped(self._device, self._step):
+        with mapped(self._device, self._step):
             self._channel.sendall(data)
 
     def end(self) -> None:
         """Close its standard input."""
-        with _mapped(self._device, self._step):
+        with mapped(self._device, self._step):
             self._channel.shutdown_write()
 
     def lines(self) -> Iterator[bytes]:
@@ -103,7 +99,7 @@ class SshChannel:
         """
         rest = bytearray()
         while True:
-            with _mapped(self._device, self._step):
+            with mapped(self._device, self._step):
                 data = self._channel.recv(1 << 16)
             if not data:
                 break
@@ -130,9 +126,13 @@ class SshChannel:
 
     def _read_log(self) -> None:
         """Keep the end of its standard error."""
-        with contextlib.suppress(Exception):
-            while data := self._channel.in_stderr_buffer.read(1 << 16):
-                self._log = (self._log + data)[-LOG_BYTES:]
+        data = b"-"
+        while data and not self._channel.closed:
+            try:
+                data = self._channel.recv_stderr(1 << 16)
+            except TimeoutError:
+                continue
+            self._log = (self._log + data)[-LOG_BYTES:]
 
 
 class _Unknown(paramiko.MissingHostKeyPolicy):
@@ -174,7 +174,7 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
     connection.client._system_host_keys.clear()  # noqa: SLF001 - a known key must not keep us from looking
     connection.client.set_missing_host_key_policy(_Look())
     try:
-        with _mapped(device, "connect"):
+        with mapped(device, "connect"):
             connection.open()
     except _Shown as shown:
         return f"{shown.key.get_name()} {shown.key.get_base64()}", shown.key.fingerprint
@@ -251,35 +251,3 @@ def _tune(transport: paramiko.Transport) -> None:
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-
-
-@contextlib.contextmanager
-def _mapped(device: Device, step: str) -> Iterator[None]:
-    """Turn whatever paramiko and the socket raise into one error of ours that names device and step."""
-    name, where = device.name, f"{device.host}:{device.port or paramiko.config.SSH_PORT}"
-    lost = ConnectError if step == "connect" else RunnerError
-    try:
-        yield
-    except paramiko.BadHostKeyException as exc:
-        reason = (
-            f"the host key of {where} is not the one expected: it shows {exc.key.get_name()} {exc.key.fingerprint}, expected "
-            f"{exc.expected_key.get_name()} {exc.expected_key.fingerprint}; if the device was installed anew: "
-            f"harness device trust {name} --replace"
-        )
-        raise HostKeyError(name, step, reason) from exc
-    except paramiko.AuthenticationException as exc:
-        reason = f"{where} refused the login ({exc}); check user, identity_file and the device's authorized_keys"
-        raise AuthenticationError(name, step, reason) from exc
-    except socket.gaierror as exc:
-        raise ConnectError(name, step, f"the host name {device.host} is not known ({exc.strerror})") from exc
-    except NoValidConnectionsError as exc:
-        raise ConnectError(name, step, f"{where} refused the connection: is sshd running there?") from exc
-    except TimeoutError as exc:
-        waited = CONNECT_SECONDS if step == "connect" else SILENCE_SECONDS
-        raise lost(name, step, f"no answer from {where} within {waited:g} s") from exc
-    except (EOFError, OSError, paramiko.SSHException) as exc:
-        if BANNER in str(exc):
-            raise lost(
-                name, step, f"{where} hung up before any greeting: it is no SSH server, or has too many connections"
-            ) from exc
-        raise lost(name, step, f"the connection to {where} broke: {exc or type(exc).__name__}") from exc

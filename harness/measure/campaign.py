@@ -91,11 +91,9 @@ class Campaign:
     def _stop(self) -> None:
         """Ask every running job to stop."""
         self._stopping.set()
-        with self._lock:
-            running = list(self._running.values())
-        for link, job in running:
-            with contextlib.suppress(DeviceError):
-                link.stop(job)
+        # The lock is held until all have answered: a device's thread must not close the link meanwhile.
+        with self._lock, ThreadPoolExecutor(max_workers=max(1, len(self._running)), thread_name_prefix="stop") as pool:
+            pool.map(_stop_job, self._running.values())
 
     def _note(self, event: Event) -> None:
         """First to the disk, then to the reader."""
@@ -129,6 +127,8 @@ class Campaign:
         link.start(job, plan.request(work.cases, work.variants, work.inputs, work.measure, device, work.seed))
         with self._lock:
             self._running[device.name] = (link, job)
+        if self._stopping.is_set():
+            link.stop(job)
         try:
             evaluated = self._follow(device, link, job)
         except DeviceError:
@@ -163,3 +163,10 @@ class Campaign:
         if not ended:
             raise RunnerError(device.name, "measure", "the journal has no end")
         return evaluated
+
+
+def _stop_job(running: tuple[Link, str]) -> None:
+    """Stop a job; a device that can't be asked any more stops by its own limits."""
+    link, job = running
+    with contextlib.suppress(DeviceError):
+        link.stop(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Recipe
     from harness.study import Study
+
+# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def build(
@@ -120,7 +124,9 @@ def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
         notes += readback.check(recipe, unfinished)
         content = unfinished.read_bytes()
         unfinished.replace(path)
-    except Exception as exc:  # noqa: BLE001 - the one seam where a tool's failure becomes a variant's reason
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in DISK:
+            raise
         path.unlink(missing_ok=True)
         return Variant(recipe=recipe, state="failed", reason=reason_of(exc, [unfinished.parent, workshop.folder]))
     return Variant(
@@ -159,5 +165,11 @@ def _scratch(out_dir: Path) -> Iterator[Path]:
     except OSError as exc:
         message = f"{out_dir}: variants can't be written here: {exc.strerror}"
         raise ResultsError(message) from exc
-    with folder:
-        yield Path(folder.name)
+    try:
+        with folder:
+            yield Path(folder.name)
+    except OSError as exc:
+        if exc.errno not in DISK:
+            raise
+        message = f"{out_dir}: variants can't be written here: {exc.strerror}; make room or give another folder"
+        raise ResultsError(message) from exc

@@ -141,3 +141,14 @@ def test_reading_what_is_not_there_names_it() -> None:
     said, code = run("read", "nojob", "c0.npz")
     assert code == 1
     assert "c0.npz" in said[0]["message"]
+
+
+def test_a_full_disk_is_named_with_its_place() -> None:
+    code = (
+        "import errno, os, runpy, sys\ndef full(fd): raise OSError(errno.ENOSPC, 'No space left on device')\nos.fsync = full\n"
+        "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    )
+    words = [sys.executable, "-c", code, str(AGENT), "receive"]
+    done = subprocess.run(words, input=frame(HELLO), capture_output=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["message"] == f"No space left on device: {store()}"
+    assert list((store() / "blobs" / "sha256").iterdir()) == []

@@ -129,14 +129,6 @@ def test_a_name_that_nobody_knows() -> None:
         link('[board]\nhost = "board.invalid"\n')
 
 
-def test_something_that_is_no_ssh_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.devices import ssh
-
-    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ConnectError, match="board: connect: "):
-        link(f'[board]\nhost = "127.0.0.1"\nport = {server.getsockname()[1]}\n')
-
-
 def test_a_python_that_is_not_there_names_the_key_to_set(sshd: SshServer) -> None:
     board = link(sshd.entry("board", python="/opt/none/python3"))
     with pytest.raises(RunnerError, match=r'/opt/none/python3 did not start there .*set python = "…" for \[board\]'):
@@ -222,3 +214,37 @@ def test_no_traceback_of_a_library_reaches_the_terminal() -> None:
 
 def paramiko_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if isinstance(thread, paramiko.Transport)]
+
+
+def test_a_flood_on_standard_error_stops_nothing(sshd: SshServer) -> None:
+    noisy = sshd.folder / "noisy"
+    noisy.write_text(f'#!/bin/sh\necho Welcome\nhead -c 3000000 /dev/zero | tr "\\0" x >&2\nexec {sshd.python} "$@"\n')
+    noisy.chmod(0o755)
+    board = link(sshd.entry("board", python=str(noisy)))
+    assert board.probe()["event"] == "facts"
+    board.close()
+
+
+def test_a_key_with_a_passphrase_and_a_file_that_is_no_key(sshd: SshServer) -> None:
+    locked = sshd.folder / "locked_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(locked)], check=True)
+    with pytest.raises(AuthenticationError, match=r"identity_file .*locked_key has a passphrase: load it into an SSH agent"):
+        link(sshd.entry("board", identity_file=str(locked)))
+    with pytest.raises(AuthenticationError, match=r"identity_file .*user_key\.pub: not a valid .*private key file"):
+        link(sshd.entry("board", identity_file=f"{sshd.identity}.pub"))
+
+
+def test_nothing_to_log_in_with(sshd: SshServer) -> None:
+    with pytest.raises(AuthenticationError, match="no key or password to offer"):
+        link(sshd.entry("board", identity_file=""))
+
+
+def test_a_host_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.devices import ssh
+
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(ConnectError, match=r"gave no SSH greeting|hung up before any greeting"),
+    ):
+        link(f'[board]\nhost = "127.0.0.1"\nport = {server.getsockname()[1]}\n')

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import stat
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +39,6 @@ from tests.models import images, make_model, tiny_cnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harness.quantize.recipe import Recipe, Variant
     from harness.quantize.workshop import Workshop
@@ -467,3 +468,13 @@ def test_excluding_without_data_is_a_recipe_error(cnn: Path, tmp_path: Path) -> 
     shop = workshop.Workshop(open_model(cnn), None, tmp_path)
     with pytest.raises(RecipeError, match="no calibration data"):
         shop.ranges("MinMax")
+
+
+def test_a_full_disk_is_no_recipes_fault(cnn: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_self: Path, _target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    study = studies.for_model(cnn, dims={"batch": [1]}, calibration=str(calibration))
+    with pytest.raises(ResultsError, match="variants can't be written here: No space left on device"):
+        build(study, tmp_path / "out")

@@ -1,0 +1,88 @@
+"""Whatever paramiko and the socket raise → one error of ours that names device and step; the only place that knows their words."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import paramiko
+from paramiko.ssh_exception import NoValidConnectionsError
+
+from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.devices.registry import Device
+
+CONNECT_SECONDS = 10
+# Longer than the agent's silence between two signs of life, several times over.
+SILENCE_SECONDS = 60.0
+BANNER = "SSH protocol banner"
+NO_REPLY = "No existing session"
+NOTHING_TO_OFFER = "No authentication methods"
+NO_KEY = "private key file"
+
+
+@contextlib.contextmanager
+def mapped(device: Device, step: str) -> Iterator[None]:
+    """Do a step of talking to a device.
+
+    Raises:
+        DeviceError: a member of its branch for whatever went wrong; errors of ours pass as they are.
+    """
+    try:
+        yield
+    except (EOFError, OSError, paramiko.SSHException) as exc:
+        raise _error(exc, device, step) from exc
+
+
+def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: PLR0911 - one for each kind
+    """Find the words for a backend's exception."""
+    name, where = device.name, _where(device)
+    lost: type[ConnectError | RunnerError] = ConnectError if step == "connect" else RunnerError
+    match exc:
+        case paramiko.BadHostKeyException():
+            return HostKeyError(name, step, _wrong_key(exc, device))
+        case paramiko.PasswordRequiredException():
+            hint = "load it into an SSH agent and leave identity_file out"
+            return AuthenticationError(name, step, f"identity_file {device.identity_file} has a passphrase: {hint}")
+        case paramiko.AuthenticationException():
+            hint = "check user, identity_file and the device's authorized_keys"
+            return AuthenticationError(name, step, f"{where} refused the login ({exc}); {hint}")
+        case socket.gaierror():
+            return ConnectError(name, step, f"the host name {device.host} is not known ({exc.strerror})")
+        case NoValidConnectionsError():
+            return ConnectError(name, step, f"{where} refused the connection: is sshd running there?")
+        case TimeoutError():
+            waited = CONNECT_SECONDS if step == "connect" else SILENCE_SECONDS
+            return lost(name, step, f"no answer from {where} within {waited:g} s")
+    return _by_words(str(exc) or type(exc).__name__, device, step, lost)
+
+
+def _by_words(said: str, device: Device, step: str, lost: type[ConnectError | RunnerError]) -> DeviceError:
+    """Tell apart what paramiko raises as a bare SSHException."""
+    name, where = device.name, _where(device)
+    if BANNER in said:
+        return lost(name, step, f"{where} hung up before any greeting: it is no SSH server, or has too many connections")
+    if NO_REPLY in said:
+        return lost(name, step, f"{where} gave no SSH greeting within {CONNECT_SECONDS} s")
+    if NOTHING_TO_OFFER in said:
+        reason = f"there is no key or password to offer to {where}: set identity_file or password_env, or start an SSH agent"
+        return AuthenticationError(name, step, reason)
+    if NO_KEY in said:
+        return AuthenticationError(name, step, f"identity_file {device.identity_file}: {said}")
+    return lost(name, step, f"the connection to {where} broke: {said}")
+
+
+def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:
+    shown, expected = exc.key, exc.expected_key
+    return (
+        f"the host key of {_where(device)} is not the one expected: it shows {shown.get_name()} {shown.fingerprint}, expected "
+        f"{expected.get_name()} {expected.fingerprint}; if the device was installed anew: harness device trust {device.name} --replace"
+    )
+
+
+def _where(device: Device) -> str:
+    return f"{device.host}:{device.port or paramiko.config.SSH_PORT}"
