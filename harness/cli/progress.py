@@ -104,7 +104,13 @@ class Bars:
         """Something came from a device."""
         task = self._tasks[event.device]
         done = 1 if isinstance(event, Block | Evaluated) else 0
-        text = {"evaluated": "accuracy", "end": "done"}.get(event.event)
+        text = {
+            "connected": "pushing",
+            "pushed": "starting",
+            "evaluated": "accuracy",
+            "end": "fetching outputs",
+            "fidelity": "comparing outputs",
+        }.get(event.event)
         if isinstance(event, Block):
             text = f"round {event.round + 1} of {self._rounds}"
         elif isinstance(event, Failed | DeviceFailed | Connected):
@@ -131,7 +137,9 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
         case Failed():
             text = f"{names[event.case]}: {event.kind} failed: {event.message}"
         case End(reason="max_time"):
-            text = "the time is up"
+            text = "the time is up; fetching outputs"
+        case End(reason="rounds"):
+            text = "all rounds done; fetching outputs"
         case DeviceFailed():
             text = f"failed: {event.step}: {event.reason}"
     return text

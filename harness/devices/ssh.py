@@ -84,7 +84,14 @@ class SshChannel:
             DeviceError: if the process or the connection is gone.
         """
         with mapped(self._device, self._step):
-            self._channel.sendall(data)
+            try:
+                self._channel.sendall(data)
+            except OSError:
+                if not self._channel.get_transport().is_active():
+                    raise
+                raise RunnerError(
+                    self._device.name, self._step, f"the process ended early: {self.close() or 'no message'}"
+                ) from None
 
     def end(self) -> None:
         """Close its standard input."""

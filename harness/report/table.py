@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich import box, markup
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from harness.records.run import Run
 
 PIPE_WIDTH = 220
+# What rich puts between two columns of this kind of table.
+PADDING = 3
 
 
 def render(run: Run, tables: Sequence[Table]) -> bytes:
@@ -36,16 +39,17 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         if table.trouble:
             console.print(f"[red]✗ {escape(table.trouble)}[/]", soft_wrap=True)
         if table.device.state != "failed" or any(row.state == "measured" for row in table.rows):
-            console.print(_grid(table))
+            styles = [_style(row.state) for row in table.rows]
+            cells = [[column.text(row) for column in columns.COLUMNS] for row in table.rows]
+            for grid in _grids([column.title for column in columns.COLUMNS], cells, styles, console.width):
+                console.print(grid)
         for line in columns.reasons(table):
             console.print(f"  {escape(line)}", soft_wrap=True)
     if len(tables) > 1:
         console.print("\n[bold]all devices[/]: median and speed-up against fp32")
         header, cases = columns.overview(tables)
-        grid = _empty(header)
-        for cells in cases:
-            grid.add_row(*map(escape, cells))
-        console.print(grid)
+        for grid in _grids(header, cases, [None] * len(cases), console.width):
+            console.print(grid)
     for warning in run.warnings:
         console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)
     assert isinstance(console.file, io.StringIO)  # noqa: S101 - made above
@@ -57,17 +61,26 @@ def escape(words: str) -> str:
     return markup.escape(columns.plain(words))
 
 
-def _empty(titles: Sequence[str]) -> Grid:
+def _style(state: str) -> str | None:
+    return None if state == "measured" else "dim" if state in {"impossible", "unmeasured"} else "red"
+
+
+def _grids(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None], width: int) -> list[Grid]:
+    """Lay out a table; where it is wider than the terminal, as several, each with the first column."""
+    widths = [max(map(cell_len, [title, *(row[position] for row in rows)])) + PADDING for position, title in enumerate(titles)]
+    parts: list[list[int]] = []
+    for position in range(1, len(titles)):
+        if parts and widths[0] + sum(widths[taken] for taken in parts[-1]) + widths[position] <= width:
+            parts[-1].append(position)
+        else:
+            parts.append([position])
+    return [_grid([0, *part], titles, rows, styles) for part in parts]
+
+
+def _grid(positions: Sequence[int], titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    for position, title in enumerate(titles):
-        grid.add_column(escape(title), justify="left" if position == 0 else "right", no_wrap=position == 0, overflow="fold")
-    return grid
-
-
-def _grid(table: Table) -> Grid:
-    """One device's rows."""
-    grid = _empty([column.title for column in columns.COLUMNS])
-    for row in table.rows:
-        style = None if row.state == "measured" else "dim" if row.state in {"impossible", "unmeasured"} else "red"
-        grid.add_row(*(escape(column.text(row)) for column in columns.COLUMNS), style=style)
+    for position in positions:
+        grid.add_column(escape(titles[position]), justify="right" if position else "left", no_wrap=True)
+    for row, style in zip(rows, styles, strict=True):
+        grid.add_row(*(escape(row[position]) for position in positions), style=style)
     return grid

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import re
+import sys
+
+import pytest
+
 from harness.report import table
 from tests.report.conftest import Summary
 
@@ -24,3 +29,16 @@ def test_a_failed_device_has_no_empty_table(hostile: Summary) -> None:
 
 def test_one_device_needs_no_overview(simple: Summary) -> None:
     assert "all devices" not in table.render(*simple).decode()
+
+
+def test_a_narrow_terminal_gets_whole_cells_in_several_tables(simple: Summary, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = table.render(*simple).decode()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = re.sub(r"\x1b\[[0-9;]*m", "", table.render(*simple).decode())
+    words = {cell.strip() for line in wide.splitlines() for cell in line.split("  ") if cell.strip() and "─" not in cell}
+    assert words
+    assert all(cell in narrow for cell in words)
+    grids = [line for line in narrow.splitlines() if "─" in line]
+    assert len(grids) > 1
+    assert max(map(len, grids)) <= 80
