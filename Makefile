@@ -4,21 +4,25 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-ssh unit lint lock build clean
+.PHONY: demo test test-boards test-ssh unit lint lock build clean
 
 demo: .venv/ready  ## Set up and measure the digits study on this machine.
 	$(BIN)/harness run
 
 test: .venv/ready lint  ## Set up and run every test.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not boards"
+
+test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
+	$(BIN)/harness board build
+	$(BIN)/python -m pytest -m boards
 
 test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 	sh tests/set_up_ssh.sh
 	$(BIN)/python -m pytest -m ssh
 
 unit: .venv/ready  ## Only the fast tests, which need no server.
-	$(BIN)/python -m pytest -m "not ssh and not slow"
+	$(BIN)/python -m pytest -m "not ssh and not slow and not boards"
 
 lint: .venv/ready  ## Style and types.
 	$(BIN)/ruff check

@@ -10,6 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.parent
 
 AGENT = _ROOT / "runners" / "agent.py"
+JOB = _ROOT / "runners" / "job.py"
 RUNNER = _ROOT / "runners" / "ort_runner.py"
 DIGITS = _ROOT / "studies" / "digits"
 

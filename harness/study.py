@@ -104,7 +104,12 @@ class VariantSpec(Section):
 
 
 class MeasureSection(Section):
-    """``[measure]``: how each case is timed; times are in seconds."""
+    """``[measure]``: how each case is timed; times are in seconds.
+
+    Attributes:
+        counting: count instructions too, where the device can.
+        emulated_samples: how many of the evaluation samples an emulated device computes; it would take hours for all.
+    """
 
     threads: list[Positive] = [1]
     providers: list[str] = ["CPUExecutionProvider"]
@@ -115,6 +120,8 @@ class MeasureSection(Section):
     block_limit: Seconds = 2.0
     iterations: Positive = 100
     timeout: Seconds = 120.0
+    counting: bool = True
+    emulated_samples: Positive = 16
 
 
 class DevicesSection(Section):

@@ -1,4 +1,4 @@
-"""The device's side of store and jobs: receives files, starts a runner, hands out what it writes; PROTOCOL.md tells how.
+"""The device's side of store, runtimes and jobs, as PROTOCOL.md tells.
 
 One file for Python >= 3.9 with nothing but its standard library, so that it works before any runtime is there.
 """
@@ -8,21 +8,32 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
-from typing import BinaryIO, Callable
+from typing import TYPE_CHECKING, BinaryIO, Callable
+
+if TYPE_CHECKING:
+    import zipfile
 
 PROTOCOL = 1
 ALIVE_SECONDS = 5.0
 STOP_SECONDS = 5.0
 CHUNK = 512 * 1024
 MESSAGE_LIMIT = 2000
+CHILD_SECONDS = 300.0
+RUNTIME_BYTES = 2 << 30
+RUNTIME_FILES = 50000
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+VERSIONS = "import json, numpy, onnxruntime as o; print(json.dumps({'onnxruntime': o.__version__, 'numpy': numpy.__version__}))"
 
 
 def store() -> str:
@@ -45,6 +56,13 @@ def job_path(job: str, *names: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise ValueError("not a plain name: %r" % name[:100])
     return os.path.join(store(), "jobs", job, *names)
+
+
+def runtime_path(*names: str) -> str:
+    """The place of the runtimes, or of the one with this hash."""
+    if names and not re.fullmatch(r"[0-9a-f]{64}", names[0]):
+        raise ValueError("not a runtime: %r" % names[0][:100])
+    return os.path.join(store(), "runtimes", *names)
 
 
 def say(event: str, **fields: object) -> None:
@@ -99,13 +117,179 @@ def store_blob(stream: BinaryIO, path: str, sha256: str, size: int) -> None:
             os.unlink(part)
 
 
-def start(job: str, runner: str) -> None:
+def machine() -> None:
+    """Say what decides which wheels fit."""
+    libc = "musl" if glob.glob("/lib/ld-musl-*") else ""
+    with contextlib.suppress(ValueError, OSError):
+        libc = os.confstr("CS_GNU_LIBC_VERSION") or libc
+    say(
+        "machine", arch=os.uname().machine, bits=64 if sys.maxsize > 1 << 32 else 32, libc=libc, implementation=sys.implementation.name,
+        python=list(sys.version_info[:3]), abi="cp%d%d%s" % (sys.version_info[0], sys.version_info[1], sys.abiflags),
+    )  # fmt: skip
+
+
+def unpack() -> None:
+    """Unpack wheels of the store into a runtime's folder, whole or not at all."""
+    wheels = json.loads(sys.stdin.buffer.read(1 << 20))["wheels"]
+    runtime = hashlib.sha256("\n".join(sorted(wheel["sha256"] for wheel in wheels)).encode()).hexdigest()
+    place = runtime_path(runtime)
+    os.makedirs(runtime_path(), mode=0o700, exist_ok=True)
+    with open(os.path.join(runtime_path(), "lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in glob.glob(os.path.join(runtime_path(), "*.part")):
+            shutil.rmtree(left, ignore_errors=True)
+        if not os.path.isdir(place):
+            try:
+                unpack_all(wheels, place + ".part")
+                os.rename(place + ".part", place)
+            finally:
+                shutil.rmtree(place + ".part", ignore_errors=True)
+    say("unpacked", runtime=runtime)
+
+
+def unpack_all(wheels: list[dict[str, str]], folder: str) -> None:
+    """Write the members of all wheels, after each of them was checked."""
+    import zipfile  # here and not above: the other commands start faster without it
+    import zlib
+
+    try:
+        with contextlib.ExitStack() as stack:
+            archives = [stack.enter_context(zipfile.ZipFile(blob_path(wheel["sha256"]))) for wheel in wheels]
+            found = [(archive, member) for archive in archives for member in members(archive)]
+            check_room(len(found), sum(member.file_size for _, member in found))
+            told = time.monotonic()
+            for archive, member in found:
+                path = os.path.join(folder, member.filename)
+                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+                mode = 0o755 if (member.external_attr >> 16) & 0o111 else 0o644
+                # zipfile gives no more than the size that was declared, and checks the sum.
+                with archive.open(member) as source, open(os.open(path, NEW_FILE, mode), "wb") as file:
+                    shutil.copyfileobj(source, file, CHUNK)
+                if time.monotonic() - told > ALIVE_SECONDS:
+                    say("alive")
+                    told = time.monotonic()
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        names = " or ".join(str(wheel.get("name"))[:200] for wheel in wheels)
+        raise ValueError("can't unpack %s: %s" % (names, error)) from error
+
+
+def check_room(files: int, size: int) -> None:
+    """Refuse a runtime that is larger than one may be, or than the disk has room for."""
+    room = min(RUNTIME_BYTES, shutil.disk_usage(runtime_path()).free)
+    if size > room or files > RUNTIME_FILES:
+        raise ValueError("%d files of %d MB are too much: there is room for %d MB" % (files, size >> 20, room >> 20))
+
+
+def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """What a runtime takes of a wheel; a member that would lead out of it, or is no plain file in a package, is refused.
+
+    A file beside the packages would be a module of any name, and Python imports some by itself (sitecustomize).
+    """
+    found = []
+    for member in archive.infolist():
+        parts = member.filename.split("/")
+        if parts[-1] == "":
+            continue  # a folder: made where a file needs it
+        plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG) and not member.flag_bits & 1
+        if len(parts) == 1 or not plain or {"", ".", ".."} & set(parts) or "\\" in member.filename:
+            raise ValueError("it has a member that no wheel should have: %r" % member.filename[:200])
+        if not parts[0].endswith(".data"):
+            found.append(member)
+    return found
+
+
+def adopt(runtime: str) -> None:
+    """Let this Python use a runtime from now on, if it can be imported; a folder that can't is removed."""
+    if not os.path.isdir(runtime_path(runtime)):
+        raise ValueError("the runtime %s is not there" % runtime)
+    code, out, log = attend([sys.executable, "-c", VERSIONS], environment(runtime))
+    if code != 0:
+        shutil.rmtree(runtime_path(runtime), ignore_errors=True)
+        say("unusable", message=ending(code, log))
+        return
+    versions = json.loads(out.splitlines()[-1])
+    os.sync()  # boards lose their power: what 'current' names must be there
+    with open(os.path.join(runtime_path(), "lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        chosen = dict(adopted(), **{python_tag(): dict(versions, runtime=runtime)})
+        write_whole(os.path.join(runtime_path(), "current"), json.dumps(chosen))
+    say("adopted", runtime=runtime, **versions)
+
+
+def adopted() -> dict[str, dict[str, str]]:
+    """What was provisioned for each Python of this account."""
+    try:
+        return dict(json.loads(read_small(os.path.join(runtime_path(), "current"))))
+    except (ValueError, TypeError):
+        return {}
+
+
+def python_tag() -> str:
+    """What a runtime is for: this Python, as compiled modules see it, and where it is."""
+    return "%s%s-%s %s" % (sys.implementation.cache_tag, sys.abiflags, os.uname().machine, sys.executable)
+
+
+def current() -> str | None:
+    """The runtime that was provisioned for this Python, or None: then it is on its own."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        runtime = adopted()[python_tag()]["runtime"]
+        return runtime if os.path.isdir(runtime_path(runtime)) else None
+    return None
+
+
+def environment(runtime: str | None) -> dict[str, str]:
+    """The variables for a child that imports onnxruntime."""
+    found = dict(os.environ, ORT_DISABLE_TELEMETRY="1")
+    found.pop("QUANT_HARNESS_RUNTIME", None)
+    if runtime is not None:
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [runtime_path(runtime), found.get("PYTHONPATH")]))
+        found["QUANT_HARNESS_RUNTIME"] = runtime[:12]
+    return found
+
+
+def attend(words: list[str], env: dict[str, str]) -> tuple[int | None, str, str]:
+    """Run a child to its end, with signs of life; gives its code (None if it took too long), output and standard error."""
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, start_new_session=True)
+    deadline, late = time.monotonic() + CHILD_SECONDS, False
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            out, log = child.communicate(timeout=ALIVE_SECONDS)
+            return None if late else child.returncode, out.decode(errors="replace"), log.decode(errors="replace")
+        say("alive")
+        late = time.monotonic() > deadline
+        if late:
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def ending(code: int | None, log: str) -> str:
+    """Words for how a child ended."""
+    if code is None:
+        return "it took more than %g s" % CHILD_SECONDS
+    last = ([line.strip() for line in log.splitlines() if line.strip()] or ["no message"])[-1]
+    return ("killed by %s; last words: %s" % (signal.Signals(-code).name, last) if code < 0 else last)[:MESSAGE_LIMIT]
+
+
+def probe(runner: str) -> None:
+    """Pass on what the runner says of this device, and which runtime it found."""
+    if not os.path.exists(blob_path(runner)):
+        say("missing", sha256=[runner])
+        return
+    env = environment(current())
+    code, out, log = attend([sys.executable, blob_path(runner), "probe"], env)
+    if code != 0:
+        raise ValueError("the runner's probe failed: " + ending(code, log))
+    say(**dict(json.loads(out.splitlines()[-1]), runtime=env.get("QUANT_HARNESS_RUNTIME")))
+
+
+def start(job: str, program: str, runner: str) -> None:
     """Write the request, then run the job detached from this process and its link."""
     request = json.loads(sys.stdin.buffer.read())
     if request.get("protocol") != PROTOCOL:
         raise ValueError("this agent speaks protocol %d, not %r" % (PROTOCOL, request.get("protocol")))
-    if not os.path.exists(blob_path(runner)):
-        raise ValueError("the runner %s is not in the store" % runner)
+    for needed in (program, runner):
+        if not os.path.exists(blob_path(needed)):
+            raise ValueError("%s is not in the store" % needed)
     os.makedirs(job_path(job, "outputs"), mode=0o700)
     with open(job_path(job, "request.json"), "w", encoding="utf-8") as file:
         json.dump(request, file)
@@ -116,7 +300,7 @@ def start(job: str, runner: str) -> None:
     os.set_inheritable(lock.fileno(), True)  # noqa: FBT003
     with open(job_path(job, "log"), "wb") as log:
         child = subprocess.Popen(
-            [sys.executable, blob_path(runner), "job", job_path(job)],
+            [sys.executable, blob_path(program), job_path(job), blob_path(runner)], env=environment(current()),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()],
         )  # fmt: skip
     write_whole(job_path(job, "pid"), str(child.pid))
@@ -195,13 +379,8 @@ def stop(job: str) -> None:
 
 def main(words: list[str]) -> int:
     """Run one command; a failure is one line of the protocol."""
-    commands: dict[str, Callable[..., None]] = {
-        "receive": receive,
-        "start": start,
-        "follow": follow,
-        "read": read,
-        "stop": stop,
-    }
+    known: list[Callable[..., None]] = [machine, receive, unpack, adopt, probe, start, follow, read, stop]
+    commands = {function.__name__: function for function in known}
     try:
         commands[words[0]](*words[1:])
     except BrokenPipeError:

@@ -1,11 +1,12 @@
 """Measures ONNX models on this device with onnxruntime; PROTOCOL.md tells what it reads and writes.
 
-One file for Python >= 3.9 that needs only numpy and onnxruntime, and those only in the processes that measure. The device's store,
-its jobs and the link to the controller are the business of agent.py, which starts this file.
+One file for Python >= 3.9 that needs only numpy and onnxruntime, and those only in the processes that measure. The store and
+the link to the controller are the business of agent.py; what is visited when, that of job.py, which starts this file for each visit.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import glob
 import hashlib
@@ -15,18 +16,21 @@ import platform
 import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
-import threading
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnxruntime
 
-PROTOCOL = 1
 MESSAGE_LIMIT = 2000
 LEAST_ITERATIONS = 5
+COUNT_WARMUP = 2
+# Of perf_event_open, from the kernel's system call tables; PERF_TYPE_HARDWARE's numbers from linux/perf_event.h.
+PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "armv7l": 364, "ppc64le": 319, "riscv64": 241}
+PERF_EVENTS = {"instructions": 1, "cycles": 0}
 
 ARM = 0x41
 # Part numbers of Arm's own cores (implementer 0x41), from Arm's technical reference manuals.
@@ -83,6 +87,7 @@ def probe() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "emulated": emulation(info),
+        "uncountable": uncountable(),
         **libraries(),
     }
 
@@ -135,99 +140,48 @@ def ending(code: int, log: str) -> str:
     return last[0][:MESSAGE_LIMIT]
 
 
-class Job:
-    """One request being carried out in the job's folder, and its journal.
+def open_counter(event: str) -> int:
+    """Open a kernel counter of this process and the threads that it starts, user space only; perf_event_open(2).
 
-    SIGTERM asks it to stop: the block that is under way is ended and not recorded.
+    Returns:
+        A file descriptor that gives the count, and how long it was enabled and running, eight bytes each.
     """
+    number = PERF_EVENT_OPEN.get(platform.machine())
+    if number is None:
+        raise OSError("perf_event_open is not known on %s" % platform.machine())
+    inherit, exclude_kernel, exclude_hypervisor, enabled_and_running = 1 << 1, 1 << 5, 1 << 6, 3
+    flags = inherit | exclude_kernel | exclude_hypervisor
+    attributes = struct.pack("=IIQQQQQIIQ", 0, 64, PERF_EVENTS[event], 0, 0, enabled_and_running, flags, 0, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    opened: int = libc.syscall(ctypes.c_long(number), attributes, 0, -1, -1, 0)
+    if opened < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return opened
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.blobs = os.path.join(os.path.dirname(os.path.dirname(folder)), "blobs", "sha256")
-        with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
-            self.request = json.load(file)
-        self.cases = {case["id"]: case for case in self.request["cases"]}
-        self.stopping = threading.Event()
-        self.process: subprocess.Popen[str] | None = None
-        self.journal: IO[str]
 
-    def run(self) -> None:
-        """Evaluate every case, then measure round after round; write how it ended to ``rc``."""
-        signal.signal(signal.SIGTERM, self.stop)
-        with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal:
-            self.note({"event": "begin", "protocol": PROTOCOL, "time": time.time(), "facts": probe()})
-            self.note({"event": "end", "reason": self.visit_all()})
-        path = os.path.join(self.folder, "rc")
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            file.write("0")
-        os.rename(path + ".new", path)
+def read_counter(opened: int) -> int:
+    """The count so far; a counter that had to share the hardware is refused."""
+    count, enabled, running = struct.unpack("=QQQ", os.read(opened, 24))
+    if running < enabled:
+        raise RuntimeError(
+            "the counter ran %.0f %% of the time only: others use the hardware's counters" % (100.0 * running / enabled)
+        )
+    return int(count)
 
-    def stop(self, *_signal: object) -> None:
-        """Remember to stop, and end the worker."""
-        self.stopping.set()
-        if self.process is not None:
-            self.process.kill()
 
-    def note(self, line: dict[str, Any]) -> None:
-        """Append one line to the journal."""
-        self.journal.write(json.dumps(line) + "\n")
-        self.journal.flush()
-
-    def visit_all(self) -> str:
-        """Visit the cases in the order asked; returns why it ended."""
-        begun = time.monotonic()
-        for name in list(self.cases):
-            self.visit(name, None)
-        for number, order in enumerate(self.request["rounds"]):
-            for name in order:
-                if self.stopping.is_set():
-                    return "stopped"
-                if time.monotonic() - begun > self.request["max_time"]:
-                    return "max_time"
-                if name in self.cases:
-                    self.visit(name, number)
-            if not self.stopping.is_set():
-                self.note({"event": "round", "round": number, "elapsed": round(time.monotonic() - begun, 3)})
-        return "stopped" if self.stopping.is_set() else "rounds"
-
-    def visit(self, name: str, number: int | None) -> None:
-        """Evaluate a case (number None) or measure one block of it; a case that fails is not visited again."""
-        if self.stopping.is_set():
-            return
-        case = self.cases[name]
-        task = {
-            "model": os.path.join(self.blobs, case["model"]),
-            "inputs": os.path.join(self.blobs, case["inputs"]),
-            "names": case["names"],
-            "threads": case["threads"],
-            "provider": case["provider"],
-            "outputs": os.path.join(self.folder, "outputs", name + ".npz") if number is None else None,
-        }
-        for key in ("cpus", "warmup", "block", "block_limit", "iterations"):
-            task[key] = self.request.get(key)
-        outcome = self.in_worker(task)
-        if self.stopping.is_set():
-            return
-        if outcome["event"] == "failed":
-            del self.cases[name]
-        self.note(dict(outcome, case=name, round=number))
-
-    def in_worker(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Run one task in a fresh process, bounded in time; how it ends is the outcome."""
-        process = self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), "worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
+def uncountable() -> str | None:
+    """Why this device's kernel does not count instructions, or None when it does."""
+    try:
+        opened = open_counter("instructions")
         try:
-            out, log = process.communicate(json.dumps(task), timeout=self.request["timeout"])
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return {"event": "failed", "kind": "timeout", "message": "no result after %g s" % self.request["timeout"]}
-        if process.returncode == 0 and out.endswith("\n"):
-            result: dict[str, Any] = json.loads(out)
-            return result
-        return {"event": "failed", "kind": "crash", "message": ending(process.returncode, log)}
+            return None if read_counter(opened) else "the kernel's counter stays at zero"
+        finally:
+            os.close(opened)
+    except (OSError, RuntimeError) as error:
+        paranoid = read_text("/proc/sys/kernel/perf_event_paranoid")
+        if isinstance(error, PermissionError):
+            return "not permitted: kernel.perf_event_paranoid is %s; 2 or less is needed" % paranoid
+        return "no counter in this processor or virtual machine (%s)" % (getattr(error, "strerror", None) or error)
 
 
 def worker() -> None:
@@ -243,6 +197,8 @@ def worker() -> None:
         import numpy as np
         import onnxruntime
 
+        # Before the session: counters cover only threads that are started later.
+        counters = {name: open_counter(name) for name in PERF_EVENTS} if task["counter"] == "perf" else {}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = task["threads"]
         options.inter_op_num_threads = 1
@@ -255,7 +211,12 @@ def worker() -> None:
             stacks = [data["arr_%d" % index] for index in range(len(task["names"]))]
         # asarray: an input without axes would come as a number, not as an array.
         feeds = [dict(zip(task["names"], map(np.asarray, sample))) for sample in zip(*stacks)]
-        result = evaluate(session, feeds, task["outputs"]) if task["outputs"] else block(session, feeds[0], task)
+        if task["outputs"]:
+            result = evaluate(session, feeds[: task["samples"]], task["outputs"])
+        elif task["counter"]:
+            result = count(session, feeds[0], task, counters)
+        else:
+            result = block(session, feeds[0], task)
     except Exception as error:  # noqa: BLE001 - whatever a model does to onnxruntime is this case's outcome
         kind = "memory" if isinstance(error, MemoryError) else step
         message = re.sub(r"\s+", " ", "%s: %s" % (type(error).__name__, error)).replace(os.path.dirname(task["model"]) + "/", "")
@@ -307,12 +268,39 @@ def block(session: onnxruntime.InferenceSession, feed: dict[str, Any], task: dic
     cpu_ns = time.process_time_ns() - cpu
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - usage.ru_nivcsw
     gc.enable()
-    # VmHWM is this process's own; ru_maxrss would start at the parent's.
-    peak = re.search(r"^VmHWM:\s+(\d+) kB", read_text("/proc/self/status") or "", re.MULTILINE)
     return {
         "event": "block", "first_ns": first_ns, "warmup": warmup, "ns": samples, "cpu_ns": cpu_ns, "wall_ns": wall_ns,
-        "involuntary_switches": switches, "peak_bytes": int(peak.group(1)) * 1024 if peak else None,
+        "involuntary_switches": switches, "peak_bytes": peak_bytes(),
     }  # fmt: skip
+
+
+def peak_bytes() -> int | None:
+    """This process's resident high-water mark; ru_maxrss would start at the parent's."""
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", read_text("/proc/self/status") or "", re.MULTILINE)
+    return int(peak.group(1)) * 1024 if peak else None
+
+
+def count(
+    session: onnxruntime.InferenceSession, feed: dict[str, Any], task: dict[str, Any], counters: dict[str, int]
+) -> dict[str, Any]:
+    """Count every iteration's instructions, and cycles where the kernel counts.
+
+    On an icount board the clock counts instructions: one is a nanosecond (QEMU, -icount shift=0).
+    """
+    names = [output.name for output in session.get_outputs()]
+    counted: dict[str, list[int]] = {name: [] for name in counters or ("instructions",)}
+    for _ in range(COUNT_WARMUP):
+        session.run(names, feed)
+    gc.collect()
+    gc.disable()
+    for _ in range(task["count_iterations"]):
+        before = [read_counter(opened) for opened in counters.values()] or [time.perf_counter_ns()]
+        session.run(names, feed)
+        after = [read_counter(opened) for opened in counters.values()] or [time.perf_counter_ns()]
+        for name, start, end in zip(counted, before, after):
+            counted[name].append(end - start)
+    gc.enable()
+    return {"event": "counted", "counter": task["counter"], "peak_bytes": peak_bytes(), **counted}
 
 
 def main(words: list[str]) -> int:
@@ -323,10 +311,8 @@ def main(words: list[str]) -> int:
         say("facts", **probe())
     elif words == ["worker"]:
         worker()
-    elif words[:1] == ["job"] and words[1:]:
-        Job(os.path.abspath(words[1])).run()
     else:
-        say("error", kind="usage", message="commands: probe, job FOLDER, worker")
+        say("error", kind="usage", message="commands: probe, worker")
         return 2
     return 0
 

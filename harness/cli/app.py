@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from harness.cli import device, devices, inspect, quantize, run, show
+from harness.cli import board, device, devices, inspect, quantize, run, show
 
 app = typer.Typer(
     name="harness",
@@ -22,6 +22,7 @@ app.command("inspect")(inspect.inspect)
 app.command("quantize")(quantize.quantize)
 app.command("devices")(devices.devices)
 app.add_typer(device.app, name="device")
+app.add_typer(board.app, name="board")
 app.command("show")(show.show)
 
 

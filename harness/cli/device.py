@@ -1,7 +1,8 @@
-"""harness device trust|probe."""
+"""harness device probe|trust|provision."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from harness.cli import command as shared
 from harness.errors import Exit, HostKeyError, UsageError
 
-app = typer.Typer(help="Look at one device, or trust its host key.", no_args_is_help=True)
+app = typer.Typer(help="Look at one device, trust its host key, or bring onnxruntime to it.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")]
 
 
@@ -69,6 +70,40 @@ def trust(
         typer.echo(
             f"{name}: {key.split()[0]} {fingerprint}\nwritten to {known.path}; compare the fingerprint with the device's own"
         )
+    return Exit.PASSED
+
+
+@app.command("provision")
+@shared.command
+def provision(
+    name: Name,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", metavar="VERSION", help="onnxruntime's. [default: this machine's, or what fits]")
+    ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take wheels from this folder, not from pip's index.")
+    ] = None,
+    registry: shared.Registry = None,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Bring onnxruntime and numpy to a device that needs neither internet nor pip, and use them there from now on.
+
+    The wheels that fit are downloaded here with pip, pushed once, unpacked and imported there. Where the import dies, an older
+    version is tried.
+
+    Exit code: 0 it runs there, 2 wrong usage or input, 3 not reachable, or nothing fits.
+    """
+    from harness.devices import provision as provisions
+    from harness.devices import registry as registries
+
+    known = registries.load(registry)
+    device = known.get(name)
+    done = provisions.provision(device, known, runtime, wheelhouse, lambda line: typer.echo(f"{name}: {line}", err=True))
+    if as_json:
+        shared.say_json(done.as_json())
+    else:
+        what = f"onnxruntime {done.onnxruntime} and numpy {done.numpy}"
+        typer.echo(f"{name}: runs {what} from now on (runtime {done.runtime[:12]}, {done.seconds:.1f} s)")
     return Exit.PASSED
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.measure.journal import Block, Connected, DeviceFailed, End, Evaluated, Failed, Pushed, Round
+from harness.measure.journal import Block, Connected, Counted, DeviceFailed, End, Evaluated, Failed, Pushed, Round
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,6 +108,7 @@ class Bars:
             "connected": "pushing",
             "pushed": "starting",
             "evaluated": "accuracy",
+            "counted": "counting instructions",
             "end": "fetching outputs",
             "fidelity": "comparing outputs",
         }.get(event.event)
@@ -131,7 +132,9 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
         case Pushed():
             text = f"pushed {event.files} files, {event.sent_bytes / 1e6:.1f} MB sent in {event.seconds:.1f} s"
         case Evaluated():
-            text = f"{names[event.case]}: outputs computed in {event.seconds:.1f} s"
+            text = f"{names[event.case]}: outputs computed"
+        case Counted():
+            text = f"{names[event.case]}: {min(event.instructions) / 1e6:.2f} million instructions"
         case Round():
             text = f"round {event.round + 1} of {rounds} done after {event.elapsed:.0f} s"
         case Failed():

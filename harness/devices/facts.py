@@ -41,7 +41,12 @@ class Emulation(_Said):
 
 
 class Facts(_Said):
-    """A device at the time of asking; None is 'can't be read there'."""
+    """A device at the time of asking; None is 'can't be read there'.
+
+    Attributes:
+        runtime: the start of the provisioned runtime's hash; None if its Python has an onnxruntime of its own, or none.
+        uncountable: why its kernel can't count instructions; None when it can.
+    """
 
     arch: Word
     cpu_model: Text | None = None
@@ -58,7 +63,9 @@ class Facts(_Said):
     executable: Text | None = None
     numpy: Word | None = None
     onnxruntime: Runtime
+    runtime: Word | None = None
     emulated: Emulation | None = None
+    uncountable: Text | None = "its runner does not say"
 
 
 def check(said: object, device: str) -> Facts:
@@ -83,8 +90,8 @@ def usable(facts: Facts, device: str, python: str, providers: list[str]) -> None
     """
     if facts.onnxruntime.version is None:
         reason = (
-            f"onnxruntime can't be imported by {python} there ({facts.onnxruntime.error}); install onnxruntime and numpy for it, "
-            f'or set python = "…" for [{device}] in devices.toml to one that has them'
+            f"onnxruntime can't be imported by {python} there ({facts.onnxruntime.error}); to bring it: harness device provision {device}; "
+            f'or set python = "…" for [{device}] in devices.toml to one that has onnxruntime and numpy'
         )
         raise RunnerError(device, "probe", reason)
     lacking = [name for name in providers if name not in facts.onnxruntime.providers]

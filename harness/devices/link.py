@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.devices.transport import connect
 from harness.errors import RunnerError, TransferError
-from harness.places import AGENT, RUNNER
+from harness.places import AGENT, JOB, RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from harness.devices.registry import Device, Registry
     from harness.devices.transport import Channel
 
-# The agent's source comes first on its own standard input: nothing needs to be there before it.
-BOOT = "import sys;n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
+# The agent's source comes first on its own standard input: nothing needs to be there before it. Older Pythons can read this much.
+BOOT = (
+    "import sys;sys.version_info<(3,9)and sys.exit('it is Python %d.%d'%sys.version_info[:2]);"
+    "n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
+)
 OUTPUT_LIMIT = 1 << 30
 NOISE_LIMIT = 1000
 
@@ -59,7 +62,7 @@ class Link:
     def _replies(self, channel: Channel, step: str) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the agent's lines as objects, with their length in bytes.
 
-        What a login script prints before the first line is skipped.
+        What a login script prints before the first line is skipped; so are signs of life.
         """
         noise = 0
         heard = False
@@ -76,32 +79,63 @@ class Link:
             if reply["event"] == "error":
                 kind = TransferError if step == "push" else RunnerError
                 raise kind(self.device.name, step, str(reply.get("message"))[:2000])
-            yield reply, len(line)
+            if reply["event"] != "alive":
+                yield reply, len(line)
         if not heard:
             words = channel.close().splitlines()[-1:] or [f"it said {said!r}" if said else "no message"]
             reason = (
-                f'{self.python} did not start there ({words[0][:300]}); set python = "…" for [{self.device.name}] in devices.toml'
+                f"{self.python} did not start there ({words[0][:300]}); Python 3.9 or newer is needed: install it, "
+                f'or set python = "…" for [{self.device.name}] in devices.toml'
             )
             raise RunnerError(self.device.name, step, reason)
 
-    def _first(self, channel: Channel, step: str, event: str) -> dict[str, Any]:
-        """The next reply, which must be the given event."""
+    def _first(self, channel: Channel, step: str, *events: str) -> dict[str, Any]:
+        """The next reply, which must be one of the given events."""
         reply = next((reply for reply, _ in self._replies(channel, step)), None)
-        if reply is None or reply["event"] != event:
-            raise RunnerError(self.device.name, step, f"expected '{event}' from the agent, got {str(reply)[:200]}")
+        if reply is None or reply["event"] not in events:
+            raise RunnerError(self.device.name, step, f"expected '{' or '.join(events)}' from the agent, got {str(reply)[:200]}")
         return reply
+
+    def _ask(self, step: str, words: list[str], events: list[str], request: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run an agent command that gives one reply."""
+        with self._agent(step, *words) as channel:
+            if request is not None:
+                channel.write(json.dumps(request).encode())
+            channel.end()
+            return self._first(channel, step, *events)
 
     def probe(self) -> dict[str, Any]:
         """Ask the runner for the device's facts; they are unchecked here."""
-        step = "probe"
-        source = RUNNER.read_bytes()
-        channel = self._transport.open([self.python, "-c", BOOT, str(len(source)), "probe"], step)
-        try:
-            channel.write(source)
-            channel.end()
-            return self._first(channel, step, "facts")
-        finally:
-            channel.close()
+        runner = hashlib.sha256(RUNNER.read_bytes()).hexdigest()
+        # Most often it is there already: then one question is enough.
+        if (facts := self._ask("probe", ["probe", runner], ["facts", "missing"]))["event"] == "missing":
+            self.push({runner: RUNNER})
+            facts = self._ask("probe", ["probe", runner], ["facts"])
+        return facts
+
+    def machine(self) -> dict[str, Any]:
+        """Ask the agent for what decides which wheels fit; it is unchecked here."""
+        return self._ask("provision", ["machine"], ["machine"])
+
+    def unpack(self, wheels: dict[str, str]) -> str:
+        """Unpack wheels that were pushed.
+
+        Args:
+            wheels: their file names by sha256.
+
+        Returns:
+            The runtime that they make; the agent's word for it, unchecked here.
+        """
+        request = {"wheels": [{"sha256": sha256, "name": name} for sha256, name in wheels.items()]}
+        return str(self._ask("provision", ["unpack"], ["unpacked"], request).get("runtime"))
+
+    def adopt(self, runtime: str) -> dict[str, Any]:
+        """Use a runtime from now on, if it can be imported there.
+
+        Returns:
+            ``adopted`` with versions, or ``unusable`` with a message; unchecked here.
+        """
+        return self._ask("provision", ["adopt", runtime], ["adopted", "unusable"])
 
     def push(self, files: dict[str, Path]) -> int:
         """Bring files to the device's store; what is there already is not sent.
@@ -148,12 +182,9 @@ class Link:
 
     def start(self, job: str, request: dict[str, Any]) -> None:
         """Start a job; it goes on without this link."""
-        runner = hashlib.sha256(RUNNER.read_bytes()).hexdigest()
-        self.push({runner: RUNNER})
-        with self._agent("start", "start", job, runner) as channel:
-            channel.write(json.dumps(request).encode())
-            channel.end()
-            self._first(channel, "start", "started")
+        program, runner = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (JOB, RUNNER))
+        self.push({program: JOB, runner: RUNNER})
+        self._ask("start", ["start", job, program, runner], ["started"], request)
 
     def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the job's journal from a byte offset on, as it grows, until the job has ended.
@@ -171,9 +202,8 @@ class Link:
                     return
                 if reply["event"] == "died":
                     raise RunnerError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:]}")
-                if reply["event"] != "alive":
-                    offset += length
-                    yield reply, offset
+                offset += length
+                yield reply, offset
         raise RunnerError(self.device.name, "measure", "the journal ended before the job did")
 
     def read_output(self, job: str, name: str) -> bytes:
@@ -194,9 +224,7 @@ class Link:
 
     def stop(self, job: str) -> None:
         """Ask the job to stop, and wait until it has."""
-        with self._agent("stop", "stop", job) as channel:
-            channel.end()
-            self._first(channel, "stop", "stopped")
+        self._ask("stop", ["stop", job], ["stopped"])
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,9 +19,10 @@ from harness.errors import RegistryError, SelectionError
 from harness.study import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 LOCAL = "local"
+MADE = "# The devices that runs can use; docs/devices.md tells every key.\n"
 
 
 class Device(BaseModel):
@@ -137,6 +142,96 @@ def _device(entry: dict[str, object], file: Path, text: str) -> Device:
         name = str(entry["name"])
         wrapped = toml_file.faults(Device, exc, file, text, above=(name,))
     raise RegistryError(wrapped)
+
+
+def write_device(path: Path, device: Device) -> None:
+    """Add a device to a devices.toml, which is made if need be; comments and order stay.
+
+    Raises:
+        RegistryError: if it has one of that name, or can't be read or written.
+    """
+    with _changing(path):
+        table, text = toml_file.parse(path, RegistryError) if path.exists() else ({}, MADE)
+        if device.name in table:
+            message = f"{path}:{toml_file.line_of(text, (device.name,))}: there is a device '{device.name}' already"
+            raise RegistryError(message)
+        entry = tomlkit.table()
+        for key, value in device.model_dump(mode="json", exclude={"name"}, exclude_defaults=True).items():
+            entry.add(key, value)
+        added = tomlkit.dumps({device.name: entry})
+        _replace(path, f"{text.rstrip()}\n\n{added}" if text.strip() else added)
+
+
+def remove_device(path: Path, name: str, **values: str) -> bool:
+    """Take a device out of a devices.toml; comments before and after it stay. A file that we made and is empty then goes.
+
+    Args:
+        path: the file.
+        name: of the device.
+        values: what its entry must say to be the one meant.
+
+    Returns:
+        Whether there was such an entry.
+
+    Raises:
+        RegistryError: if the file can't be read or written.
+    """
+    with _changing(path):
+        if not path.exists():
+            return False
+        table, text = toml_file.parse(path, RegistryError)
+        entry = table.get(name)
+        if not isinstance(entry, dict) or any(entry.get(key) != value for key, value in values.items()):
+            return False
+        rest = _without(text, name)
+        if tomllib.loads(rest) != {key: value for key, value in table.items() if key != name}:
+            document = tomlkit.parse(text)
+            document.remove(name)
+            rest = tomlkit.dumps(document)
+        if rest.strip() in {"", MADE.strip()}:
+            path.unlink()
+        else:
+            _replace(path, rest)
+        return True
+
+
+def _without(text: str, name: str) -> str:
+    """Cut a table's header and keys out of a TOML file, with the blank lines before; comments that follow are the next table's."""
+    lines = text.splitlines(keepends=True)
+    headers = [number for number, line in enumerate(lines) if line.lstrip().startswith("[")]
+    start = next((number for number in headers if lines[number].strip().strip("[] \"'") == name), None)
+    if start is None:
+        return text
+    end = next((number for number in headers if number > start), len(lines))
+    while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+        end -= 1
+    while start > 0 and not lines[start - 1].strip():
+        start -= 1
+    return "".join(lines[:start] + lines[end:])
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Let others who change the file wait, and put what the system says in our words."""
+    try:
+        folder = os.open(path.absolute().parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    except OSError as exc:
+        message = f"{path}: can't be written: {exc.strerror}"
+        raise RegistryError(message) from exc
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write the file beside its place and rename it."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    if path.exists():
+        shutil.copymode(path, beside)
+    beside.replace(path)
 
 
 def write_key(registry: Registry, name: str, **values: str) -> None:

@@ -15,7 +15,7 @@ import paramiko
 import stamina
 from fabric import Config, Connection
 
-from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, SILENCE_SECONDS, mapped
+from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, mapped, silence
 from harness.devices.transport import LINE_LIMIT
 from harness.errors import AuthenticationError, ConnectError, HostKeyError, RegistryError, RunnerError
 
@@ -58,7 +58,7 @@ class SshTransport:
         """
         with mapped(self._device, step):
             channel = self._connection.transport.open_session(timeout=CONNECT_SECONDS)
-            channel.settimeout(SILENCE_SECONDS)
+            channel.settimeout(silence(self._device))
             channel.exec_command(shlex.join(words))
         return SshChannel(self._device, channel, step)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 # Longer than the agent's silence between two signs of life, several times over.
 SILENCE_SECONDS = 60.0
+# An emulated clock can run a hundred times slower than ours, and with it the agent's signs of life.
+EMULATED_SILENCE_SECONDS = 1800.0
 BANNER = "SSH protocol banner"
 NO_REPLY = "No existing session"
 NOTHING_TO_OFFER = "No authentication methods"
@@ -36,6 +38,11 @@ def mapped(device: Device, step: str) -> Iterator[None]:
         yield
     except (EOFError, OSError, paramiko.SSHException) as exc:
         raise _error(exc, device, step) from exc
+
+
+def silence(device: Device) -> float:
+    """How long a device may say nothing, in seconds."""
+    return SILENCE_SECONDS if device.emulated is None else EMULATED_SILENCE_SECONDS
 
 
 def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: PLR0911 - one for each kind
@@ -56,7 +63,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
         case NoValidConnectionsError():
             return ConnectError(name, step, f"{where} refused the connection: is sshd running there?")
         case TimeoutError():
-            waited = CONNECT_SECONDS if step == "connect" else SILENCE_SECONDS
+            waited = CONNECT_SECONDS if step == "connect" else silence(device)
             return lost(name, step, f"no answer from {where} within {waited:g} s")
     return _by_words(str(exc) or type(exc).__name__, device, step, lost)
 

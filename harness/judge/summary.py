@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import SelectionError
+from harness.judge.counts import Count, count
 from harness.judge.intervals import Estimate, geometric
 from harness.toml_file import nearest
 
@@ -33,11 +34,14 @@ class Row:
         size: bytes.
         size_ratio: size over fp32's.
         median: milliseconds, over the blocks' medians; p90 and p99 likewise.
+        instructions: per inference, counted by the kernel or by an emulated clock; never a time. cycles likewise.
+        instruction_ratio: instructions over fp32's on the same device.
         load: milliseconds to create the session.
         first: milliseconds of the first inference.
         peak_bytes: the largest resident size of any block's process.
         speedup: fp32's block median over this one's, paired by round.
         medians: milliseconds, each block's own, by round: the replicates that the median is estimated from.
+        samples: how many of the evaluation samples the figures of accuracy are over; an emulated device computes few.
         accuracy: top-1, of the evaluation data's labels.
         accuracy_drop: fp32's accuracy on the same device minus this one's.
         mse: against the controller's fp32; sqnr_db, max_error, cosine, top1_agreement likewise.
@@ -54,6 +58,9 @@ class Row:
     p90: Estimate | None = None
     p99: Estimate | None = None
     speedup: Estimate | None = None
+    instructions: Count | None = None
+    cycles: Count | None = None
+    instruction_ratio: float | None = None
     load: Estimate | None = None
     first: Estimate | None = None
     peak_bytes: int | None = None
@@ -65,6 +72,7 @@ class Row:
     identical: bool = False
     cosine: float | None = None
     top1_agreement: float | None = None
+    samples: int | None = None
     notes: tuple[str, ...] = ()
     medians: tuple[float, ...] = ()
 
@@ -185,6 +193,9 @@ def _row(
     accuracy = fidelity.accuracy if fidelity is not None else None
     base_accuracy = base_fidelity.accuracy if base_fidelity is not None else None
     fp32_size = run.variant(REFERENCE).size
+    peaks = [block.peak_bytes or 0 for block in record.blocks] + [found.peak_bytes or 0 for found in record.counts]
+    instructions = count([found.instructions for found in record.counts])
+    base_instructions = count([found.instructions for found in reference.counts]) if reference is not None else None
     notes = [*variant.notes, *([fidelity.reason] if fidelity is not None and fidelity.reason else [])]
     return Row(
         device=record.device,
@@ -200,7 +211,10 @@ def _row(
         speedup=_ratio(base, own),
         load=geometric([block.load_ns / 1e6 for block in record.blocks]) if own else None,
         first=geometric([block.first_ns / 1e6 for block in record.blocks]) if own else None,
-        peak_bytes=max((block.peak_bytes or 0 for block in record.blocks), default=0) or None,
+        instructions=instructions,
+        cycles=count([found.cycles for found in record.counts if found.cycles is not None]),
+        instruction_ratio=instructions.value / base_instructions.value if instructions and base_instructions else None,
+        peak_bytes=max(peaks, default=0) or None,
         accuracy=accuracy,
         accuracy_drop=base_accuracy - accuracy if accuracy is not None and base_accuracy is not None else None,
         mse=fidelity.mse if fidelity else None,
@@ -209,6 +223,7 @@ def _row(
         identical=fidelity.identical if fidelity else False,
         cosine=fidelity.cosine if fidelity else None,
         top1_agreement=fidelity.top1_agreement if fidelity else None,
+        samples=fidelity.samples if fidelity else None,
         notes=tuple(notes),
         medians=tuple(own[number][0] / 1e6 for number in sorted(own)),
     )

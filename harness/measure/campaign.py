@@ -124,7 +124,7 @@ class Campaign:
             return
         job = secrets.token_hex(8)
         work = self._work
-        link.start(job, plan.request(work.cases, work.variants, work.inputs, work.measure, device, work.seed))
+        link.start(job, plan.request(work.cases, work.variants, work.inputs, work.measure, device, facts, work.seed))
         with self._lock:
             self._running[device.name] = (link, job)
         if self._stopping.is_set():

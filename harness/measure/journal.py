@@ -94,6 +94,19 @@ class Block(Line):
     peak_bytes: Count | None = None
 
 
+class Counted(Line):
+    """A case's instructions, counted in one fresh process; one number for each iteration."""
+
+    event: Literal["counted"] = "counted"
+    case: Id
+    round: Count
+    counter: Literal["icount", "perf"]
+    instructions: Annotated[list[Count], Field(min_length=1, max_length=10_000)]
+    cycles: Annotated[list[Count], Field(max_length=10_000)] | None = None
+    load_ns: Nanoseconds
+    peak_bytes: Count | None = None
+
+
 class Failed(Line):
     """A case could not be loaded or run, or its process died; round is None in the evaluation."""
 
@@ -128,6 +141,7 @@ class FidelityLine(Line):
     max_error: float | None = None
     sqnr_db: float | None = None
     identical: bool = False
+    samples: Count | None = None
     cosine: float | None = None
     top1_agreement: float | None = None
     accuracy: float | None = None
@@ -142,7 +156,7 @@ class DeviceFailed(Line):
     reason: Message
 
 
-Event = Connected | Pushed | Begin | Evaluated | Block | Failed | Round | End | FidelityLine | DeviceFailed
+Event = Connected | Pushed | Begin | Evaluated | Block | Counted | Failed | Round | End | FidelityLine | DeviceFailed
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import itertools
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.devices.facts import Facts
     from harness.devices.registry import Device
     from harness.quantize.recipe import Variant
     from harness.study import MeasureSection
 
 PROTOCOL = 1
+# A case's instructions are counted in processes of their own until two agree to 0.1 %, but in no more than these.
+COUNT_ROUNDS = 5
+COUNT_SPREAD = 0.001
+COUNT_ITERATIONS = 5
 
 
 class Inputs(BaseModel):
@@ -90,12 +95,28 @@ def rounds(planned: Sequence[Case], count: int, seed: int) -> list[list[str]]:
     return [chance.sample(ids, len(ids)) for _ in range(count)]
 
 
+def counter(device: Device, facts: Facts, measure: MeasureSection) -> Literal["icount", "perf"] | None:
+    """Say what counts instructions on a device: an icount board's clock, the kernel of a real one, or nothing."""
+    if not measure.counting:
+        return None
+    emulated = device.emulated or (facts.emulated.by if facts.emulated else None)
+    if emulated is not None:
+        return "icount" if emulated == "icount" else None
+    return "perf" if facts.uncountable is None else None
+
+
+def is_emulated(device: Device, facts: Facts) -> bool:
+    """Whether a device's times mean nothing, as its owner or its facts say."""
+    return device.emulated is not None or facts.emulated is not None
+
+
 def request(
     planned: Sequence[Case],
     variants: Mapping[str, Variant],
     inputs: Sequence[Inputs],
     measure: MeasureSection,
     device: Device,
+    facts: Facts,
     seed: int,
 ) -> dict[str, Any]:
     """Write the request for one device, as runners/PROTOCOL.md says."""
@@ -116,7 +137,13 @@ def request(
     asked: dict[str, Any] = {
         "protocol": PROTOCOL,
         "cases": described,
-        "rounds": rounds(planned, measure.rounds, seed),
+        # Times on an emulated device mean nothing: none are taken.
+        "rounds": [] if is_emulated(device, facts) else rounds(planned, measure.rounds, seed),
+        "samples": measure.emulated_samples if is_emulated(device, facts) else None,
+        "counter": counter(device, facts, measure),
+        "count_rounds": COUNT_ROUNDS,
+        "count_spread": COUNT_SPREAD,
+        "count_iterations": COUNT_ITERATIONS,
         "max_time": measure.max_time,
         "timeout": measure.timeout,
         "warmup": measure.warmup,

@@ -74,6 +74,17 @@ class BlockRecord(_Record):
     peak_bytes: int | None
 
 
+class CountRecord(_Record):
+    """A case's instructions in one process: the smallest of its iterations, and cycles where the kernel counts them."""
+
+    round: int
+    counter: Literal["icount", "perf"]
+    iterations: int
+    instructions: float
+    cycles: float | None
+    peak_bytes: int | None
+
+
 class CaseRecord(_Record):
     """What became of one case on one device.
 
@@ -88,6 +99,7 @@ class CaseRecord(_Record):
     reason: str | None = None
     fidelity: FidelityLine | None = None
     blocks: tuple[BlockRecord, ...] = ()
+    counts: tuple[CountRecord, ...] = ()
 
 
 class Run(_Record):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.judge.counts import Count
     from harness.judge.intervals import Estimate
     from harness.judge.summary import Row, Table
 
@@ -89,28 +90,69 @@ def _speedup(row: Row) -> str:
     return "1×" if row.speedup and row.speedup.low == row.speedup.high == 1 else estimate(row.speedup, "×")
 
 
+def _no_latency(row: Row) -> str:
+    return row.state if row.state != "measured" else "not measured: emulated"
+
+
+def _share(ratio: float | None) -> str:
+    return UNKNOWN if ratio is None else f"{ratio:.3f}"
+
+
+def millions(found: Count | None) -> str:
+    """A count in millions with half the spread that was seen."""
+    if found is None:
+        return UNKNOWN
+    return f"{found.value:.2f} [?]" if found.spread is None else f"{found.value:.2f} ±{50 * found.spread:.2g} %"
+
+
 def _level(row: Row, found: Estimate | None) -> str:
     """A quantile; not of a case that failed after some rounds, whose state stands in the median's place."""
     return number(found.value) if found is not None and row.state == "measured" else UNKNOWN
 
 
-COLUMNS = (
+IDENTITY = (
     Column("variant", lambda row: row.case, "how the model was made, and the session settings that vary"),
     Column("size", lambda row: size(row.size), "of the model file"),
     Column("of fp32", lambda row: UNKNOWN if row.size_ratio is None else f"{row.size_ratio:.2f}", "size over fp32's"),
+)
+TIMES = (
     Column("median ms", _median, "over the processes' medians, with its 95 % interval (Student's t over processes)"),
     Column("p90", lambda row: _level(row, row.p90), "milliseconds, over the processes' 90th percentiles"),
     Column("p99", lambda row: _level(row, row.p99), "the same for the 99th"),
+    Column("speed-up", _speedup, "fp32's median over this one's in the same round, with its 95 % interval"),
+)
+NO_TIMES = (Column("latency", _no_latency, "an emulated device has none"),)
+COUNTS = (
     Column(
-        "speed-up",
-        _speedup,
-        "fp32's median over this one's in the same round, with its 95 % interval",
+        "M instr.",
+        lambda row: millions(row.instructions),
+        "millions of instructions per inference; ± half the spread seen over processes",
     ),
+    Column("instr. of fp32", lambda row: _share(row.instruction_ratio), "instructions over fp32's on this device"),
+)
+CYCLES = (
+    Column(
+        "M cycles", lambda row: millions(row.cycles), "millions of cycles per inference, user space, as the kernel counted them"
+    ),
+)
+ACCURACY = (
     Column("top-1", lambda row: percent(row.accuracy), "accuracy on the evaluation data, as this device computes it"),
     Column("drop", lambda row: points(row.accuracy_drop), "fp32's accuracy on this device minus this one's"),
     Column("MSE", lambda row: number(row.mse), "mean squared error of the outputs against the controller's fp32"),
     Column("SQNR", _sqnr, "signal to quantization noise of the outputs against the controller's fp32"),
 )
+
+
+def of(table: Table) -> tuple[Column, ...]:
+    """The columns of a device's table: latency, instructions or both, never one for the other."""
+    counts = COUNTS if any(row.instructions for row in table.rows) else ()
+    cycles = CYCLES if any(row.cycles for row in table.rows) else ()
+    return (*IDENTITY, *(NO_TIMES if table.emulated else TIMES), *counts, *cycles, *ACCURACY)
+
+
+def everything(tables: Sequence[Table]) -> tuple[Column, ...]:
+    """The columns of all tables, each once, for a legend."""
+    return tuple({column.title: column for table in tables for column in of(table)}.values())
 
 
 def reasons(table: Table) -> list[str]:
@@ -130,6 +172,13 @@ def reasons(table: Table) -> list[str]:
         lines.append("[?]: fewer than three rounds allow no interval")
     if table.emulated:
         lines.append(f"times are not measured: the device is emulated ({table.emulated})")
+        samples = {row.samples for row in table.rows if row.samples}
+        if samples:
+            lines.append(
+                f"accuracy, MSE and SQNR are over the first {max(samples)} evaluation samples (measure.emulated_samples)"
+            )
+    elif (facts := table.device.facts) is not None and facts.uncountable is not None and table.rows:
+        lines.append(f"instructions are not counted: {facts.uncountable}")
     return lines
 
 
@@ -166,6 +215,8 @@ def overview(tables: Sequence[Table]) -> tuple[list[str], list[list[str]]]:
             row = rows.get(name)
             if row is not None and row.state not in {"measured", "unmeasured"}:
                 cells.append(row.state)
+            elif row is not None and row.instructions is not None and row.median is None:
+                cells.append(f"{row.instructions.value:.2f} M instr.  {_share(row.instruction_ratio)} of fp32")
             elif row is None or row.median is None:
                 cells.append(UNKNOWN)
             else:

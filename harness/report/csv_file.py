@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # A row's columns: all that it holds, but for the replicates, of which there are as many as rounds.
 FIELDS = tuple(field.name for field in dataclasses.fields(Row) if field.name != "medians")
+COUNTS = ("instructions", "cycles")
 ESTIMATES = {"median": "ms", "p90": "ms", "p99": "ms", "speedup": "", "load": "ms", "first": "ms"}
 
 
@@ -33,13 +34,15 @@ def render(_run: Run, tables: Sequence[Table]) -> bytes:
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """A row as columns; an estimate becomes its value and its interval's ends."""
+    """A row as columns; an estimate becomes its value and its interval's ends, a count its millions and their spread."""
     found: dict[str, Any] = {}
     for field in FIELDS:
         value = getattr(row, field)
         if field in ESTIMATES:
             value = value or Estimate(None, None, None, 0)  # type: ignore[arg-type]
             found |= dict(zip(_names(field), (value.value, value.low, value.high), strict=True))
+        elif field in COUNTS:
+            found |= dict(zip(_names(field), (value.value, value.spread) if value else (None, None), strict=True))
         elif field == "notes":
             found["notes"] = "; ".join(value)
         else:
@@ -48,9 +51,11 @@ def flat(row: Row) -> dict[str, Any]:
 
 
 def _header() -> list[str]:
-    return [name for field in FIELDS for name in (_names(field) if field in ESTIMATES else [field])]
+    return [name for field in FIELDS for name in (_names(field) if field in {*ESTIMATES, *COUNTS} else [field])]
 
 
 def _names(name: str) -> list[str]:
+    if name in COUNTS:
+        return [f"{name}_millions", f"{name}_spread"]
     whole = f"{name}_{ESTIMATES[name]}" if ESTIMATES[name] else name
     return [whole, f"{whole}_low", f"{whole}_high"]

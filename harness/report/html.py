@@ -40,8 +40,6 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         context=_context(run),
         header=header,
         lines=lines,
-        titles=[column.title for column in columns.COLUMNS],
-        meanings=[column.meaning for column in columns.COLUMNS],
         cells=_cells,
         columns=columns,
         charts=charts,
@@ -67,7 +65,7 @@ def _shown(value: object) -> object:
 
 def _cells(table: Table) -> list[list[str]]:
     """The comparison table's cells."""
-    return [[column.text(row) for column in columns.COLUMNS] for row in table.rows]
+    return [[column.text(row) for column in columns.of(table)] for row in table.rows]
 
 
 def _context(run: Run) -> list[tuple[str, str]]:

@@ -23,8 +23,8 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         lines += ["", f"## {text(columns.heading(table))}", ""]
         if table.trouble:
             lines += [f"**✗ {text(table.trouble)}**", ""]
-        rows = [[column.text(row) for column in columns.COLUMNS] for row in table.rows]
-        lines += grid([column.title for column in columns.COLUMNS], rows)
+        shown = columns.of(table)
+        lines += grid([column.title for column in shown], [[column.text(row) for column in shown] for row in table.rows])
         lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]
     if len(tables) > 1:
         header, rows = columns.overview(tables)

@@ -40,8 +40,9 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
             console.print(f"[red]✗ {escape(table.trouble)}[/]", soft_wrap=True)
         if table.device.state != "failed" or any(row.state == "measured" for row in table.rows):
             styles = [_style(row.state) for row in table.rows]
-            cells = [[column.text(row) for column in columns.COLUMNS] for row in table.rows]
-            for grid in _grids([column.title for column in columns.COLUMNS], cells, styles, console.width):
+            shown = columns.of(table)
+            cells = [[column.text(row) for column in shown] for row in table.rows]
+            for grid in _grids([column.title for column in shown], cells, styles, console.width):
                 console.print(grid)
         for line in columns.reasons(table):
             console.print(f"  {escape(line)}", soft_wrap=True)

@@ -73,8 +73,8 @@ def test_a_store_that_is_not_writable_is_named(tmp_path: Path) -> None:
 
 
 def test_start_refuses_another_protocol_and_a_runner_that_is_not_there() -> None:
-    assert "protocol" in run("start", "j", HASH, data=b'{"protocol": 99}')[0][0]["message"]
-    assert "not in the store" in run("start", "j", HASH, data=b'{"protocol": 1}')[0][0]["message"]
+    assert "protocol" in run("start", "j", HASH, HASH, data=b'{"protocol": 99}')[0][0]["message"]
+    assert "not in the store" in run("start", "j", HASH, HASH, data=b'{"protocol": 1}')[0][0]["message"]
 
 
 @pytest.mark.parametrize("job", ["../escape", "a/b", "", ".hidden"])
@@ -85,17 +85,18 @@ def test_a_jobs_name_can_not_leave_the_store(job: str) -> None:
 
 
 def started(body: str) -> str:
-    """Start a job whose runner is the given code."""
+    """Start a job that is the given code."""
     code = body.encode()
+    sha256 = hashlib.sha256(code).hexdigest()
     run("receive", data=frame(code))
-    said, _ = run("start", "job1", hashlib.sha256(code).hexdigest(), data=b'{"protocol": 1}')
+    said, _ = run("start", "job1", sha256, sha256, data=b'{"protocol": 1}')
     assert said[0]["event"] == "started"
     return "job1"
 
 
 WRITES = """
 import os, sys, time
-folder = sys.argv[2]
+folder = sys.argv[1]
 with open(os.path.join(folder, "journal.jsonl"), "a") as journal:
     for n in range(3):
         journal.write('{"event": "round", "round": %d}\\n' % n); journal.flush(); time.sleep(0.1)
@@ -130,7 +131,7 @@ def test_stop_ends_a_job_and_its_children() -> None:
 
 
 def test_read_gives_an_output_with_its_hash() -> None:
-    job = started("import os, sys\nopen(os.path.join(sys.argv[2], 'outputs', 'c0.npz'), 'wb').write(b'x' * 600000)")
+    job = started("import os, sys\nopen(os.path.join(sys.argv[1], 'outputs', 'c0.npz'), 'wb').write(b'x' * 600000)")
     run("follow", job, "0")
     said, _ = run("read", job, "c0.npz")
     assert [line["event"] for line in said] == ["data", "data", "ended"]

@@ -3,13 +3,17 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.devices.facts import Emulation, Facts, Runtime
 from harness.devices.registry import Device
 from harness.measure import plan
 from harness.quantize.recipe import Recipe, Variant
 from harness.study import MeasureSection
+
+FACTS = Facts(arch="aarch64", cores=4, python="3.11.2", onnxruntime=Runtime(version="1.31.1"), uncountable=None)
 
 
 def variant(name: str, state: str = "made") -> Variant:
@@ -56,10 +60,34 @@ def test_the_request_names_files_by_hash_and_keeps_the_devices_cores() -> None:
     cases = plan.cases(variants, MeasureSection(rounds=2), [{"n": 3}])
     inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 3})
     device = Device(name="board", host="h", cpus=[2, 3])
-    asked = plan.request(cases, {found.name: found for found in variants}, [inputs], MeasureSection(rounds=2), device, 1)
+    asked = plan.request(cases, {found.name: found for found in variants}, [inputs], MeasureSection(rounds=2), device, FACTS, 1)
     assert [(case["id"], case["model"], case["inputs"]) for case in asked["cases"]] == [
         ("c0", "fp32", "inputs"),
         ("c1", "int8", "inputs"),
     ]
     assert asked["cpus"] == [2, 3]
     assert len(asked["rounds"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("emulated", "said", "uncountable", "counting", "counter", "timed"),
+    [
+        (None, None, None, True, "perf", True),
+        (None, None, "no PMU", True, None, True),
+        (None, None, None, False, None, True),
+        ("icount", None, "no PMU", True, "icount", False),
+        ("icount", "qemu", None, True, "icount", False),
+        ("wall", None, None, True, None, False),
+        (None, "qemu", None, True, None, False),
+    ],
+)
+def test_what_counts_and_whether_times_are_taken(
+    emulated: str | None, said: str | None, uncountable: str | None, counting: bool, counter: str | None, timed: bool
+) -> None:
+    device = Device.model_validate({"name": "board", "host": "h", "emulated": emulated})
+    facts = FACTS.model_copy(update={"uncountable": uncountable, "emulated": Emulation(by=said, evidence="e") if said else None})
+    measure = MeasureSection(rounds=2, counting=counting)
+    asked = plan.request([], {}, [], measure, device, facts, 1)
+    assert asked["counter"] == counter
+    assert len(asked["rounds"]) == (2 if timed else 0)
+    assert asked["samples"] == (None if timed else measure.emulated_samples)

@@ -19,7 +19,8 @@ from tests.report.conftest import Summary
 
 def shown(summary: Summary, device: str, variant: str) -> dict[str, str]:
     """A row as people read it."""
-    return {column.title: column.text(summary.row(device, variant)) for column in columns.COLUMNS}
+    table = next(table for table in summary.tables if table.device.entry.name == device)
+    return {column.title: column.text(summary.row(device, variant)) for column in columns.of(table)}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_case_that_failed_after_a_round_shows_its_state_and_no_times(hostile: 
 def test_reasons_of_a_measured_device(hostile: Summary) -> None:
     lines = columns.reasons(hostile.tables[0])
     assert sum(line.startswith(("broken: failed: crash:", "never: impossible:", "refused: unmade:")) for line in lines) == 3
-    assert lines[-1] == "[?]: fewer than three rounds allow no interval"
+    assert "[?]: fewer than three rounds allow no interval" in lines
 
 
 def test_the_reasons_of_a_failed_device_do_not_repeat_its_trouble(hostile: Summary) -> None:
@@ -103,14 +104,14 @@ def test_the_mark_of_a_missing_interval_is_explained_wherever_it_stands() -> Non
     record = DeviceRecord(entry=Device(name="rpi4", host="h"))
     cases = [runs.case("c0", runs.FP32), runs.case("c1", runs.FAST)]
     _, (table,) = runs.finish(events, record, variants=[runs.variant(runs.FP32), runs.variant(runs.FAST)], cases=cases)
-    fast = {column.title: column.text(table.rows[1]) for column in columns.COLUMNS}
+    fast = {column.title: column.text(table.rows[1]) for column in columns.of(table)}
     assert "[?]" not in fast["median ms"]
     assert fast["speed-up"] == "2.00× [?]"
     assert "[?]: fewer than three rounds allow no interval" in columns.reasons(table)
 
 
 def test_an_emulated_devices_times_are_explained(emulated: Summary) -> None:
-    assert columns.reasons(emulated.tables[0])[-1] == "times are not measured: the device is emulated (qemu)"
+    assert "times are not measured: the device is emulated (qemu)" in columns.reasons(emulated.tables[0])
     assert not any(line.startswith("[?]") for line in columns.reasons(emulated.tables[0]))
 
 

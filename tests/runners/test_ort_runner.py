@@ -18,7 +18,7 @@ import pytest
 
 from harness.devices import facts as device_facts
 from harness.measure import journal
-from harness.places import AGENT, RUNNER
+from harness.places import AGENT, JOB, RUNNER
 from tests.models import tiny_cnn
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def job(tmp_path: Path) -> Callable[..., Path]:
             "block": 0.02,
             "block_limit": 0.2,
             "iterations": 20,
+            "samples": None,
+            "counter": None,
+            "count_rounds": 5,
+            "count_spread": 0.001,
+            "count_iterations": 3,
         }
         request |= changes
         folder = tmp_path / "store" / "jobs" / "j"
@@ -70,9 +75,9 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(RUNNER), *words], capture_output=True, text=True, timeout=120, check=False, **options
-    )
+    """Run the runner, or with ``job FOLDER`` a whole job."""
+    command = [str(JOB), words[1], str(RUNNER)] if words[0] == "job" else [str(RUNNER), *words]
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False, **options)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -149,8 +154,8 @@ def test_each_block_is_a_fresh_process(job: Callable[..., Path], tmp_path: Path)
     ]
     (folder / "request.json").write_text(json.dumps(request))
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    # The job, the probe's child, one evaluation, three blocks.
-    assert len((tmp_path / "starts").read_text()) == 6
+    # The job, the probe and its child, one evaluation, three blocks.
+    assert len((tmp_path / "starts").read_text()) == 7
 
 
 @pytest.mark.parametrize(
@@ -197,6 +202,8 @@ def test_what_a_library_prints_does_not_reach_the_protocol(job: Callable[..., Pa
         "block": 0.01,
         "block_limit": 0.1,
         "iterations": 5,
+        "samples": None,
+        "counter": None,
     }
     done = subprocess.run(
         [sys.executable, "-c", worker_code, str(RUNNER)],
@@ -219,7 +226,7 @@ def test_the_time_limit_ends_a_job(job: Callable[..., Path]) -> None:
 
 def test_sigterm_stops_a_job_and_keeps_what_it_measured(job: Callable[..., Path]) -> None:
     folder = job(rounds=[["c0"]] * 1000)
-    process = subprocess.Popen([sys.executable, str(RUNNER), "job", str(folder)])
+    process = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)])
     path = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (path.exists() and '"block"' in path.read_text()) and time.monotonic() < deadline:
@@ -255,7 +262,7 @@ def test_a_wrong_command_is_one_line_of_the_protocol() -> None:
     assert json.loads(done.stdout)["event"] == "error"
 
 
-@pytest.mark.parametrize("path", [RUNNER, AGENT])
+@pytest.mark.parametrize("path", [RUNNER, JOB, AGENT])
 def test_the_device_side_is_python_3_9_and_small(path: Path) -> None:
     source = path.read_text()
     ast.parse(source, feature_version=(3, 9))
@@ -273,3 +280,42 @@ def test_the_device_side_is_python_3_9_and_small(path: Path) -> None:
     }
     others = imported - set(sys.stdlib_module_names)
     assert others == ({"numpy", "onnxruntime"} if path == RUNNER else set())
+
+
+def test_an_emulated_clock_counts_in_processes_of_their_own_until_they_agree(job: Callable[..., Path]) -> None:
+    folder = job(rounds=[], counter="icount", count_spread=1e9)
+    run("job", str(folder))
+    counted = [event for line in lines(folder) if isinstance(event := journal.check(line, "b"), journal.Counted)]
+    assert [(event.case, event.round, event.counter) for event in counted] == [("c0", 0, "icount"), ("c0", 1, "icount")]
+    assert all(len(event.instructions) == 3 and min(event.instructions) > 0 for event in counted)
+    assert counted[0].cycles is None
+    folder_again = [line for line in lines(folder) if line["event"] in {"block", "round"}]
+    assert folder_again == []
+
+
+def test_counting_ends_after_the_rounds_that_are_allowed(job: Callable[..., Path]) -> None:
+    # Wall clock never agrees to one part in 10^12.
+    folder = job(rounds=[], counter="icount", count_spread=1e-12, count_rounds=3)
+    run("job", str(folder))
+    assert [line["round"] for line in lines(folder) if line["event"] == "counted"] == [0, 1, 2]
+
+
+def test_an_emulated_device_computes_only_the_first_samples(job: Callable[..., Path]) -> None:
+    folder = job(rounds=[], samples=2)
+    run("job", str(folder))
+    with np.load(folder / "outputs" / "c0.npz", allow_pickle=False) as arrays:
+        assert len(arrays.files) == 2
+
+
+def test_the_kernels_counters_count_or_say_why_not(job: Callable[..., Path]) -> None:
+    reason = device_facts.check(json.loads(run("probe").stdout), "local").uncountable
+    folder = job(rounds=[], counter="perf")
+    run("job", str(folder))
+    said = [line for line in lines(folder) if line.get("case") == "c0" and line["event"] in {"counted", "failed"}]
+    if reason is None:
+        counts = [line["instructions"] for line in said]
+        assert all(count > 1000 for counted in counts for count in counted)
+        assert all(len(line["cycles"]) == 3 for line in said)
+    else:
+        assert [line["event"] for line in said] == ["failed"]
+        assert "counter" in reason or "paranoid" in reason

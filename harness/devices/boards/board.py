@@ -1,0 +1,119 @@
+"""What is known of each board that was started: a folder for each, with a record, its keys and its console."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from harness.devices.boards import process, qemu
+from harness.devices.boards.process import Process
+from harness.devices.boards.qemu import Clock, Cpu
+from harness.errors import SelectionError, UsageError
+from harness.places import cache
+from harness.study import Name
+from harness.toml_file import nearest
+
+RECORD = "board.json"
+State = Literal["starting", "up", "dead", "stale"]
+
+
+class Board(BaseModel):
+    """A board's record.
+
+    Attributes:
+        port: on 127.0.0.1; None until the emulator runs, as are pid and started.
+        started: as in :class:`Process`.
+        registry: the devices.toml that has its entry.
+        since: when ``up`` was asked for it.
+        ready: whether it was reached and entered.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    cpu: Cpu
+    clock: Clock
+    image: Path
+    registry: Path
+    since: datetime
+    port: int | None = None
+    pid: int | None = None
+    started: str | None = None
+    ready: bool = False
+
+    @property
+    def process(self) -> Process | None:
+        """The emulator, also if ``up`` was killed before it could note it."""
+        if self.pid is not None and self.started is not None:
+            return Process(self.pid, self.started)
+        return process.of_pid_file(place(self.name) / qemu.PID)
+
+    @property
+    def state(self) -> State:
+        """``up``, ``starting``, ``dead`` (its emulator ended), or ``stale`` (its number is another process's, or it never started)."""
+        emulator = self.process
+        if emulator is not None and emulator.is_alive:
+            return "up" if self.ready else "starting"
+        return "stale" if emulator is None or process.start_of(emulator.pid) is not None else "dead"
+
+    def as_json(self) -> dict[str, Any]:
+        """The board for programs."""
+        return {**self.model_dump(mode="json", exclude={"started", "ready"}), "state": self.state}
+
+    def save(self) -> None:
+        """Write the record, whole or not at all."""
+        path = place(self.name) / RECORD
+        beside = path.with_suffix(".new")
+        beside.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        beside.replace(path)
+
+
+def check_name(name: str) -> str:
+    """Check that a name can be a device's and a folder's.
+
+    Raises:
+        UsageError: if it can't.
+    """
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError as exc:
+        raise UsageError(exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
+
+
+def folder() -> Path:
+    """Where boards have their folders."""
+    return cache().absolute() / "boards" / "up"
+
+
+def place(name: str) -> Path:
+    """A board's own folder."""
+    return folder() / name
+
+
+def load(name: str) -> Board | None:
+    """Read a board's record, or None if it can't be read: ``up`` was killed before it wrote one."""
+    try:
+        return Board.model_validate_json((place(name) / RECORD).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def names() -> list[str]:
+    """List the boards that were started and not taken down."""
+    return sorted(path.name for path in folder().iterdir() if path.is_dir()) if folder().is_dir() else []
+
+
+def find(name: str) -> str:
+    """Check that there is a board of that name.
+
+    Raises:
+        SelectionError: if there is none.
+    """
+    known = names()
+    if name not in known:
+        message = f"no board '{name}'; {nearest(name, known) if known else 'none is up'}"
+        raise SelectionError(message)
+    return name

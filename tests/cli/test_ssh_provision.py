@@ -1,0 +1,63 @@
+"""From a device with a bare Python to a measured one."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.devices import registry
+from tests.devices.test_provision import bare_device
+from tests.wheelhouse import wheelhouse
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Command
+    from tests.sshd import SshServer
+
+pytestmark = pytest.mark.ssh
+
+
+def test_the_command_brings_a_runtime(harness: Command, sshd: SshServer, tmp_path: Path) -> None:
+    bare_device(sshd)
+    house = str(wheelhouse(tmp_path / "house", "1.24.4", dying=("1.30.0",)))
+    done = harness("device", "provision", "bare", "--wheelhouse", house, "--json")
+    assert done.code == 0, done.err
+    assert done.json["onnxruntime"] == "1.24.4"
+    assert [tried["version"] for tried in done.json["tried"]] == ["1.30.0"]
+    assert "bare: onnxruntime 1.30.0 does not run there: killed by SIGILL" in done.err
+    done = harness("device", "provision", "bare", "--wheelhouse", house, "--runtime", "1.24.4")
+    assert "bare: runs onnxruntime 1.24.4 and numpy 2.4.6 from now on" in done.out
+    assert harness("device", "probe", "bare", "--json").json["facts"]["onnxruntime"]["version"] == "1.24.4"
+    assert harness("device", "provision", "bare", "--wheelhouse", house, "--runtime", "1.31.1").code == 3
+    assert harness("device", "provision", "bare", "--wheelhouse", "/none").code == 2
+    assert harness("device", "provision", "nobody").code == 2
+
+
+@pytest.mark.slow
+def test_a_bare_device_is_provisioned_with_real_wheels_and_measured(
+    harness: Command, study: Path, sshd: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare_device(sshd)
+    words = ["run", str(study), "--device", "bare", "--variant", "fp16", "--rounds", "2", "--json"]
+    before = harness(*words)
+    assert before.code == 3
+    assert "harness device provision bare" in before.json["devices"][0]["trouble"]
+    with monkeypatch.context() as own:
+        # pip as this machine's user has set it up; one try is enough to know.
+        own.setenv("HOME", pwd.getpwuid(os.getuid()).pw_dir)
+        own.setenv("PIP_RETRIES", "0")
+        own.setenv("PIP_DEFAULT_TIMEOUT", "20")
+        done = harness("device", "provision", "bare", "--json")
+    if "where this machine's pip looks" in done.err:
+        pytest.skip(f"pip finds no wheels here: {done.err}")
+    assert done.code == 0, done.err
+    after = harness(*words)
+    assert after.code == 0, after.err
+    (device,) = after.json["devices"]
+    assert device["facts"]["onnxruntime"]["version"] == done.json["onnxruntime"]
+    assert device["facts"]["executable"] == registry.load().get("bare").python
+    assert {row["state"] for row in device["rows"]} == {"measured"}
+    assert all(row["median_ms"] > 0 for row in device["rows"])
