@@ -134,6 +134,9 @@ def list_boards(as_json: shared.Json = False) -> Exit:
             {"boards": [board.as_json() if board else {"name": name, "state": "stale"} for name, board in found.items()]}
         )
         return Exit.PASSED
+    if not found:
+        typer.echo("no board was started; harness board up NAME --cpu cortex-a53")
+        return Exit.PASSED
     rows = []
     for name, board in found.items():
         cells = (

@@ -9,7 +9,7 @@ import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -184,7 +184,7 @@ def remove_device(path: Path, name: str, **values: str) -> bool:
         if not isinstance(entry, dict) or any(entry.get(key) != value for key, value in values.items()):
             return False
         rest = _without(text, name)
-        if tomllib.loads(rest) != {key: value for key, value in table.items() if key != name}:
+        if not _says(rest, {key: value for key, value in table.items() if key != name}):
             document = tomlkit.parse(text)
             document.remove(name)
             rest = tomlkit.dumps(document)
@@ -208,6 +208,14 @@ def _without(text: str, name: str) -> str:
     while start > 0 and not lines[start - 1].strip():
         start -= 1
     return "".join(lines[:start] + lines[end:])
+
+
+def _says(text: str, table: dict[str, Any]) -> bool:
+    """Whether a TOML file says just this."""
+    try:
+        return tomllib.loads(text) == table
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 @contextlib.contextmanager

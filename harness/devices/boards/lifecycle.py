@@ -65,9 +65,7 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
         record.save()
         host_key = seed.plant(name, image, place)
         port = qemu.start(name, emulator, image, place, cpu, clock)
-        running = record.process
-        if running is None:
-            raise DeviceError(name, "start", f"the emulator ended at once{_console(place)}")  # noqa: TRY301 - the cleaning is below
+        running = _running(record, place)
         record = record.model_copy(update={"port": port, "pid": running.pid, "started": running.started})
         record.save()
         device = Device(
@@ -104,6 +102,18 @@ def down(name: str) -> None:
             registries.remove_device(record.registry, name, identity_file=str(place / seed.IDENTITY))
     finally:
         shutil.rmtree(place)
+
+
+def _running(record: Board, place: Path) -> Process:
+    """Find the emulator that was just started.
+
+    Raises:
+        DeviceError: if it ended already.
+    """
+    found = record.process
+    if found is None:
+        raise DeviceError(record.name, "start", f"the emulator ended at once{_console(place)}")
+    return found
 
 
 def _wait(device: Device, emulator: Process, place: Path, patience: float) -> None:

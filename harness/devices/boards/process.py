@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ PROC = Path("/proc")
 # Fields of /proc/PID/stat after the command's name in brackets: the state is the first, the start time the 20th.
 STATE, START = 0, 19
 ENDED = {"Z", "X"}
+REAP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,19 @@ class Process:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 signal.pidfd_send_signal(handle, number)
                 if select.select([handle], [], [], patience)[0]:
+                    self._vanish()
                     return True
         except ProcessLookupError:
             return True
         finally:
             os.close(handle)
         return not self.is_alive
+
+    def _vanish(self) -> None:
+        """Wait a little until its parent has taken note of its end, so that ``ps`` does not show it any more."""
+        deadline = time.monotonic() + REAP_SECONDS
+        while (PROC / str(self.pid)).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def start_of(pid: int) -> str | None:

@@ -26,7 +26,7 @@ CONSOLE = "console.log"
 PID = "pid"
 PORTS_TRIED = 5
 START_SECONDS = 60
-KERNEL = "root=/dev/vda console=ttyAMA0 loglevel=4 panic=-1"
+KERNEL = "root=/dev/vda console=ttyAMA0 loglevel=4 panic=-1 nokaslr"
 
 
 def command(emulator: str, image: Image, place: Path, cpu: Cpu, clock: Clock, port: int) -> list[str]:
