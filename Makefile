@@ -14,7 +14,7 @@ test: .venv/ready lint  ## Set up and run every test.
 	$(BIN)/python -m pytest -m "not boards"
 
 test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
-	$(BIN)/harness board build
+	sh tests/set_up_boards.sh
 	$(BIN)/python -m pytest -m boards
 
 test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.

@@ -18,6 +18,8 @@ UNKNOWN = "–"
 PLAIN = 1e7
 # So many cases are named where several have the same reason.
 NAMED = 4
+# Per cent; a smaller spread is not told apart.
+LEAST_SPREAD = 0.001
 # Control characters but tab and line ends, lone surrogates and non-characters.
 _OBEYED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -102,7 +104,10 @@ def millions(found: Count | None) -> str:
     """A count in millions with half the spread that was seen."""
     if found is None:
         return UNKNOWN
-    return f"{found.value:.2f} [?]" if found.spread is None else f"{found.value:.2f} ±{50 * found.spread:.2g} %"
+    if found.spread is None:
+        return f"{found.value:.2f} [?]"
+    half = 50 * found.spread
+    return f"{found.value:.2f} ±{f'{half:.2g}' if half >= LEAST_SPREAD else f'<{LEAST_SPREAD}'} %"
 
 
 def _level(row: Row, found: Estimate | None) -> str:
@@ -193,7 +198,16 @@ def heading(table: Table) -> str:
     if facts is None:
         return name
     runtime = facts.onnxruntime.version or "none"
-    return f"{name} · {facts.cpu_model or facts.arch} ({facts.arch}, {facts.cores} cores) · onnxruntime {runtime} · {table.device.rounds} rounds"
+    cores = f"{facts.cores} core{'s' if facts.cores > 1 else ''}"
+    return f"{name} · {facts.cpu_model or facts.arch} ({facts.arch}, {cores}) · onnxruntime {runtime} · {visits(table)}"
+
+
+def visits(table: Table) -> str:
+    """How often a table's cases were measured: rounds, or on an emulated device the processes that counted."""
+    if not table.emulated:
+        return f"{table.device.rounds} rounds"
+    counts = {row.instructions.n for row in table.rows if row.instructions}
+    return f"counted in {'–'.join(str(n) for n in sorted({min(counts), max(counts)}))} processes" if counts else "not counted"
 
 
 def overview(tables: Sequence[Table]) -> tuple[list[str], list[list[str]]]:

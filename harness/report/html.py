@@ -111,7 +111,7 @@ def _facts(device: DeviceRecord) -> list[tuple[str, str]]:
             "processor features": " ".join(said.features),
         }
     known |= {
-        "rounds": device.rounds,
+        "rounds": device.rounds or None,
         "files": device.files,
         "sent": None if device.sent_bytes is None else columns.size(device.sent_bytes),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +93,32 @@ def folder() -> Path:
 def place(name: str) -> Path:
     """A board's own folder."""
     return folder() / name
+
+
+def make_place(name: str) -> Path:
+    """Make a board's own folder.
+
+    Raises:
+        UsageError: if a board of that name has it already.
+    """
+    while True:
+        folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            place(name).mkdir(mode=0o700)
+        except FileExistsError as exc:
+            message = f"'{name}' is taken by a board that was started before; harness board down {name}"
+            raise UsageError(message) from exc
+        except FileNotFoundError:
+            # The last other board was taken down between the two lines above.
+            continue
+        return place(name)
+
+
+def remove_place(name: str) -> None:
+    """Remove a board's own folder, and that of all boards when it was the last."""
+    shutil.rmtree(place(name))
+    with contextlib.suppress(OSError):
+        folder().rmdir()
 
 
 def load(name: str) -> Board | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import time
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from harness.devices.boards.board import Board
 from harness.devices.boards.prerequisites import check_start
 from harness.devices.registry import Device, Registry
 from harness.devices.ssh import SshTransport
-from harness.errors import ConnectError, DeviceError, RegistryError, SelectionError, UsageError
+from harness.errors import ConnectError, DeviceError, RegistryError, SelectionError
 
 if TYPE_CHECKING:
     from harness.devices.boards.image import Image
@@ -53,13 +52,7 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
     if name in known.devices or name == registries.LOCAL:
         message = f"'{name}' is taken: {file} has a device of that name"
         raise RegistryError(message)
-    place = boards.place(name)
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        place.mkdir(mode=0o700)
-    except FileExistsError as exc:
-        message = f"'{name}' is taken by a board that was started before; harness board down {name}"
-        raise UsageError(message) from exc
+    place = boards.make_place(name)
     try:
         record = Board(name=name, cpu=cpu, clock=clock, image=image.folder, registry=file, since=datetime.now(UTC))
         record.save()
@@ -101,7 +94,7 @@ def down(name: str) -> None:
         if record is not None:
             registries.remove_device(record.registry, name, identity_file=str(place / seed.IDENTITY))
     finally:
-        shutil.rmtree(place)
+        boards.remove_place(name)
 
 
 def _running(record: Board, place: Path) -> Process:

@@ -53,6 +53,12 @@ def lacking(tools: Mapping[str, str], files: Iterable[tuple[Path, str]] = ()) ->
     return sorted(packages | {package for path, package in files if not path.exists()})
 
 
+def packages_to_build() -> list[str]:
+    """List the Debian packages that building an image and starting a board need and this machine lacks."""
+    tools = TO_BUILD if is_native() else {**TO_BUILD, USER_EMULATOR: "qemu-user-static"}
+    return lacking(tools, [(KEYRING, KEYRING_PACKAGE)])
+
+
 def check_build(folder: Path) -> None:
     """Check all that building needs, and tell all that is missing in one message.
 
@@ -65,8 +71,7 @@ def check_build(folder: Path) -> None:
     if sys.platform != "linux":
         message = "an image of a board can only be built on Linux"
         raise UsageError(message)
-    tools = TO_BUILD if is_native() else {**TO_BUILD, USER_EMULATOR: "qemu-user-static"}
-    faults = _packages(lacking(tools, [(KEYRING, KEYRING_PACKAGE)]))
+    faults = _packages(packages_to_build())
     if not is_native() and not _has_binfmt():
         faults.append("this kernel can't run programs of other machines (binfmt_misc): modprobe binfmt_misc")
     free = shutil.disk_usage(_existing(folder)).free
