@@ -12,6 +12,8 @@ _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.
 AGENT = _ROOT / "runners" / "agent.py"
 JOB = _ROOT / "runners" / "job.py"
 RUNNER = _ROOT / "runners" / "ort_runner.py"
+CHECKS = _ROOT / "runners" / "ort_checks.py"
+PROBER = _ROOT / "runners" / "prober.py"
 DIGITS = _ROOT / "studies" / "digits"
 
 

@@ -57,6 +57,8 @@ def _plain_name(value: str) -> str:
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Name = Annotated[str, AfterValidator(_plain_name)]
+Optimization = Literal["all", "extended", "basic", "disabled"]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Dims = dict[str, Annotated[list[Positive], BeforeValidator(_dim_values), Field(min_length=1)]]
 
@@ -107,18 +109,32 @@ class MeasureSection(Section):
     """``[measure]``: how each case is timed; times are in seconds.
 
     Attributes:
+        optimization: onnxruntime's graph optimization levels.
+        throughput: numbers of sessions at once whose inferences per second are measured.
+        precision: half the width of a speed-up's 95 % interval at which measuring may stop.
+        rounds: at most so many visits to each pair of cases.
+        duet: two models side by side in blocks, or call by call, which is sharper for tiny ones but finds their data out of the caches.
+        rebuilds: how often a process makes its sessions anew.
+        block: how long one of a pair is measured before the other is.
+        warmup: at most so long until an iteration's time is steady.
+        launch: after this long a process makes no more sessions.
+        timeout: a process that lives longer is killed.
         counting: count instructions too, where the device can.
         emulated_samples: how many of the evaluation samples an emulated device computes; it would take hours for all.
     """
 
     threads: list[Positive] = [1]
     providers: list[str] = ["CPUExecutionProvider"]
+    optimization: list[Optimization] = ["all"]
+    throughput: list[Positive] = []
     max_time: Seconds = 300.0
-    rounds: Positive = 7
-    warmup: Seconds = 0.2
-    block: Seconds = 0.4
-    block_limit: Seconds = 2.0
-    iterations: Positive = 100
+    precision: Share = 0.01
+    rounds: Positive = 20
+    duet: Literal["blocks", "calls"] = "blocks"
+    rebuilds: Positive = 4
+    block: Seconds = 0.02
+    warmup: Seconds = 1.0
+    launch: Seconds = 10.0
     timeout: Seconds = 120.0
     counting: bool = True
     emulated_samples: Positive = 16

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from harness import places
 from harness.errors import Exit, ResultsError
 from harness.judge import summary
-from harness.measure import accuracy, plan
+from harness.measure import accuracy, pairs, plan
 from harness.measure.campaign import Campaign, Work
 from harness.measure.journal import Journal
 from harness.quantize import build, data, matrix
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from harness.devices.registry import Device, Registry
     from harness.judge.summary import Table
-    from harness.measure.journal import Event
+    from harness.measure.events import Event
     from harness.quantize.data import Samples
     from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Recipe, Variant
@@ -143,6 +143,8 @@ def run(
             shutil.rmtree(folder, ignore_errors=True)
             raise
         cases = plan.cases(variants, study.measure, question.dims)
+        by_name = {variant.name: variant for variant in variants}
+        units = pairs.units(cases, by_name, study.claim)
         begun = Run(
             id=f"{study.name}/{folder.name}",
             started=started,
@@ -155,13 +157,15 @@ def run(
             cases=cases,
             devices=tuple(DeviceRecord(entry=device) for device in devices),
             warnings=question.warnings,
+            units=units,
         )
         run_folder.save(folder, begun)
         if not interrupted:
             by_dims = {tuple(values.items()): found for values, found in zip(question.dims, question.references, strict=True)}
             work = Work(
                 cases=cases,
-                variants={variant.name: variant for variant in variants},
+                units=units,
+                variants=by_name,
                 inputs=inputs,
                 measure=study.measure,
                 compare=lambda device, case, outputs: by_dims[tuple(case.dims.items())].compare(device, case, outputs),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Callable
 if TYPE_CHECKING:
     import zipfile
 
-PROTOCOL = 1
+PROTOCOL = 2
 ALIVE_SECONDS = 5.0
 STOP_SECONDS = 5.0
 CHUNK = 512 * 1024
@@ -270,15 +270,16 @@ def ending(code: int | None, log: str) -> str:
     return ("killed by %s; last words: %s" % (signal.Signals(-code).name, last) if code < 0 else last)[:MESSAGE_LIMIT]
 
 
-def probe(runner: str) -> None:
-    """Pass on what the runner says of this device, and which runtime it found."""
-    if not os.path.exists(blob_path(runner)):
-        say("missing", sha256=[runner])
+def probe(*programs: str) -> None:
+    """Pass on what the prober (with the runner's programs) says of this device, and which runtime it found."""
+    missing = [program for program in programs if not os.path.exists(blob_path(program))]
+    if missing:
+        say("missing", sha256=missing)
         return
     env = environment(current())
-    code, out, log = attend([sys.executable, blob_path(runner), "probe"], env)
+    code, out, log = attend([sys.executable, *map(blob_path, programs)], env)
     if code != 0:
-        raise ValueError("the runner's probe failed: " + ending(code, log))
+        raise ValueError("its prober failed: " + ending(code, log))
     say(**dict(json.loads(out.splitlines()[-1]), runtime=env.get("QUANT_HARNESS_RUNTIME")))
 
 
@@ -287,7 +288,7 @@ def start(job: str, program: str, runner: str) -> None:
     request = json.loads(sys.stdin.buffer.read())
     if request.get("protocol") != PROTOCOL:
         raise ValueError("this agent speaks protocol %d, not %r" % (PROTOCOL, request.get("protocol")))
-    for needed in (program, runner):
+    for needed in (program, runner, request["prober"], request["checks"]):
         if not os.path.exists(blob_path(needed)):
             raise ValueError("%s is not in the store" % needed)
     os.makedirs(job_path(job, "outputs"), mode=0o700)

@@ -1,22 +1,50 @@
-"""Carries out one job on a device: which case is visited when, each in a fresh process of a runner; PROTOCOL.md tells how.
+"""Carries out one job on a device: which cases are visited when, each visit in a fresh process of a runner; PROTOCOL.md tells how.
 
 One file for Python >= 3.9 with nothing but its standard library. What a visit is, the runner knows; this knows the order, the
-bounds in time, and the journal.
+bounds in time, when enough is known, and the journal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+import random
+import re
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from typing import IO, Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 MESSAGE_LIMIT = 2000
+# Two sessions are held in one process only if both fit in this share of the memory that is free.
+MEMORY_SHARE = 0.8
+# With fewer processes there is no interval.
+LEAST = 3
+# Sets the governor, and puts the old one back when its standard input ends, however the job did.
+GUARDIAN = """\
+import json, sys
+wanted, paths = json.loads(sys.argv[1])
+old = {}
+try:
+    for path in paths:
+        with open(path) as file:
+            old[path] = file.read().strip()
+        with open(path, "w") as file:
+            file.write(wanted)
+    print(json.dumps({"was": sorted(set(old.values()))}), flush=True)
+except OSError as error:
+    print(json.dumps({"reason": "%s: %s" % (error.filename or path, error.strerror)}), flush=True)
+sys.stdin.read()
+for path, value in old.items():
+    with open(path, "w") as file:
+        file.write(value)
+"""
 
 
 def ending(code: int, log: str) -> str:
@@ -27,10 +55,31 @@ def ending(code: int, log: str) -> str:
     return last[0][:MESSAGE_LIMIT]
 
 
+def replicates(line: dict[str, Any]) -> list[float]:
+    """One number for each rebuild of a visit: the median over pairs of log(first median / second), or of log(median) of a case alone."""
+    found = []
+    for rebuild in line["rebuilds"]:
+        pairs = [pair["medians"] for pair in rebuild["pairs"] if not pair["disturbed"]]
+        pairs = pairs or [pair["medians"] for pair in rebuild["pairs"]]
+        if all(min(medians) > 0 for medians in pairs):
+            found.append(statistics.median(math.log(medians[0] / (medians[1] if len(medians) > 1 else 1)) for medians in pairs))
+    return found
+
+
+def half_width(groups: list[list[float]], quantiles: list[float]) -> float:
+    """Half the interval of the mean, over all replicates or over the processes' means, whichever standard error is larger."""
+    means = [statistics.fmean(group) for group in groups if group]
+    flat = [value for group in groups for value in group]
+    if len(means) < LEAST:
+        return math.inf
+    error, count = max((statistics.stdev(values) / math.sqrt(len(values)), -len(values)) for values in (flat, means))
+    return quantiles[min(-count - 1, len(quantiles)) - 1] * error
+
+
 class Job:
     """One request being carried out in the job's folder, and its journal.
 
-    SIGTERM asks it to stop: the block that is under way is ended and not recorded.
+    SIGTERM asks it to stop: the visit that is under way is ended and not recorded.
     """
 
     def __init__(self, folder: str, runner: str) -> None:
@@ -39,16 +88,26 @@ class Job:
         self.blobs = os.path.join(os.path.dirname(os.path.dirname(folder)), "blobs", "sha256")
         with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
             self.request = json.load(file)
-        self.cases = {case["id"]: case for case in self.request["cases"]}
+        self.cases = {case["id"]: self.located(case) for case in self.request["cases"]}
+        self.units: list[tuple[str, ...]] = [tuple(unit) for unit in self.request["units"]]
+        self.apart: set[tuple[str, ...]] = set()
+        self.ratios: dict[tuple[str, ...], list[list[float]]] = {}
         self.counts: dict[str, list[int]] = {}
+        self.peaks: dict[str, int] = {}
+        self.chance = random.Random(self.request["seed"])  # noqa: S311 - an order, no secret
         self.stopping = threading.Event()
         self.process: subprocess.Popen[str] | None = None
+        self.begun = time.monotonic()
         self.journal: IO[str]
+
+    def located(self, case: dict[str, Any]) -> dict[str, Any]:
+        """A case with its files' places in the store."""
+        return dict(case, **{key: os.path.join(self.blobs, case[key]) for key in ("model", "inputs")})
 
     def run(self) -> None:
         """Evaluate every case, then measure round after round; write how it ended to ``rc``."""
         signal.signal(signal.SIGTERM, self.stop)
-        with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal:
+        with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal, self.governor():
             self.note({"event": "begin", "protocol": PROTOCOL, "time": time.time(), "facts": self.facts()})
             self.note({"event": "end", "reason": self.visit_all()})
         path = os.path.join(self.folder, "rc")
@@ -56,9 +115,37 @@ class Job:
             file.write("0")
         os.rename(path + ".new", path)
 
+    @contextlib.contextmanager
+    def governor(self) -> Any:  # noqa: ANN401 - an iterator
+        """Hold the frequency governor that was asked for; another process puts the old one back even if this one is killed."""
+        wanted = self.request.get("governor")
+        if not wanted:
+            yield
+            return
+        root = os.environ.get("QUANT_HARNESS_CPUFREQ", "/sys/devices/system/cpu/cpufreq")
+        policies = sorted(os.listdir(root)) if os.path.isdir(root) else []
+        paths = [os.path.join(root, policy, "scaling_governor") for policy in policies if policy.startswith("policy")]
+        # A session of its own: whoever kills this job's process group does not hit it.
+        guardian = subprocess.Popen(
+            [sys.executable, "-c", GUARDIAN, json.dumps([wanted, paths])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert guardian.stdin is not None and guardian.stdout is not None  # noqa: S101, PT018 - for the type checker
+        said = json.loads(guardian.stdout.readline() or '{"reason": "its guardian died"}')
+        if not paths:
+            said = {"reason": "this device's kernel offers no choice of governor"}
+        self.note(dict(said, event="governor", governor=wanted))
+        try:
+            yield
+        finally:
+            guardian.stdin.close()
+            guardian.wait()
+
     def facts(self) -> dict[str, Any]:
-        """What the runner says of the device, right before measuring."""
-        done = subprocess.run([sys.executable, self.runner, "probe"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        """What the prober says of the device, right before measuring."""
+        prober, checks = (os.path.join(self.blobs, self.request[key]) for key in ("prober", "checks"))
+        words = [sys.executable, prober, self.runner, checks]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True)
         facts: dict[str, Any] = json.loads(done.stdout)
         facts["runtime"] = os.environ.get("QUANT_HARNESS_RUNTIME")
         return facts
@@ -76,60 +163,151 @@ class Job:
 
     def visit_all(self) -> str:
         """Visit the cases in the order asked; returns why it ended."""
-        begun = time.monotonic()
         for name in list(self.cases):
-            self.visit(name, None)
-        for number, order in enumerate(self.request["rounds"]):
-            if not self.round(order, number, None, begun):
-                return "stopped" if self.stopping.is_set() else "max_time"
-        counter = self.request.get("counter")
-        unsettled = list(self.cases) if counter else []
-        for number in range(self.request["count_rounds"] if counter else 0):
-            if not self.round(unsettled, number, counter, begun):
-                return "stopped" if self.stopping.is_set() else "max_time"
-            unsettled = [name for name in unsettled if not self.settled(name)]
-        return "stopped" if self.stopping.is_set() else "rounds"
+            self.evaluate(name)
+        self.part()
+        reason = self.measure() or self.count() or self.crowd()
+        return "stopped" if self.stopping.is_set() else reason or "rounds"
 
-    def round(self, order: list[str], number: int, counter: str | None, begun: float) -> bool:
-        """Visit the cases once; returns whether it came to its end."""
-        for name in order:
-            if self.stopping.is_set() or time.monotonic() - begun > self.request["max_time"]:
-                return False
-            if name in self.cases:
-                self.visit(name, number, counter)
-        if order and not self.stopping.is_set() and not counter:
-            self.note({"event": "round", "round": number, "elapsed": round(time.monotonic() - begun, 3)})
-        return not self.stopping.is_set()
+    def is_over(self) -> bool:
+        """Whether it must end now."""
+        return self.stopping.is_set() or time.monotonic() - self.begun > self.request["max_time"]
 
-    def settled(self, name: str) -> bool:
+    def evaluate(self, name: str) -> None:
+        """Compute a case's outputs once."""
+        path = os.path.join(self.folder, "outputs", name + ".npz")
+        outcome = self.visit("evaluate", (name,), outputs=path, samples=self.request["samples"])
+        if outcome and outcome["event"] == "evaluated":
+            self.peaks[name] = outcome.get("peak_bytes") or 0
+            self.note(dict(outcome, case=name))
+
+    def part(self) -> None:
+        """Keep apart the pairs that don't fit in memory together."""
+        try:
+            with open("/proc/meminfo", encoding="utf-8") as file:
+                free = int(re.findall(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)[0]) * 1024
+        except (OSError, IndexError):
+            return
+        for unit in self.units:
+            needed = sum(self.peaks.get(name, 0) for name in unit)
+            if len(unit) > 1 and needed > MEMORY_SHARE * free:
+                self.separate(unit, "together they need %.0f MB, and %.0f MB are free" % (needed / 1e6, free / 1e6))
+
+    def separate(self, unit: tuple[str, ...], reason: str) -> None:
+        """From now on, measure a pair in processes that alternate."""
+        self.apart.add(unit)
+        self.ratios.pop(unit, None)
+        self.note({"event": "apart", "cases": list(unit), "reason": reason})
+
+    def measure(self) -> str | None:
+        """Round after round, until every pair is known well enough; returns why it ended early."""
+        for number in range(self.request["rounds"] if self.units else 0):
+            order = [unit for unit in self.units if not self.is_settled(unit)]
+            if not order:
+                return None
+            for unit in self.chance.sample(order, len(order)):
+                if self.is_over():
+                    return "max_time"
+                if unit in self.units:
+                    self.measure_unit(unit, number)
+            if self.stopping.is_set():
+                return "stopped"
+            self.note({"event": "round", "round": number, "elapsed": round(time.monotonic() - self.begun, 3)})
+        return None
+
+    def measure_unit(self, unit: tuple[str, ...], number: int) -> None:
+        """One visit of a pair, or of each of its cases in turn, or of a case alone."""
+        if unit not in self.apart:
+            line = self.duet(unit, number, None)
+            if line is not None:
+                self.ratios.setdefault(unit, []).append(replicates(line))
+            if unit not in self.apart or self.is_over():
+                return
+        levels = {}
+        for name in self.chance.sample(unit, len(unit)):
+            line = self.duet((name,), number, unit) if name in self.cases else None
+            found = replicates(line) if line is not None else []
+            if found:
+                levels[name] = statistics.fmean(found)
+        if len(levels) == len(unit):
+            self.ratios.setdefault(unit, []).append([levels[unit[0]] - levels[unit[1]]])
+
+    def duet(self, names: tuple[str, ...], number: int, apart: tuple[str, ...] | None) -> dict[str, Any] | None:
+        """Measure two cases in one process, or one alone; a pair whose process dies is kept apart from then on."""
+        keys = ("rebuilds", "pairs", "block", "warmup", "launch", "turns")
+        options = {key: self.request[key] for key in keys}
+        outcome = self.visit("duet", names, number, seed=self.chance.getrandbits(32), **options)
+        if outcome is None or outcome["event"] != "duet":
+            return None
+        self.note(dict(outcome, round=number, apart=apart))
+        return outcome
+
+    def is_settled(self, unit: tuple[str, ...]) -> bool:
+        """Whether a pair's ratio, or a level, is known as closely as asked."""
+        groups = self.ratios.get(unit, [])
+        enough = len(groups) >= min(self.request["least_rounds"], self.request["rounds"])
+        return enough and bool(half_width(groups, self.request["t"]) <= self.request["precision"])
+
+    def count(self) -> str | None:
+        """Count instructions, each time in a process of its own, until two agree."""
+        unsettled = list(self.cases) if self.request.get("counter") else []
+        for number in range(self.request["count_rounds"]):
+            for name in unsettled:
+                if self.is_over():
+                    return "max_time"
+                options = {"counter": self.request["counter"], "count_iterations": self.request["count_iterations"]}
+                outcome = self.visit("count", (name,), number, **options)
+                if outcome and outcome["event"] == "counted":
+                    self.counts.setdefault(name, []).append(min(outcome["instructions"]))
+                    self.note(dict(outcome, case=name, round=number))
+            unsettled = [name for name in unsettled if name in self.cases and not self.agrees(name)]
+        return None
+
+    def agrees(self, name: str) -> bool:
         """Whether a case's counts in at least two processes agree as closely as asked."""
         found = self.counts.get(name, [])
         return len(found) > 1 and max(found) - min(found) <= self.request["count_spread"] * min(found)
 
-    def visit(self, name: str, number: int | None, counter: str | None = None) -> None:
-        """Evaluate a case (number None), measure or count one block of it; a case that fails is not visited again."""
+    def crowd(self) -> str | None:
+        """Measure the throughput of several sessions at once."""
+        visits = [(name, sessions) for sessions in self.request["throughput"] for name in self.cases]
+        for number in range(self.request["throughput_rounds"] if visits else 0):
+            for name, sessions in self.chance.sample(visits, len(visits)):
+                if self.is_over():
+                    return "max_time"
+                if name not in self.cases:
+                    continue
+                options = {key: self.request[key] for key in ("warmup", "throughput_seconds")}
+                outcome = self.visit("throughput", (name,), number, sessions=sessions, **options)
+                if outcome and outcome["event"] == "throughput":
+                    self.note(dict(outcome, case=name, round=number))
+        return None
+
+    def visit(self, what: str, names: tuple[str, ...], number: int | None = None, **options: object) -> dict[str, Any] | None:
+        """Run one task; a case that fails is noted and not visited again. None when it was stopped."""
         if self.stopping.is_set():
-            return
-        case = self.cases[name]
-        task = {
-            "model": os.path.join(self.blobs, case["model"]),
-            "inputs": os.path.join(self.blobs, case["inputs"]),
-            "names": case["names"],
-            "threads": case["threads"],
-            "provider": case["provider"],
-            "outputs": os.path.join(self.folder, "outputs", name + ".npz") if number is None else None,
-        }
-        for key in ("cpus", "warmup", "block", "block_limit", "iterations", "count_iterations", "samples"):
-            task[key] = self.request.get(key)
-        task["counter"] = counter
+            return None
+        task = dict(options, task=what, cases=[self.cases[name] for name in names], cpus=self.request.get("cpus"))
+        task["checks"] = os.path.join(self.blobs, self.request["checks"])
         outcome = self.in_worker(task)
         if self.stopping.is_set():
-            return
+            return None
         if outcome["event"] == "failed":
-            del self.cases[name]
-        if outcome["event"] == "counted":
-            self.counts.setdefault(name, []).append(min(outcome["instructions"]))
-        self.note(dict(outcome, case=name, round=number))
+            if len(names) > 1 and outcome["kind"] in ("crash", "timeout", "memory"):
+                # Each of them ran alone: it may be too much for one process.
+                self.separate(names, "%s: %s" % (outcome["kind"], outcome["message"]))
+            else:
+                self.drop(outcome.get("case") or names[0])
+                self.note(dict(outcome, case=outcome.get("case") or names[0], round=number))
+        return outcome
+
+    def drop(self, name: str) -> None:
+        """Give a case up; those that were paired with it alone go on alone."""
+        del self.cases[name]
+        orphans = {other for unit in self.units if name in unit for other in unit if other != name}
+        self.units = [unit for unit in self.units if name not in unit]
+        paired = {other for unit in self.units for other in unit}
+        self.units += [(other,) for other in sorted(orphans - paired) if other in self.cases]
 
     def in_worker(self, task: dict[str, Any]) -> dict[str, Any]:
         """Run one task in a fresh process, bounded in time; how it ends is the outcome."""

@@ -1,50 +1,39 @@
 """Measures ONNX models on this device with onnxruntime; PROTOCOL.md tells what it reads and writes.
 
-One file for Python >= 3.9 that needs only numpy and onnxruntime, and those only in the processes that measure. The store and
-the link to the controller are the business of agent.py; what is visited when, that of job.py, which starts this file for each visit.
+One file for Python >= 3.9 that needs only numpy and onnxruntime. What is visited when is the business of job.py, which starts
+this file anew for each visit; what the device is, that of prober.py; what is done once for a case, beside timing, that of ort_checks.py.
 """
 
 from __future__ import annotations
 
-import ctypes
+import base64
 import gc
 import glob
-import hashlib
 import json
 import os
-import platform
+import random
 import re
 import resource
-import signal
-import struct
-import subprocess
+import runpy
+import statistics
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import onnxruntime
+import types
+from typing import Any, Callable
 
 MESSAGE_LIMIT = 2000
-LEAST_ITERATIONS = 5
-COUNT_WARMUP = 2
-# Of perf_event_open, from the kernel's system call tables; PERF_TYPE_HARDWARE's numbers from linux/perf_event.h.
-PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "armv7l": 364, "ppc64le": 319, "riscv64": 241}
-PERF_EVENTS = {"instructions": 1, "cycles": 0}
-
-ARM = 0x41
-# Part numbers of Arm's own cores (implementer 0x41), from Arm's technical reference manuals.
-ARM_CORES = {
-    0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72", 0xD09: "Cortex-A73",
-    0xD0A: "Cortex-A75", 0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77", 0xD40: "Neoverse-V1", 0xD41: "Cortex-A78",
-    0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710", 0xD49: "Neoverse-N2", 0xD4F: "Neoverse-V2",
-}  # fmt: skip
-
-
-def say(event: str, **fields: object) -> None:
-    """Write one line of the protocol."""
-    sys.stdout.write(json.dumps(dict(event=event, **fields)) + "\n")
-    sys.stdout.flush()
+# A block has at least so many iterations, unless one alone takes longer than LONG_BLOCK seconds.
+LEAST_ITERATIONS, LONG_BLOCK = 3, 0.5
+# Warm-up: two windows in a row whose medians differ by no more than this are steady.
+STEADY, WINDOW_SECONDS, WINDOW_LEAST = 0.01, 0.01, 3
+# A pair of blocks is disturbed when others had more than this share of the time, or the clock rate moved by more than that.
+TAKEN, MOVED = 0.1, 0.05
+# A sample is kept to at least 1/RESOLUTION of its block's median.
+RESOLUTION = 8192
+# The highest bit of a byte: another group of seven follows.
+CONTINUED = 128
+CPU = "/sys/devices/system/cpu/"
 
 
 def read_text(path: str) -> str | None:
@@ -62,216 +51,294 @@ def read_int(path: str) -> int | None:
     return int(text) if text and re.fullmatch(r"-?\d+", text) else None
 
 
-def probe() -> dict[str, Any]:
-    """Everything about this device that can explain a number."""
-    info = read_text("/proc/cpuinfo") or ""
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
-    cpu = "/sys/devices/system/cpu/cpu0/cpufreq/"
-    memory = re.search(r"^MemTotal:\s+(\d+) kB", read_text("/proc/meminfo") or "", re.MULTILINE)
-    zones = [read_int(path) for path in glob.glob("/sys/class/thermal/thermal_zone*/temp")]
-    heat = [value for value in zones if value is not None]
-    return {
-        "arch": platform.machine(),
-        "cpu_model": cpu_model(info),
-        "features": sorted(flags.group(1).split()) if flags else [],
-        "cores": len(os.sched_getaffinity(0)),
-        "governor": read_text(cpu + "scaling_governor"),
-        "frequencies_khz": {
-            key: read_int(cpu + "scaling_%s_freq" % name) for key, name in (("min", "min"), ("max", "max"), ("current", "cur"))
-        },
-        "temperature_celsius": max(heat) / 1000.0 if heat else None,
-        "memory_bytes": int(memory.group(1)) * 1024 if memory else None,
-        "libc": " ".join(platform.libc_ver()).strip() or None,
-        "kernel": platform.release(),
-        "board": read_text("/proc/device-tree/model"),
-        "python": platform.python_version(),
-        "executable": sys.executable,
-        "emulated": emulation(info),
-        "uncountable": uncountable(),
-        **libraries(),
-    }
+class Model:
+    """One case's session, made and ready to be called."""
 
-
-def cpu_model(info: str) -> str | None:
-    """The processor's name; on Arm from implementer and part, each kind of core once."""
-    names = re.findall(r"^(?:model name|Model Name)\s*:\s*(.*)$", info, re.MULTILINE)
-    parts = re.findall(r"^CPU implementer\s*:\s*(\w+).*?^CPU part\s*:\s*(\w+)", info, re.MULTILINE | re.DOTALL)
-    for implementer, part in parts:
-        known = ARM_CORES.get(int(part, 16)) if int(implementer, 16) == ARM else None
-        names.append(known or "implementer %s part %s" % (implementer, part))
-    return " + ".join(dict.fromkeys(name.strip() for name in names if name.strip())) or platform.processor() or None
-
-
-def emulation(info: str) -> dict[str, str] | None:
-    """Who emulates this processor, with the evidence, or None; the registry may know better."""
-    if platform.machine() != "x86_64" and "vendor_id" in info and "flags" in info:
-        return {"by": "qemu-user", "evidence": "%s, but /proc/cpuinfo shows an x86 processor" % platform.machine()}
-    if re.search(r"^CPU implementer\s*:\s*0x0+$", info, re.MULTILINE):
-        return {"by": "qemu", "evidence": "CPU implementer 0x00"}
-    if re.search(r"QEMU (?:TCG|Virtual) CPU", info):
-        return {"by": "qemu", "evidence": "the processor's name"}
-    board = (read_text("/proc/device-tree/compatible") or "").replace("\0", " ")
-    if platform.machine() == "aarch64" and "dummy-virt" in board and not os.path.exists("/dev/kvm"):
-        return {"by": "qemu", "evidence": "device tree says %s" % board}
-    return None
-
-
-def libraries() -> dict[str, Any]:
-    """Versions of numpy and onnxruntime, asked in a child: a wheel can die at import (SIGILL on an old core)."""
-    code = (
-        "import json, numpy, onnxruntime as o;"
-        "print(json.dumps({'numpy': numpy.__version__, 'onnxruntime': {'version': o.__version__, 'providers': o.get_available_providers()}}))"
-    )
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        return {"numpy": None, "onnxruntime": {"error": "importing it took more than 120 s"}}
-    if done.returncode == 0:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
-    return {"numpy": None, "onnxruntime": {"error": ending(done.returncode, done.stderr)}}
-
-
-def ending(code: int, log: str) -> str:
-    """Words for how a process ended."""
-    last = [line for line in log.strip().splitlines() if line.strip()][-1:] or ["no message"]
-    if code < 0:
-        return "killed by %s; last words: %s" % (signal.Signals(-code).name, last[0][:MESSAGE_LIMIT])
-    return last[0][:MESSAGE_LIMIT]
-
-
-def open_counter(event: str) -> int:
-    """Open a kernel counter of this process and the threads that it starts, user space only; perf_event_open(2).
-
-    Returns:
-        A file descriptor that gives the count, and how long it was enabled and running, eight bytes each.
-    """
-    number = PERF_EVENT_OPEN.get(platform.machine())
-    if number is None:
-        raise OSError("perf_event_open is not known on %s" % platform.machine())
-    inherit, exclude_kernel, exclude_hypervisor, enabled_and_running = 1 << 1, 1 << 5, 1 << 6, 3
-    flags = inherit | exclude_kernel | exclude_hypervisor
-    attributes = struct.pack("=IIQQQQQIIQ", 0, 64, PERF_EVENTS[event], 0, 0, enabled_and_running, flags, 0, 0, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    opened: int = libc.syscall(ctypes.c_long(number), attributes, 0, -1, -1, 0)
-    if opened < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return opened
-
-
-def read_counter(opened: int) -> int:
-    """The count so far; a counter that had to share the hardware is refused."""
-    count, enabled, running = struct.unpack("=QQQ", os.read(opened, 24))
-    if running < enabled:
-        raise RuntimeError(
-            "the counter ran %.0f %% of the time only: others use the hardware's counters" % (100.0 * running / enabled)
-        )
-    return int(count)
-
-
-def uncountable() -> str | None:
-    """Why this device's kernel does not count instructions, or None when it does."""
-    try:
-        opened = open_counter("instructions")
-        try:
-            return None if read_counter(opened) else "the kernel's counter stays at zero"
-        finally:
-            os.close(opened)
-    except (OSError, RuntimeError) as error:
-        paranoid = read_text("/proc/sys/kernel/perf_event_paranoid")
-        if isinstance(error, PermissionError):
-            return "not permitted: kernel.perf_event_paranoid is %s; 2 or less is needed" % paranoid
-        return "no counter in this processor or virtual machine (%s)" % (getattr(error, "strerror", None) or error)
-
-
-def worker() -> None:
-    """One block or one evaluation, in this fresh process."""
-    task = json.load(sys.stdin)
-    # Libraries that print, in Python or in C, must not disturb the protocol: their standard output becomes standard error.
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    if task.get("cpus"):
-        os.sched_setaffinity(0, task["cpus"])
-    step = "load"
-    try:
+    def __init__(self, case: dict[str, Any], profile: str | None = None) -> None:
         import numpy as np
         import onnxruntime
 
-        # Before the session: counters cover only threads that are started later.
-        counters = {name: open_counter(name) for name in PERF_EVENTS} if task["counter"] == "perf" else {}
+        with np.load(case["inputs"], allow_pickle=False) as data:
+            stacks = [data["arr_%d" % index] for index in range(len(case["names"]))]
+        # asarray: an input without axes would come as a number, not as an array.
+        self.feeds = [dict(zip(case["names"], map(np.asarray, sample))) for sample in zip(*stacks)]
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = task["threads"]
+        options.intra_op_num_threads = case["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        level = "ORT_DISABLE_ALL" if case["optimization"] == "disabled" else "ORT_ENABLE_" + case["optimization"].upper()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
         begun = time.perf_counter_ns()
-        session = onnxruntime.InferenceSession(task["model"], options, providers=[task["provider"]])
-        load_ns = time.perf_counter_ns() - begun
-        step = "run"
-        with np.load(task["inputs"], allow_pickle=False) as data:
-            stacks = [data["arr_%d" % index] for index in range(len(task["names"]))]
-        # asarray: an input without axes would come as a number, not as an array.
-        feeds = [dict(zip(task["names"], map(np.asarray, sample))) for sample in zip(*stacks)]
-        if task["outputs"]:
-            result = evaluate(session, feeds[: task["samples"]], task["outputs"])
-        elif task["counter"]:
-            result = count(session, feeds[0], task, counters)
-        else:
-            result = block(session, feeds[0], task)
-    except Exception as error:  # noqa: BLE001 - whatever a model does to onnxruntime is this case's outcome
-        kind = "memory" if isinstance(error, MemoryError) else step
-        message = re.sub(r"\s+", " ", "%s: %s" % (type(error).__name__, error)).replace(os.path.dirname(task["model"]) + "/", "")
-        result = {"event": "failed", "kind": kind, "message": message[:MESSAGE_LIMIT]}
-    else:
-        result["load_ns"] = load_ns
-    answer.write(json.dumps(result) + "\n")
-    answer.close()
+        self.session = onnxruntime.InferenceSession(case["model"], options, providers=[case["provider"]])
+        self.load_ns = time.perf_counter_ns() - begun
+        self.names = [output.name for output in self.session.get_outputs()]
+        self.first_ns = 0
+
+    def first(self) -> Callable[[], object]:
+        """Run once, and give the call that is timed: inputs and outputs bound in advance where they are plain tensors.
+
+        Binding saves the copies and conversions that are Python's own; what remains is within 1 % of the C API at 1 ms.
+        """
+        import numpy as np
+        import onnxruntime
+
+        feed = self.feeds[0]
+        begun = time.perf_counter_ns()
+        outputs = self.session.run(self.names, feed)
+        self.first_ns = time.perf_counter_ns() - begun
+        if not all(isinstance(each, np.ndarray) and each.dtype.kind in "fiub" for each in [*feed.values(), *outputs]):
+            return lambda: self.session.run(self.names, feed)
+        binding = self.session.io_binding()
+        values = onnxruntime.OrtValue
+        self.kept = [values.ortvalue_from_numpy(np.require(each, requirements="C")) for each in [*feed.values(), *outputs]]
+        for name, value in zip(feed, self.kept):
+            binding.bind_ortvalue_input(name, value)
+        for name, value in zip(self.names, self.kept[len(feed) :]):
+            binding.bind_ortvalue_output(name, value)
+        run = self.session.run_with_iobinding
+        return lambda: run(binding)
 
 
-def evaluate(session: onnxruntime.InferenceSession, feeds: list[dict[str, Any]], path: str) -> dict[str, Any]:
-    """Compute the outputs of every sample; the numeric ones go to an .npz file, sample by sample."""
-    import numpy as np
-
-    begun = time.perf_counter()
-    outputs = [output for feed in feeds for output in session.run(None, feed)]
-    arrays = [output for output in outputs if isinstance(output, np.ndarray) and output.dtype.kind in "fiub"]
-    with open(path, "wb") as file:
-        np.savez(file, *arrays)
-    with open(path, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
-    described = {"name": os.path.basename(path), "size": os.path.getsize(path), "sha256": digest}
-    return {"event": "evaluated", "outputs": described, "seconds": round(time.perf_counter() - begun, 3)}
-
-
-def block(session: onnxruntime.InferenceSession, feed: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
-    """Warm up, then time every iteration by itself; samples are nanoseconds of the monotonic clock."""
-    clock, run = time.perf_counter_ns, session.run
-    names = [output.name for output in session.get_outputs()]
-    begun = clock()
-    run(names, feed)
-    first_ns = clock() - begun
-    warmup = 1
-    while warmup < LEAST_ITERATIONS or clock() - begun < task["warmup"] * 1e9:
-        run(names, feed)
-        warmup += 1
+def timed(call: Callable[[], object], seconds: float, least: int = LEAST_ITERATIONS) -> list[int]:
+    """Time every iteration by itself, for so many seconds and so many iterations; nanoseconds of the monotonic clock."""
+    clock = time.perf_counter_ns
     samples: list[int] = []
-    gc.collect()
-    gc.disable()
-    usage, cpu, opened = resource.getrusage(resource.RUSAGE_SELF), time.process_time_ns(), clock()
-    enough, limit = opened + int(task["block"] * 1e9), opened + int(task["block_limit"] * 1e9)
-    before = opened
-    while len(samples) < LEAST_ITERATIONS or before < enough or (len(samples) < task["iterations"] and before < limit):
+    before = clock()
+    enough, limit = before + int(seconds * 1e9), before + int(max(seconds, LONG_BLOCK) * 1e9)
+    while before < enough or (len(samples) < least and before < limit) or not samples:
         before = clock()
-        run(names, feed)
+        call()
         after = clock()
         samples.append(after - before)
-    wall_ns = clock() - opened
-    cpu_ns = time.process_time_ns() - cpu
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - usage.ru_nivcsw
-    gc.enable()
+    return samples
+
+
+def timed_in_turn(calls: list[Callable[[], object]], seconds: float, chance: random.Random) -> list[list[int]]:
+    """Time two models call by call, the order within each pair of calls random: each finds the other's data in the caches."""
+    clock = time.perf_counter_ns
+    samples: list[list[int]] = [[], []]
+    before = clock()
+    enough, limit = before + int(2 * seconds * 1e9), before + int(2 * max(seconds, LONG_BLOCK) * 1e9)
+    while before < enough or (len(samples[0]) < LEAST_ITERATIONS and before < limit) or not samples[0]:
+        for index in (0, 1) if chance.getrandbits(1) else (1, 0):
+            before = clock()
+            calls[index]()
+            after = clock()
+            samples[index].append(after - before)
+    return samples
+
+
+def warm(call: Callable[[], object], limit: float) -> tuple[int, bool]:
+    """Call until two windows in a row have medians within 1 %, for so many seconds at most.
+
+    After Georges, Buytaert, Eeckhout (OOPSLA 2007, section 4.1.3), who take the coefficient of variation over a window; medians,
+    for one interruption must not prolong it.
+
+    Returns:
+        How many calls, and whether they came to be steady.
+    """
+    begun, calls, last = time.perf_counter(), 0, 0.0
+    while True:
+        window = timed(call, WINDOW_SECONDS, WINDOW_LEAST)
+        calls += len(window)
+        middle = statistics.median(window)
+        if last and abs(middle - last) <= STEADY * last:
+            return calls, True
+        last = middle
+        if time.perf_counter() - begun > limit:
+            return calls, False
+
+
+def encode(samples: list[int]) -> dict[str, Any]:
+    """Pack nanoseconds in about two bytes each: differences from the median in units of at most 1/8192 of it.
+
+    Zigzag and 7-bit groups as in Protocol Buffers' sint64, in base64.
+    """
+    base = int(statistics.median(samples))
+    unit = 1 << max(0, (base // RESOLUTION).bit_length() - 1)
+    # A multiple of the unit: no rounding leads below zero.
+    base -= base % unit
+    packed = bytearray()
+    for sample in samples:
+        steps = (sample - base + unit // 2) // unit
+        value = 2 * steps if steps >= 0 else -2 * steps - 1
+        while value >= CONTINUED:
+            packed.append(value % CONTINUED | CONTINUED)
+            value >>= 7
+        packed.append(value)
+    return {"base": base, "unit": unit, "count": len(samples), "data": base64.b64encode(packed).decode()}
+
+
+class Conditions:
+    """What disturbs a measurement, read before and after it; what this device does not tell is left out."""
+
+    def __init__(self) -> None:
+        policies = {os.path.realpath(CPU + "cpu%d/cpufreq" % cpu) for cpu in os.sched_getaffinity(0)}
+        self.frequencies = [path + "/scaling_cur_freq" for path in sorted(policies)[:4]]
+        self.heats = glob.glob("/sys/class/thermal/thermal_zone*/temp")[:8]
+        # x86 counts throttling; elsewhere the kernel's thermal framework holds the clock down through cooling devices.
+        self.throttles = glob.glob(CPU + "cpu*/thermal_throttle/core_throttle_count")
+        self.throttles += [
+            os.path.dirname(path) + "/cur_state"
+            for path in glob.glob("/sys/class/thermal/cooling_device*/type")
+            if "cpufreq" in (read_text(path) or "")
+        ]
+        self.raspberry = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+
+    def read(self) -> dict[str, Any]:
+        """One reading: kHz, °C, throttling as counted or flagged, ticks stolen by the hypervisor, the load average."""
+        found: dict[str, Any] = {}
+        khz = [value for value in map(read_int, self.frequencies) if value is not None]
+        heat = [value for value in map(read_int, self.heats) if value is not None]
+        states = [value for value in map(read_int, self.throttles) if value is not None]
+        flags = read_text(self.raspberry)
+        stat = re.match(r"cpu +(?:\d+ +){7}(\d+)", read_text("/proc/stat") or "")
+        load = (read_text("/proc/loadavg") or "").split()
+        if khz:
+            found["khz"] = max(khz)
+        if heat:
+            found["celsius"] = max(heat) / 1000.0
+        if states:
+            found["throttle"] = sum(states)
+        if flags and re.fullmatch(r"(0x)?[0-9a-fA-F]+", flags):
+            # Bits 0 to 3 are of now; from 16 on they are sticky.
+            found["firmware"] = int(flags, 16) & 15
+        if stat:
+            found["steal_ns"] = int(stat.group(1)) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        if load:
+            found["load"] = float(load[0])
+        return found
+
+
+def disturbances(pair: dict[str, Any], threads: int) -> list[str]:
+    """Why a pair of blocks does not count, if it doesn't; PROTOCOL.md tells the rule."""
+    before, after = pair["before"], pair["after"]
+    wall = sum(pair["wall_ns"])
+    found = []
+    if threads == 1 and sum(pair["cpu_ns"]) < (1 - TAKEN) * wall:
+        found.append("cpu")
+    if any(pair["major_faults"]):
+        found.append("faults")
+    if "khz" in before and "khz" in after and abs(after["khz"] - before["khz"]) > MOVED * before["khz"]:
+        found.append("frequency")
+    if after.get("throttle", 0) > before.get("throttle", 0) or after.get("firmware"):
+        found.append("throttled")
+    if after.get("steal_ns", 0) - before.get("steal_ns", 0) > max(MOVED * wall, 1e9 / os.sysconf("SC_CLK_TCK")):
+        found.append("steal")
+    return found
+
+
+def usage() -> tuple[int, int, int, int, int]:
+    """CPU nanoseconds, involuntary context switches, minor and major page faults so far, and the clock."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.process_time_ns(), used.ru_nivcsw, used.ru_minflt, used.ru_majflt, time.perf_counter_ns()
+
+
+def blocks(calls: list[Callable[[], object]], order: list[int], task: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """One pair of blocks, or one block of a model alone, with what it cost beside time."""
+    samples: list[list[int]] = [[] for _ in calls]
+    marks = [usage()]
+    if task["turns"] and len(calls) > 1:
+        samples = timed_in_turn(calls, task["block"], chance)
+        marks.append(usage())
+    else:
+        for index in order:
+            # Whoever comes second finds the caches full of the other's: the first call is not counted.
+            calls[index]()
+            marks[-1] = usage()
+            samples[index] = timed(calls[index], task["block"])
+            marks.append(usage())
+    costs = [[end - start for start, end in zip(*ends)] for ends in zip(marks, marks[1:])]
+    found = dict(zip(("cpu_ns", "switches", "minor_faults", "major_faults", "wall_ns"), (list(cost) for cost in zip(*costs))))
+    return dict(found, order=order, medians=[statistics.median(each) for each in samples], samples=samples)
+
+
+def rebuild(cases: list[dict[str, Any]], task: dict[str, Any], chance: random.Random, conditions: Conditions) -> dict[str, Any]:
+    """Make the sessions anew, warm them up, and measure them in blocks side by side; a failure names its case."""
+    order = chance.sample(range(len(cases)), len(cases))
+    models: dict[int, Model] = {}
+    calls: list[Callable[[], object]] = [lambda: None for _ in cases]
+    warmed: list[tuple[int, bool]] = [(0, False) for _ in cases]
+    for index in order:
+        task["failing"] = cases[index]["id"]
+        task["step"] = "load"
+        models[index] = Model(cases[index])
+        task["step"] = "run"
+        calls[index] = models[index].first()
+    for index in order:
+        warmed[index] = warm(calls[index], task["warmup"])
+    task["failing"] = None
+    pairs: list[dict[str, Any]] = []
+    before = conditions.read()
+    # A disturbed pair is measured again, as often as there are pairs; it stays in the record.
+    while sum(not pair["disturbed"] for pair in pairs) < task["pairs"] and len(pairs) < 2 * task["pairs"]:
+        pair = blocks(calls, chance.sample(range(len(cases)), len(cases)), task, chance)
+        pair["before"], pair["after"] = before, conditions.read()
+        before = pair["after"]
+        pair["disturbed"] = disturbances(pair, max(case["threads"] for case in cases))
+        pair["samples"] = [encode(each) for each in pair["samples"]]
+        pairs.append(pair)
+    indices = range(len(cases))
     return {
-        "event": "block", "first_ns": first_ns, "warmup": warmup, "ns": samples, "cpu_ns": cpu_ns, "wall_ns": wall_ns,
-        "involuntary_switches": switches, "peak_bytes": peak_bytes(),
+        "order": order, "load_ns": [models[index].load_ns for index in indices], "first_ns": [models[index].first_ns for index in indices],
+        "warmup": [calls for calls, _ in warmed], "steady": [steady for _, steady in warmed], "pairs": pairs,
     }  # fmt: skip
+
+
+def duet(task: dict[str, Any]) -> dict[str, Any]:
+    """Measure two cases side by side, or one alone: sessions rebuilt again and again in this process."""
+    chance = random.Random(task["seed"])  # noqa: S311 - an order, no secret
+    conditions = Conditions()
+    begun = time.monotonic()
+    rebuilds: list[dict[str, Any]] = []
+    gc.disable()
+    # Where one rebuild takes long, more processes replace more rebuilds.
+    while len(rebuilds) < task["rebuilds"] and (not rebuilds or time.monotonic() - begun < task["launch"]):
+        rebuilds.append(rebuild(task["cases"], task, chance, conditions))
+        gc.collect()
+    return {"event": "duet", "cases": [case["id"] for case in task["cases"]], "peak_bytes": peak_bytes(), "rebuilds": rebuilds}
+
+
+def throughput(task: dict[str, Any]) -> dict[str, Any]:
+    """Inferences per second of several sessions at once, each in a thread of its own."""
+    models = [Model(task["cases"][0]) for _ in range(task["sessions"])]
+    task["step"] = "run"
+    calls = [model.first() for model in models]
+    for call in calls:
+        warm(call, task["warmup"])
+    ready, done, errors = threading.Barrier(len(calls)), [0] * len(calls), []
+    ends = [(0, 0)] * len(calls)
+
+    def loop(index: int) -> None:
+        call, number, clock = calls[index], 0, time.perf_counter_ns
+        try:
+            ready.wait()
+            begun = now = clock()
+            while now - begun < task["throughput_seconds"] * 1e9:
+                call()
+                number += 1
+                now = clock()
+            done[index], ends[index] = number, (begun, now)
+        except Exception as error:  # noqa: BLE001 - told by the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=loop, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    wall_ns = max(end for _, end in ends) - min(begun for begun, _ in ends)
+    return {
+        "event": "throughput",
+        "sessions": len(calls),
+        "inferences": sum(done),
+        "wall_ns": wall_ns,
+        "peak_bytes": peak_bytes(),
+    }
 
 
 def peak_bytes() -> int | None:
@@ -280,39 +347,46 @@ def peak_bytes() -> int | None:
     return int(peak.group(1)) * 1024 if peak else None
 
 
-def count(
-    session: onnxruntime.InferenceSession, feed: dict[str, Any], task: dict[str, Any], counters: dict[str, int]
-) -> dict[str, Any]:
-    """Count every iteration's instructions, and cycles where the kernel counts.
+TASKS = {"duet": duet, "throughput": throughput}
 
-    On an icount board the clock counts instructions: one is a nanosecond (QEMU, -icount shift=0).
-    """
-    names = [output.name for output in session.get_outputs()]
-    counted: dict[str, list[int]] = {name: [] for name in counters or ("instructions",)}
-    for _ in range(COUNT_WARMUP):
-        session.run(names, feed)
-    gc.collect()
-    gc.disable()
-    for _ in range(task["count_iterations"]):
-        before = [read_counter(opened) for opened in counters.values()] or [time.perf_counter_ns()]
-        session.run(names, feed)
-        after = [read_counter(opened) for opened in counters.values()] or [time.perf_counter_ns()]
-        for name, start, end in zip(counted, before, after):
-            counted[name].append(end - start)
-    gc.enable()
-    return {"event": "counted", "counter": task["counter"], "peak_bytes": peak_bytes(), **counted}
+
+def worker() -> None:
+    """One task, in this fresh process."""
+    task = json.load(sys.stdin)
+    # Libraries that print, in Python or in C, must not disturb the protocol: their standard output becomes standard error.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    if task.get("cpus"):
+        os.sched_setaffinity(0, task["cpus"])
+    task["step"], task["failing"] = "load", task["cases"][0]["id"]
+    try:
+        if task["task"] in TASKS:
+            result = TASKS[task["task"]](task)
+        else:
+            result = runpy.run_path(task["checks"])["TASKS"][task["task"]](task, types.SimpleNamespace(**globals()))
+    except Exception as error:  # noqa: BLE001 - whatever a model does to onnxruntime is this case's outcome
+        kind = "memory" if isinstance(error, MemoryError) else task["step"]
+        message = re.sub(r"\s+", " ", "%s: %s" % (type(error).__name__, error))
+        message = message.replace(os.path.dirname(task["cases"][0]["model"]) + "/", "")
+        result = {"event": "failed", "kind": kind, "message": message[:MESSAGE_LIMIT], "case": task["failing"]}
+    answer.write(json.dumps(result) + "\n")
+    answer.close()
 
 
 def main(words: list[str]) -> int:
     """Run one command."""
     # onnxruntime >= 1.29 sends telemetry from a thread of its own: neither for a lab's network nor good for a measurement.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    if words == ["probe"]:
-        say("facts", **probe())
+    if words == ["runtime"]:
+        import numpy as np
+        import onnxruntime as ort
+
+        found = {"version": ort.__version__, "providers": ort.get_available_providers()}
+        sys.stdout.write(json.dumps({"numpy": np.__version__, "onnxruntime": found}) + "\n")
     elif words == ["worker"]:
         worker()
     else:
-        say("error", kind="usage", message="commands: probe, worker")
+        sys.stdout.write(json.dumps({"event": "error", "kind": "usage", "message": "commands: runtime, worker"}) + "\n")
         return 2
     return 0
 

@@ -11,7 +11,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.measure.journal import Block, Connected, Counted, DeviceFailed, End, Evaluated, Failed, Pushed, Round
+from harness.measure.events import (
+    Apart,
+    Connected,
+    Counted,
+    DeviceFailed,
+    Duet,
+    End,
+    Evaluated,
+    Failed,
+    Pushed,
+    Round,
+    Throughput,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +31,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from harness.devices.registry import Device
-    from harness.measure.journal import Event
+    from harness.measure.events import Event
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
     from harness.workflow import Watcher
@@ -57,7 +69,7 @@ class Lines:
         """Measuring begins."""
         self._names = {case.id: case.name for case in cases}
         self._rounds = rounds
-        self.say(f"measuring {len(cases)} cases in {rounds} rounds on {', '.join(device.name for device in devices)}")
+        self.say(f"measuring {len(cases)} cases in at most {rounds} rounds on {', '.join(device.name for device in devices)}")
 
     def event(self, event: Event) -> None:
         """Something came from a device."""
@@ -97,23 +109,24 @@ class Bars:
         self._progress.remove_task(self._variants)
         self._names = {case.id: case.name for case in cases}
         self._rounds = rounds
-        total = len(cases) * (rounds + 1)
-        self._tasks = {device.name: self._progress.add_task(f"{device.name}: connecting", total=total) for device in devices}
+        # How many visits precision takes, nobody knows before.
+        self._tasks = {device.name: self._progress.add_task(f"{device.name}: connecting", total=None) for device in devices}
 
     def event(self, event: Event) -> None:
         """Something came from a device."""
         task = self._tasks[event.device]
-        done = 1 if isinstance(event, Block | Evaluated) else 0
+        done = 1 if isinstance(event, Duet | Evaluated | Counted | Throughput) else 0
         text = {
             "connected": "pushing",
             "pushed": "starting",
             "evaluated": "accuracy",
             "counted": "counting instructions",
+            "throughput": "several sessions at once",
             "end": "fetching outputs",
             "fidelity": "comparing outputs",
         }.get(event.event)
-        if isinstance(event, Block):
-            text = f"round {event.round + 1} of {self._rounds}"
+        if isinstance(event, Duet):
+            text = f"round {event.round + 1}, at most {self._rounds}"
         elif isinstance(event, Failed | DeviceFailed | Connected):
             self._progress.console.print(
                 f"{event.device}: {escape(describe(event, self._names, self._rounds) or '')}", soft_wrap=True
@@ -125,24 +138,33 @@ class Bars:
 
 def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
     """Put an event in words; None for those that are not worth a line."""
-    text: str | None = None
     match event:
         case Connected(facts=facts):
-            text = f"connected: {facts.cpu_model or facts.arch}, {facts.cores} cores, onnxruntime {facts.onnxruntime.version or 'none'}"
+            runtime = facts.onnxruntime.version or "none"
+            return f"connected: {facts.cpu_model or facts.arch}, {facts.cores} cores, onnxruntime {runtime}"
         case Pushed():
-            text = f"pushed {event.files} files, {event.sent_bytes / 1e6:.1f} MB sent in {event.seconds:.1f} s"
-        case Evaluated():
-            text = f"{names[event.case]}: outputs computed"
-        case Counted():
-            text = f"{names[event.case]}: {min(event.instructions) / 1e6:.2f} million instructions"
+            return f"pushed {event.files} files, {event.sent_bytes / 1e6:.1f} MB sent in {event.seconds:.1f} s"
         case Round():
-            text = f"round {event.round + 1} of {rounds} done after {event.elapsed:.0f} s"
-        case Failed():
-            text = f"{names[event.case]}: {event.kind} failed: {event.message}"
-        case End(reason="max_time"):
-            text = "the time is up; fetching outputs"
-        case End(reason="rounds"):
-            text = "all rounds done; fetching outputs"
+            return f"round {event.round + 1} of at most {rounds} done after {event.elapsed:.0f} s"
+        case End(reason=reason) if reason != "stopped":
+            return f"{'the time is up' if reason == 'max_time' else 'all is measured'}; fetching outputs"
         case DeviceFailed():
-            text = f"failed: {event.step}: {event.reason}"
-    return text
+            return f"failed: {event.step}: {event.reason}"
+    return _describe_case(event, names)
+
+
+def _describe_case(event: Event, names: dict[str, str]) -> str | None:
+    """Put in words what came of a case."""
+    match event:
+        case Evaluated():
+            return f"{names[event.case]}: outputs computed"
+        case Counted():
+            return f"{names[event.case]}: {min(event.instructions) / 1e6:.2f} million instructions"
+        case Throughput():
+            per_second = 1e9 * event.inferences / event.wall_ns
+            return f"{names[event.case]}: {per_second:.1f} inferences per second in {event.sessions} sessions"
+        case Apart():
+            return f"{' and '.join(names[case] for case in event.cases)}: kept apart: {event.reason}"
+        case Failed():
+            return f"{names[event.case]}: {event.kind} failed: {event.message}"
+    return None

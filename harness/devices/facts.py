@@ -40,6 +40,14 @@ class Emulation(_Said):
     evidence: Text
 
 
+class CoreKind(_Said):
+    """Cores that are alike; a big.LITTLE processor has several kinds."""
+
+    capacity: int | None = None
+    max_khz: int | None = None
+    cpus: Annotated[list[int], Field(max_length=4096)]
+
+
 class Facts(_Said):
     """A device at the time of asking; None is 'can't be read there'.
 
@@ -66,6 +74,7 @@ class Facts(_Said):
     runtime: Word | None = None
     emulated: Emulation | None = None
     uncountable: Text | None = "its runner does not say"
+    core_kinds: Annotated[list[CoreKind], Field(max_length=64)] = []
 
 
 def check(said: object, device: str) -> Facts:

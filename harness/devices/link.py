@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.devices.transport import connect
 from harness.errors import RunnerError, TransferError
-from harness.places import AGENT, JOB, RUNNER
+from harness.places import AGENT, CHECKS, JOB, PROBER, RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,12 @@ class Link:
         source = AGENT.read_bytes()
         channel = self._transport.open([self.python, "-c", BOOT, str(len(source)), *words], step)
         try:
-            channel.write(source)
+            try:
+                channel.write(source)
+            except RunnerError:
+                # It ended before it read all: how it ended says more than that.
+                next(self._replies(channel, step), None)
+                raise
             yield channel
         finally:
             channel.close()
@@ -105,12 +110,12 @@ class Link:
             return self._first(channel, step, *events)
 
     def probe(self) -> dict[str, Any]:
-        """Ask the runner for the device's facts; they are unchecked here."""
-        runner = hashlib.sha256(RUNNER.read_bytes()).hexdigest()
-        # Most often it is there already: then one question is enough.
-        if (facts := self._ask("probe", ["probe", runner], ["facts", "missing"]))["event"] == "missing":
-            self.push({runner: RUNNER})
-            facts = self._ask("probe", ["probe", runner], ["facts"])
+        """Ask the prober for the device's facts; they are unchecked here."""
+        programs = {_hash(path): path for path in (PROBER, RUNNER, CHECKS)}
+        # Most often they are there already: then one question is enough.
+        if (facts := self._ask("probe", ["probe", *programs], ["facts", "missing"]))["event"] == "missing":
+            self.push(programs)
+            facts = self._ask("probe", ["probe", *programs], ["facts"])
         return facts
 
     def machine(self) -> dict[str, Any]:
@@ -182,9 +187,10 @@ class Link:
 
     def start(self, job: str, request: dict[str, Any]) -> None:
         """Start a job; it goes on without this link."""
-        program, runner = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (JOB, RUNNER))
-        self.push({program: JOB, runner: RUNNER})
-        self._ask("start", ["start", job, program, runner], ["started"], request)
+        programs = {_hash(path): path for path in (JOB, RUNNER, PROBER, CHECKS)}
+        program, runner, prober, checks = programs
+        self.push(programs)
+        self._ask("start", ["start", job, program, runner], ["started"], {**request, "prober": prober, "checks": checks})
 
     def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the job's journal from a byte offset on, as it grows, until the job has ended.
@@ -225,6 +231,10 @@ class Link:
     def stop(self, job: str) -> None:
         """Ask the job to stop, and wait until it has."""
         self._ask("stop", ["stop", job], ["stopped"])
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

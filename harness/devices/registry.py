@@ -30,6 +30,7 @@ class Device(BaseModel):
 
     Attributes:
         python: the Python that runs the agent and the runner there; for ``local`` this process's own.
+        governor: the frequency governor that jobs may set for as long as they run; None leaves it alone.
         emulated: what kind of emulation its owner says it is; None on real hardware.
     """
 
@@ -47,6 +48,7 @@ class Device(BaseModel):
     python: str | None = None
     tags: list[str] = []
     cpus: list[Annotated[int, Field(ge=0)]] | None = None
+    governor: Annotated[str, Field(pattern="^[a-z_]{1,30}$")] | None = None
     emulated: Literal["icount", "wall", "user"] | None = None
 
     @model_validator(mode="after")

@@ -30,12 +30,14 @@ class Estimate:
         low: the lower end of the 95 % interval; None where too few replicates allow none.
         high: the upper end.
         n: the number of replicates.
+        processes: in how many processes they were taken; with each on its own, as many.
     """
 
     value: float
     low: float | None
     high: float | None
     n: int
+    processes: int = 0
 
     @property
     def half_width(self) -> float | None:
@@ -62,3 +64,41 @@ def geometric(values: Sequence[float]) -> Estimate | None:
     error = float(logs.std(ddof=1)) / math.sqrt(len(values))
     reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), len(values))
+
+
+def grouped(groups: Sequence[Sequence[float]]) -> Estimate | None:
+    """Estimate a geometric mean from logarithms that were taken in several processes, some in each.
+
+    What moves a measurement is mostly where a session's memory lies, which each rebuild draws anew: then all replicates are alike. If
+    processes differ beyond that, their means say so. So Student's t is taken over the replicates or over the processes' means,
+    whichever standard error is the larger, with its own degrees of freedom. Over simulated processes that differ by 0 to 0.8 of
+    the replicates' spread this covers the truth in 93 to 98 % of cases (tests/judge/test_intervals.py); over replicates
+    alone, down to 72 %.
+
+    Args:
+        groups: logarithms of ratios or of levels, one list for each process.
+
+    Returns:
+        The estimate; None for no values; no interval for fewer than three processes.
+    """
+    kept = [np.asarray(group, dtype=np.float64) for group in groups if len(group)]
+    if not kept:
+        return None
+    flat = np.concatenate(kept)
+    centre = float(flat.mean())
+    if len(kept) < LEAST:
+        return Estimate(math.exp(centre), None, None, len(flat), len(kept))
+    means = np.array([group.mean() for group in kept])
+    error, count = max((float(values.std(ddof=1)) / math.sqrt(len(values)), -len(values)) for values in (flat, means))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, -count - 1)) * error
+    return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), len(flat), len(kept))
+
+
+def quotient(over: Estimate, under: Estimate) -> Estimate:
+    """The ratio of two independent estimates; its interval adds the two in quadrature on the logarithms."""
+    value = over.value / under.value
+    ends = (over.low, over.high, under.low, under.high)
+    if any(end is None or end <= 0 for end in ends):
+        return Estimate(value, None, None, min(over.n, under.n))
+    reach = math.hypot(*(math.log(each.high / each.low) / 2 for each in (over, under)))  # type: ignore[operator]
+    return Estimate(value, value * math.exp(-reach), value * math.exp(reach), min(over.n, under.n))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import SelectionError
 from harness.judge.counts import Count, count
 from harness.judge.intervals import Estimate, geometric
+from harness.judge.timing import Timing, inverse, throughputs
+from harness.measure.pairs import settings
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
     from harness.records.run import CaseRecord, DeviceRecord, Run
+    from harness.records.samples import Process
 
 State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
 REFERENCE = "fp32"
-# A quantile is read off the samples only where enough lie beyond it: one in a block of iterations at the least.
-NEEDED = {1: 10, 2: 100}
+QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,18 @@ class Row:
         state: ``measured``, ``failed``, ``unmeasured``; ``impossible`` for a variant that can't exist, ``unmade`` for one that a tool refused.
         size: bytes.
         size_ratio: size over fp32's.
-        median: milliseconds, over the blocks' medians; p90 and p99 likewise.
+        median: milliseconds, over the rebuilds' medians; p90 and p99 over the processes'.
         instructions: per inference, counted by the kernel or by an emulated clock; never a time. cycles likewise.
         instruction_ratio: instructions over fp32's on the same device.
-        load: milliseconds to create the session.
-        first: milliseconds of the first inference.
-        peak_bytes: the largest resident size of any block's process.
-        speedup: fp32's block median over this one's, paired by round.
-        medians: milliseconds, each block's own, by round: the replicates that the median is estimated from.
+        load: milliseconds to create the session, where it is a process's first; first: of the first inference there.
+        peak_bytes: the largest resident size of a process that held this session alone.
+        speedup: fp32's latency over this one's, side by side in the same processes.
+        medians: milliseconds, each process's own, by round.
+        throughput: inferences per second, by the number of sessions at once.
+        graph: a letter for what onnxruntime runs after its optimizations; the same letter on a device means the same work.
+        nodes: how many nodes that has.
+        unfused: how many of them are QuantizeLinear or DequantizeLinear; casts: Cast.
+        left: the names of the first of these.
         samples: how many of the evaluation samples the figures of accuracy are over; an emulated device computes few.
         accuracy: top-1, of the evaluation data's labels.
         accuracy_drop: fp32's accuracy on the same device minus this one's.
@@ -75,6 +81,22 @@ class Row:
     samples: int | None = None
     notes: tuple[str, ...] = ()
     medians: tuple[float, ...] = ()
+    throughput: tuple[tuple[int, Estimate], ...] = ()
+    graph: str | None = None
+    nodes: int | None = None
+    unfused: int | None = None
+    casts: int | None = None
+    left: tuple[str, ...] = ()
+    mean_relative_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cases that a claim compares, measured side by side; 2 means that ``second`` is twice as fast as ``first``."""
+
+    first: str
+    second: str
+    ratio: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -84,20 +106,24 @@ class Table:
     Attributes:
         trouble: why there is nothing, or not all; None when the device did everything.
         emulated: what emulates the device; its times are not latencies and are left out.
+        pairs: what was measured side by side beside the speed-ups.
+        remarks: what happened while measuring.
     """
 
     device: DeviceRecord
     rows: tuple[Row, ...]
     trouble: str | None = None
     emulated: str | None = None
+    pairs: tuple[Pair, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
-def tables(run: Run, quantiles: Mapping[tuple[str, str], Mapping[int, tuple[float, ...]]]) -> tuple[Table, ...]:
+def tables(run: Run, quantiles: Mapping[Process, tuple[float, ...]]) -> tuple[Table, ...]:
     """Summarise a run.
 
     Args:
         run: with its outcomes.
-        quantiles: by (device, case name) and round: median, p90 and p99 of a block, in nanoseconds.
+        quantiles: p90 and p99 of each process, in nanoseconds.
     """
     return tuple(_table(run, device, quantiles) for device in run.devices)
 
@@ -136,45 +162,82 @@ def _selected(table: Table, selector: str) -> bool:
     return selector[1:] in entry.tags if selector.startswith("@") else selector == entry.name
 
 
-def _table(run: Run, device: DeviceRecord, quantiles: Mapping[tuple[str, str], Mapping[int, tuple[float, ...]]]) -> Table:
+def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[float, ...]]) -> Table:
     name = device.entry.name
     cases = {case.id: case for case in run.cases}
-    records = [record for record in run.results if record.device == name]
-    blocks = {record.case: {} if device.emulated else quantiles.get((name, cases[record.case].name), {}) for record in records}
+    names = {case.id: case.name for case in run.cases}
+    records = {record.case: record for record in run.results if record.device == name}
+    timing = Timing(name, () if device.emulated else run.launches, quantiles, names)
+    letters = _letters(records.values())
     rows: list[Row] = []
     for variant in run.variants:
         if variant.state != "made":
             state: State = "impossible" if variant.state == "impossible" else "unmade"
             rows.append(Row(name, variant.name, variant.name, state, variant.reason, notes=variant.notes))
             continue
-        for record in records:
-            if cases[record.case].variant != variant.name:
-                continue
-            reference = _reference(cases[record.case], cases.values())
-            rows.append(_row(run, variant, cases[record.case].name, record, blocks, _record(records, reference)))
-    trouble = None
+        for record in records.values():
+            if cases[record.case].variant == variant.name:
+                reference = records.get(_reference(cases[record.case], cases.values()) or "")
+                rows.append(_row(run, variant, names[record.case], record, timing, reference, letters))
+    shown = {unit for row in records for unit in [(_reference(cases[row], cases.values()), row)]}
+    pairs = [
+        Pair(names[unit[0]], names[unit[1]], timing.ratio(unit))
+        for unit in run.units
+        if len(unit) > 1 and unit not in shown and not device.emulated
+    ]
+    return Table(
+        device, tuple(rows), _trouble(device), device.emulated, tuple(pairs), tuple(_remarks(run, device, timing, names))
+    )
+
+
+def _trouble(device: DeviceRecord) -> str | None:
+    """Why there is nothing, or not all."""
     if device.state == "failed":
-        trouble = f"{device.step}: {device.reason}"
-    elif device.state == "pending":
-        trouble = "the run has not ended there, or was killed"
-    elif device.ended in {"max_time", "stopped"}:
-        trouble = (
-            "the time was up before all rounds were done"
-            if device.ended == "max_time"
-            else "interrupted before all rounds were done"
+        return f"{device.step}: {device.reason}"
+    if device.state == "pending":
+        return "the run has not ended there, or was killed"
+    if device.ended == "max_time":
+        return "the time was up before all was known as closely as asked"
+    return "interrupted before all rounds were done" if device.ended == "stopped" else None
+
+
+def _remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str]) -> list[str]:
+    """What happened while measuring that a reader must know."""
+    found = [*timing.disturbances(), *timing.unsteady()]
+    for apart in device.apart:
+        pair = " and ".join(names[case] for case in apart.cases)
+        found.append(f"{pair}: measured in processes that alternate, not side by side: {apart.reason}")
+    governor = device.governor
+    if governor is not None and governor.reason:
+        found.append(f"the governor could not be set to {governor.governor}: {governor.reason}")
+    elif governor is not None:
+        found.append(f"the governor was {governor.governor} while measuring, {' and '.join(governor.was)} before and after")
+    kinds = device.facts.core_kinds if device.facts else []
+    if len(kinds) > 1 and device.entry.cpus is None:
+        cores = "; ".join(", ".join(map(str, kind.cpus)) for kind in kinds)
+        found.append(
+            f"its cores are of {len(kinds)} kinds ({cores}), and nothing keeps a session on one: set cpus for it in devices.toml"
         )
-    return Table(device, tuple(rows), trouble, device.emulated)
+    if run.study.measure.duet == "calls" and timing.launches:
+        found.append(
+            "measured call by call (measure.duet): each model finds the other's data in the caches; levels are those of cold calls"
+        )
+    return found
+
+
+def _letters(records: Iterable[CaseRecord]) -> dict[str, str]:
+    """A letter for each fingerprint, in the order of the cases; after Z come AA, AB, …."""
+    found: dict[str, str] = {}
+    for record in records:
+        if record.graph is not None and record.graph.fingerprint not in found:
+            first, second = divmod(len(found), 26)
+            found[record.graph.fingerprint] = (chr(64 + first) if first else "") + chr(65 + second)
+    return found
 
 
 def _reference(case: Case, cases: Iterable[Case]) -> str | None:
     """The fp32 case that differs from a case in nothing else."""
-    settings = (case.threads, case.provider, case.dims)
-    found = (other for other in cases if other.variant == REFERENCE and (other.threads, other.provider, other.dims) == settings)
-    return next((other.id for other in found), None)
-
-
-def _record(records: Iterable[CaseRecord], case: str | None) -> CaseRecord | None:
-    return next((record for record in records if record.case == case), None)
+    return next((other.id for other in cases if other.variant == REFERENCE and settings(other) == settings(case)), None)
 
 
 def _row(
@@ -182,21 +245,25 @@ def _row(
     variant: Variant,
     case: str,
     record: CaseRecord,
-    blocks: Mapping[str, Mapping[int, tuple[float, ...]]],
+    timing: Timing,
     reference: CaseRecord | None,
+    letters: Mapping[str, str],
 ) -> Row:
-    own = blocks[record.case]
-    iterations = {block.round: block.iterations for block in record.blocks}
-    base = blocks[reference.case] if reference is not None else {}
     fidelity = record.fidelity
     base_fidelity = reference.fidelity if reference is not None else None
     accuracy = fidelity.accuracy if fidelity is not None else None
     base_accuracy = base_fidelity.accuracy if base_fidelity is not None else None
     fp32_size = run.variant(REFERENCE).size
-    peaks = [block.peak_bytes or 0 for block in record.blocks] + [found.peak_bytes or 0 for found in record.counts]
     instructions = count([found.instructions for found in record.counts])
     base_instructions = count([found.instructions for found in reference.counts]) if reference is not None else None
-    notes = [*variant.notes, *([fidelity.reason] if fidelity is not None and fidelity.reason else [])]
+    speedup, conflict = _speedup(timing, record.case, reference)
+    notes = [
+        *variant.notes,
+        *([fidelity.reason] if fidelity is not None and fidelity.reason else []),
+        *([conflict] if conflict else []),
+    ]
+    timed = not run.device(record.device).emulated
+    ops = {op: sum(each.count for each in record.graph.ops if each.op == op) for op in QUANTIZING} if record.graph else {}
     return Row(
         device=record.device,
         case=case,
@@ -205,38 +272,43 @@ def _row(
         reason=f"{record.kind}: {record.reason}" if record.kind else record.reason,
         size=variant.size,
         size_ratio=variant.size / fp32_size if variant.size is not None and fp32_size else None,
-        median=_level(own, 0, iterations),
-        p90=_level(own, 1, iterations),
-        p99=_level(own, 2, iterations),
-        speedup=_ratio(base, own),
-        load=geometric([block.load_ns / 1e6 for block in record.blocks]) if own else None,
-        first=geometric([block.first_ns / 1e6 for block in record.blocks]) if own else None,
+        median=timing.level(record.case),
+        p90=timing.quantile(record.case, 0),
+        p99=timing.quantile(record.case, 1),
+        speedup=speedup,
+        load=geometric([value / 1e6 for value in record.load_ns]) if timed else None,
+        first=geometric([value / 1e6 for value in record.first_ns]) if timed else None,
         instructions=instructions,
         cycles=count([found.cycles for found in record.counts if found.cycles is not None]),
         instruction_ratio=instructions.value / base_instructions.value if instructions and base_instructions else None,
-        peak_bytes=max(peaks, default=0) or None,
+        peak_bytes=record.peak_bytes,
         accuracy=accuracy,
         accuracy_drop=base_accuracy - accuracy if accuracy is not None and base_accuracy is not None else None,
         mse=fidelity.mse if fidelity else None,
         max_error=fidelity.max_error if fidelity else None,
+        mean_relative_error=fidelity.mean_relative_error if fidelity else None,
         sqnr_db=fidelity.sqnr_db if fidelity else None,
         identical=fidelity.identical if fidelity else False,
         cosine=fidelity.cosine if fidelity else None,
         top1_agreement=fidelity.top1_agreement if fidelity else None,
         samples=fidelity.samples if fidelity else None,
         notes=tuple(notes),
-        medians=tuple(own[number][0] / 1e6 for number in sorted(own)),
+        medians=timing.medians(record.case),
+        throughput=throughputs((found.sessions, found.per_second) for found in record.throughput),
+        graph=letters[record.graph.fingerprint] if record.graph else None,
+        nodes=record.graph.nodes if record.graph else None,
+        unfused=ops["QuantizeLinear"] + ops["DequantizeLinear"] if ops else None,
+        casts=ops["Cast"] if ops else None,
+        left=tuple(record.graph.left) if record.graph else (),
     )
 
 
-def _ratio(base: Mapping[int, tuple[float, ...]], own: Mapping[int, tuple[float, ...]]) -> Estimate | None:
-    """The ratio of two cases' medians over the rounds that both took part in; None if a clock was too coarse to tell."""
-    pairs = [(base[number][0], own[number][0]) for number in sorted(own) if number in base]
-    return geometric([over / under for over, under in pairs]) if all(under > 0 for _, under in pairs) else None
-
-
-def _level(blocks: Mapping[int, tuple[float, ...]], index: int, iterations: Mapping[int, int]) -> Estimate | None:
-    """A quantile's level in milliseconds, over the blocks; None unless every block has enough samples for it."""
-    if any(iterations.get(number, 0) < NEEDED.get(index, 1) for number in blocks):
-        return None
-    return geometric([blocks[number][index] / 1e6 for number in sorted(blocks)])
+def _speedup(timing: Timing, case: str, reference: CaseRecord | None) -> tuple[Estimate | None, str | None]:
+    """fp32's latency over a case's, and a note where the levels say otherwise."""
+    if reference is None:
+        return None, None
+    if reference.case == case:
+        level = timing.level(case)
+        return (Estimate(1.0, 1.0, 1.0, level.n, level.processes) if level else None), None
+    found = timing.ratio((reference.case, case)) or ((back := timing.ratio((case, reference.case))) and inverse(back))
+    return found, timing.conflict((reference.case, case), found)

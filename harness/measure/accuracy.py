@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from harness.errors import DataError, ModelError
-from harness.measure.journal import FidelityLine
+from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize import fidelity
 
@@ -80,6 +80,7 @@ class Reference:
             case=case.id,
             mse=_finite(found.mse),
             max_error=_finite(found.max_error),
+            mean_relative_error=_finite(found.mean_relative_error),
             sqnr_db=_finite(found.sqnr_db),
             identical=found.identical,
             samples=len(outputs),

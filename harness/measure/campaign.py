@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from harness.devices import facts as device_facts
 from harness.devices.link import Link
 from harness.errors import DeviceError, RunnerError
-from harness.measure import plan
-from harness.measure.journal import Begin, Connected, DeviceFailed, End, Evaluated, Event, FidelityLine, Pushed, check
+from harness.measure import pairs, plan
+from harness.measure.events import Begin, Connected, DeviceFailed, End, Evaluated, Event, FidelityLine, Pushed
+from harness.measure.journal import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ class Work:
 
     Attributes:
         cases: what is measured.
+        units: which of them side by side.
         variants: by name; those that were made.
         inputs: the evaluation inputs, one file for each set of dimensions.
         measure: how it is measured.
@@ -44,6 +46,7 @@ class Work:
     """
 
     cases: tuple[Case, ...]
+    units: tuple[pairs.Unit, ...]
     variants: Mapping[str, Variant]
     inputs: Sequence[Inputs]
     measure: MeasureSection
@@ -124,7 +127,10 @@ class Campaign:
             return
         job = secrets.token_hex(8)
         work = self._work
-        link.start(job, plan.request(work.cases, work.variants, work.inputs, work.measure, device, facts, work.seed))
+        link.start(
+            job,
+            plan.request(work.cases, work.units, work.variants, work.inputs, work.measure, device, facts, work.seed),
+        )
         with self._lock:
             self._running[device.name] = (link, job)
         if self._stopping.is_set():
@@ -153,9 +159,13 @@ class Campaign:
             event = check(said, device.name)
             if isinstance(event, Begin | End):
                 ended = isinstance(event, End)
-            elif getattr(event, "case", None) not in {None, *cases}:
+            elif unknown := {
+                getattr(event, "case", None),
+                *getattr(event, "cases", ()),
+                *(getattr(event, "apart", None) or ()),
+            } - {None, *cases}:
                 raise RunnerError(
-                    device.name, "measure", f"the journal names a case that was not asked for: {said.get('case')!r:.100}"
+                    device.name, "measure", f"the journal names a case that was not asked for: {unknown.pop()!r:.100}"
                 )
             if isinstance(event, Evaluated):
                 evaluated.append((cases[event.case], event))

@@ -1,13 +1,16 @@
-"""What is measured and in which order: cases, rounds, and the request that a runner carries out."""
+"""What is measured: cases, and the request that a runner carries out."""
 
 from __future__ import annotations
 
 import itertools
-import random
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from harness.study import Optimization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +20,14 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Variant
     from harness.study import MeasureSection
 
-PROTOCOL = 1
+PROTOCOL = 2
+# A ratio's interval is not looked at before: of processes that are fast or slow as a whole, fewer are too often all of one kind.
+LEAST_ROUNDS = 6
+# Pairs of blocks between two rebuilds of the sessions; the replicate is the median over them.
+PAIRS = 3
+# Two-sided 95 %: the quantiles of Student's t that the device needs, for 1, 2, … degrees of freedom.
+LEVEL, QUANTILES = 0.95, 200
+THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS = 4, 0.5
 # A case's instructions are counted in processes of their own until two agree to 0.1 %, but in no more than these.
 COUNT_ROUNDS = 5
 COUNT_SPREAD = 0.001
@@ -57,6 +67,7 @@ class Case(BaseModel):
     threads: int
     provider: str
     dims: dict[str, int]
+    optimization: Optimization = "all"
 
 
 def cases(variants: Sequence[Variant], measure: MeasureSection, dims: Sequence[dict[str, int]]) -> tuple[Case, ...]:
@@ -70,29 +81,28 @@ def cases(variants: Sequence[Variant], measure: MeasureSection, dims: Sequence[d
     varying = {
         "threads": len(measure.threads) > 1,
         "provider": len(measure.providers) > 1,
+        "optimization": len(measure.optimization) > 1,
         **{name: len({values[name] for values in dims}) > 1 for name in dims[0]},
     }
     made = [variant for variant in variants if variant.state == "made"]
     result: list[Case] = []
-    for variant, threads, provider, values in itertools.product(made, measure.threads, measure.providers, dims):
-        settings = {"threads": threads, "provider": provider.removesuffix("ExecutionProvider"), **values}
+    chosen = itertools.product(made, measure.threads, measure.providers, measure.optimization, dims)
+    for variant, threads, provider, level, values in chosen:
+        settings = {"threads": threads, "provider": provider.removesuffix("ExecutionProvider"), "optimization": level, **values}
         shown = [f"{key}={value}" for key, value in settings.items() if varying[key]]
         name = " ".join([variant.name, *shown])
         result.append(
-            Case(id=f"c{len(result)}", name=name, variant=variant.name, threads=threads, provider=provider, dims=values)
+            Case(
+                id=f"c{len(result)}",
+                name=name,
+                variant=variant.name,
+                threads=threads,
+                provider=provider,
+                dims=values,
+                optimization=level,
+            )
         )
     return tuple(result)
-
-
-def rounds(planned: Sequence[Case], count: int, seed: int) -> list[list[str]]:
-    """Order the visits: every round visits every case once, in an order of its own.
-
-    A random order keeps a drift of the device from favouring the same case in every round (Box, Hunter, Hunter: Statistics
-    for Experimenters, 'block what you can, randomize what you cannot').
-    """
-    chance = random.Random(seed)  # noqa: S311 - an order, no secret
-    ids = [case.id for case in planned]
-    return [chance.sample(ids, len(ids)) for _ in range(count)]
 
 
 def counter(device: Device, facts: Facts, measure: MeasureSection) -> Literal["icount", "perf"] | None:
@@ -110,8 +120,9 @@ def is_emulated(device: Device, facts: Facts) -> bool:
     return device.emulated is not None or facts.emulated is not None
 
 
-def request(
+def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     planned: Sequence[Case],
+    units: Sequence[tuple[str, ...]],
     variants: Mapping[str, Variant],
     inputs: Sequence[Inputs],
     measure: MeasureSection,
@@ -132,25 +143,39 @@ def request(
                 "names": list(feed.names),
                 "threads": case.threads,
                 "provider": case.provider,
+                "optimization": case.optimization,
             }
         )
+    # Times on an emulated device mean nothing: none are taken.
+    emulated = is_emulated(device, facts)
     asked: dict[str, Any] = {
         "protocol": PROTOCOL,
         "cases": described,
-        # Times on an emulated device mean nothing: none are taken.
-        "rounds": [] if is_emulated(device, facts) else rounds(planned, measure.rounds, seed),
-        "samples": measure.emulated_samples if is_emulated(device, facts) else None,
+        "units": [] if emulated else [list(unit) for unit in units],
+        "seed": seed,
+        "rounds": measure.rounds,
+        "least_rounds": LEAST_ROUNDS,
+        "precision": math.log1p(measure.precision),
+        "t": [round(float(stats.t.ppf((1 + LEVEL) / 2, freedom)), 6) for freedom in range(1, QUANTILES + 1)],
+        "turns": measure.duet == "calls",
+        "rebuilds": measure.rebuilds,
+        "pairs": PAIRS,
+        "block": measure.block,
+        "warmup": measure.warmup,
+        "launch": measure.launch,
+        "samples": measure.emulated_samples if emulated else None,
         "counter": counter(device, facts, measure),
         "count_rounds": COUNT_ROUNDS,
         "count_spread": COUNT_SPREAD,
         "count_iterations": COUNT_ITERATIONS,
+        "throughput": [] if emulated else measure.throughput,
+        "throughput_rounds": THROUGHPUT_ROUNDS,
+        "throughput_seconds": THROUGHPUT_SECONDS,
         "max_time": measure.max_time,
         "timeout": measure.timeout,
-        "warmup": measure.warmup,
-        "block": measure.block,
-        "block_limit": measure.block_limit,
-        "iterations": measure.iterations,
     }
     if device.cpus is not None:
         asked["cpus"] = device.cpus
+    if device.governor is not None:
+        asked["governor"] = device.governor
     return asked

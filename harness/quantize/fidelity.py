@@ -26,6 +26,7 @@ class Fidelity:
     Attributes:
         mse: mean squared error.
         max_error: largest absolute error.
+        mean_relative_error: Σ |ref - x| / Σ |ref|, the error of the mean value, which zeros in the reference don't spoil.
         sqnr_db: signal-to-quantization-noise ratio, 10·log10(Σ ref² / Σ (ref - x)²), in dB; the same as 20·log10 of the ratio of
             the norms in ``onnxruntime/quantization/qdq_loss_debug.py``; infinite when there is no noise.
         cosine: Σ ref·x / √(Σ ref² · Σ x²).
@@ -38,6 +39,7 @@ class Fidelity:
 
     mse: float | None
     max_error: float | None
+    mean_relative_error: float | None
     sqnr_db: float | None
     cosine: float | None
     identical: bool
@@ -78,10 +80,11 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
                 message = f"{len(labels)} labels for {len(guess)} rows of outputs; give one label for each row"
                 raise DataError(message)
             accuracy = float(np.mean(guess == labels))
-    mse, max_error, sqnr, cosine = _distances(floats) if floats else (None, None, None, None)
+    mse, max_error, relative, sqnr, cosine = _distances(floats) if floats else (None,) * 5
     return Fidelity(
         mse=mse,
         max_error=max_error,
+        mean_relative_error=relative,
         sqnr_db=sqnr,
         cosine=cosine,
         identical=all(np.array_equal(ref, x, equal_nan=ref.dtype.kind == "f") for pair in pairs for ref, x in pair),
@@ -91,10 +94,10 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
     )
 
 
-def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, float, float]:
-    """Return MSE, largest error, SQNR in dB and cosine; sums are kept per pair, so that nothing is joined in memory."""
+def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, float, float, float]:
+    """Return MSE, largest error, mean relative error, SQNR in dB and cosine; sums are kept per pair, so that nothing is joined in memory."""
     count, largest = 0, 0.0
-    signal = noise = power = product = 0.0
+    signal = noise = power = product = size = errors = 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         for original, other in pairs:
             ref, x = original.astype(np.float64), other.astype(np.float64)
@@ -105,10 +108,13 @@ def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, floa
             noise += float(np.sum(error * error))
             power += float(np.sum(x * x))
             product += float(np.sum(ref * x))
+            size += float(np.sum(np.abs(ref)))
+            errors += float(np.sum(np.abs(error)))
     mse = noise / count if count else 0.0
     length = math.sqrt(signal) * math.sqrt(power)
     cosine = product / length if length else float(noise == 0)
-    return mse, largest, _decibels(signal, noise), cosine
+    relative = errors / size if size else 0.0 if errors == 0 else math.inf
+    return mse, largest, relative, _decibels(signal, noise), cosine
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -5,59 +5,59 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.journal import (
+from harness.measure.events import (
+    Apart,
     Begin,
-    Block,
     Connected,
     Counted,
     DeviceFailed,
+    Duet,
     End,
+    Evaluated,
     Event,
     Failed,
     FidelityLine,
+    Governor,
+    Pair,
     Pushed,
+    Rebuild,
     Round,
+    Throughput,
 )
-from harness.records.run import BlockRecord, CaseRecord, CountRecord, DeviceRecord
+from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from harness.measure.plan import Case
     from harness.records.run import Run
 
+Key = tuple[str, str]
+CaseEvent = Counted | Throughput | Evaluated | Failed | FidelityLine
 
-def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Block]]:
+
+def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
     """Read a journal into a run.
 
     Returns:
-        The run with its devices' and cases' outcomes, and the blocks with their samples.
+        The run with its devices' and cases' outcomes, and the launches with their samples.
     """
-    blocks: dict[tuple[str, str], list[Block]] = defaultdict(list)
-    counts: dict[tuple[str, str], list[CountRecord]] = defaultdict(list)
-    failures: dict[tuple[str, str], Failed] = {}
-    fidelities: dict[tuple[str, str], FidelityLine] = {}
+    duets: list[Duet] = []
+    of_case: dict[Key, list[CaseEvent]] = defaultdict(list)
     devices = {record.entry.name: record for record in run.devices}
     for event in events:
-        if isinstance(event, Block):
-            blocks[event.device, event.case].append(event)
-        elif isinstance(event, Counted):
-            counts[event.device, event.case].append(_count(event))
-        elif isinstance(event, Failed):
-            failures[event.device, event.case] = event
-        elif isinstance(event, FidelityLine):
-            fidelities[event.device, event.case] = event
+        if isinstance(event, Duet):
+            duets.append(event)
+        elif isinstance(event, Counted | Throughput | Evaluated | Failed | FidelityLine):
+            of_case[event.device, event.case].append(event)
         elif event.device in devices:
             devices[event.device] = _device(devices[event.device], event)
-    results = []
-    for record in devices.values():
-        for case in run.cases:
-            key = (record.entry.name, case.id)
-            kept = {"fidelity": fidelities.get(key), "counts": tuple(counts.get(key, []))}
-            found = _case(record, case, blocks.get(key, []), failures.get(key), kept)
-            results.append(found)
-    whole = run.model_copy(update={"devices": tuple(devices.values()), "results": tuple(results)})
-    return whole, [block for found in blocks.values() for block in found]
+    launches = tuple(_launch(event) for event in duets)
+    results = [
+        _case(record, case, of_case[record.entry.name, case.id], launches) for record in devices.values() for case in run.cases
+    ]
+    update = {"devices": tuple(devices.values()), "results": tuple(results), "launches": launches}
+    return run.model_copy(update=update), duets
 
 
 def _device(record: DeviceRecord, event: Event) -> DeviceRecord:
@@ -69,6 +69,10 @@ def _device(record: DeviceRecord, event: Event) -> DeviceRecord:
             update = {"files": event.files, "sent_bytes": event.sent_bytes}
         case Round():
             update = {"rounds": event.round + 1}
+        case Governor():
+            update = {"governor": event}
+        case Apart():
+            update = {"apart": (*record.apart, event)}
         case End():
             update = {"ended": event.reason, "state": "stopped" if event.reason == "stopped" else "measured"}
         case DeviceFailed():
@@ -90,16 +94,95 @@ def _count(event: Counted) -> CountRecord:
     )
 
 
-def _case(device: DeviceRecord, case: Case, blocks: list[Block], failure: Failed | None, kept: dict[str, Any]) -> CaseRecord:
-    """What became of a case."""
-    timed = tuple(
-        BlockRecord(iterations=len(block.ns), **block.model_dump(include=set(BlockRecord.model_fields) - {"iterations"}))
-        for block in sorted(blocks, key=lambda block: block.round)
+def _throughput(event: Throughput) -> ThroughputRecord:
+    per_second = 1e9 * event.inferences / event.wall_ns
+    return ThroughputRecord(round=event.round, sessions=event.sessions, per_second=per_second, peak_bytes=event.peak_bytes)
+
+
+def _launch(event: Duet) -> LaunchRecord:
+    """A process's measurements without its samples."""
+    rebuilds = tuple(_rebuild(rebuild) for rebuild in event.rebuilds)
+    used = [
+        [pair.samples[index].count for rebuild in event.rebuilds for pair in counting(rebuild)]
+        for index in range(len(event.cases))
+    ]
+    return LaunchRecord(
+        device=event.device,
+        cases=event.cases,
+        apart=event.apart,
+        round=event.round,
+        rebuilds=rebuilds,
+        iterations=tuple(map(sum, used)),
+        peak_bytes=event.peak_bytes,
     )
-    common = {"device": device.entry.name, "case": case.id, "blocks": timed, **kept}
-    if failure is not None:
-        return CaseRecord(**common, state="failed", kind=failure.kind, reason=failure.message)
-    if blocks or kept["counts"] or (device.emulated and kept["fidelity"]):
+
+
+def counting(rebuild: Rebuild) -> list[Pair]:
+    """The pairs of a rebuild that count: those that were not disturbed, or all if all were."""
+    return [pair for pair in rebuild.pairs if not pair.disturbed] or rebuild.pairs
+
+
+def _rebuild(rebuild: Rebuild) -> RebuildRecord:
+    used = {id(pair) for pair in counting(rebuild)}
+    return RebuildRecord(
+        order=tuple(rebuild.order),
+        load_ns=tuple(rebuild.load_ns),
+        first_ns=tuple(rebuild.first_ns),
+        warmup=tuple(rebuild.warmup),
+        steady=tuple(rebuild.steady),
+        pairs=tuple(
+            PairRecord(
+                medians=tuple(pair.medians),
+                wall_ns=sum(pair.wall_ns),
+                cpu_ns=sum(pair.cpu_ns),
+                switches=sum(pair.switches),
+                minor_faults=sum(pair.minor_faults),
+                major_faults=sum(pair.major_faults),
+                before=pair.before,
+                after=pair.after,
+                disturbed=tuple(pair.disturbed),
+                used=id(pair) in used,
+            )
+            for pair in rebuild.pairs
+        ),
+    )
+
+
+def _alone(device: str, case: str, launches: Iterable[LaunchRecord], events: Iterable[CaseEvent]) -> dict[str, Any]:
+    """What a case showed where its session was a process's first, or its only one."""
+    loads, firsts, peaks = [], [], [event.peak_bytes for event in events if isinstance(event, Evaluated | Counted)]
+    for event in events:
+        if isinstance(event, Evaluated):
+            loads.append(event.load_ns)
+            firsts.append(event.first_ns)
+    for launch in launches:
+        rebuild = launch.rebuilds[0]
+        if launch.device == device and launch.cases[rebuild.order[0]] == case:
+            loads.append(rebuild.load_ns[rebuild.order[0]])
+            firsts.append(rebuild.first_ns[rebuild.order[0]])
+        if (launch.device, launch.cases) == (device, (case,)):
+            peaks.append(launch.peak_bytes)
+    peak = max((peak for peak in peaks if peak), default=None)
+    return {"load_ns": tuple(loads), "first_ns": tuple(firsts), "peak_bytes": peak}
+
+
+def _case(device: DeviceRecord, case: Case, events: Sequence[CaseEvent], launches: Sequence[LaunchRecord]) -> CaseRecord:
+    """What became of a case."""
+    name = device.entry.name
+    last: dict[type, Any] = {type(event): event for event in events}
+    common: dict[str, Any] = {
+        "device": name,
+        "case": case.id,
+        **_alone(name, case.id, launches, events),
+        "fidelity": last.get(FidelityLine),
+        "graph": last[Evaluated].graph if Evaluated in last else None,
+        "counts": tuple(_count(event) for event in events if isinstance(event, Counted)),
+        "throughput": tuple(_throughput(event) for event in events if isinstance(event, Throughput)),
+    }
+    if Failed in last:
+        return CaseRecord(**common, state="failed", kind=last[Failed].kind, reason=last[Failed].message)
+    timed = any(launch.device == name and case.id in launch.cases for launch in launches)
+    if timed or common["counts"] or (device.emulated and common["fidelity"]):
         return CaseRecord(**common, state="measured")
     if device.state == "failed":
         return CaseRecord(**common, state="unmeasured", reason=f"the device failed: {device.step}: {device.reason}")

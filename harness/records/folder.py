@@ -97,8 +97,8 @@ def gather(folder: Path, run: Run) -> Run:
     Returns:
         The run with its outcomes; run.json is not written.
     """
-    whole, blocks = assemble(run, journal.read(folder / JOURNAL))
-    samples.write(folder / SAMPLES, blocks, run.cases)
+    whole, duets = assemble(run, journal.read(folder / JOURNAL))
+    samples.write(folder / SAMPLES, duets, run.cases)
     return whole
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Literal
 
@@ -9,12 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.devices.facts import Facts
 from harness.devices.registry import Device
-from harness.measure.journal import FidelityLine
+from harness.measure.events import Apart, Conditions, FidelityLine, Governor, Graph
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
 from harness.study import Study
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 
 
 class _Record(BaseModel):
@@ -41,6 +42,8 @@ class DeviceRecord(_Record):
         ended: why its rounds ended: all done, or the time was up.
         rounds: how many rounds were completed.
         sent_bytes: what the push took over the wire.
+        governor: what became of the wish for one.
+        apart: pairs that were measured in processes that alternate, with the reason.
     """
 
     entry: Device
@@ -52,6 +55,8 @@ class DeviceRecord(_Record):
     rounds: int = 0
     files: int | None = None
     sent_bytes: int | None = None
+    governor: Governor | None = None
+    apart: tuple[Apart, ...] = ()
 
     @property
     def emulated(self) -> str | None:
@@ -60,17 +65,67 @@ class DeviceRecord(_Record):
         return self.entry.emulated or found
 
 
-class BlockRecord(_Record):
-    """A block without its samples, which are in samples.parquet; times in nanoseconds."""
+class PairRecord(_Record):
+    """A pair of blocks (or one of a case alone) without its samples, which are in samples.parquet.
+
+    Attributes:
+        medians: nanoseconds, for each case of the launch.
+        disturbed: why it does not count, if it doesn't.
+        used: whether it counts: it was not disturbed, or all of its rebuild were.
+    """
+
+    medians: tuple[float, ...]
+    wall_ns: int
+    cpu_ns: int
+    switches: int
+    minor_faults: int
+    major_faults: int
+    before: Conditions
+    after: Conditions
+    disturbed: tuple[str, ...] = ()
+    used: bool = True
+
+
+class RebuildRecord(_Record):
+    """Sessions made anew in a launch; times in nanoseconds, for each case."""
+
+    order: tuple[int, ...]
+    load_ns: tuple[int, ...]
+    first_ns: tuple[int, ...]
+    warmup: tuple[int, ...]
+    steady: tuple[bool, ...]
+    pairs: tuple[PairRecord, ...]
+
+    def log_medians(self) -> list[tuple[float, ...]]:
+        """The logarithms of the medians of the pairs that count; empty when a clock was too coarse to tell."""
+        found = [tuple(map(math.log, pair.medians)) for pair in self.pairs if pair.used and min(pair.medians) > 0]
+        return found if len(found) == sum(pair.used for pair in self.pairs) else []
+
+
+class LaunchRecord(_Record):
+    """One process that measured two cases side by side, or one alone.
+
+    Attributes:
+        cases: ids; of a pair the first is what the second is compared with.
+        apart: the pair whose processes alternate, of which this is one.
+        iterations: how many samples count, for each case.
+    """
+
+    device: str
+    cases: tuple[str, ...]
+    apart: tuple[str, str] | None = None
+    round: int
+    rebuilds: tuple[RebuildRecord, ...]
+    iterations: tuple[int, ...]
+    peak_bytes: int | None = None
+
+
+class ThroughputRecord(_Record):
+    """Several sessions at once in one process."""
 
     round: int
-    iterations: int
-    load_ns: int
-    first_ns: int
-    warmup: int
-    cpu_ns: int
-    wall_ns: int
-    involuntary_switches: int
+    sessions: int
+    per_second: float
     peak_bytes: int | None
 
 
@@ -90,6 +145,9 @@ class CaseRecord(_Record):
 
     Attributes:
         state: ``measured``; ``failed`` (load, run, crash, …); ``unmeasured`` when its device failed or the time was up before it.
+        load_ns: to create the session, of each process where it was the first one; first_ns likewise: its first inference.
+        peak_bytes: the resident high-water mark of a process that held this session alone.
+        graph: what onnxruntime runs after its optimizations.
     """
 
     device: str
@@ -98,8 +156,12 @@ class CaseRecord(_Record):
     kind: str | None = None
     reason: str | None = None
     fidelity: FidelityLine | None = None
-    blocks: tuple[BlockRecord, ...] = ()
+    load_ns: tuple[int, ...] = ()
+    first_ns: tuple[int, ...] = ()
+    peak_bytes: int | None = None
+    graph: Graph | None = None
     counts: tuple[CountRecord, ...] = ()
+    throughput: tuple[ThroughputRecord, ...] = ()
 
 
 class Run(_Record):
@@ -108,10 +170,12 @@ class Run(_Record):
     Attributes:
         state: ``running`` until it ended; then ``complete`` or ``interrupted``. A folder whose run.json says ``running`` is that of a
             run under way, or of one that was killed.
+        units: ids of the cases that are measured side by side, the same on every device.
+        launches: what each process measured.
         warnings: what a reader must know beside the numbers.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     id: str
     state: Literal["running", "complete", "interrupted"] = "running"
     started: datetime
@@ -125,7 +189,13 @@ class Run(_Record):
     cases: tuple[Case, ...]
     devices: tuple[DeviceRecord, ...]
     results: tuple[CaseRecord, ...] = ()
+    units: tuple[tuple[str, ...], ...] = ()
+    launches: tuple[LaunchRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def device(self, name: str) -> DeviceRecord:
+        """Find a device by name."""
+        return next(device for device in self.devices if device.entry.name == name)
 
     def variant(self, name: str) -> Variant:
         """Find a variant by name."""

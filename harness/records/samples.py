@@ -1,4 +1,8 @@
-"""samples.parquet: every counted iteration, one row each: device, case, round, iteration, nanoseconds."""
+"""samples.parquet: every timed iteration, one row each.
+
+Columns: device, case, beside (the case that it was measured beside, or null), round, rebuild, block, used (whether its block counts), iteration,
+nanoseconds. A process is one (device, case, beside, round).
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,53 @@ import duckdb
 import numpy as np
 
 from harness.errors import ResultsError
+from harness.records.assemble import counting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from harness.measure.journal import Block
+    from numpy.typing import NDArray
+
+    from harness.measure.events import Duet
     from harness.measure.plan import Case
 
-QUANTILES = (0.5, 0.9, 0.99)
+QUANTILES = (0.9, 0.99)
+# (device, case name, name of the case beside it or None, round)
+Process = tuple[str, str, str | None, int]
+COLUMNS = 'device, "case", beside, round, rebuild, block, used, iteration'
 
 
-def write(path: Path, blocks: Sequence[Block], cases: Sequence[Case]) -> None:
-    """Write the samples of blocks, in the order device, case, round, iteration.
+def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
+    """Write the samples of all processes, in the order of the columns.
 
     Raises:
         ResultsError: if the file can't be written.
     """
     names = {case.id: case.name for case in cases}
-    lengths = [len(block.ns) for block in blocks]
-    # DuckDB reads these two tables of arrays by their variables' names.
+    rows: list[list[object]] = []
+    arrays: list[NDArray[np.int64]] = []
+    for duet in duets:
+        for row, nanoseconds in _blocks(duet, names):
+            rows.append([len(rows), *row])
+            arrays.append(nanoseconds)
+    # DuckDB reads this table of arrays by its variable's name.
     samples = {
-        "block": np.repeat(np.arange(len(blocks), dtype=np.int32), lengths),
-        "iteration": np.concatenate([np.arange(n, dtype=np.int32) for n in lengths] or [np.empty(0, np.int32)]),
-        "nanoseconds": np.concatenate([np.asarray(block.ns, dtype=np.int64) for block in blocks] or [np.empty(0, np.int64)]),
+        "id": np.repeat(np.arange(len(arrays), dtype=np.int32), [len(each) for each in arrays]),
+        "iteration": np.concatenate([np.arange(len(each), dtype=np.int32) for each in arrays] or [np.empty(0, np.int32)]),
+        "nanoseconds": np.concatenate([*arrays, np.empty(0, np.int64)]),
     }
     beside = path.with_name(path.name + ".new")
     try:
         with duckdb.connect() as connection:
-            connection.execute('CREATE TABLE blocks (block INTEGER, device VARCHAR, "case" VARCHAR, round INTEGER)')
-            for number, block in enumerate(blocks):
-                row = [number, block.device, names[block.case], block.round]
-                connection.execute("INSERT INTO blocks VALUES (?, ?, ?, ?)", row)
+            connection.execute(
+                'CREATE TABLE blocks (id INTEGER, device VARCHAR, "case" VARCHAR, beside VARCHAR, round INTEGER, rebuild INTEGER, '
+                "block INTEGER, used BOOLEAN)"
+            )
+            if rows:
+                connection.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             connection.register("samples", samples)
-            order = 'device, "case", round, iteration'
-            query = f"SELECT {order}, nanoseconds FROM samples JOIN blocks USING (block) ORDER BY {order}"  # noqa: S608 - constants
+            query = f"SELECT {COLUMNS}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY {COLUMNS}"  # noqa: S608 - constants
             connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
         beside.replace(path)
     except (OSError, duckdb.IOException) as exc:
@@ -50,18 +66,29 @@ def write(path: Path, blocks: Sequence[Block], cases: Sequence[Case]) -> None:
         raise ResultsError(message) from exc
 
 
-def quantiles(path: Path) -> dict[tuple[str, str], dict[int, tuple[float, ...]]]:
-    """Compute each block's quantiles: linear interpolation between order statistics, as numpy's default.
+def _blocks(duet: Duet, names: dict[str, str]) -> Iterator[tuple[list[object], NDArray[np.int64]]]:
+    """Each block of a process: its columns but for the iteration, and its nanoseconds."""
+    for index, case in enumerate(duet.cases):
+        other = names[duet.cases[1 - index]] if len(duet.cases) > 1 else None
+        for number, rebuild in enumerate(duet.rebuilds):
+            used = {id(pair) for pair in counting(rebuild)}
+            for block, pair in enumerate(rebuild.pairs):
+                row: list[object] = [duet.device, names[case], other, duet.round, number, block, id(pair) in used]
+                yield row, np.asarray(pair.samples[index].nanoseconds, dtype=np.int64)
+
+
+def quantiles(path: Path) -> dict[Process, tuple[float, ...]]:
+    """Compute each process's quantiles over the blocks that count: linear interpolation between order statistics, as numpy's default.
 
     Returns:
-        By (device, case name), then by round: the :data:`QUANTILES` in nanoseconds.
+        The :data:`QUANTILES` in nanoseconds, by process.
 
     Raises:
         ResultsError: if the file can't be read.
     """
     query = """
-        SELECT device, "case", round, quantile_cont(nanoseconds, ?::DOUBLE[])
-        FROM read_parquet(?) GROUP BY ALL ORDER BY ALL
+        SELECT device, "case", beside, round, quantile_cont(nanoseconds, ?::DOUBLE[])
+        FROM read_parquet(?) WHERE used GROUP BY ALL ORDER BY ALL
     """
     try:
         with duckdb.connect() as connection:
@@ -69,7 +96,4 @@ def quantiles(path: Path) -> dict[tuple[str, str], dict[int, tuple[float, ...]]]
     except duckdb.Error as exc:
         message = f"{path}: can't be read: {exc}"
         raise ResultsError(message) from exc
-    found: dict[tuple[str, str], dict[int, tuple[float, ...]]] = {}
-    for device, case, number, values in rows:
-        found.setdefault((device, case), {})[number] = tuple(values)
-    return found
+    return {(device, case, beside, number): tuple(values) for device, case, beside, number, values in rows}

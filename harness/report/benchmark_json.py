@@ -1,6 +1,6 @@
 """benchmark.json: what pytest-benchmark 5 writes, for its own 'compare', github-action-benchmark, bencher and their like; in seconds.
 
-A round of pytest-benchmark is a round here, and its value the median of the case's block: rounds are independent processes, and
+A round of pytest-benchmark is a process here, and its value the case's median there: processes are independent, and
 only they tell how precise a number is. The statistics follow pytest-benchmark's definitions over those values.
 """
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from harness.judge.summary import Row, Table
     from harness.measure.plan import Case
-    from harness.records.run import CaseRecord, DeviceRecord, Run
+    from harness.records.run import DeviceRecord, Run
 
 # The release of pytest-benchmark whose format this is.
 VERSION = "5.3.1"
-REPLICATES = "one value per round: the median of that round's block of iterations, which ran in a process of its own"
+REPLICATES = "one value per process: the geometric mean over rebuilds of the sessions of the median iteration of its blocks"
 # Tukey's fences, in interquartile ranges.
 FENCE = 1.5
 
@@ -83,15 +83,20 @@ def _commit(run: Run) -> dict[str, Any]:
 def _benchmark(run: Run, device: DeviceRecord, row: Row) -> dict[str, Any]:
     name, measure = device.entry.name, run.study.measure
     case = next(case for case in run.cases if case.name == row.case)
-    record = next(record for record in run.results if (record.device, record.case) == (name, case.id))
-    iterations = [block.iterations for block in record.blocks]
+    iterations = [
+        count
+        for launch in run.launches
+        if launch.device == name
+        for which, count in zip(launch.cases, launch.iterations, strict=True)
+        if which == case.id
+    ]
     return {
         "group": f"{run.study.name}.{name}",
         "name": row.case,
         "fullname": f"{run.study.name}.{name}::{row.case}",
         "params": {"device": name, "variant": case.variant, "threads": case.threads, "provider": case.provider, **case.dims},
         "param": row.case,
-        "extra_info": _extra(run, device, row, case, record),
+        "extra_info": _extra(run, device, row, case, iterations),
         "options": {
             "disable_gc": False,
             "timer": "perf_counter_ns",
@@ -104,12 +109,12 @@ def _benchmark(run: Run, device: DeviceRecord, row: Row) -> dict[str, Any]:
     }
 
 
-def _extra(run: Run, device: DeviceRecord, row: Row, case: Case, record: CaseRecord) -> dict[str, Any]:
+def _extra(run: Run, device: DeviceRecord, row: Row, case: Case, iterations: list[int]) -> dict[str, Any]:
     facts = device.facts
     speedup = row.speedup
     return {
         "replicates": REPLICATES,
-        "iterations": [block.iterations for block in record.blocks],
+        "iterations": iterations,
         "run": run.id,
         "harness": run.versions.harness,
         "device": device.entry.name,

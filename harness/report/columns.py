@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from harness.judge.counts import Count
     from harness.judge.intervals import Estimate
-    from harness.judge.summary import Row, Table
+    from harness.judge.summary import Pair, Row, Table
 
 UNKNOWN = "–"
 # Above this, a number is easier to read with an exponent.
@@ -20,6 +20,8 @@ PLAIN = 1e7
 NAMED = 4
 # Per cent; a smaller spread is not told apart.
 LEAST_SPREAD = 0.001
+# So many QuantizeLinear and DequantizeLinear remain in a graph that is fused throughout: at its input and output.
+FUSED = 4
 # Control characters but tab and line ends, lone surrogates and non-characters.
 _OBEYED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -115,18 +117,32 @@ def _level(row: Row, found: Estimate | None) -> str:
     return number(found.value) if found is not None and row.state == "measured" else UNKNOWN
 
 
+def _graph(row: Row) -> str:
+    """The letter of a row's graph, and what of quantizing is left in it."""
+    if row.graph is None:
+        return UNKNOWN
+    left = [f"{count} {what}" for count, what in ((row.unfused, "Q/DQ"), (row.casts, "Cast")) if count]
+    return ", ".join([row.graph, *left])
+
+
 IDENTITY = (
     Column("variant", lambda row: row.case, "how the model was made, and the session settings that vary"),
     Column("size", lambda row: size(row.size), "of the model file"),
     Column("of fp32", lambda row: UNKNOWN if row.size_ratio is None else f"{row.size_ratio:.2f}", "size over fp32's"),
 )
 TIMES = (
-    Column("median ms", _median, "over the processes' medians, with its 95 % interval (Student's t over processes)"),
+    Column(
+        "median ms",
+        _median,
+        "of an inference, with its 95 % interval (Student's t over rebuilds of the session, or over processes if those differ more)",
+    ),
     Column("p90", lambda row: _level(row, row.p90), "milliseconds, over the processes' 90th percentiles"),
     Column("p99", lambda row: _level(row, row.p99), "the same for the 99th"),
-    Column("speed-up", _speedup, "fp32's median over this one's in the same round, with its 95 % interval"),
+    Column("speed-up", _speedup, "fp32's latency over this one's, side by side in the same processes, with its 95 % interval"),
 )
 NO_TIMES = (Column("latency", _no_latency, "an emulated device has none"),)
+MEMORY = Column("memory", lambda row: size(row.peak_bytes), "peak resident size of a process with this session alone")
+GRAPH = Column("graph", _graph, "the same letter: the same operators after onnxruntime's optimizations; Q/DQ left there")
 COUNTS = (
     Column(
         "M instr.",
@@ -152,7 +168,19 @@ def of(table: Table) -> tuple[Column, ...]:
     """The columns of a device's table: latency, instructions or both, never one for the other."""
     counts = COUNTS if any(row.instructions for row in table.rows) else ()
     cycles = CYCLES if any(row.cycles for row in table.rows) else ()
-    return (*IDENTITY, *(NO_TIMES if table.emulated else TIMES), *counts, *cycles, *ACCURACY)
+    sessions = sorted({number for row in table.rows for number, _ in row.throughput})
+    crowds = [_throughput(number) for number in sessions]
+    graph = (GRAPH,) if any(row.graph for row in table.rows) else ()
+    return (*IDENTITY, *(NO_TIMES if table.emulated else TIMES), *crowds, *counts, *cycles, *ACCURACY, MEMORY, *graph)
+
+
+def _throughput(sessions: int) -> Column:
+    """The column of a number of sessions at once."""
+    return Column(
+        f"inf/s ×{sessions}",
+        lambda row: next((estimate(found) for number, found in row.throughput if number == sessions), UNKNOWN),
+        f"inferences per second of {sessions} session{'s' if sessions > 1 else ''} at once, with its 95 % interval",
+    )
 
 
 def everything(tables: Sequence[Table]) -> tuple[Column, ...]:
@@ -174,7 +202,10 @@ def reasons(table: Table) -> list[str]:
     lines = [f"{_several(cases)}: {words}" for words, cases in said.items()]
     shown = [known for row in table.rows if row.state == "measured" for known in (row.median, row.speedup) if known]
     if any(known.low is None for known in shown):
-        lines.append("[?]: fewer than three rounds allow no interval")
+        lines.append("[?]: fewer than three processes allow no interval")
+    lines += _alike(table)
+    lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
+    lines += table.remarks
     if table.emulated:
         lines.append(f"times are not measured: the device is emulated ({table.emulated})")
         samples = {row.samples for row in table.rows if row.samples}
@@ -184,6 +215,33 @@ def reasons(table: Table) -> list[str]:
             )
     elif (facts := table.device.facts) is not None and facts.uncountable is not None and table.rows:
         lines.append(f"instructions are not counted: {facts.uncountable}")
+    return lines
+
+
+def _ratio(pair: Pair) -> str:
+    if pair.ratio is None:
+        return "not known"
+    return f"the second is {estimate(pair.ratio, '×')} as fast, side by side"
+
+
+def _alike(table: Table) -> list[str]:
+    """Name the cases that end in the same graph, and where quantizing was not fused away."""
+    groups: dict[str, list[Row]] = {}
+    for row in table.rows:
+        if row.graph is not None:
+            groups.setdefault(row.graph, []).append(row)
+    lines = [
+        f"graph {letter}: {', '.join(row.case for row in rows)} run the same operators"
+        for letter, rows in groups.items()
+        if len({row.variant for row in rows}) > 1
+    ]
+    for row in table.rows:
+        # One at the input and one at the output are no waste.
+        if row.unfused is not None and row.unfused > FUSED:
+            more = " …" if row.unfused + (row.casts or 0) > len(row.left) else ""
+            lines.append(
+                f"{row.case}: {row.unfused} QuantizeLinear and DequantizeLinear of {row.nodes} nodes stayed unfused: {', '.join(row.left[:NAMED])}{more}"
+            )
     return lines
 
 

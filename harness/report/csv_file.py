@@ -43,18 +43,24 @@ def flat(row: Row) -> dict[str, Any]:
             found |= dict(zip(_names(field), (value.value, value.low, value.high), strict=True))
         elif field in COUNTS:
             found |= dict(zip(_names(field), (value.value, value.spread) if value else (None, None), strict=True))
-        elif field == "notes":
-            found["notes"] = "; ".join(value)
+        elif field in {"notes", "left"}:
+            found[field] = "; ".join(value)
+        elif field == "throughput":
+            found["throughput_per_second"] = "; ".join(f"{sessions}: {each.value}" for sessions, each in value)
         else:
             found[field] = value
     return found
 
 
 def _header() -> list[str]:
-    return [name for field in FIELDS for name in (_names(field) if field in {*ESTIMATES, *COUNTS} else [field])]
+    return [name for field in FIELDS for name in _names(field)]
 
 
 def _names(name: str) -> list[str]:
+    if name == "throughput":
+        return ["throughput_per_second"]
+    if name not in {*ESTIMATES, *COUNTS}:
+        return [name]
     if name in COUNTS:
         return [f"{name}_millions", f"{name}_spread"]
     whole = f"{name}_{ESTIMATES[name]}" if ESTIMATES[name] else name

@@ -10,7 +10,8 @@ from harness.report.csv_file import flat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.intervals import Estimate
+    from harness.judge.summary import Pair, Row, Table
     from harness.records.run import Run
 
 
@@ -35,8 +36,24 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
                 "emulated": table.emulated,
                 "rounds": table.device.rounds,
                 "facts": table.device.facts.model_dump(mode="json") if table.device.facts else None,
-                "rows": [flat(row) for row in table.rows],
+                "remarks": list(table.remarks),
+                "pairs": [_pair(pair) for pair in table.pairs],
+                "rows": [_row(row) for row in table.rows],
             }
             for table in tables
         ],
     }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """A row as in the CSV file, but for what JSON has lists for."""
+    crowds = [{"sessions": sessions, **_estimate("per_second", each)} for sessions, each in row.throughput]
+    return {**flat(row), "notes": list(row.notes), "left": list(row.left), "throughput_per_second": crowds}
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return {"first": pair.first, "second": pair.second, **_estimate("ratio", pair.ratio)}
+
+
+def _estimate(name: str, found: Estimate | None) -> dict[str, Any]:
+    return {name: found and found.value, f"{name}_low": found and found.low, f"{name}_high": found and found.high}

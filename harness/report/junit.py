@@ -46,8 +46,8 @@ def _suite(run: Run, table: Table) -> TestSuite:
         suite.add_property(title, _line(value))
     cases = [_device(run, table)] if table.device.state == "failed" or not table.rows else []
     suite.add_testcases(cases + [_case(run, table, row) for row in table.rows])
-    blocks = [block for record in run.results if record.device == name for block in record.blocks]
-    suite.time = round(sum(block.wall_ns for block in blocks) / 1e9, 3)
+    rebuilds = [rebuild for launch in run.launches if launch.device == name for rebuild in launch.rebuilds]
+    suite.time = round(sum(pair.wall_ns for rebuild in rebuilds for pair in rebuild.pairs) / 1e9, 3)
     suite.timestamp = f"{run.started.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
     return suite
 

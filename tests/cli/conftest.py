@@ -23,9 +23,9 @@ calibration = "calibration.npz"
 evaluation = "evaluation.npz"
 [measure]
 rounds = 3
+rebuilds = 2
 warmup = 0.01
-block = 0.02
-block_limit = 0.5
+block = 0.004
 max_time = "2m"
 """
 

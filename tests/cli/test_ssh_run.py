@@ -13,6 +13,7 @@ import pytest
 
 from harness.devices import registry
 from harness.measure import journal
+from harness.measure.events import Duet, Pushed
 from tests.cli.test_run import spawn, wait_for
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_two_devices_at_the_same_time_and_one_that_is_down(harness: Command, stu
     assert found["board"]["facts"]["executable"] == sshd.python
     assert {row["median_ms"] for row in found["down"]["rows"]} == {None}
     (made,) = Path("results/tiny").iterdir()
-    devices = [event.device for event in journal.read(made / "journal.jsonl") if isinstance(event, journal.Block)]
+    devices = [event.device for event in journal.read(made / "journal.jsonl") if isinstance(event, Duet)]
     switches = sum(first != second for first, second in itertools.pairwise(devices))
     assert switches > 5, "the devices took turns as wholes"
     shown = harness("show", "latest").out
@@ -76,7 +77,7 @@ def test_what_was_pushed_is_not_pushed_again(harness: Command, study: Path, sshd
         event.sent_bytes
         for path in sorted(Path("results/tiny").glob("*/journal.jsonl"))
         for event in journal.read(path)
-        if isinstance(event, journal.Pushed)
+        if isinstance(event, Pushed)
     ]
     assert sent[0] > 0
     harness(*words)
@@ -85,7 +86,7 @@ def test_what_was_pushed_is_not_pushed_again(harness: Command, study: Path, sshd
         for path in Path("results/tiny").iterdir()
         if path != min(Path("results/tiny").iterdir(), key=lambda p: p.stat().st_ctime)
     ]
-    pushed = [event for event in journal.read(second / "journal.jsonl") if isinstance(event, journal.Pushed)]
+    pushed = [event for event in journal.read(second / "journal.jsonl") if isinstance(event, Pushed)]
     assert pushed[0].sent_bytes == 0
 
 

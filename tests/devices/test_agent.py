@@ -74,7 +74,7 @@ def test_a_store_that_is_not_writable_is_named(tmp_path: Path) -> None:
 
 def test_start_refuses_another_protocol_and_a_runner_that_is_not_there() -> None:
     assert "protocol" in run("start", "j", HASH, HASH, data=b'{"protocol": 99}')[0][0]["message"]
-    assert "not in the store" in run("start", "j", HASH, HASH, data=b'{"protocol": 1}')[0][0]["message"]
+    assert "not in the store" in run("start", "j", HASH, HASH, data=asking(HASH))[0][0]["message"]
 
 
 @pytest.mark.parametrize("job", ["../escape", "a/b", "", ".hidden"])
@@ -84,12 +84,17 @@ def test_a_jobs_name_can_not_leave_the_store(job: str) -> None:
     assert "not a plain name" in said[0]["message"]
 
 
+def asking(program: str) -> bytes:
+    """A request that needs this program only."""
+    return json.dumps({"protocol": 2, "prober": program, "checks": program}).encode()
+
+
 def started(body: str) -> str:
     """Start a job that is the given code."""
     code = body.encode()
     sha256 = hashlib.sha256(code).hexdigest()
     run("receive", data=frame(code))
-    said, _ = run("start", "job1", sha256, sha256, data=b'{"protocol": 1}')
+    said, _ = run("start", "job1", sha256, sha256, data=asking(sha256))
     assert said[0]["event"] == "started"
     return "job1"
 

@@ -203,7 +203,7 @@ def test_an_import_that_fails_says_how(tmp_path: Path) -> None:
 def test_a_job_runs_with_the_runtime(tmp_path: Path) -> None:
     run("adopt", unpack(*house(tmp_path))[0]["runtime"])
     job = runner(tmp_path, "import os, sys, onnxruntime as o\nopen(os.path.join(sys.argv[1], 'rc'), 'w').write(o.__version__)")
-    run("start", "j", job, job, data=b'{"protocol": 1}')
+    run("start", "j", job, job, data=json.dumps({"protocol": 2, "prober": job, "checks": job}).encode())
     run("follow", "j", "0")
     assert (store() / "jobs" / "j" / "rc").read_text() == "1.31.1"
 
@@ -215,7 +215,7 @@ def test_a_runner_that_is_not_there_is_asked_for() -> None:
 def test_a_probe_that_fails_says_how(tmp_path: Path) -> None:
     said, code = run("probe", runner(tmp_path, "raise SystemExit('no probe today')"))
     assert code == 1
-    assert said[0]["message"] == "the runner's probe failed: no probe today"
+    assert said[0]["message"] == "its prober failed: no probe today"
 
 
 def test_a_slow_child_is_ended_and_the_link_hears_of_it_meanwhile(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_slow_child_is_ended_and_the_link_hears_of_it_meanwhile(tmp_path: Path
     said, code_of_it = run_as(store() / "blobs" / "sha256" / quick, "probe", slow)
     assert code_of_it == 1
     assert len([line for line in said if line["event"] == "alive"]) > 2
-    assert said[-1]["message"] == "the runner's probe failed: it took more than 0.5 s"
+    assert said[-1]["message"] == "its prober failed: it took more than 0.5 s"
 
 
 def run_as(agent: Path, *words: str) -> tuple[list[dict[str, Any]], int]:

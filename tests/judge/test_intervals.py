@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+import runpy
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from harness.judge.intervals import Estimate, geometric
+from harness.judge.intervals import Estimate, geometric, grouped, quotient
+from harness.places import JOB
 
 POSITIVE = st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=20)
 
@@ -69,3 +72,58 @@ def test_the_unit_does_not_matter(values: list[float], factor: float) -> None:
     assert other is not None
     assert other.value == pytest.approx(factor * one.value, rel=1e-9)
     assert other.half_width == pytest.approx(one.half_width, rel=1e-6, abs=1e-9)
+
+
+def test_the_larger_standard_error_decides() -> None:
+    alike = grouped([[0.0, 0.2], [0.2, 0.0], [0.1, 0.1]])
+    assert alike is not None
+    # Over six replicates: t(0.975, 5) = 2.570582, standard deviation 0.0894427.
+    assert math.log(alike.high or 0) == pytest.approx(0.1 + 2.570581835636314 * 0.08944271909999159 / math.sqrt(6))
+    apart = grouped([[0.0, 0.0], [0.2, 0.2], [0.1, 0.1]])
+    assert apart is not None
+    # Over three processes: t(0.975, 2) = 4.302653, standard deviation 0.1.
+    assert math.log(apart.high or 0) == pytest.approx(0.1 + 4.302652729911275 * 0.1 / math.sqrt(3))
+    assert (alike.n, alike.processes) == (6, 3)
+
+
+def test_two_processes_allow_no_interval_however_many_replicates() -> None:
+    found = grouped([[0.0] * 6, [0.1] * 6])
+    assert found is not None
+    assert (found.low, found.high, found.n, found.processes) == (None, None, 12, 2)
+    assert grouped([]) is None
+    assert grouped([[], []]) is None
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=8), min_size=1, max_size=12))
+def test_the_device_stops_by_the_interval_that_is_printed(groups: list[list[float]]) -> None:
+    job = runpy.run_path(str(JOB))
+    table = [float(stats.t.ppf(0.975, freedom)) for freedom in range(1, 201)]
+    found = grouped(groups)
+    assert found is not None
+    reach = job["half_width"](groups, table)
+    if found.high is None:
+        assert reach == math.inf
+    else:
+        assert reach == pytest.approx(math.log(found.high / found.value), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.2, 0.4, 0.8])
+@pytest.mark.parametrize("processes", [3, 4, 8])
+def test_grouped_intervals_cover_the_truth_however_much_processes_differ(apart: float, processes: int) -> None:
+    chance = np.random.default_rng(7)
+    hits, trials = 0, 1500
+    for _ in range(trials):
+        groups = chance.normal(size=(processes, 6)) + apart * chance.normal(size=(processes, 1))
+        found = grouped(groups.tolist())
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 1 <= found.high
+    assert 0.92 <= hits / trials <= 0.985
+
+
+def test_a_quotient_adds_in_quadrature() -> None:
+    found = quotient(Estimate(6.0, 6 / 1.03, 6 * 1.03, 9), Estimate(2.0, 2 / 1.04, 2 * 1.04, 7))
+    assert found.value == 3
+    assert math.log((found.high or 0) / 3) == pytest.approx(math.hypot(math.log(1.03), math.log(1.04)))
+    assert quotient(Estimate(6.0, None, None, 1), Estimate(2.0, 1.9, 2.1, 7)).low is None

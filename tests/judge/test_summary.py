@@ -6,7 +6,7 @@ import pytest
 
 from harness.devices.registry import Device
 from harness.judge.summary import Row, Table
-from harness.measure.journal import Begin, DeviceFailed, End, Event, Failed, FidelityLine
+from harness.measure.events import Begin, DeviceFailed, End, Event, Failed, FidelityLine
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
 from harness.records.run import DeviceRecord

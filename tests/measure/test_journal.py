@@ -4,29 +4,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import ResultsError, RunnerError
 from harness.measure import journal
+from harness.measure.events import DeviceFailed, Samples
+from tests import duets
 
-BLOCK: dict[str, Any] = {
-    "event": "block",
-    "case": "c0",
-    "round": 0,
-    "load_ns": 1,
-    "first_ns": 1,
-    "warmup": 5,
-    "ns": [10, 11],
-    "cpu_ns": 20,
-    "wall_ns": 22,
-    "involuntary_switches": 0,
-    "peak_bytes": None,
-}
+DUET: dict[str, Any] = duets.line(["c0", "c1"], 0, duets.rebuild(duets.pair([[10, 11, 12], [20, 22, 24]])))
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """The line with something else in its only pair."""
+    return {**DUET, "rebuilds": [duets.rebuild({**DUET["rebuilds"][0]["pairs"][0], **fields})]}
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    events = [journal.check(BLOCK, "local"), journal.DeviceFailed(device="b", step="push", reason="<full>\n\x07")]
+    events = [journal.check(DUET, "local"), DeviceFailed(device="b", step="push", reason="<full>\n\x07")]
     book = journal.Journal(path)
     for event in events:
         book.write(event)
@@ -36,37 +34,62 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    line = json.dumps({**BLOCK, "device": "local"})
+    line = json.dumps({**DUET, "device": "local"})
     path.write_text(f"{line}\n{line[:40]}")
     assert len(list(journal.read(path))) == 1
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    line = json.dumps({**BLOCK, "device": "local"})
+    line = json.dumps({**DUET, "device": "local"})
     path.write_text(f"{line}\n{line[:40]}\n{line}\n")
     with pytest.raises(ResultsError, match=r"journal\.jsonl:2: damaged line"):
         list(journal.read(path))
 
 
 @pytest.mark.parametrize(
-    "change",
+    "line",
     [
-        {"ns": []},
-        {"ns": [-1]},
-        {"ns": ["x"]},
-        {"ns": [float("nan")]},
-        {"round": None},
-        {"round": 2**70},
-        {"case": "x" * 1000},
-        {"event": "explode"},
-        {"wall_ns": "1e3"},
+        changed(medians=[]),
+        changed(medians=[-1, 1]),
+        changed(medians=["x", 1]),
+        changed(medians=[float("nan"), 1]),
+        changed(medians=[1]),
+        changed(order=[0]),
+        changed(wall_ns=["1e3"]),
+        changed(samples=[{"base": 10, "unit": 1, "count": 3, "data": "AgEA"}] * 3),
+        changed(samples=[{"base": 10, "unit": 1, "count": 4, "data": "AgEA"}] * 2),
+        changed(samples=[{"base": 0, "unit": 1, "count": 3, "data": "AQEB"}] * 2),
+        changed(samples=[{"base": 0, "unit": 1, "count": 1, "data": "no base64"}] * 2),
+        {**DUET, "round": None},
+        {**DUET, "round": 2**70},
+        {**DUET, "cases": ["x" * 1000, "y"]},
+        {**DUET, "cases": ["c0"]},
+        {**DUET, "cases": ["c0", "c1", "c2"]},
+        {**DUET, "rebuilds": []},
+        {**DUET, "event": "explode"},
     ],
 )
-def test_what_a_device_says_is_checked(change: dict[str, Any]) -> None:
+def test_what_a_device_says_is_checked(line: dict[str, Any]) -> None:
     with pytest.raises(RunnerError, match="board: measure: the journal has a line that is not of the protocol's shape"):
-        journal.check({**BLOCK, **change}, "board")
+        journal.check(line, "board")
 
 
 def test_a_device_can_not_speak_for_another() -> None:
-    assert journal.check({**BLOCK, "device": "other"}, "board").device == "board"
+    assert journal.check({**DUET, "device": "other"}, "board").device == "board"
+
+
+@given(st.lists(st.integers(0, 2**45), min_size=1, max_size=50))
+def test_samples_keep_their_resolution(nanoseconds: list[int]) -> None:
+    packed = duets.encode(nanoseconds)
+    found = Samples.model_validate(packed).nanoseconds
+    assert len(found) == len(nanoseconds)
+    assert packed["unit"] <= max(1, packed["base"] / 8192)
+    assert all(abs(kept - given) <= packed["unit"] / 2 for kept, given in zip(found, nanoseconds, strict=True))
+
+
+def test_samples_take_three_bytes_at_most() -> None:
+    chance = np.random.default_rng(1)
+    for middle in (50_000, 1_600_000, 20_000_000):
+        nanoseconds = (middle * chance.lognormal(0, 0.02, 1000)).astype(int).tolist()
+        assert len(json.dumps(duets.encode(nanoseconds))) < 3 * 1000

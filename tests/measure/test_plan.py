@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.devices.registry import Device
@@ -23,7 +20,7 @@ def variant(name: str, state: str = "made") -> Variant:
 
 
 def test_cases_cross_what_was_made_with_the_settings() -> None:
-    measure = MeasureSection(threads=[1, 2])
+    measure = MeasureSection(threads=[1, 2], optimization=["all"])
     found = plan.cases([variant("fp32"), variant("lost", "failed")], measure, [{"batch": 1}, {"batch": 8}])
     assert [case.name for case in found] == [
         "fp32 threads=1 batch=1",
@@ -39,34 +36,22 @@ def test_settings_that_do_not_vary_are_not_in_the_name() -> None:
     assert case.name == "fp32"
 
 
-@given(st.integers(1, 12), st.integers(1, 20), st.integers())
-def test_every_round_visits_every_case_once(count: int, rounds: int, seed: int) -> None:
-    cases = plan.cases([variant(f"v{n}") for n in range(count)], MeasureSection(), [{}])
-    order = plan.rounds(cases, rounds, seed)
-    assert len(order) == rounds
-    assert all(sorted(visit) == sorted(case.id for case in cases) for visit in order)
-    assert order == plan.rounds(cases, rounds, seed)
-
-
-def test_the_order_differs_between_rounds_and_favours_no_case() -> None:
-    cases = plan.cases([variant(f"v{n}") for n in range(4)], MeasureSection(), [{}])
-    order = plan.rounds(cases, 2000, 1)
-    first = Counter(visit[0] for visit in order)
-    assert all(400 < count < 600 for count in first.values())
-
-
 def test_the_request_names_files_by_hash_and_keeps_the_devices_cores() -> None:
     variants = [variant("fp32"), variant("int8")]
     cases = plan.cases(variants, MeasureSection(rounds=2), [{"n": 3}])
     inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 3})
     device = Device(name="board", host="h", cpus=[2, 3])
-    asked = plan.request(cases, {found.name: found for found in variants}, [inputs], MeasureSection(rounds=2), device, FACTS, 1)
+    asked = plan.request(
+        cases, [("c0", "c1")], {found.name: found for found in variants}, [inputs], MeasureSection(rounds=2), device, FACTS, 1
+    )
     assert [(case["id"], case["model"], case["inputs"]) for case in asked["cases"]] == [
         ("c0", "fp32", "inputs"),
         ("c1", "int8", "inputs"),
     ]
     assert asked["cpus"] == [2, 3]
-    assert len(asked["rounds"]) == 2
+    assert (asked["rounds"], asked["units"]) == (2, [["c0", "c1"]])
+    assert asked["t"][:2] == [12.706205, 4.302653]
+    assert "governor" not in asked
 
 
 @pytest.mark.parametrize(
@@ -87,7 +72,18 @@ def test_what_counts_and_whether_times_are_taken(
     device = Device.model_validate({"name": "board", "host": "h", "emulated": emulated})
     facts = FACTS.model_copy(update={"uncountable": uncountable, "emulated": Emulation(by=said, evidence="e") if said else None})
     measure = MeasureSection(rounds=2, counting=counting)
-    asked = plan.request([], {}, [], measure, device, facts, 1)
+    asked = plan.request([], [("c0",)], {}, [], measure, device, facts, 1)
     assert asked["counter"] == counter
-    assert len(asked["rounds"]) == (2 if timed else 0)
+    assert asked["units"] == ([["c0"]] if timed else [])
     assert asked["samples"] == (None if timed else measure.emulated_samples)
+
+
+def test_optimization_levels_and_governors_travel() -> None:
+    measure = MeasureSection(optimization=["all", "disabled"], throughput=[2])
+    cases = plan.cases([variant("fp32")], measure, [{"n": 1}])
+    assert [case.name for case in cases] == ["fp32 optimization=all", "fp32 optimization=disabled"]
+    inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 1})
+    device = Device(name="board", host="h", governor="performance")
+    asked = plan.request(cases, [], {"fp32": variant("fp32")}, [inputs], measure, device, FACTS, 1)
+    assert [case["optimization"] for case in asked["cases"]] == ["all", "disabled"]
+    assert (asked["governor"], asked["throughput"]) == ("performance", [2])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from harness.errors import ResultsError
-from harness.measure.journal import Block
+from harness.measure.events import Duet
 from harness.measure.plan import Case
 from harness.records import samples
+from tests import duets
 
 CASES = [
     Case(id=f"c{n}", name=name, variant=name, threads=1, provider="CPU", dims={})
@@ -17,19 +18,8 @@ CASES = [
 ]
 
 
-def block(case: str, number: int, ns: list[int], device: str = "local") -> Block:
-    return Block(
-        device=device,
-        case=case,
-        round=number,
-        load_ns=1,
-        first_ns=1,
-        warmup=1,
-        ns=ns,
-        cpu_ns=1,
-        wall_ns=1,
-        involuntary_switches=0,
-    )
+def block(case: str, number: int, ns: list[int], device: str = "local") -> Duet:
+    return Duet.model_validate({**duets.line([case], number, duets.rebuild(duets.pair([ns]))), "device": device})
 
 
 def test_every_iteration_is_a_row_in_order(tmp_path: Path) -> None:
@@ -37,18 +27,36 @@ def test_every_iteration_is_a_row_in_order(tmp_path: Path) -> None:
     samples.write(path, [block("c1", 1, [5, 4]), block("c0", 0, [3, 2, 1], "zeta"), block("c1", 0, [9])], CASES)
     rows = duckdb.execute(f"SELECT * FROM '{path}'").fetchall()
     odd = CASES[1].name
-    assert rows == [("local", odd, 0, 0, 9), ("local", odd, 1, 0, 5), ("local", odd, 1, 1, 4)] + [
-        ("zeta", "fp32", 0, iteration, ns) for iteration, ns in enumerate([3, 2, 1])
-    ]
+    assert rows == [
+        ("local", odd, None, 0, 0, 0, True, 0, 9),
+        ("local", odd, None, 1, 0, 0, True, 0, 5),
+        ("local", odd, None, 1, 0, 0, True, 1, 4),
+    ] + [("zeta", "fp32", None, 0, 0, 0, True, iteration, ns) for iteration, ns in enumerate([3, 2, 1])]
+
+
+def test_a_duets_samples_name_what_ran_beside_them_and_which_count(tmp_path: Path) -> None:
+    path = tmp_path / "samples.parquet"
+    good, bad = duets.pair([[10], [20]]), duets.pair([[11], [21]], disturbed=["cpu"])
+    said = duets.line(["c0", "c1"], 2, duets.rebuild(good, bad), duets.rebuild(bad))
+    samples.write(path, [Duet.model_validate({**said, "device": "d"})], CASES)
+    rows = duckdb.execute(f"SELECT \"case\", beside, rebuild, block, used, nanoseconds FROM '{path}'").fetchall()
+    odd = CASES[1].name
+    assert rows == [
+        ("fp32", odd, 0, 0, True, 10), ("fp32", odd, 0, 1, False, 11), ("fp32", odd, 1, 0, True, 11),
+        (odd, "fp32", 0, 0, True, 20), (odd, "fp32", 0, 1, False, 21), (odd, "fp32", 1, 0, True, 21),
+    ]  # fmt: skip
+    assert list(samples.quantiles(path)) == [("d", "fp32", odd, 2), ("d", odd, "fp32", 2)]
 
 
 def test_quantiles_are_numpys(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
     ns = np.random.default_rng(0).integers(1, 10**9, 357).tolist()
-    samples.write(path, [block("c0", 3, ns)], CASES)
-    found = samples.quantiles(path)
-    assert list(found) == [("local", "fp32")]
-    assert found["local", "fp32"][3] == pytest.approx(np.quantile(ns, samples.QUANTILES))
+    found = block("c0", 3, ns)
+    samples.write(path, [found], CASES)
+    quantiles = samples.quantiles(path)
+    assert list(quantiles) == [("local", "fp32", None, 3)]
+    kept = found.rebuilds[0].pairs[0].samples[0].nanoseconds
+    assert quantiles["local", "fp32", None, 3] == pytest.approx(np.quantile(kept, samples.QUANTILES))
 
 
 def test_no_samples_at_all(tmp_path: Path) -> None:

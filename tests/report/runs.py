@@ -10,13 +10,15 @@ import numpy as np
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.devices.registry import Device
 from harness.judge.summary import Table, tables
-from harness.measure.journal import Begin, Block, DeviceFailed, End, Event, Failed, FidelityLine, Round
+from harness.measure import pairs
+from harness.measure.events import Begin, DeviceFailed, Duet, End, Event, Failed, FidelityLine, Round
 from harness.measure.plan import Case
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord, Run, Versions
-from harness.records.samples import QUANTILES
+from harness.records.samples import QUANTILES, Process
 from harness.study import ModelSection, Study
+from tests import duets
 
 NASTY = "<script>alert(1)</script> | `x` $\\frac$ \x07\x1b[31m ]]> \"q\" 'a' &amp; </pre>\nsecond line"
 FP32, FAST, BROKEN, SHORT = "fp32", "static-QDQ", "broken", "short"
@@ -52,16 +54,12 @@ def facts(*, emulated: bool = False) -> Facts:
 
 
 def blocks(device: str, identifier: str, medians: Sequence[float], count: int = 101) -> list[Event]:
-    """A case's blocks with these medians in milliseconds, of ``count`` iterations each, evenly spread around them."""
+    """Processes of a case alone with these medians in milliseconds, of ``count`` iterations each, evenly spread around them."""
     found: list[Event] = []
     for number, median in enumerate(medians):
         ns = [round(value) for value in np.linspace(0.9 * median * 1e6, 1.1 * median * 1e6, count)]
-        found.append(
-            Block(
-                device=device, case=identifier, round=number, load_ns=5_000_000, first_ns=4_000_000, warmup=3, ns=ns, cpu_ns=10,
-                wall_ns=500_000_000, involuntary_switches=0, peak_bytes=50_000_000,
-            )
-        )  # fmt: skip
+        said = duets.line([identifier], number, duets.rebuild(duets.pair([ns], wall_ns=[500_000_000])))
+        found.append(Duet.model_validate({**said, "device": device}))
     return found
 
 
@@ -74,17 +72,18 @@ def finish(
         model_sha256=SHA, model_size=4000, versions=Versions(harness="0.1.0", python="3.12", onnxruntime="1.31", onnx="1.23", numpy="2.4"),
         seed=7, variants=tuple(variants), cases=tuple(cases), devices=devices,
     )  # fmt: skip
-    whole, found = assemble(run.model_copy(update={"state": "complete", **extra}), events)
+    units = pairs.units(cases, {each.name: each for each in variants})
+    whole, found = assemble(run.model_copy(update={"state": "complete", "units": units, **extra}), events)
     return whole, tables(whole, quantiles(found, whole.cases))
 
 
-def quantiles(found: Sequence[Block], cases: Sequence[Case]) -> Mapping[tuple[str, str], dict[int, tuple[float, ...]]]:
-    """What records.samples.quantiles() reads from samples.parquet."""
+def quantiles(found: Sequence[Duet], cases: Sequence[Case]) -> Mapping[Process, tuple[float, ...]]:
+    """What records.samples.quantiles() reads from samples.parquet, for cases that ran alone."""
     names = {each.id: each.name for each in cases}
-    result: dict[tuple[str, str], dict[int, tuple[float, ...]]] = {}
-    for block in found:
-        values = tuple(float(value) for value in np.quantile(block.ns, QUANTILES))
-        result.setdefault((block.device, names[block.case]), {})[block.round] = values
+    result: dict[Process, tuple[float, ...]] = {}
+    for duet in found:
+        ns = [value for rebuild in duet.rebuilds for pair in rebuild.pairs for value in pair.samples[0].nanoseconds]
+        result[duet.device, names[duet.cases[0]], None, duet.round] = tuple(map(float, np.quantile(ns, QUANTILES)))
     return result
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.devices.registry import Device
 from harness.judge.intervals import Estimate
-from harness.measure.journal import Failed
+from harness.measure.events import Failed
 from harness.records.run import DeviceRecord
 from harness.report import columns
 from tests.report import runs
@@ -89,7 +89,7 @@ def test_a_case_that_failed_after_a_round_shows_its_state_and_no_times(hostile: 
 def test_reasons_of_a_measured_device(hostile: Summary) -> None:
     lines = columns.reasons(hostile.tables[0])
     assert sum(line.startswith(("broken: failed: crash:", "never: impossible:", "refused: unmade:")) for line in lines) == 3
-    assert "[?]: fewer than three rounds allow no interval" in lines
+    assert "[?]: fewer than three processes allow no interval" in lines
 
 
 def test_the_reasons_of_a_failed_device_do_not_repeat_its_trouble(hostile: Summary) -> None:
@@ -107,7 +107,7 @@ def test_the_mark_of_a_missing_interval_is_explained_wherever_it_stands() -> Non
     fast = {column.title: column.text(table.rows[1]) for column in columns.of(table)}
     assert "[?]" not in fast["median ms"]
     assert fast["speed-up"] == "2.00× [?]"
-    assert "[?]: fewer than three rounds allow no interval" in columns.reasons(table)
+    assert "[?]: fewer than three processes allow no interval" in columns.reasons(table)
 
 
 def test_an_emulated_devices_times_are_explained(emulated: Summary) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -18,53 +19,51 @@ import pytest
 
 from harness.devices import facts as device_facts
 from harness.measure import journal
-from harness.places import AGENT, JOB, RUNNER
+from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Event, Failed, Governor, Throughput
+from harness.places import AGENT, CHECKS, JOB, PROBER, RUNNER
 from tests.models import tiny_cnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLES = 4
+PROGRAMS = (AGENT, JOB, RUNNER, CHECKS, PROBER)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., Path]:
-    """Make a job's folder with one model and its inputs in the store."""
+    """Make a job's folder with two models and their inputs in the store; the second case does not load unless it is said to."""
 
-    def make(**changes: Any) -> Path:
+    def make(*, broken: bool = True, **changes: Any) -> Path:
         blobs = tmp_path / "store" / "blobs" / "sha256"
         blobs.mkdir(parents=True)
         model = tiny_cnn(tmp_path / "model.onnx").read_bytes()
         np.savez(tmp_path / "inputs.npz", np.random.default_rng(0).normal(size=(SAMPLES, 1, 1, 8, 8)).astype(np.float32))
         inputs = (tmp_path / "inputs.npz").read_bytes()
         names = {}
-        for key, data in (("model", model), ("inputs", inputs), ("bad", b"no model")):
+        files = {
+            "model": model,
+            "inputs": inputs,
+            "bad": b"no model",
+            "prober": PROBER.read_bytes(),
+            "checks": CHECKS.read_bytes(),
+        }
+        for key, data in files.items():
             names[key] = hashlib.sha256(data).hexdigest()
             (blobs / names[key]).write_bytes(data)
         case = {
-            "id": "c0",
-            "model": names["model"],
-            "inputs": names["inputs"],
-            "names": ["x"],
-            "threads": 1,
-            "provider": "CPUExecutionProvider",
-        }
+            "id": "c0", "model": names["model"], "inputs": names["inputs"], "names": ["x"], "threads": 1,
+            "provider": "CPUExecutionProvider", "optimization": "all",
+        }  # fmt: skip
         request: dict[str, Any] = {
-            "protocol": 1,
-            "cases": [case, {**case, "id": "c1", "model": names["bad"]}],
-            "rounds": [["c0", "c1"], ["c1", "c0"]],
-            "max_time": 60.0,
-            "timeout": 30.0,
-            "warmup": 0.01,
-            "block": 0.02,
-            "block_limit": 0.2,
-            "iterations": 20,
-            "samples": None,
-            "counter": None,
-            "count_rounds": 5,
-            "count_spread": 0.001,
-            "count_iterations": 3,
-        }
+            "protocol": 2, "prober": names["prober"], "checks": names["checks"],
+            "cases": [case, {**case, "id": "c1", **({"model": names["bad"]} if broken else {})}],
+            "units": [["c0", "c1"]], "seed": 5,
+            "rounds": 2, "least_rounds": 2, "precision": 1e-9, "t": [12.7, 4.3, 3.2], "turns": False, "rebuilds": 2, "pairs": 2,
+            "block": 0.002, "warmup": 0.05, "launch": 10.0, "max_time": 60.0, "timeout": 30.0, "samples": None,
+            "counter": None, "count_rounds": 5, "count_spread": 0.001, "count_iterations": 3,
+            "throughput": [], "throughput_rounds": 2, "throughput_seconds": 0.05,
+        }  # fmt: skip
         request |= changes
         folder = tmp_path / "store" / "jobs" / "j"
         (folder / "outputs").mkdir(parents=True)
@@ -75,9 +74,19 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the runner, or with ``job FOLDER`` a whole job."""
-    command = [str(JOB), words[1], str(RUNNER)] if words[0] == "job" else [str(RUNNER), *words]
+    """Run the prober, the runner with these words, or with ``job FOLDER`` a whole job."""
+    programs = {"job": [str(JOB), *words[1:], str(RUNNER)], "probe": [str(PROBER), str(RUNNER), str(CHECKS)]}
+    command = programs.get(words[0], [str(RUNNER), *words])
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def events(folder: Path) -> list[Event]:
+    """The journal, checked as the controller checks it."""
+    return [journal.check(line, "local") for line in lines(folder)]
+
+
+def duets(folder: Path) -> list[Duet]:
+    return [event for event in events(folder) if isinstance(event, Duet)]
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -109,31 +118,186 @@ def test_probe_survives_an_onnxruntime_that_dies_at_import(tmp_path: Path) -> No
     assert "SIGILL" in json.loads(done.stdout)["onnxruntime"]["error"]
 
 
-def test_a_job_measures_every_round_and_records_a_model_that_does_not_load(job: Callable[..., Path]) -> None:
-    folder = job()
+def test_a_job_measures_pairs_side_by_side(job: Callable[..., Path]) -> None:
+    folder = job(broken=False)
     done = run("job", str(folder))
     assert (done.returncode, done.stdout) == (0, "")
-    said = lines(folder)
-    checked = [journal.check(line, "local") for line in said]
-    blocks = [event for event in checked if isinstance(event, journal.Block)]
-    assert [(block.case, block.round) for block in blocks] == [("c0", 0), ("c0", 1)]
-    for block in blocks:
-        assert len(block.ns) >= 20
-        assert all(ns > 0 for ns in block.ns)
-        assert sum(block.ns) <= block.wall_ns
-        assert block.warmup >= 5
-        assert block.peak_bytes is not None
-        assert block.peak_bytes > 2**20
-    failed = [event for event in checked if isinstance(event, journal.Failed)]
-    assert [(event.case, event.round, event.kind) for event in failed] == [("c1", None, "load")]
-    assert str(folder.parent.parent) not in failed[0].message
-    assert isinstance(checked[-1], journal.End)
-    assert checked[-1].reason == "rounds"
+    found = duets(folder)
+    assert [(duet.cases, duet.round, duet.apart) for duet in found] == [(("c0", "c1"), 0, None), (("c0", "c1"), 1, None)]
+    for rebuild in [rebuild for duet in found for rebuild in duet.rebuilds]:
+        assert min(rebuild.load_ns + rebuild.first_ns) > 0
+        assert min(rebuild.warmup) >= 3
+        for pair in rebuild.pairs:
+            for median, samples in zip(pair.medians, pair.samples, strict=True):
+                assert median == pytest.approx(statistics.median(samples.nanoseconds), rel=2e-4, abs=1)
+                assert samples.count >= 3
+            assert sum(sum(samples.nanoseconds) for samples in pair.samples) <= sum(pair.wall_ns)
+            assert pair.before.load is not None
+    assert [len(duet.rebuilds) for duet in found] == [2, 2]
+    assert all(2 <= len(rebuild.pairs) <= 4 for duet in found for rebuild in duet.rebuilds)
+    assert {tuple(pair.order) for duet in found for rebuild in duet.rebuilds for pair in rebuild.pairs} == {(0, 1), (1, 0)}
+    assert events(folder)[-1] == End(device="local", reason="rounds")
     assert (folder / "rc").read_text() == "0"
 
 
+def test_a_case_that_does_not_load_leaves_its_partner_alone(job: Callable[..., Path]) -> None:
+    folder = job()
+    run("job", str(folder))
+    failed = [event for event in events(folder) if isinstance(event, Failed)]
+    assert [(event.case, event.round, event.kind) for event in failed] == [("c1", None, "load")]
+    assert str(folder.parent.parent) not in failed[0].message
+    assert [(duet.cases, duet.round) for duet in duets(folder)] == [(("c0",), 0), (("c0",), 1)]
+    assert all(len(pair.medians) == 1 for duet in duets(folder) for rebuild in duet.rebuilds for pair in rebuild.pairs)
+
+
+def test_a_pair_that_is_known_well_enough_is_not_visited_again(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, rounds=20, least_rounds=4, precision=100.0)
+    run("job", str(folder))
+    assert len(duets(folder)) == 4
+
+
+def test_call_by_call_takes_turns(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, turns=True)
+    run("job", str(folder))
+    for pair in [pair for duet in duets(folder) for rebuild in duet.rebuilds for pair in rebuild.pairs]:
+        assert pair.samples[0].count == pair.samples[1].count
+        # One bill for both.
+        assert len(pair.wall_ns) == len(pair.cpu_ns) == 1
+
+
+def test_a_pair_too_large_for_memory_is_measured_in_processes_that_alternate(job: Callable[..., Path], tmp_path: Path) -> None:
+    # Memory that is free, as far as this job can tell: none.
+    program = tmp_path / "job.py"
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
+    program.write_text(JOB.read_text().replace("/proc/meminfo", str(meminfo)))
+    folder = job(broken=False, rounds=3)
+    subprocess.run([sys.executable, str(program), str(folder), str(RUNNER)], check=True, timeout=120)
+    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    assert apart.cases == ("c0", "c1")
+    assert apart.reason.endswith("MB, and 1 MB are free")
+    found = [(duet.round, duet.cases[0], duet.apart) for duet in duets(folder)]
+    assert sorted(found) == [(number, name, ("c0", "c1")) for number in range(3) for name in ("c0", "c1")]
+
+
+def test_a_pair_whose_process_dies_is_kept_apart(job: Callable[..., Path], tmp_path: Path) -> None:
+    # A process that makes two sessions at once is killed, as the kernel does when memory ends; alone each of them lives.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys, onnxruntime as o\nmake, made = o.InferenceSession, []\n"
+        "def session(*a, **k):\n"
+        "    made.append(1)\n"
+        "    if len(made) == 2 and 'worker' in sys.argv and not k.get('sess_options') and not a[1].enable_profiling:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return make(*a, **k)\n"
+        "o.InferenceSession = session\n"
+    )
+    folder = job(broken=False, rebuilds=1)
+    run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    assert "crash: killed by SIGKILL" in apart.reason
+    assert sorted((duet.round, duet.cases) for duet in duets(folder)) == [
+        (number, (name,)) for number in (0, 1) for name in ("c0", "c1")
+    ]
+    assert not [event for event in events(folder) if isinstance(event, Failed)]
+
+
+def test_several_sessions_at_once_have_a_throughput(job: Callable[..., Path]) -> None:
+    folder = job(units=[], throughput=[1, 3])
+    run("job", str(folder))
+    found = [event for event in events(folder) if isinstance(event, Throughput)]
+    assert sorted((event.round, event.sessions, event.case) for event in found) == [
+        (0, 1, "c0"),
+        (0, 3, "c0"),
+        (1, 1, "c0"),
+        (1, 3, "c0"),
+    ]
+    assert all(event.inferences >= event.sessions and event.wall_ns >= 50_000_000 for event in found)
+
+
+def test_the_optimized_graph_is_told(job: Callable[..., Path]) -> None:
+    folder = job(units=[])
+    run("job", str(folder))
+    (evaluated,) = [event for event in events(folder) if isinstance(event, Evaluated)]
+    assert evaluated.graph is not None
+    assert "Conv" in {op.op for op in evaluated.graph.ops}
+    assert evaluated.graph.nodes == sum(op.count for op in evaluated.graph.ops)
+    assert len(evaluated.graph.fingerprint) == 16
+    assert [path.name for path in (folder / "outputs").iterdir()] == ["c0.npz"]
+
+
+def test_optimization_levels_give_other_graphs(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, units=[])
+    request = json.loads((folder / "request.json").read_text())
+    request["cases"][1]["optimization"] = "disabled"
+    (folder / "request.json").write_text(json.dumps(request))
+    run("job", str(folder))
+    first, second = [event.graph for event in events(folder) if isinstance(event, Evaluated)]
+    assert first is not None
+    assert second is not None
+    assert first.fingerprint != second.fingerprint
+    assert "Add" not in {op.op for op in first.ops}
+    assert "Add" in {op.op for op in second.ops}
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    """What the kernel has for frequency governors, as plain files."""
+    root = tmp_path / "cpufreq"
+    for name, governor in (("policy0", "ondemand"), ("policy4", "schedutil")):
+        (root / name).mkdir(parents=True)
+        (root / name / "scaling_governor").write_text(governor)
+    return root
+
+
+def governors(root: Path) -> list[str]:
+    return [(root / name / "scaling_governor").read_text() for name in ("policy0", "policy4")]
+
+
+def test_the_governor_is_held_and_put_back(job: Callable[..., Path], policies: Path) -> None:
+    folder = job(units=[], governor="performance")
+    # What the models' process finds while it runs.
+    (policies / "sitecustomize.py").write_text(
+        f"import sys, pathlib\nif sys.argv[-1:] == ['worker']: open({str(policies / 'seen')!r}, 'a').write("
+        f"pathlib.Path({str(policies / 'policy4' / 'scaling_governor')!r}).read_text() + ' ')\n"
+    )
+    run("job", str(folder), env={**os.environ, "QUANT_HARNESS_CPUFREQ": str(policies), "PYTHONPATH": str(policies)})
+    (said,) = [event for event in events(folder) if isinstance(event, Governor)]
+    assert (said.governor, said.was, said.reason) == ("performance", ["ondemand", "schedutil"], None)
+    assert set((policies / "seen").read_text().split()) == {"performance"}
+    assert governors(policies) == ["ondemand", "schedutil"]
+
+
+def test_the_governor_is_put_back_after_a_kill(job: Callable[..., Path], policies: Path) -> None:
+    folder = job(broken=False, rounds=1000, governor="performance")
+    env = {**os.environ, "QUANT_HARNESS_CPUFREQ": str(policies)}
+    process = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)], env=env, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while governors(policies) != ["performance"] * 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    while governors(policies) != ["ondemand", "schedutil"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert governors(policies) == ["ondemand", "schedutil"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_governor_that_can_not_be_set_is_told_and_measuring_goes_on(
+    job: Callable[..., Path], policies: Path, there: bool
+) -> None:
+    folder = job(units=[], governor="performance")
+    (policies / "policy4" / "scaling_governor").unlink()
+    root = policies if there else policies / "none"
+    run("job", str(folder), env={**os.environ, "QUANT_HARNESS_CPUFREQ": str(root)})
+    (said,) = [event for event in events(folder) if isinstance(event, Governor)]
+    assert said.reason is not None
+    assert ("No such file" if there else "no choice of governor") in said.reason
+    assert (policies / "policy0" / "scaling_governor").read_text() == "ondemand"
+    assert isinstance(events(folder)[-1], End)
+
+
 def test_outputs_come_sample_by_sample(job: Callable[..., Path]) -> None:
-    folder = job(rounds=[])
+    folder = job(units=[])
     run("job", str(folder))
     (evaluated,) = [line for line in lines(folder) if line["event"] == "evaluated"]
     data = (folder / "outputs" / evaluated["outputs"]["name"]).read_bytes()
@@ -143,19 +307,13 @@ def test_outputs_come_sample_by_sample(job: Callable[..., Path]) -> None:
         assert arrays["arr_0"].shape == (1, 3)
 
 
-def test_each_block_is_a_fresh_process(job: Callable[..., Path], tmp_path: Path) -> None:
-    # A module that onnxruntime's stand-in imports counts the processes that load it.
+def test_each_visit_is_a_fresh_process(job: Callable[..., Path], tmp_path: Path) -> None:
+    # A module that Python loads at its start counts the processes.
     (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'starts')!r}, 'a').write('x')\n")
-    folder = job(cases=None, rounds=[["c0"], ["c0"], ["c0"]])
-    request = json.loads((folder / "request.json").read_text())
-    model, inputs = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("model.onnx", "inputs.npz"))
-    request["cases"] = [
-        {"id": "c0", "model": model, "inputs": inputs, "names": ["x"], "threads": 1, "provider": "CPUExecutionProvider"}
-    ]
-    (folder / "request.json").write_text(json.dumps(request))
+    folder = job(broken=False, rounds=3, least_rounds=3)
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    # The job, the probe and its child, one evaluation, three blocks.
-    assert len((tmp_path / "starts").read_text()) == 7
+    # The job, the prober and its two children, two evaluations, three duets.
+    assert len((tmp_path / "starts").read_text()) == 9
 
 
 @pytest.mark.parametrize(
@@ -171,7 +329,8 @@ def test_how_a_worker_dies_is_the_cases_outcome(
     job: Callable[..., Path], tmp_path: Path, body: str, kind: str, words: str
 ) -> None:
     (tmp_path / "onnxruntime.py").write_text(
-        f"__version__ = '0'\ndef get_available_providers(): return []\nclass SessionOptions: pass\ndef InferenceSession(*a, **k):\n    {body}\n"
+        f"__version__ = '0'\ndef get_available_providers(): return []\nclass SessionOptions: pass\n"
+        f"class GraphOptimizationLevel: ORT_ENABLE_ALL = 99\ndef InferenceSession(*a, **k):\n    {body}\n"
     )
     folder = job(timeout=2.0)
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
@@ -190,21 +349,9 @@ def test_what_a_library_prints_does_not_reach_the_protocol(job: Callable[..., Pa
     )
     folder = job()
     blobs = tmp_path / "store" / "blobs" / "sha256"
-    case = json.loads((folder / "request.json").read_text())["cases"][0]
-    task = {
-        "model": str(blobs / case["model"]),
-        "inputs": str(blobs / case["inputs"]),
-        "names": ["x"],
-        "threads": 1,
-        "provider": "CPUExecutionProvider",
-        "outputs": None,
-        "warmup": 0.01,
-        "block": 0.01,
-        "block_limit": 0.1,
-        "iterations": 5,
-        "samples": None,
-        "counter": None,
-    }
+    request = json.loads((folder / "request.json").read_text())
+    case = {**request["cases"][0], **{key: str(blobs / request["cases"][0][key]) for key in ("model", "inputs")}}
+    task = {**request, "task": "duet", "cases": [case], "cpus": None}
     done = subprocess.run(
         [sys.executable, "-c", worker_code, str(RUNNER)],
         input=json.dumps(task),
@@ -213,7 +360,7 @@ def test_what_a_library_prints_does_not_reach_the_protocol(job: Callable[..., Pa
         timeout=60,
         check=False,
     )
-    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["block"]
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["duet"]
     assert "noise" in done.stderr
 
 
@@ -221,28 +368,28 @@ def test_the_time_limit_ends_a_job(job: Callable[..., Path]) -> None:
     folder = job(max_time=0.0)
     run("job", str(folder))
     assert lines(folder)[-1] == {"event": "end", "reason": "max_time"}
-    assert not [line for line in lines(folder) if line["event"] == "block"]
+    assert not duets(folder)
 
 
 def test_sigterm_stops_a_job_and_keeps_what_it_measured(job: Callable[..., Path]) -> None:
-    folder = job(rounds=[["c0"]] * 1000)
+    folder = job(broken=False, rounds=1000)
     process = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)])
     path = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
-    while not (path.exists() and '"block"' in path.read_text()) and time.monotonic() < deadline:
+    while not (path.exists() and '"duet"' in path.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
     said = lines(folder)
     assert said[-1] == {"event": "end", "reason": "stopped"}
-    assert [line for line in said if line["event"] == "block"]
+    assert duets(folder)
 
 
 def test_cpus_pin_the_worker(job: Callable[..., Path], tmp_path: Path) -> None:
     cpu = max(os.sched_getaffinity(0))
     (tmp_path / "onnxruntime.py").write_text(
         "import os\n__version__ = '0'\ndef get_available_providers(): return []\nclass SessionOptions: pass\n"
-        "def InferenceSession(*a, **k): raise RuntimeError(f'on {sorted(os.sched_getaffinity(0))}')\n"
+        "class GraphOptimizationLevel: ORT_ENABLE_ALL = 99\ndef InferenceSession(*a, **k): raise RuntimeError(f'on {sorted(os.sched_getaffinity(0))}')\n"
     )
     folder = job(cpus=[cpu])
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
@@ -262,7 +409,7 @@ def test_a_wrong_command_is_one_line_of_the_protocol() -> None:
     assert json.loads(done.stdout)["event"] == "error"
 
 
-@pytest.mark.parametrize("path", [RUNNER, JOB, AGENT])
+@pytest.mark.parametrize("path", PROGRAMS)
 def test_the_device_side_is_python_3_9_and_small(path: Path) -> None:
     source = path.read_text()
     ast.parse(source, feature_version=(3, 9))
@@ -279,29 +426,28 @@ def test_the_device_side_is_python_3_9_and_small(path: Path) -> None:
         )
     }
     others = imported - set(sys.stdlib_module_names)
-    assert others == ({"numpy", "onnxruntime"} if path == RUNNER else set())
+    assert others == ({RUNNER: {"numpy", "onnxruntime"}, CHECKS: {"numpy", "onnxruntime"}}.get(path, set()))
 
 
 def test_an_emulated_clock_counts_in_processes_of_their_own_until_they_agree(job: Callable[..., Path]) -> None:
-    folder = job(rounds=[], counter="icount", count_spread=1e9)
+    folder = job(units=[], counter="icount", count_spread=1e9)
     run("job", str(folder))
-    counted = [event for line in lines(folder) if isinstance(event := journal.check(line, "b"), journal.Counted)]
+    counted = [event for line in lines(folder) if isinstance(event := journal.check(line, "b"), Counted)]
     assert [(event.case, event.round, event.counter) for event in counted] == [("c0", 0, "icount"), ("c0", 1, "icount")]
     assert all(len(event.instructions) == 3 and min(event.instructions) > 0 for event in counted)
     assert counted[0].cycles is None
-    folder_again = [line for line in lines(folder) if line["event"] in {"block", "round"}]
-    assert folder_again == []
+    assert not duets(folder)
 
 
 def test_counting_ends_after_the_rounds_that_are_allowed(job: Callable[..., Path]) -> None:
     # Wall clock never agrees to one part in 10^12.
-    folder = job(rounds=[], counter="icount", count_spread=1e-12, count_rounds=3)
+    folder = job(units=[], counter="icount", count_spread=1e-12, count_rounds=3)
     run("job", str(folder))
     assert [line["round"] for line in lines(folder) if line["event"] == "counted"] == [0, 1, 2]
 
 
 def test_an_emulated_device_computes_only_the_first_samples(job: Callable[..., Path]) -> None:
-    folder = job(rounds=[], samples=2)
+    folder = job(units=[], samples=2)
     run("job", str(folder))
     with np.load(folder / "outputs" / "c0.npz", allow_pickle=False) as arrays:
         assert len(arrays.files) == 2
@@ -309,7 +455,7 @@ def test_an_emulated_device_computes_only_the_first_samples(job: Callable[..., P
 
 def test_the_kernels_counters_count_or_say_why_not(job: Callable[..., Path]) -> None:
     reason = device_facts.check(json.loads(run("probe").stdout), "local").uncountable
-    folder = job(rounds=[], counter="perf")
+    folder = job(units=[], counter="perf")
     run("job", str(folder))
     said = [line for line in lines(folder) if line.get("case") == "c0" and line["event"] in {"counted", "failed"}]
     if reason is None:

@@ -1,0 +1,165 @@
+"""Levels and ratios from the processes of a run: which launches say what of which case.
+
+A ratio comes from duets, both models in one process; a level from every block of a case, whatever it ran beside. In neither are
+iterations pooled: a replicate is a rebuild of the sessions, and processes are the groups.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from harness.judge.intervals import Estimate, geometric, grouped, quotient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from harness.records.run import LaunchRecord
+    from harness.records.samples import Process
+
+Unit = tuple[str, ...]
+# A quantile is read off the samples only where enough lie beyond it: one in a process at the least.
+NEEDED = {0: 10, 1: 100}
+
+
+class Timing:
+    """The launches of one device.
+
+    Args:
+        launches: of any device; those of others are left out.
+        quantiles: p90 and p99 of each process in nanoseconds.
+        names: of the cases, by id.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        launches: Iterable[LaunchRecord],
+        quantiles: Mapping[Process, tuple[float, ...]],
+        names: Mapping[str, str],
+    ) -> None:
+        self._device, self._quantiles, self._names = device, quantiles, names
+        self.launches = sorted((found for found in launches if found.device == device), key=lambda found: found.round)
+
+    def _of(self, case: str) -> list[tuple[LaunchRecord, int]]:
+        return [(launch, launch.cases.index(case)) for launch in self.launches if case in launch.cases]
+
+    def level(self, case: str) -> Estimate | None:
+        """A case's median in milliseconds; None without one, or where a clock was too coarse to tell."""
+        groups = [_levels(launch, index) for launch, index in self._of(case)]
+        found = grouped(groups) if all(groups) else None
+        return found and _scaled(found, 1e-6)
+
+    def quantile(self, case: str, index: int) -> Estimate | None:
+        """A case's p90 (0) or p99 (1) in milliseconds, over processes; None unless each has enough samples for it."""
+        values = []
+        for launch, position in self._of(case):
+            other = self._names[launch.cases[1 - position]] if len(launch.cases) > 1 else None
+            found = self._quantiles.get((self._device, self._names[case], other, launch.round))
+            if found is None or launch.iterations[position] < NEEDED[index]:
+                return None
+            values.append(found[index] / 1e6)
+        return geometric(values)
+
+    def medians(self, case: str) -> tuple[float, ...]:
+        """Milliseconds, each process's own level, in the order of rounds."""
+        found = [_levels(launch, index) for launch, index in self._of(case)]
+        return tuple(math.exp(statistics.fmean(levels)) / 1e6 for levels in found if levels)
+
+    def ratio(self, unit: Unit) -> Estimate | None:
+        """How many times the first case's latency is the second's; 2 means that the second is twice as fast."""
+        duets = [launch for launch in self.launches if launch.cases == unit]
+        if duets:
+            groups = [
+                [
+                    statistics.median(one - other for one, other in found)
+                    for rebuild in launch.rebuilds
+                    if (found := rebuild.log_medians())
+                ]
+                for launch in duets
+            ]
+            return grouped(groups) if all(groups) else None
+        return self._ratio_apart(unit)
+
+    def _ratio_apart(self, unit: Unit) -> Estimate | None:
+        """The same from processes that alternate: one replicate for each round that both took part in."""
+        levels: dict[str, dict[int, float | None]] = {name: {} for name in unit}
+        for launch in self.launches:
+            if len(launch.cases) == 1 and launch.cases[0] in levels and launch.apart in {None, unit}:
+                found = _levels(launch, 0)
+                levels[launch.cases[0]][launch.round] = statistics.fmean(found) if found else None
+        one, other = (levels[name] for name in unit)
+        pairs = [(one[number], other[number]) for number in sorted(one) if number in other]
+        if any(each is None for pair in pairs for each in pair):
+            return None
+        return grouped([[first - second] for first, second in pairs])  # type: ignore[operator]
+
+    def conflict(self, unit: Unit, ratio: Estimate | None) -> str | None:
+        """Say so where the ratio of a duet and that of the levels differ by more than their intervals."""
+        levels = [self.level(name) for name in unit]
+        if ratio is None or ratio.low is None or ratio.high is None or any(level is None for level in levels):
+            return None
+        apart = quotient(levels[0], levels[1])  # type: ignore[arg-type]
+        if apart.low is None or apart.high is None or (apart.low <= ratio.high and ratio.low <= apart.high):
+            return None
+        return (
+            f"speed-up side by side {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], but the levels' ratio is "
+            f"{apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}]: what runs beside it matters"
+        )
+
+    def disturbances(self) -> list[str]:
+        """Say how many blocks were disturbed and by what; measured again they were all."""
+        pairs = [pair for launch in self.launches for rebuild in launch.rebuilds for pair in rebuild.pairs]
+        causes = Counter(cause for pair in pairs for cause in pair.disturbed)
+        kept = sum(bool(pair.disturbed) and pair.used for pair in pairs)
+        if not causes:
+            return []
+        words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
+        line = f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and measured again"
+        return [line + (f"; {kept} count all the same, for all of their rebuild were" if kept else "")]
+
+    def unsteady(self) -> list[str]:
+        """Name the cases that were still warming up when they were measured."""
+        late = Counter(
+            self._names[name]
+            for launch in self.launches
+            for rebuild in launch.rebuilds
+            for name, steady in zip(launch.cases, rebuild.steady, strict=True)
+            if not steady
+        )
+        total = Counter(self._names[name] for launch in self.launches for _ in launch.rebuilds for name in launch.cases)
+        # On a noisy machine one in some misses the rule by chance.
+        often = [f"{name} ({count} of {total[name]})" for name, count in late.items() if 2 * count > total[name]]
+        return [f"not steady within measure.warmup: {', '.join(often)}"] if often else []
+
+
+def _levels(launch: LaunchRecord, index: int) -> list[float]:
+    """Logarithms of nanoseconds, one for each rebuild: the median over its pairs of blocks."""
+    return [statistics.median(pair[index] for pair in found) for rebuild in launch.rebuilds if (found := rebuild.log_medians())]
+
+
+def _scaled(found: Estimate, factor: float) -> Estimate:
+    low, high = (None if end is None else end * factor for end in (found.low, found.high))
+    return Estimate(found.value * factor, low, high, found.n, found.processes)
+
+
+def inverse(found: Estimate) -> Estimate:
+    """The ratio the other way round."""
+    low, high = (None if end is None else 1 / end for end in (found.high, found.low))
+    return Estimate(1 / found.value, low, high, found.n, found.processes)
+
+
+def throughputs(records: Iterable[tuple[int, float]]) -> tuple[tuple[int, Estimate], ...]:
+    """Inferences per second by number of sessions, over processes."""
+    by_sessions: dict[int, list[float]] = {}
+    for sessions, per_second in records:
+        by_sessions.setdefault(sessions, []).append(per_second)
+    found = [(sessions, geometric(values)) for sessions, values in sorted(by_sessions.items())]
+    return tuple((sessions, estimate) for sessions, estimate in found if estimate is not None)
+
+
+def partners(units: Sequence[Unit], case: str) -> list[Unit]:
+    """The pairs that a case is measured in, other than with its fp32, as the second of them."""
+    return [unit for unit in units if len(unit) > 1 and unit[1] == case]

@@ -1,0 +1,315 @@
+"""What happens in a run, as lines of its journal: typed and bounded, for most come from a device.
+
+Each has ``device`` and ``event``. Most are the runner's (runners/PROTOCOL.md); ``connected``, ``pushed``, ``fidelity`` and
+``device_failed`` are the controller's own.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from harness.devices.facts import Facts
+
+# The highest bit of a byte: another group follows.
+CONTINUED = 128
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Nanoseconds = Count
+Message = Annotated[str, Field(max_length=4000)]
+Id = Annotated[str, Field(max_length=100)]
+
+
+class Line(BaseModel):
+    """What every line has."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    device: Id
+
+
+class Connected(Line):
+    """The device answered and showed its facts."""
+
+    event: Literal["connected"] = "connected"
+    facts: Facts
+
+
+class Pushed(Line):
+    """The files are there."""
+
+    event: Literal["pushed"] = "pushed"
+    files: Count
+    sent_bytes: Count
+    seconds: float
+
+
+class Begin(Line):
+    """The runner began; facts once more, from right before measuring."""
+
+    event: Literal["begin"] = "begin"
+    time: float
+    facts: Facts
+
+
+class Outputs(BaseModel):
+    """A file of outputs on the device."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: Id
+    size: Count
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Operator(BaseModel):
+    """An operator of the optimized graph, and what all its nodes together take per run as the profiler sees it."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    op: Id
+    provider: Id
+    count: Count
+    microseconds: float
+
+
+class Graph(BaseModel):
+    """What onnxruntime runs after its optimizations.
+
+    Attributes:
+        fingerprint: of all nodes with their operators, types and shapes: equal for equal work.
+        left: the names of the first QuantizeLinear, DequantizeLinear and Cast nodes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: Id
+    nodes: Count
+    ops: Annotated[list[Operator], Field(max_length=1000)]
+    left: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] = []
+
+
+class Evaluated(Line):
+    """A case computed the evaluation inputs, in a process of its own."""
+
+    event: Literal["evaluated"] = "evaluated"
+    case: Id
+    outputs: Outputs
+    load_ns: Nanoseconds
+    first_ns: Nanoseconds
+    peak_bytes: Count | None = None
+    seconds: float
+    graph: Graph | None = None
+
+
+class Samples(BaseModel):
+    """A block's iterations, packed: zigzag 7-bit groups of (nanoseconds - base) / unit, in base64."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base: Count
+    unit: Annotated[int, Field(ge=1, lt=2**40)]
+    count: Annotated[int, Field(ge=1, le=10_000_000)]
+    data: Annotated[str, Field(max_length=100_000_000)]
+
+    @cached_property
+    def nanoseconds(self) -> list[int]:
+        """The iterations, each to at least 1/8192 of the block's median."""
+        found: list[int] = []
+        value = shift = 0
+        for byte in base64.b64decode(self.data, validate=True):
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < CONTINUED:
+                found.append(self.base + self.unit * (value >> 1 if value & 1 == 0 else -(value >> 1) - 1))
+                value = shift = 0
+        return found
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Samples:
+        if len(self.nanoseconds) != self.count or min(self.nanoseconds) < 0:
+            message = "the samples are damaged"
+            raise ValueError(message)
+        return self
+
+
+class Conditions(BaseModel):
+    """What the device said of itself at one moment; None is 'it does not tell'."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    khz: Count | None = None
+    celsius: float | None = None
+    throttle: Count | None = None
+    firmware: Count | None = None
+    steal_ns: Count | None = None
+    load: float | None = None
+
+
+Few = Annotated[list[Count], Field(min_length=1, max_length=2)]
+
+
+class Pair(BaseModel):
+    """Blocks side by side, one for each case of a duet, or one block of a case alone.
+
+    Attributes:
+        order: in which they ran.
+        medians: nanoseconds, for each case.
+        wall_ns: for each block in its order, as are cpu_ns, switches (involuntary) and page faults; one for both when called in turn.
+        disturbed: why it does not count: cpu, faults, frequency, throttled, steal; empty for most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    order: Few
+    medians: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, max_length=2)]
+    wall_ns: Few
+    cpu_ns: Few
+    switches: Few
+    minor_faults: Few
+    major_faults: Few
+    before: Conditions
+    after: Conditions
+    disturbed: Annotated[list[Id], Field(max_length=10)] = []
+    samples: Annotated[list[Samples], Field(min_length=1, max_length=2)]
+
+
+class Rebuild(BaseModel):
+    """Sessions made anew, warmed up and measured in some pairs of blocks."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    order: Few
+    load_ns: Few
+    first_ns: Few
+    warmup: Few
+    steady: Annotated[list[bool], Field(min_length=1, max_length=2)]
+    pairs: Annotated[list[Pair], Field(min_length=1, max_length=1000)]
+
+
+class Duet(Line):
+    """Two cases measured side by side in one fresh process, or one alone.
+
+    Attributes:
+        apart: the pair that is measured in processes that alternate, of which this is one; None for a duet.
+    """
+
+    event: Literal["duet"] = "duet"
+    cases: Annotated[tuple[Id, ...], Field(min_length=1, max_length=2)]
+    round: Count
+    apart: tuple[Id, Id] | None = None
+    rebuilds: Annotated[list[Rebuild], Field(min_length=1, max_length=1000)]
+    peak_bytes: Count | None = None
+
+    @model_validator(mode="after")
+    def _is_even(self) -> Duet:
+        pairs = [pair for rebuild in self.rebuilds for pair in rebuild.pairs]
+        lengths = {len(each) for pair in pairs for each in (pair.order, pair.medians, pair.samples)}
+        for rebuild in self.rebuilds:
+            lengths |= {len(rebuild.order), len(rebuild.load_ns), len(rebuild.first_ns), len(rebuild.warmup), len(rebuild.steady)}
+            lengths |= {len(self.cases)} if set(rebuild.order) == set(range(len(self.cases))) else {0}
+        if lengths != {len(self.cases)}:
+            message = "not as many values as cases"
+            raise ValueError(message)
+        return self
+
+
+class Apart(Line):
+    """A pair can't be held in one process."""
+
+    event: Literal["apart"] = "apart"
+    cases: tuple[Id, Id]
+    reason: Message
+
+
+class Governor(Line):
+    """What became of the wish for a frequency governor; reason is why it could not be set."""
+
+    event: Literal["governor"] = "governor"
+    governor: Id
+    was: Annotated[list[Id], Field(max_length=100)] = []
+    reason: Message | None = None
+
+
+class Throughput(Line):
+    """Several sessions of a case at once."""
+
+    event: Literal["throughput"] = "throughput"
+    case: Id
+    round: Count
+    sessions: Annotated[int, Field(ge=1)]
+    inferences: Count
+    wall_ns: Annotated[int, Field(ge=1, lt=2**63)]
+    peak_bytes: Count | None = None
+
+
+class Counted(Line):
+    """A case's instructions, counted in one fresh process; one number for each iteration."""
+
+    event: Literal["counted"] = "counted"
+    case: Id
+    round: Count
+    counter: Literal["icount", "perf"]
+    instructions: Annotated[list[Count], Field(min_length=1, max_length=10_000)]
+    cycles: Annotated[list[Count], Field(max_length=10_000)] | None = None
+    load_ns: Nanoseconds
+    peak_bytes: Count | None = None
+
+
+class Failed(Line):
+    """A case could not be loaded or run, or its process died; round is None in the evaluation."""
+
+    event: Literal["failed"] = "failed"
+    case: Id
+    round: Count | None = None
+    kind: Id
+    message: Message
+
+
+class Round(Line):
+    """A round is over."""
+
+    event: Literal["round"] = "round"
+    round: Count
+    elapsed: float
+
+
+class End(Line):
+    """The runner ended."""
+
+    event: Literal["end"] = "end"
+    reason: Literal["rounds", "max_time", "stopped"]
+
+
+class FidelityLine(Line):
+    """A case's outputs compared with the reference."""
+
+    event: Literal["fidelity"] = "fidelity"
+    case: Id
+    mse: float | None = None
+    max_error: float | None = None
+    mean_relative_error: float | None = None
+    sqnr_db: float | None = None
+    identical: bool = False
+    samples: Count | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    accuracy: float | None = None
+    reason: Message | None = None
+
+
+class DeviceFailed(Line):
+    """The device, or the way to it, failed."""
+
+    event: Literal["device_failed"] = "device_failed"
+    step: Id
+    reason: Message
+
+
+Event = (
+    Connected | Pushed | Begin | Evaluated | Duet | Apart | Governor | Throughput | Counted | Failed | Round | End | FidelityLine
+    | DeviceFailed
+)  # fmt: skip
+ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

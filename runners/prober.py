@@ -1,0 +1,151 @@
+"""Says what this device is, as facts that can explain a number; PROTOCOL.md tells them.
+
+One file for Python >= 3.9 with nothing but its standard library. What its onnxruntime is, the runner is asked.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+MESSAGE_LIMIT = 2000
+
+ARM = 0x41
+# Part numbers of Arm's own cores (implementer 0x41), from Arm's technical reference manuals.
+ARM_CORES = {
+    0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72", 0xD09: "Cortex-A73",
+    0xD0A: "Cortex-A75", 0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77", 0xD40: "Neoverse-V1", 0xD41: "Cortex-A78",
+    0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710", 0xD49: "Neoverse-N2", 0xD4F: "Neoverse-V2",
+}  # fmt: skip
+
+
+def say(event: str, **fields: object) -> None:
+    """Write one line of the protocol."""
+    sys.stdout.write(json.dumps(dict(event=event, **fields)) + "\n")
+    sys.stdout.flush()
+
+
+def read_text(path: str) -> str | None:
+    """A small file's text, stripped, or None."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20).strip("\0\n ")
+    except OSError:
+        return None
+
+
+def read_int(path: str) -> int | None:
+    """A small file's integer, or None."""
+    text = read_text(path)
+    return int(text) if text and re.fullmatch(r"-?\d+", text) else None
+
+
+def probe(runner: str, checks: str) -> dict[str, Any]:
+    """Everything about this device that can explain a number."""
+    libraries, fault = ask(runner, "runtime")
+    counters, silence = ask(checks)
+    info = read_text("/proc/cpuinfo") or ""
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
+    cpu = "/sys/devices/system/cpu/cpu0/cpufreq/"
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", read_text("/proc/meminfo") or "", re.MULTILINE)
+    zones = [read_int(path) for path in glob.glob("/sys/class/thermal/thermal_zone*/temp")]
+    heat = [value for value in zones if value is not None]
+    return {
+        "arch": platform.machine(),
+        "cpu_model": cpu_model(info),
+        "features": sorted(flags.group(1).split()) if flags else [],
+        "cores": len(os.sched_getaffinity(0)),
+        "governor": read_text(cpu + "scaling_governor"),
+        "frequencies_khz": {
+            key: read_int(cpu + "scaling_%s_freq" % name) for key, name in (("min", "min"), ("max", "max"), ("current", "cur"))
+        },
+        "temperature_celsius": max(heat) / 1000.0 if heat else None,
+        "memory_bytes": int(memory.group(1)) * 1024 if memory else None,
+        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "kernel": platform.release(),
+        "board": read_text("/proc/device-tree/model"),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "emulated": emulation(info),
+        "core_kinds": core_kinds(),
+        "numpy": libraries.get("numpy"),
+        "onnxruntime": libraries.get("onnxruntime", {"error": fault}),
+        "uncountable": counters.get("uncountable", "the counters' probe " + silence),
+    }
+
+
+def cpu_model(info: str) -> str | None:
+    """The processor's name; on Arm from implementer and part, each kind of core once."""
+    names = re.findall(r"^(?:model name|Model Name)\s*:\s*(.*)$", info, re.MULTILINE)
+    parts = re.findall(r"^CPU implementer\s*:\s*(\w+).*?^CPU part\s*:\s*(\w+)", info, re.MULTILINE | re.DOTALL)
+    for implementer, part in parts:
+        known = ARM_CORES.get(int(part, 16)) if int(implementer, 16) == ARM else None
+        names.append(known or "implementer %s part %s" % (implementer, part))
+    return " + ".join(dict.fromkeys(name.strip() for name in names if name.strip())) or platform.processor() or None
+
+
+def emulation(info: str) -> dict[str, str] | None:
+    """Who emulates this processor, with the evidence, or None; the registry may know better."""
+    if platform.machine() != "x86_64" and "vendor_id" in info and "flags" in info:
+        return {"by": "qemu-user", "evidence": "%s, but /proc/cpuinfo shows an x86 processor" % platform.machine()}
+    if re.search(r"^CPU implementer\s*:\s*0x0+$", info, re.MULTILINE):
+        return {"by": "qemu", "evidence": "CPU implementer 0x00"}
+    if re.search(r"QEMU (?:TCG|Virtual) CPU", info):
+        return {"by": "qemu", "evidence": "the processor's name"}
+    board = (read_text("/proc/device-tree/compatible") or "").replace("\0", " ")
+    if platform.machine() == "aarch64" and "dummy-virt" in board and not os.path.exists("/dev/kvm"):
+        return {"by": "qemu", "evidence": "device tree says %s" % board}
+    return None
+
+
+def core_kinds() -> list[dict[str, Any]]:
+    """The kinds of cores, as in a big.LITTLE processor, with the cores of each; a processor of one kind has one."""
+    kinds: dict[tuple[int | None, int | None], list[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        folder = "/sys/devices/system/cpu/cpu%d/" % cpu
+        kind = (read_int(folder + "cpu_capacity"), read_int(folder + "cpufreq/cpuinfo_max_freq"))
+        kinds.setdefault(kind, []).append(cpu)
+    return [{"capacity": capacity, "max_khz": khz, "cpus": cpus} for (capacity, khz), cpus in kinds.items()]
+
+
+def ask(*words: str) -> tuple[dict[str, Any], str]:
+    """One of the runner's programs in a child, for a wheel can die at import (SIGILL on an old core): its answer, or how it ended."""
+    try:
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return {}, "importing it took more than 120 s"
+    if done.returncode != 0:
+        return {}, ending(done.returncode, done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found, ""
+
+
+def ending(code: int, log: str) -> str:
+    """Words for how a process ended."""
+    last = [line for line in log.strip().splitlines() if line.strip()][-1:] or ["no message"]
+    if code < 0:
+        return "killed by %s; last words: %s" % (signal.Signals(-code).name, last[0][:MESSAGE_LIMIT])
+    return last[0][:MESSAGE_LIMIT]
+
+
+def main(words: list[str]) -> int:
+    """Probe for one runner."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        runner, checks = words
+    except ValueError:
+        say("error", kind="usage", message="usage: prober.py RUNNER CHECKS")
+        return 2
+    say("facts", **probe(runner, checks))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

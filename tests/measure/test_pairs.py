@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+from harness.measure import pairs
+from harness.measure.plan import Case
+from harness.quantize.recipe import Recipe, Variant
+from harness.study import ClaimSection
+
+
+def variant(name: str, **fields: Any) -> Variant:
+    recipe = Recipe.model_validate({"name": name, "method": "static", **fields})
+    return Variant(recipe=recipe, state="made", sha256=name, size=1)
+
+
+def case(identifier: str, name: str, threads: int = 1) -> Case:
+    return Case(id=identifier, name=f"{name} {threads}", variant=name, threads=threads, provider="CPU", dims={})
+
+
+VARIANTS = {
+    found.name: found
+    for found in (
+        variant("fp32", method="fp32"),
+        variant("qdq-s8", format="QDQ", weight="QInt8"),
+        variant("qop-s8", format="QOperator", weight="QInt8"),
+        variant("qop-u8", format="QOperator", weight="QUInt8"),
+    )
+}
+
+
+def test_every_case_is_paired_with_fp32_of_the_same_settings() -> None:
+    cases = [case("c0", "fp32"), case("c1", "qdq-s8"), case("c2", "fp32", 4), case("c3", "qdq-s8", 4)]
+    assert pairs.units(cases, VARIANTS) == (("c0", "c1"), ("c2", "c3"))
+
+
+def test_without_fp32_a_case_is_alone() -> None:
+    assert pairs.units([case("c0", "qdq-s8"), case("c1", "qop-s8")], VARIANTS) == (("c0",), ("c1",))
+    assert pairs.units([case("c0", "fp32")], VARIANTS) == (("c0",),)
+
+
+def test_a_claims_pairs_differ_in_nothing_else_and_are_measured_directly() -> None:
+    claim = ClaimSection(text="QOperator is faster", faster={"format": "QOperator"}, than={"format": "QDQ"})
+    cases = [case("c0", "fp32"), case("c1", "qdq-s8"), case("c2", "qop-s8"), case("c3", "qop-u8")]
+    assert pairs.units(cases, VARIANTS, [claim]) == (("c0", "c1"), ("c0", "c2"), ("c0", "c3"), ("c1", "c2"))
+
+
+def test_a_claim_about_fp32_adds_no_second_pair() -> None:
+    claim = ClaimSection(text="int8 is faster", faster={"name": "qdq-s8"}, than={"name": "fp32"})
+    cases = [case("c0", "fp32"), case("c1", "qdq-s8")]
+    assert pairs.units(cases, VARIANTS, [claim]) == (("c0", "c1"),)
