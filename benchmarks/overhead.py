@@ -14,6 +14,7 @@ import json
 import math
 import os
 import random
+import runpy
 import shutil
 import statistics
 import subprocess
@@ -21,19 +22,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from models import CNN, LARGE, MLP, make_models
 
 import harness  # noqa: F401 - switches onnxruntime's telemetry off, in the processes started from here too
 from harness.devices.boards.mirror import mirror
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from onnx import NodeProto
+from harness.places import RUNNER
 
 HERE = Path(__file__).resolve().parent / "overhead"
 WARMUP_SECONDS = 0.2
@@ -48,83 +46,9 @@ BASE = "c"
 WAYS = {
     BASE: "C API, outputs preallocated",
     "run": "session.run(names, feed)",
-    "bound": "run_with_iobinding, outputs preallocated",
+    "runner": "the runner: inputs and outputs bound in advance",
     "bound-cpu": "run_with_iobinding, outputs bound to 'cpu'",
 }
-# About 50 µs, 1 ms and 20 ms on a fast core.
-MLP, CNN, LARGE = "mlp", "cnn", "large-cnn"
-
-
-def timed(call: Callable[[], object], seconds: float) -> list[int]:
-    """Time every call by itself, as the runner does; gives nanoseconds of the monotonic clock."""
-    clock = time.perf_counter_ns
-    samples: list[int] = []
-    gc.collect()
-    gc.disable()
-    before = clock()
-    enough = before + int(seconds * 1e9)
-    while len(samples) < LEAST_ITERATIONS or before < enough:
-        before = clock()
-        call()
-        after = clock()
-        samples.append(after - before)
-    gc.enable()
-    return samples
-
-
-class Network:
-    """A chain of nodes with random float32 weights, from x to y."""
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = list(shape)
-        self._chance = np.random.default_rng(0)
-        self._nodes: list[NodeProto] = []
-        self._weights: dict[str, np.ndarray] = {}
-        self._last = "x"
-
-    def add(self, operator: str, *shapes: Sequence[int], pads: Sequence[int] | None = None) -> None:
-        """Append a node whose further inputs are weights of these shapes."""
-        name = f"{operator}{len(self._nodes)}"
-        made = {f"{name}.{index}": self._random(shape) for index, shape in enumerate(shapes)}
-        self._weights |= made
-        self._nodes.append(helper.make_node(operator, [self._last, *made], [name], pads=pads))
-        self._last = name
-
-    def save(self, folder: Path, name: str, made: Sequence[int]) -> None:
-        """Write name.onnx, whose output has the shape ``made``, and name.bin, its input as raw float32."""
-        self._nodes[-1].output[0] = "y"
-        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)
-        output = helper.make_tensor_value_info("y", TensorProto.FLOAT, list(made))
-        weights = [numpy_helper.from_array(array, key) for key, array in self._weights.items()]
-        graph = helper.make_graph(self._nodes, name, [given], [output], weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-        (folder / f"{name}.bin").write_bytes(self._random(self.shape).tobytes())
-
-    def _random(self, shape: Sequence[int]) -> np.ndarray:
-        """Numbers small enough to stay finite, and large enough to stay normal, through all layers."""
-        scale = math.sqrt(2 / math.prod(shape[1:])) if len(shape) > 1 else 1.0
-        return (scale * self._chance.standard_normal(shape)).astype(np.float32)
-
-
-def make_models(folder: Path) -> None:
-    """Make the three models."""
-    rows, width, classes = 64, 128, 10
-    mlp = Network([rows, width])
-    for _ in range(4):
-        mlp.add("Gemm", [width, width], [width])
-        mlp.add("Relu")
-    mlp.add("Gemm", [width, classes], [classes])
-    mlp.save(folder, MLP, [rows, classes])
-    for name, channels, side, layers in ((CNN, 64, 32, 5), (LARGE, 128, 64, 5)):
-        cnn = Network([1, 3, side, side])
-        for layer in range(layers):
-            cnn.add("Conv", [channels, channels if layer else 3, 3, 3], [channels], pads=[1, 1, 1, 1])
-            cnn.add("Relu")
-        cnn.add("GlobalAveragePool")
-        cnn.add("Flatten")
-        cnn.add("Gemm", [channels, classes], [classes])
-        cnn.save(folder, name, [1, classes])
 
 
 def once(way: str, model: Path, seconds: float) -> dict[str, object]:
@@ -133,28 +57,36 @@ def once(way: str, model: Path, seconds: float) -> dict[str, object]:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    runner = SimpleNamespace(**runpy.run_path(str(RUNNER)))
+    x = np.fromfile(model.with_suffix(".bin"), dtype=np.float32)
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     (given,), made = session.get_inputs(), session.get_outputs()
     names = [output.name for output in made]
-    x = np.fromfile(model.with_suffix(".bin"), dtype=np.float32).reshape(given.shape)
+    x = x.reshape(given.shape)
     if way == "run":
         call = functools.partial(session.run, names, {given.name: x})
+    elif way == "runner":
+        # A case as job.py describes it: the very code that measures.
+        inputs = model.with_name(f"{model.stem}-{os.getpid()}.npz")
+        np.savez(inputs, x[None])
+        case = {"model": str(model), "inputs": str(inputs), "names": [given.name], "threads": 1, "optimization": "all"}
+        measured = runner.Model({**case, "provider": "CPUExecutionProvider"})
+        call, session = measured.first(), measured.session
     else:
         binding = session.io_binding()
         binding.bind_ortvalue_input(given.name, ort.OrtValue.ortvalue_from_numpy(x, "cpu"))
         for output in made:
-            if way == "bound":
-                room = ort.OrtValue.ortvalue_from_shape_and_type(output.shape, np.float32, "cpu")
-                binding.bind_ortvalue_output(output.name, room)
-            else:
-                binding.bind_output(output.name, "cpu")
+            binding.bind_output(output.name, "cpu")
         call = functools.partial(session.run_with_iobinding, binding)
     begun, warmup = time.perf_counter(), 0
     while warmup < LEAST_ITERATIONS or time.perf_counter() - begun < WARMUP_SECONDS:
         call()
         warmup += 1
-    samples = timed(call, seconds)
-    outputs = call() if way == "run" else binding.copy_outputs_to_cpu()
+    gc.collect()
+    gc.disable()
+    samples = runner.timed(call, seconds)
+    gc.enable()
+    outputs = session.run(names, {given.name: x})
     return {"ns": samples, "sum": sum(float(np.abs(output).sum(dtype=np.float64)) for output in outputs)}
 
 
@@ -260,8 +192,8 @@ def main() -> None:
     models = {name: compare(medians) for name, medians in measure(options.rounds, options.seconds).items()}
     if options.json:
         summary = {
-            "overhead_percent_at_1ms": models[CNN]["bound"]["percent"],
-            "overhead_microseconds": models[MLP]["bound"]["microseconds"],
+            "overhead_percent_at_1ms": models[CNN]["runner"]["percent"],
+            "overhead_microseconds": models[MLP]["runner"]["microseconds"],
         }
         print(json.dumps({**summary, "onnxruntime": ort.__version__, "models": models}))
         return

@@ -16,15 +16,20 @@ def show(
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json, html, junit or pytest-benchmark.")
     ] = "table",
+    ops: Annotated[
+        bool, typer.Option("--ops", help="Which operators take the time, from onnxruntime's profiler; with --json as a list.")
+    ] = False,
     device: shared.Devices = None,
     variant: shared.Variants = None,
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
     """Show the tables of a run."""
+    import json
+
     from harness import toml_file, workflow
     from harness.judge import summary
-    from harness.report import formats
+    from harness.report import formats, operators
 
     name = "json" if as_json else form
     if name not in formats.FORMATS:
@@ -32,6 +37,12 @@ def show(
         raise UsageError(message)
     folder, found, tables = workflow.show(run, results)
     chosen = summary.select(tables, device or [], variant or [])
+    if ops:
+        said = (
+            json.dumps(operators.content(found, chosen), indent=1) + "\n" if as_json else operators.render(found, chosen).decode()
+        )
+        typer.echo(said, nl=False)
+        return Exit.PASSED
     typer.echo(formats.render(name, found, chosen).decode(), nl=False)
     if found.state == "running":
         typer.echo(f"harness: {folder}: the run has not ended, or was killed; this is what its journal holds", err=True)

@@ -66,7 +66,7 @@ def geometric(values: Sequence[float]) -> Estimate | None:
     return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), len(values))
 
 
-def grouped(groups: Sequence[Sequence[float]]) -> Estimate | None:
+def grouped(groups: Sequence[Sequence[float]], level: float = LEVEL) -> Estimate | None:
     """Estimate a geometric mean from logarithms that were taken in several processes, some in each.
 
     What moves a measurement is mostly where a session's memory lies, which each rebuild draws anew: then all replicates are alike. If
@@ -77,6 +77,7 @@ def grouped(groups: Sequence[Sequence[float]]) -> Estimate | None:
 
     Args:
         groups: logarithms of ratios or of levels, one list for each process.
+        level: of the two-sided interval.
 
     Returns:
         The estimate; None for no values; no interval for fewer than three processes.
@@ -90,7 +91,7 @@ def grouped(groups: Sequence[Sequence[float]]) -> Estimate | None:
         return Estimate(math.exp(centre), None, None, len(flat), len(kept))
     means = np.array([group.mean() for group in kept])
     error, count = max((float(values.std(ddof=1)) / math.sqrt(len(values)), -len(values)) for values in (flat, means))
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, -count - 1)) * error
+    reach = float(stats.t.ppf((1 + level) / 2, -count - 1)) * error
     return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), len(flat), len(kept))
 
 

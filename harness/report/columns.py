@@ -22,6 +22,9 @@ NAMED = 4
 LEAST_SPREAD = 0.001
 # So many QuantizeLinear and DequantizeLinear remain in a graph that is fused throughout: at its input and output.
 FUSED = 4
+# Milliseconds.
+SMALL = 0.5
+OVERHEAD = "levels below 0.5 ms hold what Python takes per call: about 1 µs on a fast core (benchmarks/overhead.py)"
 # Control characters but tab and line ends, lone surrogates and non-characters.
 _OBEYED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -203,6 +206,8 @@ def reasons(table: Table) -> list[str]:
     shown = [known for row in table.rows if row.state == "measured" for known in (row.median, row.speedup) if known]
     if any(known.low is None for known in shown):
         lines.append("[?]: fewer than three processes allow no interval")
+    if any(row.median and row.median.value < SMALL for row in table.rows):
+        lines.append(OVERHEAD)
     lines += _alike(table)
     lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
     lines += table.remarks

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from harness.judge import agreement
 from harness.report import charts, columns
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         context=_context(run),
         header=header,
         lines=lines,
+        disagreements=agreement.disagreements(run, tables),
         cells=_cells,
         columns=columns,
         charts=charts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from harness.judge import agreement
 from harness.report.csv_file import flat
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
         "state": run.state,
         "started": run.started.isoformat(),
         "warnings": list(run.warnings),
+        "disagreements": list(agreement.disagreements(run, tables)),
         "devices": [
             {
                 "device": table.device.entry.name,

@@ -6,6 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
+from harness.judge import agreement
 from harness.report import columns
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     if len(tables) > 1:
         header, rows = columns.overview(tables)
         lines += ["", "## All devices", "", "Median and speed-up against fp32.", "", *grid(header, rows)]
+        lines += ["", *(f"- {text(line)}" for line in agreement.disagreements(run, tables))]
     return ("\n".join(lines).rstrip() + "\n").encode()
 
 

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 
+from harness.judge import agreement
 from harness.report import columns
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         header, cases = columns.overview(tables)
         for grid in _grids(header, cases, [None] * len(cases), console.width):
             console.print(grid)
+    for line in agreement.disagreements(run, tables):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     for warning in run.warnings:
         console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)
     assert isinstance(console.file, io.StringIO)  # noqa: S101 - made above

@@ -274,3 +274,40 @@ def test_inputs_without_axes_reach_the_model_as_arrays(harness: Command) -> None
     done = harness("run", "scaled.onnx", "--calibration", "data.npz", "--variants", "fp32", "--rounds", "1", "--json")
     assert done.code == 0, done.err
     assert rows(done.json)["fp32"]["identical"]
+
+
+def test_the_way_of_measuring_is_the_studys(harness: Command, study: Path) -> None:
+    path = study / "study.toml"
+    more = 'duet = "calls"\nthroughput = [2]\noptimization = ["all", "disabled"]\nrounds = 3'
+    claim = '[[claim]]\ntext = "disabled is slower"\nfaster = { method = "fp16" }\nthan = { method = "dynamic" }\n'
+    path.write_text(path.read_text().replace("rounds = 3", more) + claim)
+    done = harness("run", str(study), "--variant", "fp16", "--json")
+    assert done.code == 0, done.err
+    (device,) = done.json["devices"]
+    assert any("call by call" in line for line in device["remarks"])
+    found = rows(done.json)
+    assert set(found) == {f"{name} optimization={level}" for name in ("fp32", "fp16") for level in ("all", "disabled")}
+    for row in found.values():
+        (crowd,) = row["throughput_per_second"]
+        assert crowd["sessions"] == 2
+        assert crowd["per_second_low"] < crowd["per_second"] < crowd["per_second_high"]
+        assert row["peak_bytes"] > 2**24
+        assert row["load_ms"] > row["first_ms"] > 0
+    assert found["fp32 optimization=all"]["graph"] != found["fp32 optimization=disabled"]["graph"]
+    shown = harness("show", "latest").out
+    assert "inf/s ×2" in shown
+    ops = harness("show", "latest", "--ops")
+    assert ops.code == 0
+    assert "Conv" in ops.out
+    assert {each["case"] for each in harness("show", "latest", "--ops", "--json").json} == set(found)
+
+
+def test_a_claims_pair_is_measured_side_by_side(harness: Command, study: Path) -> None:
+    path = study / "study.toml"
+    claim = '[[claim]]\ntext = "U8 beats S8"\nfaster = { weight = "QUInt8" }\nthan = { weight = "QInt8" }\n'
+    path.write_text(path.read_text() + claim)
+    done = harness("run", str(study), "--variant", "dynamic-*", "--json")
+    (pair,) = done.json["devices"][0]["pairs"]
+    assert (pair["first"], pair["second"]) == ("dynamic-S8", "dynamic-U8")
+    assert pair["ratio_low"] < pair["ratio"] < pair["ratio_high"]
+    assert "dynamic-S8 against dynamic-U8: the second is" in harness("show", "latest").out

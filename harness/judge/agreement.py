@@ -1,0 +1,70 @@
+"""Where devices disagree: one variant, the same inputs, and outputs whose accuracy differs, with the likely reason."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.judge.summary import Row, Table
+    from harness.quantize.recipe import Recipe
+    from harness.records.run import DeviceRecord, Run
+
+# Decibels; half the noise or twice as much. Over different samples, which an emulated device computes fewer of, four times.
+NEAR, NEAR_OTHER_SAMPLES = 3.0, 6.0
+VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
+HALF = {"fphp", "asimdhp", "avx512_fp16"}
+
+
+def disagreements(run: Run, tables: Sequence[Table]) -> tuple[str, ...]:
+    """Compare every two devices, case by case.
+
+    Returns:
+        A sentence for each case and pair of devices that compute something else.
+    """
+    return tuple(line for pair in itertools.combinations(tables, 2) for line in _between(run, *pair))
+
+
+def _between(run: Run, one: Table, other: Table) -> Iterator[str]:
+    rows = {row.case: row for row in other.rows}
+    for row in one.rows:
+        beside = rows.get(row.case)
+        if beside is None or row.state != "measured" or beside.state != "measured":
+            continue
+        words = _difference(row, beside)
+        if words is not None:
+            recipe = run.variant(row.variant).recipe
+            yield f"{row.case}: {words}; {_reason(recipe, one.device, other.device)}"
+
+
+def _difference(row: Row, other: Row) -> str | None:
+    """What differs, or None."""
+    alike = row.samples == other.samples
+    if alike and row.accuracy is not None and other.accuracy is not None and row.accuracy != other.accuracy:
+        return f"top-1 is {100 * row.accuracy:.2f} % on {row.device} and {100 * other.accuracy:.2f} % on {other.device}"
+    if row.sqnr_db is None or other.sqnr_db is None or "fp32" in {row.variant, other.variant}:
+        return None
+    if abs(row.sqnr_db - other.sqnr_db) <= (NEAR if alike else NEAR_OTHER_SAMPLES):
+        return None
+    return f"SQNR is {row.sqnr_db:.1f} dB on {row.device} and {other.sqnr_db:.1f} dB on {other.device}"
+
+
+def _reason(recipe: Recipe, *devices: DeviceRecord) -> str:
+    """The likely reason, from the processors' features."""
+    known = [(device.entry.name, device.facts) for device in devices if device.facts is not None]
+    if recipe.method == "fp16":
+        halves = [name for name, facts in known if HALF & set(facts.features)]
+        if len(halves) == 1:
+            return f"likely because {halves[0]} computes in half precision, and the other only stores in it"
+    lacking = [name for name, facts in known if facts.arch in {"x86_64", "AMD64"} and not VNNI & set(facts.features)]
+    if recipe.weight == "QInt8" and recipe.activation != "QInt8" and lacking and not recipe.reduce_range:
+        return (
+            f"likely because {' and '.join(lacking)} has no VNNI: sums of two products saturate at 16 bits there "
+            "(onnxruntime's docs on quantization); reduce_range = true avoids it"
+        )
+    versions = {facts.onnxruntime.version for _, facts in known}
+    if len(versions) > 1:
+        return f"their onnxruntimes differ: {', '.join(sorted(version or 'none' for version in versions))}"
+    return "their kernels round or accumulate differently"

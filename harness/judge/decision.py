@@ -1,0 +1,75 @@
+"""Whether a candidate is slower than its baseline, from duets, looked at after each process until it is known.
+
+Looking again and again until something is significant finds something: so each look asks for more than a single test would. Three
+answers: slower, proven not to be slower by more than the limit, or not known yet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.judge.intervals import Estimate, grouped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# One-sided, per look; over the looks that a decision takes, false alarms stay below 1 % (docs/validity.md).
+CONFIDENCE = 0.9975
+# A smaller slowdown is not called one, however sure it is: memory placement and code layout give as much.
+LEAST_EFFECT = 0.01
+FIRST_LOOK = 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is known after so many processes.
+
+    Attributes:
+        verdict: ``slower``; ``passed``: proven not to be slower by the limit; ``open``.
+        slowdown: the candidate's latency over the baseline's, with the interval of the looks, two-sided 99.5 %; None for fewer than three processes.
+        processes: how many it took.
+    """
+
+    verdict: Literal["slower", "passed", "open"]
+    slowdown: Estimate | None
+    processes: int
+
+
+def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
+    """Decide by what there is.
+
+    Args:
+        groups: the logarithms of candidate over baseline, one for each rebuild, one list for each process.
+        limit: the slowdown that matters, such as 0.03 for 3 %.
+    """
+    found = grouped(groups, 2 * CONFIDENCE - 1)
+    if found is None or found.low is None or found.high is None or len(groups) < FIRST_LOOK:
+        return Decision("open", found, len(groups))
+    if found.low > 1 and found.value >= 1 + LEAST_EFFECT:
+        return Decision("slower", found, len(groups))
+    if found.high < 1 + limit:
+        return Decision("passed", found, len(groups))
+    return Decision("open", found, len(groups))
+
+
+def decide(groups: Sequence[Sequence[float]], limit: float) -> Decision:
+    """Look after each process from the third on; the first answer counts.
+
+    The rule is that of sequential tests with a constant boundary (Pocock 1977, Biometrika 64:191), with a least effect and a proof of
+    equivalence (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657) beside it.
+    """
+    decision = Decision("open", None, 0)
+    for count in range(min(FIRST_LOOK, len(groups)), len(groups) + 1):
+        decision = look(groups[:count], limit)
+        if decision.verdict != "open":
+            break
+    return decision
+
+
+def smallest_effect(found: Estimate | None) -> float | None:
+    """The slowdown that an open decision could just have shown: the half-width of its interval, as a share."""
+    if found is None or found.low is None or found.high is None:
+        return None
+    return math.sqrt(found.high / found.low) - 1
