@@ -15,7 +15,8 @@
         ├── HostKeyError          the host key is unknown or another one than expected
         ├── AuthenticationError   the device refused the user or the key
         ├── TransferError         a file did not arrive whole, or its place is not writable
-        └── RunnerError           the runner did not start, died, or said something it must not say
+        ├── RunnerError           the runner did not start, died, or said something it must not say
+        └── BusyError             exit 75: another job is measured there
 
 ``Exit`` is the only list of exit codes; commands return a member of it.
 """
@@ -108,3 +109,9 @@ class TransferError(DeviceError):
 
 class RunnerError(DeviceError):
     """The runner failed on the device."""
+
+
+class BusyError(DeviceError):
+    """Another job holds the device."""
+
+    exit: ClassVar[Exit] = Exit.BUSY

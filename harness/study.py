@@ -50,7 +50,9 @@ def _dim_values(value: object) -> object:
 def _plain_name(value: str) -> str:
     """Refuse names that can't be a folder's or a file's."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", value):
-        message = f"a name is made of letters, digits, '.', '_', '+' and '-', not {value!r}"
+        message = (
+            f"a name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {value!r:.120}"
+        )
         raise ValueError(message)
     return value
 

@@ -142,7 +142,7 @@ def run(
             # Nothing was measured: nothing is left behind.
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        cases = plan.cases(variants, study.measure, question.dims)
+        cases = plan.cases(variants, study.measure, question.dims, plan.runtimes(devices))
         by_name = {variant.name: variant for variant in variants}
         units = pairs.units(cases, by_name, study.claim)
         begun = Run(
@@ -226,6 +226,12 @@ def verdict(run: Run) -> Exit:
     if run.state == "interrupted":
         return Exit.INTERRUPTED
     failed = [device for device in run.devices if device.state == "failed"]
+    if (
+        failed
+        and all(device.step == "lease" for device in failed)
+        and not any(record.state == "failed" for record in run.results)
+    ):
+        return Exit.BUSY
     if (
         failed
         or any(record.state == "failed" for record in run.results)

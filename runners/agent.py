@@ -88,9 +88,9 @@ def receive() -> None:
         head = json.loads(line)
         if "have" in head:
             say("missing", sha256=[name for name in head["have"] if not os.path.exists(blob_path(name))])
-            continue
-        store_blob(stream, blob_path(head["sha256"]), head["sha256"], head["size"])
-        say("stored", sha256=head["sha256"])
+        else:
+            store_blob(stream, blob_path(head["sha256"]), head["sha256"], head["size"])
+            say("stored", sha256=head["sha256"])
 
 
 def store_blob(stream: BinaryIO, path: str, sha256: str, size: int) -> None:
@@ -181,10 +181,7 @@ def check_room(files: int, size: int) -> None:
 
 
 def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """What a runtime takes of a wheel; a member that would lead out of it, or is no plain file in a package, is refused.
-
-    A file beside the packages would be a module of any name, and Python imports some by itself (sitecustomize).
-    """
+    """What a runtime takes of a wheel; what leads out of it, is no plain file, or lies beside the packages (sitecustomize) is refused."""
     found = []
     for member in archive.infolist():
         parts = member.filename.split("/")
@@ -198,8 +195,8 @@ def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return found
 
 
-def adopt(runtime: str) -> None:
-    """Let this Python use a runtime from now on, if it can be imported; a folder that can't is removed."""
+def adopt(runtime: str, use: str = "always") -> None:
+    """Let this Python use a runtime from now on, or keep it beside, if it can be imported; a folder that can't is removed."""
     if not os.path.isdir(runtime_path(runtime)):
         raise ValueError("the runtime %s is not there" % runtime)
     code, out, log = attend([sys.executable, "-c", VERSIONS], environment(runtime))
@@ -211,8 +208,9 @@ def adopt(runtime: str) -> None:
     os.sync()  # boards lose their power: what 'current' names must be there
     with open(os.path.join(runtime_path(), "lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        chosen = dict(adopted(), **{python_tag(): dict(versions, runtime=runtime)})
-        write_whole(os.path.join(runtime_path(), "current"), json.dumps(chosen))
+        if use == "always":
+            chosen = dict(adopted(), **{python_tag(): dict(versions, runtime=runtime)})
+            write_whole(os.path.join(runtime_path(), "current"), json.dumps(chosen))
     say("adopted", runtime=runtime, **versions)
 
 
@@ -317,10 +315,9 @@ def write_whole(path: str, text: str) -> None:
 
 def follow(job: str, offset: str) -> None:
     """Write the journal from an offset on, until the job has ended."""
-    quiet_since = time.monotonic()
     with open(job_path(job, "journal.jsonl"), "rb") as journal, open(job_path(job, "lock"), "rb") as lock:
         journal.seek(int(offset))
-        rest = b""
+        rest, quiet_since = b"", time.monotonic()
         while True:
             ended = not is_locked(lock)
             data = journal.read(CHUNK)
@@ -378,9 +375,15 @@ def stop(job: str) -> None:
     say("stopped", was_running=running)
 
 
+def release() -> None:
+    """Stop the job that holds this device."""
+    job = json.loads(read_small(os.path.join(store(), "lease")) or "{}").get("job")
+    return stop(job) if job else say("stopped", was_running=False)
+
+
 def main(words: list[str]) -> int:
     """Run one command; a failure is one line of the protocol."""
-    known: list[Callable[..., None]] = [machine, receive, unpack, adopt, probe, start, follow, read, stop]
+    known: list[Callable[..., None]] = [machine, receive, unpack, adopt, probe, start, follow, read, stop, release]
     commands = {function.__name__: function for function in known}
     try:
         commands[words[0]](*words[1:])

@@ -7,6 +7,7 @@ bounds in time, when enough is known, and the journal.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -99,21 +100,48 @@ class Job:
         self.process: subprocess.Popen[str] | None = None
         self.begun = time.monotonic()
         self.journal: IO[str]
+        self.lease: IO[str]
 
     def located(self, case: dict[str, Any]) -> dict[str, Any]:
-        """A case with its files' places in the store."""
-        return dict(case, **{key: os.path.join(self.blobs, case[key]) for key in ("model", "inputs")})
+        """A case with its files' and its runtime's places in the store."""
+        found = dict(case, **{key: os.path.join(self.blobs, case[key]) for key in ("model", "inputs")})
+        if case.get("runtime"):
+            found["runtime"] = os.path.join(os.path.dirname(os.path.dirname(self.folder)), "runtimes", case["runtime"])
+        return found
 
     def run(self) -> None:
         """Evaluate every case, then measure round after round; write how it ended to ``rc``."""
         signal.signal(signal.SIGTERM, self.stop)
-        with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal, self.governor():
-            self.note({"event": "begin", "protocol": PROTOCOL, "time": time.time(), "facts": self.facts()})
-            self.note({"event": "end", "reason": self.visit_all()})
+        with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal:
+            holder = self.hold()
+            if holder is not None:
+                self.note({"event": "busy", "holder": holder})
+            else:
+                with self.governor():
+                    self.note({"event": "begin", "protocol": PROTOCOL, "time": time.time(), "facts": self.facts()})
+                    self.note({"event": "end", "reason": self.visit_all()})
         path = os.path.join(self.folder, "rc")
         with open(path + ".new", "w", encoding="utf-8") as file:
             file.write("0")
         os.rename(path + ".new", path)
+
+    def hold(self) -> str | None:
+        """Take the device, for one job at a time can be measured; the kernel frees it when this process and its workers have ended.
+
+        Returns:
+            Who holds it, if another job does.
+        """
+        self.lease = open(os.path.join(os.path.dirname(os.path.dirname(self.folder)), "lease"), "a+", encoding="utf-8")
+        try:
+            fcntl.flock(self.lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.lease.seek(0)
+            return self.lease.read(MESSAGE_LIMIT)
+        self.lease.truncate(0)
+        mine = dict(self.request.get("who") or {}, job=os.path.basename(self.folder), since=time.time())
+        self.lease.write(json.dumps(mine))
+        self.lease.flush()
+        return None
 
     @contextlib.contextmanager
     def governor(self) -> Any:  # noqa: ANN401 - an iterator
@@ -182,7 +210,10 @@ class Job:
             self.note(dict(outcome, case=name))
 
     def part(self) -> None:
-        """Keep apart the pairs that don't fit in memory together."""
+        """Keep apart the pairs of two runtimes, and those that don't fit in memory together."""
+        for unit in self.units:
+            if len({self.cases[name].get("runtime") for name in unit}) > 1:
+                self.separate(unit, "two versions of onnxruntime can't be in one process")
         try:
             with open("/proc/meminfo", encoding="utf-8") as file:
                 free = int(re.findall(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)[0]) * 1024
@@ -190,7 +221,7 @@ class Job:
             return
         for unit in self.units:
             needed = sum(self.peaks.get(name, 0) for name in unit)
-            if len(unit) > 1 and needed > MEMORY_SHARE * free:
+            if len(unit) > 1 and unit not in self.apart and needed > MEMORY_SHARE * free:
                 self.separate(unit, "together they need %.0f MB, and %.0f MB are free" % (needed / 1e6, free / 1e6))
 
     def separate(self, unit: tuple[str, ...], reason: str) -> None:
@@ -311,9 +342,12 @@ class Job:
 
     def in_worker(self, task: dict[str, Any]) -> dict[str, Any]:
         """Run one task in a fresh process, bounded in time; how it ends is the outcome."""
+        runtime = task["cases"][0].get("runtime")
+        path = os.pathsep.join(filter(None, [runtime, os.environ.get("PYTHONPATH")]))
         process = self.process = subprocess.Popen(
-            [sys.executable, self.runner, "worker"],
+            [sys.executable, self.runner, "worker"], env=dict(os.environ, PYTHONPATH=path) if runtime else None,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            pass_fds=[self.lease.fileno()],
         )  # fmt: skip
         try:
             out, log = process.communicate(json.dumps(task), timeout=self.request["timeout"])

@@ -81,7 +81,7 @@ max_regression = 0.05
         (LEAST + '[measure]\nmax_time = "soon"\n', "study.toml:5: 'measure.max_time': a duration is a number with ms, s, m or h"),
         (LEAST + "[measure]\nrounds = 0\n", "study.toml:5: 'measure.rounds'"),
         ('name = "s"\n', "study.toml: 'model' is missing"),
-        ('name = "../up"\n[model]\npath = "m"\n', "study.toml:1: 'name': a name is made of letters"),
+        ('name = "../up"\n[model]\npath = "m"\n', "study.toml:1: 'name': a name is up to 100 letters"),
         (LEAST + "[variants]\nmethods = []\n", "no variants are asked for"),
         (
             LEAST + '[[variant]]\nmethod = "static"\nformat = "QDQ"\nwieght = "QInt8"\n',

@@ -5,6 +5,8 @@ Modules here import at the top only what ``--help`` needs; a command imports its
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from harness.cli import board, device, devices, inspect, quantize, run, show
@@ -27,5 +29,7 @@ app.command("show")(show.show)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a terminal that closes and a server that aborts a build end it as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     app()

@@ -70,7 +70,7 @@ def up(
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Start a board and enter it in devices.toml; from then on it is a device like others. Takes about 15 seconds, no root.
+    """Start a board and enter it in devices.toml; from then on it is a device like others. Takes 5 to 10 seconds, no root.
 
     Exit code: 0 it is up, 2 wrong usage or no image, 3 it did not start.
     """
@@ -140,8 +140,10 @@ def list_boards(as_json: shared.Json = False) -> Exit:
     rows = []
     for name, board in found.items():
         cells = (
-            [board.cpu, board.clock, str(board.port or ""), str(board.pid or ""), board.state, board.image.name] if board else []
+            [board.cpu, board.clock, str(board.port or ""), str(board.pid or ""), board.state, str(board.registry)]
+            if board
+            else []
         )
         rows.append([name, *(cells or ["", "", "", "", "stale", ""])])
-    console().print(grid(["board", "cpu", "clock", "port", "pid", "state", "image"], rows))
+    console().print(grid(["board", "cpu", "clock", "port", "pid", "state", "entered in"], rows))
     return Exit.PASSED

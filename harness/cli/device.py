@@ -1,4 +1,4 @@
-"""harness device probe|trust|provision."""
+"""harness device probe|trust|provision|release."""
 
 from __future__ import annotations
 
@@ -104,6 +104,29 @@ def provision(
     else:
         what = f"onnxruntime {done.onnxruntime} and numpy {done.numpy}"
         typer.echo(f"{name}: runs {what} from now on (runtime {done.runtime[:12]}, {done.seconds:.1f} s)")
+    return Exit.PASSED
+
+
+@app.command("release")
+@shared.command
+def release(name: Name, registry: shared.Registry = None, as_json: shared.Json = False) -> Exit:
+    """End the job that is measured on a device, whoever started it: for one that was left behind.
+
+    Exit code: 0 it is free, 2 wrong usage or input, 3 not reachable.
+    """
+    from harness.devices import registry as registries
+    from harness.devices.link import Link
+
+    known = registries.load(registry)
+    link = Link(known.get(name), known)
+    try:
+        ended = link.release()
+    finally:
+        link.close()
+    if as_json:
+        shared.say_json({"device": name, "ended": ended})
+    else:
+        typer.echo(f"{name}: {'its job was ended' if ended else 'no job was there'}")
     return Exit.PASSED
 
 

@@ -69,7 +69,7 @@ class Lines:
         """Measuring begins."""
         self._names = {case.id: case.name for case in cases}
         self._rounds = rounds
-        self.say(f"measuring {len(cases)} cases in at most {rounds} rounds on {', '.join(device.name for device in devices)}")
+        self.say(f"measuring {len(cases)} cases on {', '.join(device.name for device in devices)}")
 
     def event(self, event: Event) -> None:
         """Something came from a device."""

@@ -134,13 +134,13 @@ class Link:
         request = {"wheels": [{"sha256": sha256, "name": name} for sha256, name in wheels.items()]}
         return str(self._ask("provision", ["unpack"], ["unpacked"], request).get("runtime"))
 
-    def adopt(self, runtime: str) -> dict[str, Any]:
-        """Use a runtime from now on, if it can be imported there.
+    def adopt(self, runtime: str, use: str = "always") -> dict[str, Any]:
+        """Use a runtime from now on, or keep it ``beside``, if it can be imported there.
 
         Returns:
             ``adopted`` with versions, or ``unusable`` with a message; unchecked here.
         """
-        return self._ask("provision", ["adopt", runtime], ["adopted", "unusable"])
+        return self._ask("provision", ["adopt", runtime, use], ["adopted", "unusable"])
 
     def push(self, files: dict[str, Path]) -> int:
         """Bring files to the device's store; what is there already is not sent.
@@ -227,6 +227,10 @@ class Link:
                 if len(data) > OUTPUT_LIMIT:
                     raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
         raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
+
+    def release(self) -> bool:
+        """Stop the job that holds the device, whoever started it; tells whether one did."""
+        return bool(self._ask("release", ["release"], ["stopped"]).get("was_running"))
 
     def stop(self, job: str) -> None:
         """Ask the job to stop, and wait until it has."""

@@ -6,7 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,7 +17,7 @@ from harness.devices.wheels import NoWheelError, Wheel
 from harness.errors import DeviceError, RunnerError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from harness.devices.machine import Target
@@ -129,6 +129,28 @@ def provision(
     raise DeviceError(device.name, STEP, f"no onnxruntime that was tried runs on it ({told}); ask for another: --runtime VERSION")
 
 
+def beside(link: Link, versions: Sequence[str]) -> dict[str, str]:
+    """Bring several versions to a device, beside what its Python uses otherwise.
+
+    Returns:
+        The runtime's hash, by version.
+
+    Raises:
+        DeviceError: if one does not fit or does not run there.
+    """
+    target = fitting(checked(Machine, link.machine(), link.device.name), link.device.name)
+    brought: dict[str, str] = {}
+    for version in versions:
+        (found,) = candidates(target, version, None, link.device.name)
+        _push(link, found, lambda _line: None)
+        answer = _try(link, found, "beside")
+        if isinstance(answer, Unusable):
+            reason = f"onnxruntime {version} does not run on it ({answer.message}): take it out of runtimes in devices.toml"
+            raise DeviceError(link.device.name, STEP, reason)
+        brought[version] = answer.runtime
+    return brought
+
+
 def candidates(target: Target, version: str | None, wheelhouse: Path | None, device: str) -> Iterator[tuple[Wheel, ...]]:
     """Yield sets of wheels to try: the one asked for alone, or the best one and then older ones.
 
@@ -174,13 +196,13 @@ def _push(link: Link, found: tuple[Wheel, ...], report: Callable[[str], None]) -
     return sent
 
 
-def _try(link: Link, found: tuple[Wheel, ...]) -> Adopted | Unusable:
+def _try(link: Link, found: tuple[Wheel, ...], use: Literal["always", "beside"] = "always") -> Adopted | Unusable:
     """Unpack wheels and import them there."""
     expected = runtime_hash(wheel.sha256 for wheel in found)
     runtime = link.unpack({wheel.sha256: wheel.path.name for wheel in found})
     if runtime != expected:
         raise RunnerError(link.device.name, STEP, f"it unpacked something else than was asked for: {runtime:.80}")
-    said = link.adopt(runtime)
+    said = link.adopt(runtime, use)
     if said["event"] == "unusable":
         return checked(Unusable, said, link.device.name)
     answer = checked(Adopted, said, link.device.name)

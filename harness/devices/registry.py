@@ -30,6 +30,7 @@ class Device(BaseModel):
 
     Attributes:
         python: the Python that runs the agent and the runner there; for ``local`` this process's own.
+        runtimes: versions of onnxruntime that are measured side by side; none means the one that its Python has, or was given.
         governor: the frequency governor that jobs may set for as long as they run; None leaves it alone.
         emulated: what kind of emulation its owner says it is; None on real hardware.
     """
@@ -48,6 +49,7 @@ class Device(BaseModel):
     python: str | None = None
     tags: list[str] = []
     cpus: list[Annotated[int, Field(ge=0)]] | None = None
+    runtimes: list[Annotated[str, Field(pattern=r"^\d+(\.\d+){1,3}$")]] = []
     governor: Annotated[str, Field(pattern="^[a-z_]{1,30}$")] | None = None
     emulated: Literal["icount", "wall", "user"] | None = None
 
@@ -81,7 +83,8 @@ class Registry:
             SelectionError: if there is none of that name.
         """
         if name not in self.devices:
-            message = f"no device '{name}' in {self.path or 'the registry'}; {toml_file.nearest(name, list(self.devices))}"
+            hint = "" if self.path else "; there is no devices.toml in this folder: --registry FILE names one elsewhere"
+            message = f"no device '{name}' in {self.path or 'the registry'}; {toml_file.nearest(name, list(self.devices))}{hint}"
             raise SelectionError(message)
         return self.devices[name]
 

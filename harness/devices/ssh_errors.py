@@ -61,7 +61,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
         case socket.gaierror():
             return ConnectError(name, step, f"the host name {device.host} is not known ({exc.strerror})")
         case NoValidConnectionsError():
-            return ConnectError(name, step, f"{where} refused the connection: is sshd running there?")
+            return ConnectError(name, step, f"{where} refused the connection: {_doubt(device)}")
         case TimeoutError():
             waited = CONNECT_SECONDS if step == "connect" else silence(device)
             return lost(name, step, f"no answer from {where} within {waited:g} s")
@@ -89,6 +89,12 @@ def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:
         f"the host key of {_where(device)} is not the one expected: it shows {shown.get_name()} {shown.fingerprint}, expected "
         f"{expected.get_name()} {expected.fingerprint}; if the device was installed anew: harness device trust {device.name} --replace"
     )
+
+
+def _doubt(device: Device) -> str:
+    if device.emulated is not None:
+        return "has the board's emulator ended? harness board list"
+    return "is sshd running there?"
 
 
 def _where(device: Device) -> str:

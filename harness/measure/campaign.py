@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.devices import facts as device_facts
+from harness.devices import provision
 from harness.devices.link import Link
-from harness.errors import DeviceError, RunnerError
-from harness.measure import pairs, plan
-from harness.measure.events import Begin, Connected, DeviceFailed, End, Evaluated, Event, FidelityLine, Pushed
+from harness.errors import BusyError, DeviceError, RunnerError
+from harness.measure import lease, pairs, plan
+from harness.measure.events import Begin, Busy, Connected, DeviceFailed, End, Evaluated, Event, FidelityLine, Pushed, Runtimes
 from harness.measure.journal import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from harness.measure.plan import Case, Inputs
     from harness.quantize.recipe import Variant
     from harness.study import MeasureSection
+
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Campaign:
         self._running: dict[str, tuple[Link, str]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._here, self._here_done = False, threading.Event()
 
     def run(self, devices: Sequence[Device]) -> None:
         """Measure on all devices at once; returns when the last has ended.
@@ -79,6 +84,7 @@ class Campaign:
             KeyboardInterrupt: after the devices were asked to stop and have.
             ResultsError: if the journal can't be written; the devices are stopped first.
         """
+        self._here = any(device.transport == "local" for device in devices)
         with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:
             futures = [pool.submit(self._device, device) for device in devices]
             try:
@@ -98,6 +104,13 @@ class Campaign:
         with self._lock, ThreadPoolExecutor(max_workers=max(1, len(self._running)), thread_name_prefix="stop") as pool:
             pool.map(_stop_job, self._running.values())
 
+    def _before(self, device: Device) -> None:
+        """Let a virtual board of this machine wait until this machine itself is measured: its emulator would be in the way."""
+        if device.emulated and device.host in LOOPBACK:
+            while self._here and not self._stopping.is_set():
+                if self._here_done.wait(0.5):
+                    return
+
     def _note(self, event: Event) -> None:
         """First to the disk, then to the reader."""
         self._journal.write(event)
@@ -113,12 +126,20 @@ class Campaign:
                 link.close()
         except DeviceError as exc:
             self._note(DeviceFailed(device=device.name, step=exc.step, reason=exc.reason[:4000]))
+        finally:
+            if device.transport == "local":
+                self._here_done.set()
 
     def _carry_out(self, device: Device, link: Link) -> None:
         """Probe, push, start, follow, collect."""
         facts = device_facts.check(link.probe(), device.name)
         self._note(Connected(device=device.name, facts=facts))
-        device_facts.usable(facts, device.name, link.python, self._work.measure.providers)
+        hashes: dict[str, str] = {}
+        if device.runtimes:
+            hashes = provision.beside(link, device.runtimes)
+            self._note(Runtimes(device=device.name, runtimes=hashes))
+        else:
+            device_facts.usable(facts, device.name, link.python, self._work.measure.providers)
         begun = time.monotonic()
         files = self._work.files()
         sent = link.push(files)
@@ -127,16 +148,16 @@ class Campaign:
             return
         job = secrets.token_hex(8)
         work = self._work
-        link.start(
-            job,
-            plan.request(work.cases, work.units, work.variants, work.inputs, work.measure, device, facts, work.seed),
-        )
+        asked = plan.request(work.cases, work.units, work.variants, work.inputs, work.measure, device, facts, work.seed, hashes)
+        self._before(device)
+        link.start(job, {**asked, "who": lease.who()})
         with self._lock:
             self._running[device.name] = (link, job)
         if self._stopping.is_set():
             link.stop(job)
         try:
-            evaluated = self._follow(device, link, job)
+            with self._limited(device, link, job) as late:
+                evaluated = self._follow(device, link, job, late)
         except DeviceError:
             # It may still be running there, unheard.
             with contextlib.suppress(DeviceError):
@@ -150,15 +171,38 @@ class Campaign:
             data = link.read_output(job, outputs.outputs.name)
             self._note(work.compare(device.name, case, data))
 
-    def _follow(self, device: Device, link: Link, job: str) -> list[tuple[Case, Evaluated]]:
+    @contextlib.contextmanager
+    def _limited(self, device: Device, link: Link, job: str) -> Iterator[threading.Event]:
+        """Stop the job of an emulated device when the time is up by our clock: its own can be slower by far."""
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            _stop_job((link, job))
+
+        timer = threading.Timer(self._work.measure.max_time, stop)
+        if device.emulated:
+            timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+            if timer.is_alive():
+                timer.join()
+
+    def _follow(self, device: Device, link: Link, job: str, late: threading.Event) -> list[tuple[Case, Evaluated]]:
         """Copy the job's journal into ours until the job has ended."""
         cases = {case.id: case for case in self._work.cases}
         evaluated: list[tuple[Case, Evaluated]] = []
         ended = False
         for said, _offset in link.follow(job):
             event = check(said, device.name)
+            if isinstance(event, Busy):
+                raise BusyError(device.name, "lease", lease.told(event.holder, device.name))
             if isinstance(event, Begin | End):
                 ended = isinstance(event, End)
+                if isinstance(event, End) and event.reason == "stopped" and late.is_set():
+                    event = event.model_copy(update={"reason": "max_time"})
             elif unknown := {
                 getattr(event, "case", None),
                 *getattr(event, "cases", ()),

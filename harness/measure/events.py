@@ -46,6 +46,20 @@ class Pushed(Line):
     seconds: float
 
 
+class Busy(Line):
+    """Another job holds the device; holder is what that one wrote about itself, JSON."""
+
+    event: Literal["busy"] = "busy"
+    holder: Message
+
+
+class Runtimes(Line):
+    """Several versions of onnxruntime are there; hashes by version."""
+
+    event: Literal["runtimes"] = "runtimes"
+    runtimes: dict[Id, Id]
+
+
 class Begin(Line):
     """The runner began; facts once more, from right before measuring."""
 
@@ -309,7 +323,7 @@ class DeviceFailed(Line):
 
 
 Event = (
-    Connected | Pushed | Begin | Evaluated | Duet | Apart | Governor | Throughput | Counted | Failed | Round | End | FidelityLine
+    Connected | Pushed | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Counted | Failed | Round | End | FidelityLine
     | DeviceFailed
 )  # fmt: skip
 ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -1,4 +1,4 @@
-"""Which cases are measured side by side: every one with its fp32, and the pairs that claims name."""
+"""Which cases are measured side by side: every one with its fp32, with itself under another runtime, and the pairs that claims name."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequen
         base = next((other for other in cases if other.variant == REFERENCE and settings(other) == settings(case)), None)
         if base is not None and base.id != case.id:
             found[base.id, case.id] = None
+    # A version of onnxruntime against the first one, variant by variant.
+    first = cases[0].runtime if cases else None
+    for one, other in product(cases, cases):
+        if one.variant == other.variant and one.runtime == first != other.runtime and _but_runtime(one) == _but_runtime(other):
+            found[one.id, other.id] = None
     for claim in claims:
         for unit in claimed(claim, cases, variants):
             if unit not in found and unit[::-1] not in found:
@@ -42,6 +47,10 @@ def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequen
 
 def settings(case: Case) -> tuple[Any, ...]:
     """What a case has beside its variant."""
+    return (*_but_runtime(case), case.runtime)
+
+
+def _but_runtime(case: Case) -> tuple[Any, ...]:
     return (case.threads, case.provider, case.optimization, case.dims)
 
 

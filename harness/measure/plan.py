@@ -68,17 +68,39 @@ class Case(BaseModel):
     provider: str
     dims: dict[str, int]
     optimization: Optimization = "all"
+    runtime: str | None = None
 
 
-def cases(variants: Sequence[Variant], measure: MeasureSection, dims: Sequence[dict[str, int]]) -> tuple[Case, ...]:
+def runtimes(devices: Sequence[Device]) -> tuple[str | None, ...]:
+    """The versions of onnxruntime that any of the devices measures; None is what a device's Python has."""
+    return tuple(dict.fromkeys(version for device in devices for version in _versions(device)))
+
+
+def belongs(case: Case, device: Device) -> bool:
+    """Whether a device measures a case: its runtime is one of the device's."""
+    return case.runtime in _versions(device)
+
+
+def _versions(device: Device) -> tuple[str | None, ...]:
+    return tuple(device.runtimes) or (None,)
+
+
+def cases(
+    variants: Sequence[Variant],
+    measure: MeasureSection,
+    dims: Sequence[dict[str, int]],
+    versions: Sequence[str | None] = (None,),
+) -> tuple[Case, ...]:
     """Cross the variants that were made with the session settings.
 
     Args:
         variants: all of the study; those without a file give no case.
         measure: threads and providers.
         dims: the symbolic dimensions' values, one set for each shape.
+        versions: of onnxruntime, from :func:`runtimes`.
     """
     varying = {
+        "onnxruntime": len(versions) > 1,
         "threads": len(measure.threads) > 1,
         "provider": len(measure.providers) > 1,
         "optimization": len(measure.optimization) > 1,
@@ -86,9 +108,15 @@ def cases(variants: Sequence[Variant], measure: MeasureSection, dims: Sequence[d
     }
     made = [variant for variant in variants if variant.state == "made"]
     result: list[Case] = []
-    chosen = itertools.product(made, measure.threads, measure.providers, measure.optimization, dims)
-    for variant, threads, provider, level, values in chosen:
-        settings = {"threads": threads, "provider": provider.removesuffix("ExecutionProvider"), "optimization": level, **values}
+    chosen = itertools.product(made, measure.threads, measure.providers, measure.optimization, dims, versions)
+    for variant, threads, provider, level, values, version in chosen:
+        settings = {
+            "onnxruntime": version or "own",
+            "threads": threads,
+            "provider": provider.removesuffix("ExecutionProvider"),
+            "optimization": level,
+            **values,
+        }
         shown = [f"{key}={value}" for key, value in settings.items() if varying[key]]
         name = " ".join([variant.name, *shown])
         result.append(
@@ -100,6 +128,7 @@ def cases(variants: Sequence[Variant], measure: MeasureSection, dims: Sequence[d
                 provider=provider,
                 dims=values,
                 optimization=level,
+                runtime=version,
             )
         )
     return tuple(result)
@@ -129,8 +158,11 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     device: Device,
     facts: Facts,
     seed: int,
+    hashes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write the request for one device, as runners/PROTOCOL.md says."""
+    """Write the request for one device, as runners/PROTOCOL.md says; hashes are those of its runtimes by version."""
+    planned = [case for case in planned if belongs(case, device)]
+    ids = {case.id for case in planned}
     by_dims = {tuple(found.dims.items()): found for found in inputs}
     described = []
     for case in planned:
@@ -144,6 +176,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
                 "threads": case.threads,
                 "provider": case.provider,
                 "optimization": case.optimization,
+                "runtime": (hashes or {}).get(case.runtime or ""),
             }
         )
     # Times on an emulated device mean nothing: none are taken.
@@ -151,7 +184,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     asked: dict[str, Any] = {
         "protocol": PROTOCOL,
         "cases": described,
-        "units": [] if emulated else [list(unit) for unit in units],
+        "units": [] if emulated else [list(unit) for unit in units if ids.issuperset(unit)],
         "seed": seed,
         "rounds": measure.rounds,
         "least_rounds": LEAST_ROUNDS,

@@ -22,8 +22,10 @@ from harness.measure.events import (
     Pushed,
     Rebuild,
     Round,
+    Runtimes,
     Throughput,
 )
+from harness.measure.plan import belongs
 from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
 
 if TYPE_CHECKING:
@@ -54,7 +56,10 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
             devices[event.device] = _device(devices[event.device], event)
     launches = tuple(_launch(event) for event in duets)
     results = [
-        _case(record, case, of_case[record.entry.name, case.id], launches) for record in devices.values() for case in run.cases
+        _case(record, case, of_case[record.entry.name, case.id], launches)
+        for record in devices.values()
+        for case in run.cases
+        if belongs(case, record.entry)
     ]
     update = {"devices": tuple(devices.values()), "results": tuple(results), "launches": launches}
     return run.model_copy(update=update), duets
@@ -69,6 +74,8 @@ def _device(record: DeviceRecord, event: Event) -> DeviceRecord:
             update = {"files": event.files, "sent_bytes": event.sent_bytes}
         case Round():
             update = {"rounds": event.round + 1}
+        case Runtimes():
+            update = {"runtimes": event.runtimes}
         case Governor():
             update = {"governor": event}
         case Apart():

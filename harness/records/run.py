@@ -42,6 +42,7 @@ class DeviceRecord(_Record):
         ended: why its rounds ended: all done, or the time was up.
         rounds: how many rounds were completed.
         sent_bytes: what the push took over the wire.
+        runtimes: hashes of what was measured side by side there, by onnxruntime's version.
         governor: what became of the wish for one.
         apart: pairs that were measured in processes that alternate, with the reason.
     """
@@ -55,6 +56,7 @@ class DeviceRecord(_Record):
     rounds: int = 0
     files: int | None = None
     sent_bytes: int | None = None
+    runtimes: dict[str, str] = {}
     governor: Governor | None = None
     apart: tuple[Apart, ...] = ()
 

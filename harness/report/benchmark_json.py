@@ -119,7 +119,7 @@ def _extra(run: Run, device: DeviceRecord, row: Row, case: Case, iterations: lis
         "harness": run.versions.harness,
         "device": device.entry.name,
         "cpu": facts.cpu_model or facts.arch if facts else None,
-        "onnxruntime": facts.onnxruntime.version if facts else None,
+        "onnxruntime": case.runtime or (facts.onnxruntime.version if facts else None),
         "model_sha256": run.model_sha256,
         "variant_sha256": run.variant(case.variant).sha256,
         "size": row.size,

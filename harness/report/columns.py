@@ -143,6 +143,10 @@ TIMES = (
     Column("p99", lambda row: _level(row, row.p99), "the same for the 99th"),
     Column("speed-up", _speedup, "fp32's latency over this one's, side by side in the same processes, with its 95 % interval"),
 )
+STARTS = (
+    Column("load ms", lambda row: _level(row, row.load), "to create the session, where it is a process's first"),
+    Column("first ms", lambda row: _level(row, row.first), "the first inference of such a session"),
+)
 NO_TIMES = (Column("latency", _no_latency, "an emulated device has none"),)
 MEMORY = Column("memory", lambda row: size(row.peak_bytes), "peak resident size of a process with this session alone")
 GRAPH = Column("graph", _graph, "the same letter: the same operators after onnxruntime's optimizations; Q/DQ left there")
@@ -174,7 +178,17 @@ def of(table: Table) -> tuple[Column, ...]:
     sessions = sorted({number for row in table.rows for number, _ in row.throughput})
     crowds = [_throughput(number) for number in sessions]
     graph = (GRAPH,) if any(row.graph for row in table.rows) else ()
-    return (*IDENTITY, *(NO_TIMES if table.emulated else TIMES), *crowds, *counts, *cycles, *ACCURACY, MEMORY, *graph)
+    return (
+        *IDENTITY,
+        *(NO_TIMES if table.emulated else TIMES),
+        *crowds,
+        *counts,
+        *cycles,
+        *ACCURACY,
+        *(() if table.emulated else STARTS),
+        MEMORY,
+        *graph,
+    )
 
 
 def _throughput(sessions: int) -> Column:
@@ -211,8 +225,16 @@ def reasons(table: Table) -> list[str]:
     lines += _alike(table)
     lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
     lines += table.remarks
+    return [*lines, *_unmeasured(table)]
+
+
+def _unmeasured(table: Table) -> list[str]:
+    """What this device can't tell, and why."""
+    lines = []
     if table.emulated:
         lines.append(f"times are not measured: the device is emulated ({table.emulated})")
+        if table.emulated == "wall":
+            lines.append("instructions are not counted: its clock is the host's (harness board up --clock icount counts them)")
         samples = {row.samples for row in table.rows if row.samples}
         if samples:
             lines.append(
@@ -260,7 +282,7 @@ def heading(table: Table) -> str:
     facts, name = table.device.facts, table.device.entry.name
     if facts is None:
         return name
-    runtime = facts.onnxruntime.version or "none"
+    runtime = ", ".join(table.device.runtimes) or facts.onnxruntime.version or "none"
     cores = f"{facts.cores} core{'s' if facts.cores > 1 else ''}"
     return f"{name} · {facts.cpu_model or facts.arch} ({facts.arch}, {cores}) · onnxruntime {runtime} · {visits(table)}"
 
@@ -270,7 +292,10 @@ def visits(table: Table) -> str:
     if not table.emulated:
         return f"{table.device.rounds} rounds"
     counts = {row.instructions.n for row in table.rows if row.instructions}
-    return f"counted in {'–'.join(str(n) for n in sorted({min(counts), max(counts)}))} processes" if counts else "not counted"
+    if not counts:
+        return "instructions not counted"
+    between = "–".join(str(n) for n in sorted({min(counts), max(counts)}))
+    return f"counted in {between} process{'es' if max(counts) > 1 else ''}"
 
 
 def overview(tables: Sequence[Table]) -> tuple[list[str], list[list[str]]]:

@@ -29,7 +29,14 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]
     if len(tables) > 1:
         header, rows = columns.overview(tables)
-        lines += ["", "## All devices", "", "Median and speed-up against fp32.", "", *grid(header, rows)]
+        lines += [
+            "",
+            "## All devices",
+            "",
+            "Median and speed-up against fp32, or instructions where a device has no times.",
+            "",
+            *grid(header, rows),
+        ]
         lines += ["", *(f"- {text(line)}" for line in agreement.disagreements(run, tables))]
     return ("\n".join(lines).rstrip() + "\n").encode()
 

@@ -48,7 +48,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         for line in columns.reasons(table):
             console.print(f"  {escape(line)}", soft_wrap=True)
     if len(tables) > 1:
-        console.print("\n[bold]all devices[/]: median and speed-up against fp32")
+        console.print("\n[bold]all devices[/]: median and speed-up against fp32, or instructions where a device has no times")
         header, cases = columns.overview(tables)
         for grid in _grids(header, cases, [None] * len(cases), console.width):
             console.print(grid)

@@ -23,6 +23,7 @@ calibration = "calibration.npz"
 evaluation = "evaluation.npz"
 [measure]
 rounds = 3
+precision = 0.00001
 rebuilds = 2
 warmup = 0.01
 block = 0.004

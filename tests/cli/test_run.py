@@ -311,3 +311,35 @@ def test_a_claims_pair_is_measured_side_by_side(harness: Command, study: Path) -
     assert (pair["first"], pair["second"]) == ("dynamic-S8", "dynamic-U8")
     assert pair["ratio_low"] < pair["ratio"] < pair["ratio_high"]
     assert "dynamic-S8 against dynamic-U8: the second is" in harness("show", "latest").out
+
+
+def test_a_device_that_is_busy_is_exit_75_and_can_be_released(harness: Command, study: Path) -> None:
+    words = ["run", str(study), "--variant", "fp16", "--json"]
+    path = study / "study.toml"
+    path.write_text(path.read_text().replace("rounds = 3", "rounds = 100000"))
+    process = spawn(*words)
+    try:
+        wait_for('"event":"round"')
+        done = harness(*words)
+        assert done.code == 75
+        (device,) = done.json["devices"]
+        assert f"process {process.pid}" in device["trouble"]
+        assert "harness device release local" in device["trouble"]
+        assert harness("device", "release", "local").out == "local: its job was ended\n"
+        process.communicate(timeout=30)
+        assert harness("device", "release", "local", "--json").json == {"device": "local", "ended": False}
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(study: Path) -> None:
+    path = study / "study.toml"
+    path.write_text(path.read_text().replace("rounds = 3", "rounds = 100000"))
+    process = spawn("run", str(study), "--variant", "fp16", "--json")
+    wait_for('"event":"round"')
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    (made,) = Path("results/tiny").iterdir()
+    assert json.loads((made / "run.json").read_text())["state"] == "interrupted"

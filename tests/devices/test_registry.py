@@ -67,7 +67,7 @@ def test_an_unknown_selector_names_the_nearest(file: Path, selector: str, words:
         ('[rpi4]\nhost = "h"\nemulated = "yes"\n', "devices.toml:3: 'rpi4.emulated'"),
         ('rpi4 = "host"\n', "devices.toml:1: 'rpi4' is no device: write it as a table, [rpi4]"),
         ("[rpi4\n", "not valid TOML"),
-        ('["bad name"]\nhost = "h"\n', "a name is made of letters"),
+        ('["bad name"]\nhost = "h"\n', "a name is up to 100 letters"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: str) -> None:

@@ -48,3 +48,18 @@ def test_a_claim_about_fp32_adds_no_second_pair() -> None:
     claim = ClaimSection(text="int8 is faster", faster={"name": "qdq-s8"}, than={"name": "fp32"})
     cases = [case("c0", "fp32"), case("c1", "qdq-s8")]
     assert pairs.units(cases, VARIANTS, [claim]) == (("c0", "c1"),)
+
+
+def test_a_runtime_is_compared_with_the_first_one_variant_by_variant() -> None:
+    versions = ("1.31.1", "1.23.2")
+    cases = [
+        case(f"{name}@{version}", name).model_copy(update={"runtime": version})
+        for version in versions
+        for name in ("fp32", "qdq-s8")
+    ]
+    assert pairs.units(cases, VARIANTS) == (
+        ("fp32@1.31.1", "qdq-s8@1.31.1"),
+        ("fp32@1.23.2", "qdq-s8@1.23.2"),
+        ("fp32@1.31.1", "fp32@1.23.2"),
+        ("qdq-s8@1.31.1", "qdq-s8@1.23.2"),
+    )

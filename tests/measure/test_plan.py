@@ -72,7 +72,9 @@ def test_what_counts_and_whether_times_are_taken(
     device = Device.model_validate({"name": "board", "host": "h", "emulated": emulated})
     facts = FACTS.model_copy(update={"uncountable": uncountable, "emulated": Emulation(by=said, evidence="e") if said else None})
     measure = MeasureSection(rounds=2, counting=counting)
-    asked = plan.request([], [("c0",)], {}, [], measure, device, facts, 1)
+    cases = plan.cases([variant("fp32")], measure, [{"n": 1}])
+    inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 1})
+    asked = plan.request(cases, [("c0",)], {"fp32": variant("fp32")}, [inputs], measure, device, facts, 1)
     assert asked["counter"] == counter
     assert asked["units"] == ([["c0"]] if timed else [])
     assert asked["samples"] == (None if timed else measure.emulated_samples)
@@ -87,3 +89,23 @@ def test_optimization_levels_and_governors_travel() -> None:
     asked = plan.request(cases, [], {"fp32": variant("fp32")}, [inputs], measure, device, FACTS, 1)
     assert [case["optimization"] for case in asked["cases"]] == ["all", "disabled"]
     assert (asked["governor"], asked["throughput"]) == ("performance", [2])
+
+
+def test_runtimes_are_a_dimension_and_a_device_gets_its_own() -> None:
+    old, new, plain = (
+        Device(name="old", host="h", runtimes=["1.23.2"]),
+        Device(name="new", host="h", runtimes=["1.31.1", "1.23.2"]),
+        Device(name="plain", host="h"),
+    )
+    versions = plan.runtimes([old, new, plain])
+    assert versions == ("1.23.2", "1.31.1", None)
+    cases = plan.cases([variant("fp32")], MeasureSection(), [{"n": 1}], versions)
+    assert [case.name for case in cases] == ["fp32 onnxruntime=1.23.2", "fp32 onnxruntime=1.31.1", "fp32 onnxruntime=own"]
+    inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 1})
+    units = [("c0",), ("c0", "c1"), ("c2",)]
+    asked = [
+        plan.request(cases, units, {"fp32": variant("fp32")}, [inputs], MeasureSection(), device, FACTS, 1, {"1.23.2": "hash"})
+        for device in (old, new, plain)
+    ]
+    assert [[case["runtime"] for case in each["cases"]] for each in asked] == [["hash"], ["hash", None], [None]]
+    assert [each["units"] for each in asked] == [[["c0"]], [["c0"], ["c0", "c1"]], [["c2"]]]

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -465,3 +466,59 @@ def test_the_kernels_counters_count_or_say_why_not(job: Callable[..., Path]) -> 
     else:
         assert [line["event"] for line in said] == ["failed"]
         assert "counter" in reason or "paranoid" in reason
+
+
+def test_cases_of_two_runtimes_are_kept_apart_and_each_has_its_own(job: Callable[..., Path], tmp_path: Path) -> None:
+    folder = job(broken=False, rounds=1)
+    for name in ("one", "two"):
+        (tmp_path / "store" / "runtimes" / name).mkdir(parents=True)
+    # What the second runtime has comes before what this Python has.
+    (tmp_path / "store" / "runtimes" / "two" / "sitecustomize.py").write_text(
+        f"open({str(tmp_path / 'seen')!r}, 'a').write('x')\n"
+    )
+    request = json.loads((folder / "request.json").read_text())
+    for case, name in zip(request["cases"], ("one", "two"), strict=True):
+        case["runtime"] = name
+    (folder / "request.json").write_text(json.dumps(request))
+    run("job", str(folder))
+    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    assert apart.reason == "two versions of onnxruntime can't be in one process"
+    assert sorted(duet.cases for duet in duets(folder)) == [("c0",), ("c1",)]
+    # One evaluation, one launch.
+    assert (tmp_path / "seen").read_text() == "xx"
+
+
+def test_one_job_at_a_time_holds_the_device(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, rounds=1000, who={"user": "ci", "host": "agent3", "pid": 7})
+    second = folder.with_name("k")
+    shutil.copytree(folder, second)
+    first = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)])
+    try:
+        deadline = time.monotonic() + 60
+        while not ((folder / "journal.jsonl").exists() and duets(folder)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run("job", str(second))
+        (said,) = lines(second)
+        assert said["event"] == "busy"
+        assert json.loads(said["holder"]) == {
+            "user": "ci",
+            "host": "agent3",
+            "pid": 7,
+            "job": "j",
+            "since": pytest.approx(time.time(), abs=90),
+        }
+        assert (second / "rc").read_text() == "0"
+    finally:
+        first.kill()
+        first.wait()
+    # Killed, and so is what it started once that has ended: the kernel has freed the device.
+    (second / "journal.jsonl").unlink()
+    request = {**json.loads((second / "request.json").read_text()), "rounds": 1}
+    (second / "request.json").write_text(json.dumps(request))
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        run("job", str(second))
+        if lines(second)[0]["event"] != "busy":
+            break
+        (second / "journal.jsonl").unlink()
+    assert duets(second)

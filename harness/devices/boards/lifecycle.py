@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,8 @@ from harness.devices.ssh import SshTransport
 from harness.errors import ConnectError, DeviceError, RegistryError, SelectionError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.devices.boards.image import Image
     from harness.devices.boards.process import Process
     from harness.devices.boards.qemu import Clock, Cpu
@@ -50,7 +54,13 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
     file = (registries.locate(registry) or Path("devices.toml")).absolute()
     known = registries.load(file) if file.exists() else Registry(file, {})
     if name in known.devices or name == registries.LOCAL:
-        message = f"'{name}' is taken: {file} has a device of that name"
+        dead = (found := boards.load(name)) is not None and found.state != "up"
+        way = f"it is a board whose emulator ended: harness board down {name}" if dead else "choose another, or remove that entry"
+        message = (
+            f"'{name}' is taken: {file} has a device of that name; {way}"
+            if name != registries.LOCAL
+            else f"'{name}' is this machine: choose another name"
+        )
         raise RegistryError(message)
     place = boards.make_place(name)
     try:
@@ -70,8 +80,8 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
         record = record.model_copy(update={"ready": True})
         record.save()
     except BaseException:
-        # Somebody may have taken it down meanwhile.
-        with contextlib.suppress(SelectionError):
+        # Somebody may have taken it down meanwhile; who is impatient must not leave half of it.
+        with _patiently(), contextlib.suppress(SelectionError):
             down(name)
         raise
     return record
@@ -90,11 +100,27 @@ def down(name: str) -> None:
     emulator = record.process if record is not None else None
     if emulator is not None and not emulator.stop(PATIENCE_SECONDS):
         raise DeviceError(name, "down", f"the emulator, process {emulator.pid}, does not end")
-    try:
-        if record is not None:
+    if record is not None:
+        try:
             registries.remove_device(record.registry, name, identity_file=str(place / seed.IDENTITY))
+        except RegistryError as exc:
+            message = f"{exc}\nthe board has ended, but its entry is still there: mend the file, then once more: harness board down {name}"
+            raise RegistryError(message) from exc
+    boards.remove_place(name)
+
+
+@contextlib.contextmanager
+def _patiently() -> Iterator[None]:
+    """Let no signal interrupt; outside the main thread none does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
     finally:
-        boards.remove_place(name)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _running(record: Board, place: Path) -> Process:
@@ -120,7 +146,7 @@ def _wait(device: Device, emulator: Process, place: Path, patience: float) -> No
         if not emulator.is_alive:
             raise DeviceError(device.name, "boot", f"the emulator ended{_console(place)}")
         if time.monotonic() > deadline:
-            raise DeviceError(device.name, "boot", f"no login within {patience:.0f} s{_console(place)}")
+            raise DeviceError(device.name, "boot", f"no login within {patience:.0f} s; --timeout allows more{_console(place)}")
         time.sleep(PAUSE_SECONDS)
 
 
