@@ -92,11 +92,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two cases that a claim compares, measured side by side; 2 means that ``second`` is twice as fast as ``first``."""
+    """Two cases that a claim or two runtimes compare; 2 means that ``second`` is twice as fast as ``first``.
+
+    Attributes:
+        apart: measured in processes that alternate, not side by side.
+    """
 
     first: str
     second: str
     ratio: Estimate | None
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,9 @@ def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
                 reference = records.get(_reference(cases[record.case], cases.values()) or "")
                 rows.append(_row(run, variant, names[record.case], record, timing, reference, letters))
     shown = {unit for row in records for unit in [(_reference(cases[row], cases.values()), row)]}
+    apart = {each.cases for each in device.apart}
     pairs = [
-        Pair(names[unit[0]], names[unit[1]], timing.ratio(unit))
+        Pair(names[unit[0]], names[unit[1]], timing.ratio(unit), unit in apart)
         for unit in run.units
         if len(unit) > 1 and unit not in shown and not device.emulated
     ]
@@ -204,9 +210,11 @@ def _trouble(device: DeviceRecord) -> str | None:
 def _remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str]) -> list[str]:
     """What happened while measuring that a reader must know."""
     found = [*timing.disturbances(), *timing.unsteady()]
+    reasons: dict[str, list[str]] = {}
     for apart in device.apart:
-        pair = " and ".join(names[case] for case in apart.cases)
-        found.append(f"{pair}: measured in processes that alternate, not side by side: {apart.reason}")
+        reasons.setdefault(apart.reason, []).append(" with ".join(names[case] for case in apart.cases))
+    for reason, pairs in reasons.items():
+        found.append(f"{', '.join(pairs)}: measured in processes that alternate, not side by side: {reason}")
     governor = device.governor
     if governor is not None and governor.reason:
         found.append(f"the governor could not be set to {governor.governor}: {governor.reason}")

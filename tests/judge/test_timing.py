@@ -75,7 +75,7 @@ def test_processes_that_alternate_are_paired_by_round() -> None:
     found = rows(events)[1].speedup
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
-    assert table(events).remarks == ("fp32 and static-QDQ: measured in processes that alternate, not side by side: too large",)
+    assert table(events).remarks == ("fp32 with static-QDQ: measured in processes that alternate, not side by side: too large",)
 
 
 def test_levels_that_contradict_the_ratio_are_called_out() -> None:
