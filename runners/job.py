@@ -40,6 +40,10 @@ try:
             file.write(wanted)
     print(json.dumps({"was": sorted(set(old.values()))}), flush=True)
 except OSError as error:
+    for path, value in old.items():
+        with open(path, "w") as file:
+            file.write(value)
+    old = {}
     print(json.dumps({"reason": "%s: %s" % (error.filename or path, error.strerror)}), flush=True)
 sys.stdin.read()
 for path, value in old.items():
@@ -95,6 +99,7 @@ class Job:
         self.ratios: dict[tuple[str, ...], list[list[float]]] = {}
         self.counts: dict[str, list[int]] = {}
         self.peaks: dict[str, int] = {}
+        self.lost: set[tuple[str, str]] = set()
         self.chance = random.Random(self.request["seed"])  # noqa: S311 - an order, no secret
         self.stopping = threading.Event()
         self.process: subprocess.Popen[str] | None = None
@@ -291,7 +296,7 @@ class Job:
                 if outcome and outcome["event"] == "counted":
                     self.counts.setdefault(name, []).append(min(outcome["instructions"]))
                     self.note(dict(outcome, case=name, round=number))
-            unsettled = [name for name in unsettled if name in self.cases and not self.agrees(name)]
+            unsettled = [name for name in unsettled if ("count", name) not in self.lost and not self.agrees(name)]
         return None
 
     def agrees(self, name: str) -> bool:
@@ -306,7 +311,7 @@ class Job:
             for name, sessions in self.chance.sample(visits, len(visits)):
                 if self.is_over():
                     return "max_time"
-                if name not in self.cases:
+                if ("throughput", name) in self.lost:
                     continue
                 options = {key: self.request[key] for key in ("warmup", "throughput_seconds")}
                 outcome = self.visit("throughput", (name,), number, sessions=sessions, **options)
@@ -323,8 +328,12 @@ class Job:
         outcome = self.in_worker(task)
         if self.stopping.is_set():
             return None
-        if outcome["event"] == "failed":
-            if len(names) > 1 and outcome["kind"] in ("crash", "timeout", "memory"):
+        if outcome["event"] == "failed" and what in ("count", "throughput"):
+            # The case can be timed all the same.
+            self.lost.add((what, names[0]))
+            self.note(dict(outcome, event="trouble", case=names[0], what=what))
+        elif outcome["event"] == "failed":
+            if len(names) > 1 and (outcome["kind"] in ("crash", "timeout", "memory") or not outcome.get("case")):
                 # Each of them ran alone: it may be too much for one process.
                 self.separate(names, "%s: %s" % (outcome["kind"], outcome["message"]))
             else:

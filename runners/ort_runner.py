@@ -133,7 +133,7 @@ def timed_in_turn(calls: list[Callable[[], object]], seconds: float, chance: ran
 def warm(call: Callable[[], object], limit: float) -> tuple[int, bool]:
     """Call until two windows in a row have medians within 1 %, for so many seconds at most.
 
-    After Georges, Buytaert, Eeckhout (OOPSLA 2007, section 4.1.3), who take the coefficient of variation over a window; medians,
+    After Georges, Buytaert, Eeckhout (Statistically Rigorous Java Performance Evaluation, OOPSLA 2007), who take the coefficient of variation over a window; medians,
     for one interruption must not prolong it.
 
     Returns:
@@ -146,9 +146,10 @@ def warm(call: Callable[[], object], limit: float) -> tuple[int, bool]:
         middle = statistics.median(window)
         if last and abs(middle - last) <= STEADY * last:
             return calls, True
-        last = middle
-        if time.perf_counter() - begun > limit:
+        # A model that takes seconds gets its second window too.
+        if last and time.perf_counter() - begun > limit:
             return calls, False
+        last = middle
 
 
 def encode(samples: list[int]) -> dict[str, Any]:
@@ -225,7 +226,8 @@ def disturbances(pair: dict[str, Any], threads: int) -> list[str]:
         found.append("frequency")
     if after.get("throttle", 0) > before.get("throttle", 0) or after.get("firmware"):
         found.append("throttled")
-    if after.get("steal_ns", 0) - before.get("steal_ns", 0) > max(MOVED * wall, 1e9 / os.sysconf("SC_CLK_TCK")):
+    stolen = (after.get("steal_ns", 0) - before.get("steal_ns", 0)) / (os.cpu_count() or 1)
+    if stolen > max(MOVED * wall, 1e9 / os.sysconf("SC_CLK_TCK")):
         found.append("steal")
     return found
 
@@ -245,11 +247,13 @@ def blocks(calls: list[Callable[[], object]], order: list[int], task: dict[str, 
         marks.append(usage())
     else:
         for index in order:
+            task["failing"] = task["cases"][index]["id"]
             # Whoever comes second finds the caches full of the other's: the first call is not counted.
             calls[index]()
             marks[-1] = usage()
             samples[index] = timed(calls[index], task["block"])
             marks.append(usage())
+        task["failing"] = None
     costs = [[end - start for start, end in zip(*ends)] for ends in zip(marks, marks[1:])]
     found = dict(zip(("cpu_ns", "switches", "minor_faults", "major_faults", "wall_ns"), (list(cost) for cost in zip(*costs))))
     return dict(found, order=order, medians=[statistics.median(each) for each in samples], samples=samples)
@@ -262,12 +266,12 @@ def rebuild(cases: list[dict[str, Any]], task: dict[str, Any], chance: random.Ra
     calls: list[Callable[[], object]] = [lambda: None for _ in cases]
     warmed: list[tuple[int, bool]] = [(0, False) for _ in cases]
     for index in order:
-        task["failing"] = cases[index]["id"]
-        task["step"] = "load"
+        task.update(step="load", failing=cases[index]["id"])
         models[index] = Model(cases[index])
         task["step"] = "run"
         calls[index] = models[index].first()
     for index in order:
+        task["failing"] = cases[index]["id"]
         warmed[index] = warm(calls[index], task["warmup"])
     task["failing"] = None
     pairs: list[dict[str, Any]] = []
@@ -358,14 +362,15 @@ def worker() -> None:
     os.dup2(2, 1)
     if task.get("cpus"):
         os.sched_setaffinity(0, task["cpus"])
-    task["step"], task["failing"] = "load", task["cases"][0]["id"]
+    task.update(step="load", failing=task["cases"][0]["id"])
     try:
         if task["task"] in TASKS:
             result = TASKS[task["task"]](task)
         else:
             result = runpy.run_path(task["checks"])["TASKS"][task["task"]](task, types.SimpleNamespace(**globals()))
     except Exception as error:  # noqa: BLE001 - whatever a model does to onnxruntime is this case's outcome
-        kind = "memory" if isinstance(error, MemoryError) else task["step"]
+        scarce = isinstance(error, MemoryError) or re.search(r"bad_alloc|[Ff]ailed to allocate", str(error))
+        kind = "memory" if scarce else task["step"]
         message = re.sub(r"\s+", " ", "%s: %s" % (type(error).__name__, error))
         message = message.replace(os.path.dirname(task["cases"][0]["model"]) + "/", "")
         result = {"event": "failed", "kind": kind, "message": message[:MESSAGE_LIMIT], "case": task["failing"]}

@@ -133,7 +133,7 @@ def release(name: Name, registry: shared.Registry = None, as_json: shared.Json =
 def _words(value: object) -> str:
     """A fact as text."""
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return " ".join(f"({_words(each)})" if isinstance(each, dict) else str(each) for each in value)
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_words(inner)}" for key, inner in value.items() if inner is not None)
     return "–" if value is None else str(value)

@@ -23,6 +23,7 @@ from harness.measure.events import (
     Pushed,
     Round,
     Throughput,
+    Trouble,
 )
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _describe_case(event: Event, names: dict[str, str]) -> str | None:
             return f"{names[event.case]}: {per_second:.1f} inferences per second in {event.sessions} sessions"
         case Apart():
             return f"{' and '.join(names[case] for case in event.cases)}: kept apart: {event.reason}"
-        case Failed():
-            return f"{names[event.case]}: {event.kind} failed: {event.message}"
+        case Trouble() | Failed():
+            what = f"{event.what}: " if isinstance(event, Trouble) else ""
+            return f"{names[event.case]}: {what}{event.kind} failed: {event.message}"
     return None

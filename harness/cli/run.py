@@ -19,7 +19,9 @@ def run(
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
     variants: shared.Methods = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds for each device. [default: the study's]")] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="At most so many rounds for each device. [default: the study's]")
+    ] = None,
     max_time: Annotated[
         str | None,
         typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),

@@ -1,7 +1,7 @@
-"""Intervals for levels and ratios, from replicates that are processes, never from pooled iterations.
+"""Intervals for levels and ratios, from replicates that are rebuilt sessions and processes, never from pooled iterations.
 
-Iterations of one process are alike (their medians differ between processes by a few per cent, far more than the iterations of one
-process suggest), so each process's block gives one value and Student's t is taken over those.
+Iterations of one process are alike (medians differ between processes by a few per cent, far more than the iterations of one
+process suggest), so each rebuild, or each process, gives one value and Student's t is taken over those.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
 REFERENCE = "fp32"
+# An interval is symmetric on the logarithms, where the device looks at it.
+SLACK = 1.02
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
@@ -191,9 +193,18 @@ def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
         for unit in run.units
         if len(unit) > 1 and unit not in shown and not device.emulated
     ]
-    return Table(
-        device, tuple(rows), _trouble(device), device.emulated, tuple(pairs), tuple(_remarks(run, device, timing, names))
-    )
+    remarks = [*_remarks(run, device, timing, names), *_loose(run, device, rows)]
+    return Table(device, tuple(rows), _trouble(device), device.emulated, tuple(pairs), tuple(remarks))
+
+
+def _loose(run: Run, device: DeviceRecord, rows: Iterable[Row]) -> list[str]:
+    """Name the speed-ups that all the rounds did not tell as closely as asked."""
+    measure = run.study.measure
+    loose = [row.case for row in rows if row.speedup and (row.speedup.half_width or 0) > SLACK * measure.precision]
+    if not loose or device.rounds < measure.rounds:
+        return []
+    share = f"±{100 * measure.precision:.2g} %"
+    return [f"not known to {share} after {device.rounds} rounds (measure.precision, measure.rounds): {', '.join(loose)}"]
 
 
 def _trouble(device: DeviceRecord) -> str | None:
@@ -269,6 +280,7 @@ def _row(
         *variant.notes,
         *([fidelity.reason] if fidelity is not None and fidelity.reason else []),
         *([conflict] if conflict else []),
+        *record.troubles,
     ]
     timed = not run.device(record.device).emulated
     ops = {op: sum(each.count for each in record.graph.ops if each.op == op) for op in QUANTIZING} if record.graph else {}

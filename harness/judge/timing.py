@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.judge.intervals import Estimate, geometric, grouped, quotient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from harness.records.run import LaunchRecord
     from harness.records.samples import Process
@@ -56,8 +56,9 @@ class Timing:
         """A case's p90 (0) or p99 (1) in milliseconds, over processes; None unless each has enough samples for it."""
         values = []
         for launch, position in self._of(case):
-            other = self._names[launch.cases[1 - position]] if len(launch.cases) > 1 else None
-            found = self._quantiles.get((self._device, self._names[case], other, launch.round))
+            other = launch.beside(position)
+            key = (self._device, self._names[case], None if other is None else self._names[other], launch.round)
+            found = self._quantiles.get(key)
             if found is None or launch.iterations[position] < NEEDED[index]:
                 return None
             values.append(found[index] / 1e6)
@@ -71,7 +72,8 @@ class Timing:
     def ratio(self, unit: Unit) -> Estimate | None:
         """How many times the first case's latency is the second's; 2 means that the second is twice as fast."""
         duets = [launch for launch in self.launches if launch.cases == unit]
-        if duets:
+        # A pair whose process died goes on in processes that alternate; then those count alone, as for the device.
+        if duets and not any(launch.apart == unit for launch in self.launches):
             groups = [
                 [
                     statistics.median(one - other for one, other in found)
@@ -110,15 +112,15 @@ class Timing:
         )
 
     def disturbances(self) -> list[str]:
-        """Say how many blocks were disturbed and by what; measured again they were all."""
+        """Say how many blocks were disturbed and by what."""
         pairs = [pair for launch in self.launches for rebuild in launch.rebuilds for pair in rebuild.pairs]
         causes = Counter(cause for pair in pairs for cause in pair.disturbed)
         kept = sum(bool(pair.disturbed) and pair.used for pair in pairs)
         if not causes:
             return []
         words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
-        line = f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and measured again"
-        return [line + (f"; {kept} count all the same, for all of their rebuild were" if kept else "")]
+        line = f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and do not count"
+        return [line + (f", but for {kept}, all of whose rebuild were" if kept else "")]
 
     def unsteady(self) -> list[str]:
         """Name the cases that were still warming up when they were measured."""
@@ -158,8 +160,3 @@ def throughputs(records: Iterable[tuple[int, float]]) -> tuple[tuple[int, Estima
         by_sessions.setdefault(sessions, []).append(per_second)
     found = [(sessions, geometric(values)) for sessions, values in sorted(by_sessions.items())]
     return tuple((sessions, estimate) for sessions, estimate in found if estimate is not None)
-
-
-def partners(units: Sequence[Unit], case: str) -> list[Unit]:
-    """The pairs that a case is measured in, other than with its fp32, as the second of them."""
-    return [unit for unit in units if len(unit) > 1 and unit[1] == case]

@@ -282,6 +282,16 @@ class Failed(Line):
     message: Message
 
 
+class Trouble(Line):
+    """Something beside the timing of a case could not be had: counting, or several sessions at once."""
+
+    event: Literal["trouble"] = "trouble"
+    case: Id
+    what: Id
+    kind: Id
+    message: Message
+
+
 class Round(Line):
     """A round is over."""
 
@@ -323,7 +333,7 @@ class DeviceFailed(Line):
 
 
 Event = (
-    Connected | Pushed | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Counted | Failed | Round | End | FidelityLine
+    Connected | Pushed | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine
     | DeviceFailed
 )  # fmt: skip
 ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

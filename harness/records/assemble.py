@@ -24,6 +24,7 @@ from harness.measure.events import (
     Round,
     Runtimes,
     Throughput,
+    Trouble,
 )
 from harness.measure.plan import belongs
 from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from harness.records.run import Run
 
 Key = tuple[str, str]
-CaseEvent = Counted | Throughput | Evaluated | Failed | FidelityLine
+CaseEvent = Counted | Throughput | Trouble | Evaluated | Failed | FidelityLine
 
 
 def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
@@ -50,7 +51,7 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
     for event in events:
         if isinstance(event, Duet):
             duets.append(event)
-        elif isinstance(event, Counted | Throughput | Evaluated | Failed | FidelityLine):
+        elif isinstance(event, Counted | Throughput | Trouble | Evaluated | Failed | FidelityLine):
             of_case[event.device, event.case].append(event)
         elif event.device in devices:
             devices[event.device] = _device(devices[event.device], event)
@@ -184,6 +185,7 @@ def _case(device: DeviceRecord, case: Case, events: Sequence[CaseEvent], launche
         "fidelity": last.get(FidelityLine),
         "graph": last[Evaluated].graph if Evaluated in last else None,
         "counts": tuple(_count(event) for event in events if isinstance(event, Counted)),
+        "troubles": tuple(f"{event.what}: {event.kind}: {event.message}" for event in events if isinstance(event, Trouble)),
         "throughput": tuple(_throughput(event) for event in events if isinstance(event, Throughput)),
     }
     if Failed in last:

@@ -121,6 +121,10 @@ class LaunchRecord(_Record):
     iterations: tuple[int, ...]
     peak_bytes: int | None = None
 
+    def beside(self, index: int) -> str | None:
+        """The case that one was measured beside: in the same process, or of its pair that is kept apart."""
+        return next((name for name in self.apart or self.cases if name != self.cases[index]), None)
+
 
 class ThroughputRecord(_Record):
     """Several sessions at once in one process."""
@@ -150,6 +154,7 @@ class CaseRecord(_Record):
         load_ns: to create the session, of each process where it was the first one; first_ns likewise: its first inference.
         peak_bytes: the resident high-water mark of a process that held this session alone.
         graph: what onnxruntime runs after its optimizations.
+        troubles: what beside the timing could not be had, and why.
     """
 
     device: str
@@ -164,6 +169,7 @@ class CaseRecord(_Record):
     graph: Graph | None = None
     counts: tuple[CountRecord, ...] = ()
     throughput: tuple[ThroughputRecord, ...] = ()
+    troubles: tuple[str, ...] = ()
 
 
 class Run(_Record):

@@ -1,6 +1,6 @@
 """samples.parquet: every timed iteration, one row each.
 
-Columns: device, case, beside (the case that it was measured beside, or null), round, rebuild, block, used (whether its block counts), iteration,
+Columns: device, case, beside (the case that it was measured beside, in its process or, for a pair that is kept apart, in turn; or null), round, rebuild, block, used (whether its block counts), iteration,
 nanoseconds. A process is one (device, case, beside, round).
 """
 
@@ -69,7 +69,7 @@ def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
 def _blocks(duet: Duet, names: dict[str, str]) -> Iterator[tuple[list[object], NDArray[np.int64]]]:
     """Each block of a process: its columns but for the iteration, and its nanoseconds."""
     for index, case in enumerate(duet.cases):
-        other = names[duet.cases[1 - index]] if len(duet.cases) > 1 else None
+        other = next((names[name] for name in duet.apart or duet.cases if name != case), None)
         for number, rebuild in enumerate(duet.rebuilds):
             used = {id(pair) for pair in counting(rebuild)}
             for block, pair in enumerate(rebuild.pairs):

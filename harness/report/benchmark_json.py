@@ -11,6 +11,8 @@ import statistics
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from harness.measure.plan import LEAST_ROUNDS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -98,9 +100,9 @@ def _benchmark(run: Run, device: DeviceRecord, row: Row) -> dict[str, Any]:
         "param": row.case,
         "extra_info": _extra(run, device, row, case, iterations),
         "options": {
-            "disable_gc": False,
+            "disable_gc": True,
             "timer": "perf_counter_ns",
-            "min_rounds": measure.rounds,
+            "min_rounds": min(LEAST_ROUNDS, measure.rounds),
             "max_time": measure.max_time,
             "min_time": measure.block,
             "warmup": measure.warmup > 0,

@@ -110,6 +110,10 @@ def _facts(device: DeviceRecord) -> list[tuple[str, str]]:
             "onnxruntime": said.onnxruntime.version or said.onnxruntime.error,
             "providers": ", ".join(said.onnxruntime.providers),
             "emulated": f"{said.emulated.by}: {said.emulated.evidence}" if said.emulated else None,
+            "kinds of cores": "; ".join(", ".join(map(str, kind.cpus)) for kind in said.core_kinds)
+            if len(said.core_kinds) > 1
+            else None,
+            "instructions": f"not counted: {said.uncountable}" if said.uncountable else "counted by the kernel",
             "processor features": " ".join(said.features),
         }
     known |= {

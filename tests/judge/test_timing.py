@@ -9,7 +9,7 @@ import pytest
 
 from harness.devices.registry import Device
 from harness.judge.summary import Row, Table, tables
-from harness.measure.events import Apart, Duet, Evaluated, Governor, Throughput
+from harness.measure.events import Apart, Duet, Evaluated, Governor, Round, Throughput, Trouble
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FAST, FP32, SHA, case, facts, finish, variant
@@ -62,9 +62,9 @@ def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
     found = rows(events)[1].speedup
     assert found is not None
     assert found.value == pytest.approx(2)
-    assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and measured again"
+    assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and do not count"
     all_bad = [Duet.model_validate({**duets.line(PAIR, n, duets.rebuild(bad)), "device": "board"}) for n in range(3)]
-    assert table(all_bad).remarks[0].endswith("; 3 count all the same, for all of their rebuild were")
+    assert table(all_bad).remarks[0].endswith("and do not count, but for 3, all of whose rebuild were")
 
 
 def test_processes_that_alternate_are_paired_by_round() -> None:
@@ -157,3 +157,27 @@ def test_cases_that_warm_up_too_slowly_are_named() -> None:
     late = duets.rebuild(duets.pair([[10], [10]]), steady=[True, False])
     events = [Duet.model_validate({**duets.line(PAIR, n, late, late), "device": "board"}) for n in range(2)]
     assert table(events).remarks == ("not steady within measure.warmup: static-QDQ (4 of 4)",)
+
+
+def test_a_pair_that_was_parted_counts_its_alternating_processes_alone() -> None:
+    events: list[Event] = [duets.launch("board", PAIR, 0, [[9000, 1000]])]
+    for number in range(1, 5):
+        events += [duets.launch("board", [name], number, [[level]], apart=PAIR) for name, level in (("c0", 2000), ("c1", 1000))]
+    found = rows(events)[1].speedup
+    assert found is not None
+    assert (found.value, found.low) == pytest.approx((2, 2))
+    assert found.processes == 4
+
+
+def test_rounds_that_did_not_tell_closely_enough_are_named() -> None:
+    events: list[Event] = [duets.launch("board", PAIR, number, [[level, 1000]]) for number, level in enumerate([2000, 2600] * 10)]
+    events.append(Round(device="board", round=19, elapsed=1.0))
+    (line,) = table(events).remarks
+    assert line == "not known to ±1 % after 20 rounds (measure.precision, measure.rounds): static-QDQ"
+
+
+def test_what_could_not_be_counted_is_a_note_and_no_failure() -> None:
+    trouble = Trouble(device="board", case="c1", what="throughput", kind="memory", message="too much")
+    row = rows([*[duets.launch("board", PAIR, n, [[2, 1]]) for n in range(3)], trouble])[1]
+    assert row.state == "measured"
+    assert row.notes[-1] == "throughput: memory: too much"

@@ -75,3 +75,12 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"samples\.parquet: can't be written"):
         samples.write(tmp_path / "none" / "samples.parquet", [block("c0", 0, [1])], CASES)
+
+
+def test_processes_of_pairs_that_are_kept_apart_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "samples.parquet"
+    one = Duet.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[10]])), apart=["c0", "c1"]), "device": "d"})
+    other = Duet.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[90]]))), "device": "d"})
+    samples.write(path, [one, other], CASES)
+    odd = CASES[1].name
+    assert samples.quantiles(path) == {("d", "fp32", odd, 0): (10.0, 10.0), ("d", "fp32", None, 0): (90.0, 90.0)}
