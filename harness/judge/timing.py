@@ -108,7 +108,7 @@ class Timing:
             return None
         return (
             f"speed-up side by side {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], but the levels' ratio is "
-            f"{apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}]: what runs beside it matters"
+            f"{apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}]: what runs beside it, or when, matters"
         )
 
     def disturbances(self) -> list[str]:

@@ -84,7 +84,7 @@ def test_levels_that_contradict_the_ratio_are_called_out() -> None:
     assert not rows(together)[1].notes[1:]
     note = rows([*together, *alone])[1].notes[-1]
     assert "speed-up side by side 2.00" in note
-    assert "what runs beside it matters" in note
+    assert "what runs beside it, or when, matters" in note
 
 
 def test_loads_are_those_of_a_processs_first_session() -> None:
