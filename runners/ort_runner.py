@@ -153,10 +153,7 @@ def warm(call: Callable[[], object], limit: float) -> tuple[int, bool]:
 
 
 def encode(samples: list[int]) -> dict[str, Any]:
-    """Pack nanoseconds in about two bytes each: differences from the median in units of at most 1/8192 of it.
-
-    Zigzag and 7-bit groups as in Protocol Buffers' sint64, in base64.
-    """
+    """Pack nanoseconds in about two bytes each: steps of at most 1/8192 of the median from it, as Protocol Buffers' sint64, in base64."""
     base = int(statistics.median(samples))
     unit = 1 << max(0, (base // RESOLUTION).bit_length() - 1)
     # A multiple of the unit: no rounding leads below zero.
@@ -241,20 +238,20 @@ def usage() -> tuple[int, int, int, int, int]:
 def blocks(calls: list[Callable[[], object]], order: list[int], task: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     """One pair of blocks, or one block of a model alone, with what it cost beside time."""
     samples: list[list[int]] = [[] for _ in calls]
-    marks = [usage()]
+    marks = []
     if task["turns"] and len(calls) > 1:
+        begun = usage()
         samples = timed_in_turn(calls, task["block"], chance)
-        marks.append(usage())
+        marks.append((begun, usage()))
     else:
         for index in order:
             task["failing"] = task["cases"][index]["id"]
             # Whoever comes second finds the caches full of the other's: the first call is not counted.
             calls[index]()
-            marks[-1] = usage()
+            begun = usage()
             samples[index] = timed(calls[index], task["block"])
-            marks.append(usage())
-        task["failing"] = None
-    costs = [[end - start for start, end in zip(*ends)] for ends in zip(marks, marks[1:])]
+            marks.append((begun, usage()))
+    costs = [[end - start for start, end in zip(*mark)] for mark in marks]
     found = dict(zip(("cpu_ns", "switches", "minor_faults", "major_faults", "wall_ns"), (list(cost) for cost in zip(*costs))))
     return dict(found, order=order, medians=[statistics.median(each) for each in samples], samples=samples)
 
@@ -277,7 +274,10 @@ def rebuild(cases: list[dict[str, Any]], task: dict[str, Any], chance: random.Ra
     pairs: list[dict[str, Any]] = []
     before = conditions.read()
     # A disturbed pair is measured again, as often as there are pairs; it stays in the record.
-    while sum(not pair["disturbed"] for pair in pairs) < task["pairs"] and len(pairs) < 2 * task["pairs"]:
+    most = task["pairs"]
+    while not pairs or (
+        sum(not pair["disturbed"] for pair in pairs) < most > len(pairs) // 2 and time.monotonic() < task["deadline"]
+    ):
         pair = blocks(calls, chance.sample(range(len(cases)), len(cases)), task, chance)
         pair["before"], pair["after"] = before, conditions.read()
         before = pair["after"]
@@ -295,11 +295,11 @@ def duet(task: dict[str, Any]) -> dict[str, Any]:
     """Measure two cases side by side, or one alone: sessions rebuilt again and again in this process."""
     chance = random.Random(task["seed"])  # noqa: S311 - an order, no secret
     conditions = Conditions()
-    begun = time.monotonic()
+    task["deadline"] = time.monotonic() + task["launch"]
     rebuilds: list[dict[str, Any]] = []
     gc.disable()
     # Where one rebuild takes long, more processes replace more rebuilds.
-    while len(rebuilds) < task["rebuilds"] and (not rebuilds or time.monotonic() - begun < task["launch"]):
+    while len(rebuilds) < task["rebuilds"] and (not rebuilds or time.monotonic() < task["deadline"]):
         rebuilds.append(rebuild(task["cases"], task, chance, conditions))
         gc.collect()
     return {"event": "duet", "cases": [case["id"] for case in task["cases"]], "peak_bytes": peak_bytes(), "rebuilds": rebuilds}

@@ -560,3 +560,10 @@ def test_a_case_that_fails_while_it_runs_is_the_one_that_is_dropped(job: Callabl
     failed = [event for event in events(folder) if isinstance(event, Failed)]
     assert [(event.case, event.kind, "no more" in event.message) for event in failed] == [("c1", "run", True)]
     assert {duet.cases for duet in duets(folder)} == {("c0",)}
+
+
+def test_a_launch_that_takes_long_makes_one_rebuild_with_one_pair(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, launch=1e-6, rounds=1)
+    run("job", str(folder))
+    (found,) = duets(folder)
+    assert [len(rebuild.pairs) for rebuild in found.rebuilds] == [1]
