@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.10)
-LIMIT = 0.03
-MOST, FIXED = 12, plan.LEAST_ROUNDS
+LIMIT = 0.02
+MOST, FIXED = 20, plan.LEAST_ROUNDS
 REPLAYS = 1000
 # What the other rules ask for.
 P = 0.05

@@ -25,3 +25,8 @@ def cache() -> Path:
 def variants() -> Path:
     """Variants that were made before; the folder can be deleted at any time."""
     return cache() / "variants"
+
+
+def models() -> Path:
+    """Models of saved baselines, by hash."""
+    return cache() / "models"

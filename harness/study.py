@@ -6,16 +6,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness import toml_file
 from harness.errors import StudyError
+from harness.expectations import ClaimSection, GateSection
+from harness.toml_file import Section
 
-Method = Literal["fp32", "fp16", "dynamic", "static"]
+Method = Literal["fp32", "fp16", "dynamic", "static", "given"]
 Format = Literal["QDQ", "QOperator"]
 IntegerType = Literal["QInt8", "QUInt8"]
 CalibrationMethod = Literal["MinMax", "Entropy", "Percentile", "Distribution"]
 
+GIVEN = "given"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -65,12 +68,6 @@ Positive = Annotated[int, Field(ge=1)]
 Dims = dict[str, Annotated[list[Positive], BeforeValidator(_dim_values), Field(min_length=1)]]
 
 
-class Section(BaseModel):
-    """A part of a study: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class ModelSection(Section):
     """``[model]``: the file, its shapes and its data; paths are absolute once a study is loaded."""
 
@@ -93,7 +90,11 @@ class VariantsSection(Section):
 
 
 class VariantSpec(Section):
-    """``[[variant]]``: one more, spelled out."""
+    """``[[variant]]``: one more, spelled out.
+
+    Attributes:
+        calibration_data: other data than the study's, for this variant alone.
+    """
 
     name: Name | None = None
     method: Method
@@ -103,6 +104,7 @@ class VariantSpec(Section):
     per_channel: bool = False
     reduce_range: bool = False
     calibration: CalibrationMethod = "MinMax"
+    calibration_data: str | None = None
     op_types: list[str] = []
     exclude_nodes: list[str] = []
 
@@ -148,29 +150,6 @@ class DevicesSection(Section):
     select: list[str] = ["local"]
 
 
-class ClaimSection(Section):
-    """``[[claim]]``: a sentence about cases and devices."""
-
-    text: str
-    faster: dict[str, Any] | None = None
-    smaller: dict[str, Any] | None = None
-    more_accurate: dict[str, Any] | None = None
-    same_speed: dict[str, Any] | None = None
-    than: dict[str, Any] | None = None
-    fails: dict[str, Any] | None = None
-    loads: dict[str, Any] | None = None
-    on: dict[str, str] = {}
-    by: float | None = None
-    between: tuple[float, float] | None = None
-
-
-class GateSection(Section):
-    """``[gate]``: the rule by which a candidate passes."""
-
-    metric: str = "latency.median"
-    max_regression: float = 0.05
-
-
 class Study(Section):
     """A question about a model, its variants and devices."""
 
@@ -188,7 +167,17 @@ class Study(Section):
         if not self.variants.methods and not self.variant:
             message = "no variants are asked for: name methods under [variants] or add a [[variant]]"
             raise ValueError(message)
+        if GIVEN in self.variants.methods and (len(self.variants.methods) > 1 or self.variant):
+            message = (
+                f"'{GIVEN}' takes the model as it is, quantized or not, and nothing beside it: no other method and no [[variant]]"
+            )
+            raise ValueError(message)
         return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the model is taken as it is, quantized or not, and nothing is made of it."""
+        return GIVEN in self.variants.methods
 
 
 def load(path: Path) -> Study:
@@ -222,7 +211,7 @@ def for_model(path: Path, **model: Any) -> Study:  # noqa: ANN401 - ModelSection
 
 
 def _absolute(study: Study, folder: Path) -> Study:
-    """Resolve the paths of ``[model]`` against the folder."""
+    """Resolve the paths of data and of the model against the folder."""
     section = study.model
     model = section.model_copy(
         update={
@@ -231,7 +220,11 @@ def _absolute(study: Study, folder: Path) -> Study:
             "evaluation": None if section.evaluation is None else _data_path(section.evaluation, folder),
         }
     )
-    return study.model_copy(update={"model": model})
+    variants = [
+        spec.model_copy(update={"calibration_data": _data_path(spec.calibration_data, folder)}) if spec.calibration_data else spec
+        for spec in study.variant
+    ]
+    return study.model_copy(update={"model": model, "variant": variants})
 
 
 def _data_path(source: str, folder: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,14 +22,13 @@ from harness.measure.campaign import Campaign, Work
 from harness.measure.journal import Journal
 from harness.quantize import build, data, matrix
 from harness.quantize.dims import resolve_dims
-from harness.quantize.model import open_model
 from harness.records import folder as run_folder
 from harness.records import samples as run_samples
 from harness.records.run import DeviceRecord, Run, Versions
 from harness.report import formats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.devices.registry import Device, Registry
     from harness.judge.summary import Table
@@ -76,7 +77,7 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     Raises:
         UsageError: a member of its branch, if a part is missing or does not fit.
     """
-    model = open_model(study.model.path)
+    model = build.open_source(study)
     dims = resolve_dims(model, study.model.dims)
     recipes = matrix.select(matrix.plan(study), globs) if globs else matrix.plan(study)
     source = study.model.evaluation or study.model.calibration
@@ -88,14 +89,117 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
         calibration = evaluation[0]
     references = tuple(accuracy.Reference(study.model.path, samples) for samples in evaluation)
     notes = dict.fromkeys(note for samples in (calibration, *evaluation) for note in samples.notes)
-    return Question(study, model, dims, recipes, evaluation, references, (*notes, *_unjudged(study)))
+    return Question(study, model, dims, recipes, evaluation, references, tuple(notes))
 
 
-def _unjudged(study: Study) -> list[str]:
-    """Say what this version reads but does not act on."""
-    parts = [f"{len(study.claim)} [[claim]]"] if study.claim else []
-    parts += ["[gate]"] if study.gate else []
-    return [f"{' and '.join(parts)} in the study: kept with the run, not judged by this version"] if parts else []
+@dataclass(frozen=True)
+class Bench:
+    """What a run works with once its folder is there.
+
+    Attributes:
+        folder: of the run.
+        inputs: the evaluation inputs as files, one for each of the question's dims.
+        seed: of the random order.
+    """
+
+    question: Question
+    folder: Path
+    inputs: tuple[plan.Inputs, ...]
+    started: datetime
+    seed: int
+    watcher: Watcher
+
+    def make(self, study: Study | None = None, model: SourceModel | None = None, within: str = "") -> tuple[list[Variant], bool]:
+        """Make the variants of the question's recipes, of its own model or another; returns them, and whether that was interrupted.
+
+        Raises:
+            ResultsError: if the disk does not take them; nothing is left behind.
+        """
+        variants: list[Variant] = []
+
+        def made(variant: Variant) -> None:
+            variants.append(variant)
+            self.watcher.variant(variant, len(self.question.recipes))
+
+        try:
+            build.build(
+                study or self.question.study,
+                self.folder / run_folder.VARIANTS / within,
+                model=model or self.question.model,
+                dims=self.question.dims[0],
+                recipes=self.question.recipes,
+                cache=places.variants(),
+                on_event=made,
+            )
+        except KeyboardInterrupt:
+            return variants, True
+        except ResultsError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        return variants, False
+
+    def begin(
+        self, devices: Sequence[Device], variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Unit, ...]
+    ) -> Run:
+        """Say what is going to be measured."""
+        question = self.question
+        return Run(
+            id=f"{question.study.name}/{self.folder.name}",
+            started=self.started,
+            study=question.study,
+            model_sha256=question.model.sha256,
+            model_size=question.model.size,
+            versions=_versions(),
+            seed=self.seed,
+            variants=tuple(_relative(variant, self.folder) for variant in variants),
+            cases=cases,
+            devices=tuple(DeviceRecord(entry=device) for device in devices),
+            warnings=question.warnings,
+            units=units,
+            build=build_url(),
+        )
+
+    def work(self, variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Unit, ...]) -> Work:
+        """What every device gets."""
+        question = self.question
+        by_dims = {tuple(values.items()): found for values, found in zip(question.dims, question.references, strict=True)}
+        return Work(
+            cases=cases,
+            units=units,
+            variants={variant.name: variant for variant in variants},
+            inputs=self.inputs,
+            measure=question.study.measure,
+            compare=lambda device, case, outputs: by_dims[tuple(case.dims.items())].compare(device, case, outputs),
+            seed=self.seed,
+        )
+
+    def measure(self, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
+        """Run a campaign; returns whether it was interrupted."""
+        journal = Journal(self.folder / run_folder.JOURNAL)
+        try:
+            Campaign(work, registry, journal, self.watcher.event).run(devices)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            journal.close()
+        return False
+
+
+@contextmanager
+def bench(question: Question, results: Path, watcher: Watcher) -> Iterator[Bench]:
+    """Make a run's folder, and files that go when the run has ended.
+
+    Raises:
+        ResultsError: if the results folder can't be written.
+    """
+    started = datetime.now(UTC)
+    folder = run_folder.create(results, question.study.name, started)
+    with tempfile.TemporaryDirectory(prefix="quant-harness-") as scratch:
+        inputs = tuple(
+            accuracy.write_inputs(samples, values, Path(scratch))
+            for samples, values in zip(question.evaluation, question.dims, strict=True)
+        )
+        yield Bench(question, folder, inputs, started, random.SystemRandom().getrandbits(32), watcher)
 
 
 def run(
@@ -111,81 +215,31 @@ def run(
         ResultsError: if the results folder can't be written.
     """
     study = question.study
-    started = datetime.now(UTC)
-    folder = run_folder.create(results, study.name, started)
-    seed = random.SystemRandom().getrandbits(32)
-    variants: list[Variant] = []
-    with tempfile.TemporaryDirectory(prefix="quant-harness-") as scratch:
-        inputs = [
-            accuracy.write_inputs(samples, values, Path(scratch))
-            for samples, values in zip(question.evaluation, question.dims, strict=True)
-        ]
-
-        def made(variant: Variant) -> None:
-            variants.append(variant)
-            watcher.variant(variant, len(question.recipes))
-
-        interrupted = False
-        try:
-            build.build(
-                study,
-                folder / run_folder.VARIANTS,
-                model=question.model,
-                dims=question.dims[0],
-                recipes=question.recipes,
-                cache=places.variants(),
-                on_event=made,
-            )
-        except KeyboardInterrupt:
-            interrupted = True
-        except ResultsError:
-            # Nothing was measured: nothing is left behind.
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    with bench(question, results, watcher) as place:
+        variants, interrupted = place.make()
         cases = plan.cases(variants, study.measure, question.dims, plan.runtimes(devices))
-        by_name = {variant.name: variant for variant in variants}
-        units = pairs.units(cases, by_name, study.claim)
-        begun = Run(
-            id=f"{study.name}/{folder.name}",
-            started=started,
-            study=study,
-            model_sha256=question.model.sha256,
-            model_size=question.model.size,
-            versions=_versions(),
-            seed=seed,
-            variants=tuple(_relative(variant, folder) for variant in variants),
-            cases=cases,
-            devices=tuple(DeviceRecord(entry=device) for device in devices),
-            warnings=question.warnings,
-            units=units,
-        )
-        run_folder.save(folder, begun)
+        units = pairs.units(cases, {variant.name: variant for variant in variants}, study.claim)
+        begun = place.begin(devices, variants, cases, units)
+        run_folder.save(place.folder, begun)
         if not interrupted:
-            by_dims = {tuple(values.items()): found for values, found in zip(question.dims, question.references, strict=True)}
-            work = Work(
-                cases=cases,
-                units=units,
-                variants=by_name,
-                inputs=inputs,
-                measure=study.measure,
-                compare=lambda device, case, outputs: by_dims[tuple(case.dims.items())].compare(device, case, outputs),
-                seed=seed,
-            )
             watcher.plan(devices, cases, study.measure.rounds)
-            interrupted = _measure(work, devices, registry, folder, watcher)
-    return finish(folder, begun, interrupted=interrupted)
+            interrupted = place.measure(place.work(variants, cases, units), devices, registry)
+        return finish(place.folder, begun, interrupted=interrupted)
 
 
-def _measure(work: Work, devices: Sequence[Device], registry: Registry, folder: Path, watcher: Watcher) -> bool:
-    """Run the campaign; returns whether it was interrupted."""
-    journal = Journal(folder / run_folder.JOURNAL)
-    try:
-        Campaign(work, registry, journal, watcher.event).run(devices)
-    except KeyboardInterrupt:
-        return True
-    finally:
-        journal.close()
-    return False
+def own_runtime() -> str:
+    """The version of the controller's onnxruntime."""
+    return version("onnxruntime")
+
+
+def build_url() -> str | None:
+    """The address of the build that this is part of, as Jenkins, GitLab or GitHub tell it."""
+    told = os.environ.get("BUILD_URL") or os.environ.get("CI_JOB_URL")
+    if told or not os.environ.get("GITHUB_RUN_ID"):
+        return told
+    return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(
+        {key: os.environ.get(key, "") for key in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")}
+    )
 
 
 def finish(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Run, tuple[Table, ...]]:

@@ -100,6 +100,8 @@ class Job:
         self.counts: dict[str, list[int]] = {}
         self.peaks: dict[str, int] = {}
         self.lost: set[tuple[str, str]] = set()
+        self.limits = {tuple(pair): limit for pair, limit in self.request.get("limits") or []}
+        self.first = self.request.get("first_round", 0)
         self.chance = random.Random(self.request["seed"])  # noqa: S311 - an order, no secret
         self.stopping = threading.Event()
         self.process: subprocess.Popen[str] | None = None
@@ -245,10 +247,10 @@ class Job:
                 if self.is_over():
                     return "max_time"
                 if unit in self.units:
-                    self.measure_unit(unit, number)
+                    self.measure_unit(unit, self.first + number)
             if self.stopping.is_set():
                 return "stopped"
-            self.note({"event": "round", "round": number, "elapsed": round(time.monotonic() - self.begun, 3)})
+            self.note({"event": "round", "round": self.first + number, "elapsed": round(time.monotonic() - self.begun, 3)})
         return None
 
     def measure_unit(self, unit: tuple[str, ...], number: int) -> None:
@@ -279,10 +281,16 @@ class Job:
         return outcome
 
     def is_settled(self, unit: tuple[str, ...]) -> bool:
-        """Whether a pair's ratio, or a level, is known as closely as asked."""
+        """Whether a pair's ratio, or a level, is known as closely as asked: to a precision, or on which side of a limit it lies."""
         groups = self.ratios.get(unit, [])
-        enough = len(groups) >= min(self.request["least_rounds"], self.request["rounds"])
-        return enough and bool(half_width(groups, self.request["t"]) <= self.request["precision"])
+        if len(groups) < min(self.request["least_rounds"], self.request["rounds"]):
+            return False
+        reach = half_width(groups, self.request["t"])
+        if unit not in self.limits:
+            return bool(reach <= self.request["precision"])
+        flat = [value for group in groups for value in group]
+        # Of a pair the first is the baseline, so a slower candidate makes the ratio smaller.
+        return bool(flat) and abs(-statistics.fmean(flat) - self.limits[unit]) > reach
 
     def count(self) -> str | None:
         """Count instructions, each time in a process of its own, until two agree."""
@@ -292,10 +300,10 @@ class Job:
                 if self.is_over():
                     return "max_time"
                 options = {"counter": self.request["counter"], "count_iterations": self.request["count_iterations"]}
-                outcome = self.visit("count", (name,), number, **options)
+                outcome = self.visit("count", (name,), self.first + number, **options)
                 if outcome and outcome["event"] == "counted":
                     self.counts.setdefault(name, []).append(min(outcome["instructions"]))
-                    self.note(dict(outcome, case=name, round=number))
+                    self.note(dict(outcome, case=name, round=self.first + number))
             unsettled = [name for name in unsettled if ("count", name) not in self.lost and not self.agrees(name)]
         return None
 

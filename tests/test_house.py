@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "places",
     "toml_file",
+    "expectations",
     "study",
     "quantize",
     "devices",
@@ -21,7 +22,9 @@ ORDER = [
     "judge",
     "report",
     "workflow",
+    "release",
     "cli",
+    "pytest_plugin",
 ]
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 
@@ -52,6 +55,7 @@ def test_modules_stay_small(path: Path) -> None:
 
 
 def test_the_model_files_are_small() -> None:
-    files = [path for path in (ROOT / "studies").rglob("*") if path.suffix in {".onnx", ".npz"}]
+    # Models that a script makes lie in folders called models, and stay out of git.
+    files = [path for path in (ROOT / "studies").rglob("*") if path.suffix in {".onnx", ".npz"} and path.parent.name != "models"]
     assert len(files) >= 3
     assert sum(path.stat().st_size for path in files) < 5_000_000

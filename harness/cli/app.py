@@ -9,7 +9,7 @@ import signal
 
 import typer
 
-from harness.cli import board, device, devices, inspect, quantize, run, show
+from harness.cli import baseline, board, check, claims, compare, device, devices, inspect, quantize, run, show
 
 app = typer.Typer(
     name="harness",
@@ -26,6 +26,10 @@ app.command("devices")(devices.devices)
 app.add_typer(device.app, name="device")
 app.add_typer(board.app, name="board")
 app.command("show")(show.show)
+app.command("claims")(claims.claims)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
+app.add_typer(baseline.app, name="baseline")
 
 
 def main() -> None:

@@ -43,8 +43,18 @@ Evaluation = Annotated[
     str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")
 ]
 Methods = Annotated[
-    str | None, typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static.")
+    str | None,
+    typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static; or given: as it is."),
 ]
+
+Rounds = Annotated[
+    int | None, typer.Option("--rounds", min=1, help="At most so many rounds for each device. [default: the study's]")
+]
+MaxTime = Annotated[
+    str | None,
+    typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a unique prefix of its name, or 'latest'.")]
 
 RESULTS = Path("results")
 

@@ -127,7 +127,8 @@ class Bars:
             "fidelity": "comparing outputs",
         }.get(event.event)
         if isinstance(event, Duet):
-            text = f"round {event.round + 1}, at most {self._rounds}"
+            again = "confirming, " if event.round >= self._rounds else ""
+            text = f"{again}round {event.round % self._rounds + 1}, at most {self._rounds}"
         elif isinstance(event, Failed | DeviceFailed | Connected):
             self._progress.console.print(
                 f"{event.device}: {escape(describe(event, self._names, self._rounds) or '')}", soft_wrap=True
@@ -146,7 +147,9 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
         case Pushed():
             return f"pushed {event.files} files, {event.sent_bytes / 1e6:.1f} MB sent in {event.seconds:.1f} s"
         case Round():
-            return f"round {event.round + 1} of at most {rounds} done after {event.elapsed:.0f} s"
+            # A gate's second set of processes has rounds of its own, numbered on.
+            again = "confirming: " if event.round >= rounds > 0 else ""
+            return f"{again}round {event.round % max(rounds, 1) + 1} of at most {rounds} done after {event.elapsed:.0f} s"
         case End(reason=reason) if reason != "stopped":
             return f"{'the time is up' if reason == 'max_time' else 'all is measured'}; fetching outputs"
         case DeviceFailed():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from harness.cli import command as shared
@@ -19,13 +17,8 @@ def run(
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
     variants: shared.Methods = None,
-    rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="At most so many rounds for each device. [default: the study's]")
-    ] = None,
-    max_time: Annotated[
-        str | None,
-        typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),
-    ] = None,
+    rounds: shared.Rounds = None,
+    max_time: shared.MaxTime = None,
     registry: shared.Registry = None,
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,

@@ -12,9 +12,9 @@ from harness.errors import Exit, UsageError
 
 @shared.command
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a unique prefix of its name, or 'latest'.")],
+    run: shared.RunName,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json, html, junit or pytest-benchmark.")
+        str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json, html, junit, github or pytest-benchmark.")
     ] = "table",
     ops: Annotated[
         bool, typer.Option("--ops", help="Which operators take the time, from onnxruntime's profiler; with --json as a list.")

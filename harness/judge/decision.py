@@ -1,7 +1,7 @@
-"""Whether a candidate is slower than its baseline, from duets, looked at after each process until it is known.
+"""Whether a candidate is slower than its baseline by more than it may be, looked at after each process until it is known.
 
 Looking again and again until something is significant finds something: so each look asks for more than a single test would. Three
-answers: slower, proven not to be slower by more than the limit, or not known yet.
+answers: slower by more than the limit, not slower by the limit, or not known yet.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from harness.judge.intervals import Estimate, grouped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# One-sided, per look; over the looks that a decision takes, false alarms stay below 1 % (docs/validity.md).
+# One-sided, per look; over the looks that a decision takes, wrong ones stay below 1 % (docs/validity.md).
 CONFIDENCE = 0.9975
-# A smaller slowdown is not called one, however sure it is: memory placement and code layout give as much.
-LEAST_EFFECT = 0.01
+# As far as the interval that each look takes: two-sided 99.5 %.
+LEVEL = 2 * CONFIDENCE - 1
 FIRST_LOOK = 3
 
 
@@ -27,8 +27,9 @@ class Decision:
     """What is known after so many processes.
 
     Attributes:
-        verdict: ``slower``; ``passed``: proven not to be slower by the limit; ``open``.
-        slowdown: the candidate's latency over the baseline's, with the interval of the looks, two-sided 99.5 %; None for fewer than three processes.
+        verdict: ``slower``: by more than the limit; ``passed``: by less; ``open``.
+        slowdown: the candidate's latency over the baseline's, with the interval of the looks, two-sided 99.5 %; no interval for fewer
+            than three processes, None for none.
         processes: how many it took.
     """
 
@@ -42,12 +43,12 @@ def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
 
     Args:
         groups: the logarithms of candidate over baseline, one for each rebuild, one list for each process.
-        limit: the slowdown that matters, such as 0.03 for 3 %.
+        limit: the slowdown that is allowed, such as 0.03 for 3 %.
     """
-    found = grouped(groups, 2 * CONFIDENCE - 1)
+    found = grouped(groups, LEVEL)
     if found is None or found.low is None or found.high is None or len(groups) < FIRST_LOOK:
         return Decision("open", found, len(groups))
-    if found.low > 1 and found.value >= 1 + LEAST_EFFECT:
+    if found.low > 1 + limit:
         return Decision("slower", found, len(groups))
     if found.high < 1 + limit:
         return Decision("passed", found, len(groups))
@@ -57,8 +58,8 @@ def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
 def decide(groups: Sequence[Sequence[float]], limit: float) -> Decision:
     """Look after each process from the third on; the first answer counts.
 
-    The rule is that of sequential tests with a constant boundary (Pocock 1977, Biometrika 64:191), with a least effect and a proof of
-    equivalence (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657) beside it.
+    The rule is that of sequential tests with a constant boundary (Pocock 1977, Biometrika 64:191), against the limit from both
+    sides (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657).
     """
     decision = Decision("open", None, 0)
     for count in range(min(FIRST_LOOK, len(groups)), len(groups) + 1):

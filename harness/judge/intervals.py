@@ -82,17 +82,31 @@ def grouped(groups: Sequence[Sequence[float]], level: float = LEVEL) -> Estimate
     Returns:
         The estimate; None for no values; no interval for fewer than three processes.
     """
+    centre, error, freedom = spread(groups)
+    sizes = [len(group) for group in groups if len(group)]
+    if not sizes:
+        return None
+    if error is None:
+        return Estimate(math.exp(centre), None, None, sum(sizes), len(sizes))
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), sum(sizes), len(sizes))
+
+
+def spread(groups: Sequence[Sequence[float]]) -> tuple[float, float | None, int]:
+    """The mean of grouped logarithms, its standard error as :func:`grouped` has it, and the degrees of freedom.
+
+    Returns:
+        No error for fewer than three processes; a mean of NaN for no values.
+    """
     kept = [np.asarray(group, dtype=np.float64) for group in groups if len(group)]
     if not kept:
-        return None
+        return math.nan, None, 0
     flat = np.concatenate(kept)
-    centre = float(flat.mean())
     if len(kept) < LEAST:
-        return Estimate(math.exp(centre), None, None, len(flat), len(kept))
+        return float(flat.mean()), None, 0
     means = np.array([group.mean() for group in kept])
     error, count = max((float(values.std(ddof=1)) / math.sqrt(len(values)), -len(values)) for values in (flat, means))
-    reach = float(stats.t.ppf((1 + level) / 2, -count - 1)) * error
-    return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), len(flat), len(kept))
+    return float(flat.mean()), error, -count - 1
 
 
 def quotient(over: Estimate, under: Estimate) -> Estimate:

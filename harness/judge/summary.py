@@ -7,15 +7,18 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import SelectionError
+from harness.judge import gate
 from harness.judge.counts import Count, count
+from harness.judge.drift import NONE, Drifts, drifts
 from harness.judge.intervals import Estimate, geometric
 from harness.judge.timing import Timing, inverse, throughputs
-from harness.measure.pairs import settings
+from harness.measure.pairs import BASELINE, settings
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from harness.judge.gate import Check
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
     from harness.records.run import CaseRecord, DeviceRecord, Run
@@ -115,6 +118,7 @@ class Table:
         emulated: what emulates the device; its times are not latencies and are left out.
         pairs: what was measured side by side beside the speed-ups.
         remarks: what happened while measuring.
+        checks: of a release gate; drifts: what became of its baseline since it was stored.
     """
 
     device: DeviceRecord
@@ -123,6 +127,8 @@ class Table:
     emulated: str | None = None
     pairs: tuple[Pair, ...] = ()
     remarks: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    drifts: Drifts = NONE
 
 
 def tables(run: Run, quantiles: Mapping[Process, tuple[float, ...]]) -> tuple[Table, ...]:
@@ -191,10 +197,14 @@ def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
     pairs = [
         Pair(names[unit[0]], names[unit[1]], timing.ratio(unit), unit in apart)
         for unit in run.units
-        if len(unit) > 1 and unit not in shown and not device.emulated
+        if len(unit) > 1 and unit not in shown and not device.emulated and run.baseline is None
     ]
     remarks = [*_remarks(run, device, timing, names), *_loose(run, device, rows)]
-    return Table(device, tuple(rows), _trouble(device), device.emulated, tuple(pairs), tuple(remarks))
+    checks = gate.checks(run, device, quantiles)
+    # A baseline's cases are stored without the mark that tells them from the candidate's here.
+    stored = {case.id: case.name.removeprefix(BASELINE) for case in run.cases}
+    changed = drifts(run, device, timing, stored)
+    return Table(device, tuple(rows), _trouble(device), device.emulated, tuple(pairs), tuple(remarks), checks, changed)
 
 
 def _loose(run: Run, device: DeviceRecord, rows: Iterable[Row]) -> list[str]:
@@ -272,7 +282,7 @@ def _row(
     base_fidelity = reference.fidelity if reference is not None else None
     accuracy = fidelity.accuracy if fidelity is not None else None
     base_accuracy = base_fidelity.accuracy if base_fidelity is not None else None
-    fp32_size = run.variant(REFERENCE).size
+    fp32_size = next((each.size for each in run.variants if each.name == REFERENCE), None)
     instructions = count([found.instructions for found in record.counts])
     base_instructions = count([found.instructions for found in reference.counts]) if reference is not None else None
     speedup, conflict = _speedup(timing, record.case, reference)

@@ -54,15 +54,9 @@ class Timing:
 
     def quantile(self, case: str, index: int) -> Estimate | None:
         """A case's p90 (0) or p99 (1) in milliseconds, over processes; None unless each has enough samples for it."""
-        values = []
-        for launch, position in self._of(case):
-            other = launch.beside(position)
-            key = (self._device, self._names[case], None if other is None else self._names[other], launch.round)
-            found = self._quantiles.get(key)
-            if found is None or launch.iterations[position] < NEEDED[index]:
-                return None
-            values.append(found[index] / 1e6)
-        return geometric(values)
+        values = [self.process_quantile(launch, position, index) for launch, position in self._of(case)]
+        known = [value / 1e6 for value in values if value is not None]
+        return geometric(known) if len(known) == len(values) else None
 
     def medians(self, case: str) -> tuple[float, ...]:
         """Milliseconds, each process's own level, in the order of rounds."""
@@ -71,10 +65,18 @@ class Timing:
 
     def ratio(self, unit: Unit) -> Estimate | None:
         """How many times the first case's latency is the second's; 2 means that the second is twice as fast."""
+        groups = self.groups(unit)
+        return grouped(groups) if groups and all(groups) else None
+
+    def groups(self, unit: Unit) -> list[list[float]]:
+        """The logarithms of the first case's latency over the second's: one for each rebuild, one list for each process.
+
+        A list is empty where a clock was too coarse to tell. Of a pair that is kept apart: one number for each round that both took part in.
+        """
         duets = [launch for launch in self.launches if launch.cases == unit]
         # A pair whose process died goes on in processes that alternate; then those count alone, as for the device.
         if duets and not any(launch.apart == unit for launch in self.launches):
-            groups = [
+            return [
                 [
                     statistics.median(one - other for one, other in found)
                     for rebuild in launch.rebuilds
@@ -82,11 +84,9 @@ class Timing:
                 ]
                 for launch in duets
             ]
-            return grouped(groups) if all(groups) else None
-        return self._ratio_apart(unit)
+        return self._groups_apart(unit)
 
-    def _ratio_apart(self, unit: Unit) -> Estimate | None:
-        """The same from processes that alternate: one replicate for each round that both took part in."""
+    def _groups_apart(self, unit: Unit) -> list[list[float]]:
         levels: dict[str, dict[int, float | None]] = {name: {} for name in unit}
         for launch in self.launches:
             if len(launch.cases) == 1 and launch.cases[0] in levels and launch.apart in {None, unit}:
@@ -94,9 +94,18 @@ class Timing:
                 levels[launch.cases[0]][launch.round] = statistics.fmean(found) if found else None
         one, other = (levels[name] for name in unit)
         pairs = [(one[number], other[number]) for number in sorted(one) if number in other]
-        if any(each is None for pair in pairs for each in pair):
-            return None
-        return grouped([[first - second] for first, second in pairs])  # type: ignore[operator]
+        return [[] if first is None or second is None else [first - second] for first, second in pairs]
+
+    def processes(self, unit: Unit) -> list[LaunchRecord]:
+        """The processes that measured a pair side by side."""
+        return [launch for launch in self.launches if launch.cases == unit]
+
+    def process_quantile(self, launch: LaunchRecord, position: int, index: int) -> float | None:
+        """One process's p90 (0) or p99 (1) of one of its cases in nanoseconds; None where too few samples lie beyond it."""
+        other = launch.beside(position)
+        key = (self._device, self._names[launch.cases[position]], None if other is None else self._names[other], launch.round)
+        found = self._quantiles.get(key)
+        return None if found is None or launch.iterations[position] < NEEDED[index] else found[index]
 
     def conflict(self, unit: Unit, ratio: Estimate | None) -> str | None:
         """Say so where the ratio of a duet and that of the levels differ by more than their intervals."""

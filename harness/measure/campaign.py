@@ -47,6 +47,7 @@ class Work:
         measure: how it is measured.
         compare: compares a case's outputs, an .npz file's bytes, with the reference.
         seed: of the random order.
+        bar: of a gate; without one, everything is measured to a precision.
     """
 
     cases: tuple[Case, ...]
@@ -56,6 +57,7 @@ class Work:
     measure: MeasureSection
     compare: Callable[[str, Case, bytes], FidelityLine]
     seed: int
+    bar: plan.Bar | None = None
 
     def files(self) -> dict[str, Path]:
         """The files that a device needs, by sha256."""
@@ -148,7 +150,9 @@ class Campaign:
             return
         job = secrets.token_hex(8)
         work = self._work
-        asked = plan.request(work.cases, work.units, work.variants, work.inputs, work.measure, device, facts, work.seed, hashes)
+        asked = plan.request(
+            work.cases, work.units, work.variants, work.inputs, work.measure, device, facts, work.seed, hashes, work.bar
+        )
         self._before(device)
         link.start(job, {**asked, "who": lease.who()})
         with self._lock:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.expectations import ClaimSection
     from harness.measure.plan import Case
-    from harness.quantize.recipe import Variant
-    from harness.study import ClaimSection
+    from harness.quantize.recipe import Recipe, Variant
 
 REFERENCE = "fp32"
+# Marks the names of a baseline's variants.
+BASELINE = "baseline:"
+# Methods of which a recipe says nothing more.
+WHOLE = {"fp32", "fp16", "given"}
 Unit = tuple[str, ...]
 
 
@@ -45,6 +49,25 @@ def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequen
     return (*found, *((case.id,) for case in cases if case.id not in paired))
 
 
+def contests(cases: Sequence[Case], rivals: Mapping[str, str]) -> tuple[Unit, ...]:
+    """Pair each candidate case with its baseline's.
+
+    Args:
+        cases: of both.
+        rivals: a candidate's variant → the baseline's; the same one where only the runtime differs, whose first version is the candidate's.
+    """
+    found = []
+    for candidate, base in product(cases, cases):
+        if rivals.get(candidate.variant) != base.variant:
+            continue
+        if base.variant != candidate.variant and settings(base) == settings(candidate):
+            found.append((base.id, candidate.id))
+        same = base.variant == candidate.variant and _but_runtime(base) == _but_runtime(candidate)
+        if same and candidate.runtime == cases[0].runtime != base.runtime:
+            found.append((base.id, candidate.id))
+    return tuple(found)
+
+
 def settings(case: Case) -> tuple[Any, ...]:
     """What a case has beside its variant."""
     return (*_but_runtime(case), case.runtime)
@@ -56,25 +79,41 @@ def _but_runtime(case: Case) -> tuple[Any, ...]:
 
 def claimed(claim: ClaimSection, cases: Sequence[Case], variants: Mapping[str, Variant]) -> list[Unit]:
     """Match a claim's two sets: cases that differ in nothing but what the sets say."""
-    subject = claim.faster or claim.smaller or claim.more_accurate or claim.same_speed
-    if not subject or not claim.than:
+    if claim.than is None:
         return []
-    named = {*subject, *claim.than}
-    first = [case for case in cases if _matches(variants[case.variant], claim.than)]
-    second = [case for case in cases if _matches(variants[case.variant], subject)]
+    named = {*claim.subject, *claim.than}
+    first = [case for case in cases if matches(variants[case.variant], claim.than)]
+    second = [case for case in cases if matches(variants[case.variant], claim.subject)]
     return [
         (one.id, other.id)
         for one, other in product(first, second)
         if one.id != other.id
         and settings(one) == settings(other)
-        and _rest(variants[one.variant], named) == _rest(variants[other.variant], named)
+        and _alike(variants[one.variant].recipe, variants[other.variant].recipe, named)
     ]
 
 
-def _matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
+def matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
+    """Whether a variant has the traits that are wanted; a list names several values, but of op types and nodes, which are lists, one."""
     fields = variant.recipe.model_dump()
-    return all(key in fields and fields[key] in (value if isinstance(value, list) else [value]) for key, value in wanted.items())
+    for key, value in wanted.items():
+        found = fields[key]
+        if isinstance(found, tuple):
+            fits = list(found) == list(value)
+        else:
+            fits = found in (value if isinstance(value, list) else [value])
+        if not fits:
+            return False
+    return True
 
 
-def _rest(variant: Variant, named: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in variant.recipe.model_dump().items() if key not in {*named, "name"}}
+def _alike(one: Recipe, other: Recipe, named: set[str]) -> bool:
+    """Whether two recipes differ in nothing but what is named; what means nothing to one of them is no difference."""
+    if WHOLE & {one.method, other.method}:
+        return one.method != other.method or one == other
+    return all(
+        getattr(one, key) == getattr(other, key)
+        or (one.method != other.method and None in {getattr(one, key), getattr(other, key)})
+        for key in type(one).model_fields
+        if key not in {*named, "name"}
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,6 +70,23 @@ class Case(BaseModel):
     dims: dict[str, int]
     optimization: Optimization = "all"
     runtime: str | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """When a device knows enough of the pairs of a gate.
+
+    Attributes:
+        limits: the slowdowns that are allowed, as shares, for the pairs whose median is judged.
+        level: of the interval that each look takes.
+        first_look: the first look comes after so many processes.
+        first_round: rounds are numbered from here: a second, independent set of processes follows the first.
+    """
+
+    limits: dict[tuple[str, ...], float]
+    level: float
+    first_look: int
+    first_round: int = 0
 
 
 def runtimes(devices: Sequence[Device]) -> tuple[str | None, ...]:
@@ -159,8 +177,12 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     facts: Facts,
     seed: int,
     hashes: Mapping[str, str] | None = None,
+    bar: Bar | None = None,
 ) -> dict[str, Any]:
-    """Write the request for one device, as runners/PROTOCOL.md says; hashes are those of its runtimes by version."""
+    """Write the request for one device, as runners/PROTOCOL.md says.
+
+    Hashes are those of its runtimes by version; a bar asks for decisions in the place of precision.
+    """
     planned = [case for case in planned if belongs(case, device)]
     ids = {case.id for case in planned}
     by_dims = {tuple(found.dims.items()): found for found in inputs}
@@ -189,7 +211,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         "rounds": measure.rounds,
         "least_rounds": LEAST_ROUNDS,
         "precision": math.log1p(measure.precision),
-        "t": [round(float(stats.t.ppf((1 + LEVEL) / 2, freedom)), 6) for freedom in range(1, QUANTILES + 1)],
+        "t": _quantiles(LEVEL),
         "turns": measure.duet == "calls",
         "rebuilds": measure.rebuilds,
         "pairs": PAIRS,
@@ -207,8 +229,20 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         "max_time": measure.max_time,
         "timeout": measure.timeout,
     }
+    if bar is not None:
+        asked |= {
+            "least_rounds": bar.first_look,
+            "t": _quantiles(bar.level),
+            "limits": [[list(unit), math.log1p(limit)] for unit, limit in bar.limits.items() if ids.issuperset(unit)],
+            "first_round": bar.first_round,
+        }
     if device.cpus is not None:
         asked["cpus"] = device.cpus
     if device.governor is not None:
         asked["governor"] = device.governor
     return asked
+
+
+def _quantiles(level: float) -> list[float]:
+    """Student's t, two-sided, for 1, 2, … degrees of freedom."""
+    return [round(float(stats.t.ppf((1 + level) / 2, freedom)), 6) for freedom in range(1, QUANTILES + 1)]

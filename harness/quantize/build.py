@@ -15,7 +15,7 @@ from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import impossible, plan
 from harness.quantize.methods import METHODS
-from harness.quantize.model import open_model
+from harness.quantize.model import open_model, read_model
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
 from harness.quantize.workshop import Workshop
@@ -65,11 +65,12 @@ def build(
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
-    source = model or open_model(study.model.path)
+    source = model or open_source(study)
     sizes = resolve_dims(source, study.model.dims)[0] if dims is None else dims
     _refuse_to_overwrite(source, recipes, out_dir)
     calibrated = [recipe for recipe in recipes if _is_calibrated(recipe)]
-    samples = data.load(study.model.calibration, source, sizes, what="calibration") if calibrated else None
+    sources = dict.fromkeys(recipe.calibration_data for recipe in calibrated)
+    samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
     variants: list[Variant] = []
     with _scratch(out_dir) as scratch:
@@ -80,6 +81,15 @@ def build(
             on_event(variant)
             variants.append(variant)
     return tuple(variants)
+
+
+def open_source(study: Study) -> SourceModel:
+    """Open a study's model; only one that is taken as given may be quantized.
+
+    Raises:
+        ModelError: if it can't be used.
+    """
+    return read_model(study.model.path) if study.is_given else open_model(study.model.path)
 
 
 def needs_calibration(recipes: Sequence[Recipe]) -> bool:
@@ -119,7 +129,7 @@ def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        if recipe.method != "fp32":
+        if recipe.method not in {"fp32", "given"}:
             readback.mend(unfinished)
         notes += readback.check(recipe, unfinished)
         content = unfinished.read_bytes()

@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from harness.quantize.recipe import Recipe, Variant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.quantize.data import Samples
     from harness.quantize.model import SourceModel
 
@@ -31,12 +33,12 @@ class Cache:
     Attributes:
         folder: made when something is kept.
         source: the float model.
-        samples: calibration data, None if there are none.
+        samples: calibration data by what recipes call them; None is the study's own.
     """
 
     folder: Path
     source: SourceModel
-    samples: Samples | None
+    samples: Mapping[str | None, Samples]
 
     def find(self, recipe: Recipe, path: Path) -> Variant | None:
         """Copy a kept variant to a path.
@@ -60,7 +62,7 @@ class Cache:
     def keep(self, variant: Variant) -> None:
         """Keep a variant that was made; a cache that can't be written keeps nothing."""
         # The source's hash does not cover files beside it; fp32 is a copy anyway.
-        if variant.path is None or self.source.external_data or variant.recipe.method == "fp32":
+        if variant.path is None or self.source.external_data or variant.recipe.method in {"fp32", "given"}:
             return
         kept = self._file(variant.recipe)
         with suppress(OSError):
@@ -78,10 +80,11 @@ class Cache:
         return self.folder / f"{self._key(recipe)}.onnx"
 
     def _key(self, recipe: Recipe) -> str:
+        samples = self.samples.get(recipe.calibration_data) if recipe.method == "static" else None
         parts = {
-            "recipe": recipe.model_dump(exclude={"name"}),
+            "recipe": recipe.model_dump(exclude={"name", "calibration_data"}),
             "source": self.source.sha256,
-            "samples": self.samples.digest if self.samples and recipe.method == "static" else None,
+            "samples": samples.digest if samples else None,
             "versions": [onnxruntime.__version__, onnx.__version__, np.__version__, EDITION],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from harness.errors import SelectionError, StudyError
 from harness.quantize.recipe import SHORT, Recipe
+from harness.study import GIVEN
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from harness.study import Method, Study, VariantSpec
 
 REFERENCE = Recipe(name="fp32", method="fp32")
+AS_GIVEN = Recipe(name=GIVEN, method="given")
 SUFFIX_LIMIT = 40  # characters of op types or node names in a recipe's name
 ORDER: tuple[tuple[str, str | None], ...] = (
     ("fp32", None),
@@ -88,13 +91,15 @@ def impossible(recipe: Recipe) -> str | None:
 def plan(study: Study) -> tuple[Recipe, ...]:
     """List the recipes of a study, possible or not.
 
-    ``fp32`` is always there and first: everything is compared with it. Then come fp16, dynamic, static QDQ, static QOperator;
+    A model that is taken as given has that one recipe. Else ``fp32`` is always there and first: everything is compared with it. Then come fp16, dynamic, static QDQ, static QOperator;
     within each, the order of the study's lists, then its ``[[variant]]`` entries. A spelled-out variant without a name that
     repeats a crossed one adds nothing.
 
     Raises:
         StudyError: if two recipes have the same name.
     """
+    if study.is_given:
+        return (AS_GIVEN,)
     crossed = dict.fromkeys((REFERENCE, *_crossed(study)))
     recipes = {recipe.name: recipe for recipe in crossed}
     for spec in study.variant:
@@ -154,10 +159,10 @@ def _crossed(study: Study) -> Iterator[Recipe]:
 def _spelled_out(spec: VariantSpec) -> Recipe:
     """Make the recipe of a ``[[variant]]``, without the fields that mean nothing to its method."""
     fields = spec.model_dump(exclude={"name", "method"})
-    if spec.method in {"fp32", "fp16"}:
+    if spec.method in {"fp32", "fp16", "given"}:
         fields = {}
     elif spec.method == "dynamic":
-        for key in ("format", "activation", "calibration"):
+        for key in ("format", "activation", "calibration", "calibration_data"):
             del fields[key]
     return _recipe(spec.method, name=spec.name, **fields)
 
@@ -178,6 +183,8 @@ def _name(recipe: Recipe) -> str:
         parts.append("rr")
     if recipe.calibration != "MinMax":
         parts.append(recipe.calibration)
+    if recipe.calibration_data is not None:
+        parts += ["by", _short(PurePath(recipe.calibration_data).stem)]
     parts.append(_short("+".join(recipe.op_types)))
     if recipe.exclude_nodes:
         parts += ["without", _short("+".join(recipe.exclude_nodes))]

@@ -27,4 +27,5 @@ METHODS: Mapping[Method, Make] = {
     "fp16": float16.make,
     "dynamic": dynamic.make,
     "static": static.make,
+    "given": float32.make,
 }

@@ -87,7 +87,10 @@ def open_model(path: Path) -> SourceModel:
     if quantized:
         shown = ", ".join(f"{node.name or '(unnamed)'} ({node.op_type})" for node in quantized[:SHOWN])
         more = ", …" if len(quantized) > SHOWN else ""
-        message = f"{path}: the model is quantized already, {len(quantized)} nodes: {shown}{more}; give the float model"
+        message = (
+            f"{path}: the model is quantized already, {len(quantized)} nodes: {shown}{more}; give the float model, or take it as it is: "
+            'methods = ["given"] in a study, --variants given for a bare model'
+        )
         raise ModelError(message)
     return model
 

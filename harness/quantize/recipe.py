@@ -13,7 +13,7 @@ SHORT = {"QInt8": "S8", "QUInt8": "U8"}
 
 
 class Recipe(BaseModel):
-    """How a variant is made.
+    """How a variant is made; ``given`` is the model as it is, quantized or not.
 
     Fields that mean nothing to a method are None or empty: ``fp32`` has only a name and a method, ``dynamic`` no format, no
     activation type (onnxruntime fixes it to QUInt8) and no calibration.
@@ -29,6 +29,7 @@ class Recipe(BaseModel):
     per_channel: bool = False
     reduce_range: bool = False
     calibration: CalibrationMethod | None = None
+    calibration_data: str | None = None
     op_types: tuple[str, ...] = ()
     exclude_nodes: tuple[str, ...] = ()
 

@@ -40,7 +40,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         raise RecipeError(reason)
     excluded = workshop.excluded(recipe)
     method = recipe.calibration or "MinMax"
-    ranges = workshop.ranges(method)
+    ranges = workshop.ranges(method, recipe.calibration_data)
     with quiet():
         quantize_static(
             prepared.path,
@@ -56,5 +56,5 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
         )
-    about_data = workshop.samples.notes if workshop.samples else ()
+    about_data = workshop.samples[recipe.calibration_data].notes
     return (*about_data, *workshop.notes(recipe))

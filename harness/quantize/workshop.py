@@ -13,6 +13,7 @@ from harness.quantize.reasons import RecipeError, reason_of
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from harness.quantize.data import Samples
@@ -26,39 +27,41 @@ class Workshop:
 
     Attributes:
         source: the float model.
-        samples: calibration data, None if no recipe needs them.
+        samples: calibration data by what recipes call them; None is the study's own; empty if no recipe needs them.
         folder: a temporary one.
         op_types: every type that a static recipe names; one calibration covers them all.
     """
 
     source: SourceModel
-    samples: Samples | None
+    samples: Mapping[str | None, Samples]
     folder: Path
     op_types: tuple[str, ...] = ()
-    _ranges: dict[str, Path | str] = field(default_factory=dict, repr=False)
+    _ranges: dict[tuple[str, str | None], Path | str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def prepared(self) -> Prepared:
         """The model that is quantized."""
         return prepare(self.source, self.folder)
 
-    def ranges(self, method: str) -> Path:
-        """Return the file of ranges of a calibration method.
+    def ranges(self, method: str, source: str | None = None) -> Path:
+        """Return the file of ranges of a calibration method, over the study's data or others.
 
         Raises:
             RecipeError: if there are no data, or the calibration failed, now or for an earlier recipe.
         """
-        if self.samples is None:
+        if source not in self.samples:
             message = "no calibration data were given"
             raise RecipeError(message)
-        if method not in self._ranges:
+        key = (method, source)
+        if key not in self._ranges:
             try:
-                self._ranges[method] = calibrate(
-                    self.prepared.path, self.samples.feeds, method, self.folder, op_types=self.op_types
-                )
+                folder = self.folder / f"ranges-{len(self._ranges)}"
+                folder.mkdir()
+                feeds = self.samples[source].feeds
+                self._ranges[key] = calibrate(self.prepared.path, feeds, method, folder, op_types=self.op_types)
             except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
-                self._ranges[method] = f"calibration by {method} failed: {reason_of(exc, [self.folder])}"
-        found = self._ranges[method]
+                self._ranges[key] = f"calibration by {method} failed: {reason_of(exc, [self.folder])}"
+        found = self._ranges[key]
         if isinstance(found, str):
             raise RecipeError(found)
         return found

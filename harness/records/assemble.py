@@ -57,7 +57,7 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
             devices[event.device] = _device(devices[event.device], event)
     launches = tuple(_launch(event) for event in duets)
     results = [
-        _case(record, case, of_case[record.entry.name, case.id], launches)
+        _case(record, case, of_case[record.entry.name, case.id], launches, wanted=run.timed)
         for record in devices.values()
         for case in run.cases
         if belongs(case, record.entry)
@@ -174,14 +174,17 @@ def _alone(device: str, case: str, launches: Iterable[LaunchRecord], events: Ite
     return {"load_ns": tuple(loads), "first_ns": tuple(firsts), "peak_bytes": peak}
 
 
-def _case(device: DeviceRecord, case: Case, events: Sequence[CaseEvent], launches: Sequence[LaunchRecord]) -> CaseRecord:
-    """What became of a case."""
+def _case(
+    device: DeviceRecord, case: Case, events: Sequence[CaseEvent], launches: Sequence[LaunchRecord], *, wanted: bool
+) -> CaseRecord:
+    """What became of a case; wanted says whether its time is."""
     name = device.entry.name
     last: dict[type, Any] = {type(event): event for event in events}
     common: dict[str, Any] = {
         "device": name,
         "case": case.id,
         **_alone(name, case.id, launches, events),
+        "peaks": tuple(event.peak_bytes for event in events if isinstance(event, Evaluated) and event.peak_bytes),
         "fidelity": last.get(FidelityLine),
         "graph": last[Evaluated].graph if Evaluated in last else None,
         "counts": tuple(_count(event) for event in events if isinstance(event, Counted)),
@@ -191,7 +194,7 @@ def _case(device: DeviceRecord, case: Case, events: Sequence[CaseEvent], launche
     if Failed in last:
         return CaseRecord(**common, state="failed", kind=last[Failed].kind, reason=last[Failed].message)
     timed = any(launch.device == name and case.id in launch.cases for launch in launches)
-    if timed or common["counts"] or (device.emulated and common["fidelity"]):
+    if timed or common["counts"] or (common["fidelity"] and (device.emulated or not wanted)):
         return CaseRecord(**common, state="measured")
     if device.state == "failed":
         return CaseRecord(**common, state="unmeasured", reason=f"the device failed: {device.step}: {device.reason}")

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.devices.facts import Facts
 from harness.devices.registry import Device
+from harness.expectations import TIMES
 from harness.measure.events import Apart, Conditions, FidelityLine, Governor, Graph
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
+from harness.records.baseline import Baseline
 from harness.study import Study
 
 FORMAT: Literal[2] = 2
@@ -152,7 +154,7 @@ class CaseRecord(_Record):
     Attributes:
         state: ``measured``; ``failed`` (load, run, crash, …); ``unmeasured`` when its device failed or the time was up before it.
         load_ns: to create the session, of each process where it was the first one; first_ns likewise: its first inference.
-        peak_bytes: the resident high-water mark of a process that held this session alone.
+        peak_bytes: the resident high-water mark of a process that held this session alone; peaks: of the evaluation of each job.
         graph: what onnxruntime runs after its optimizations.
         troubles: what beside the timing could not be had, and why.
     """
@@ -166,6 +168,7 @@ class CaseRecord(_Record):
     load_ns: tuple[int, ...] = ()
     first_ns: tuple[int, ...] = ()
     peak_bytes: int | None = None
+    peaks: tuple[int, ...] = ()
     graph: Graph | None = None
     counts: tuple[CountRecord, ...] = ()
     throughput: tuple[ThroughputRecord, ...] = ()
@@ -181,6 +184,8 @@ class Run(_Record):
         units: ids of the cases that are measured side by side, the same on every device.
         launches: what each process measured.
         warnings: what a reader must know beside the numbers.
+        build: the address of the build that made it, on a server that tells one.
+        baseline: of a release gate: what the candidate is compared with; each unit is then (baseline's case, candidate's case).
     """
 
     format: Literal[2] = FORMAT
@@ -200,6 +205,14 @@ class Run(_Record):
     units: tuple[tuple[str, ...], ...] = ()
     launches: tuple[LaunchRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+    build: str | None = None
+    baseline: Baseline | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether times are asked for; a gate on sizes or accuracy alone asks for none."""
+        gate = self.study.gate
+        return self.baseline is None or gate is None or any(metric in TIMES for metric in gate.metrics)
 
     def device(self, name: str) -> DeviceRecord:
         """Find a device by name."""

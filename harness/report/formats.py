@@ -34,6 +34,7 @@ FORMATS = {
     "json": Format("harness.report.json_file", None),
     "html": Format("harness.report.html", "report/index.html"),
     "junit": Format("harness.report.junit", "junit.xml"),
+    "github": Format("harness.report.github", None),
     "pytest-benchmark": Format("harness.report.benchmark_json", "benchmark.json"),
 }
 

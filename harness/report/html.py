@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.judge import agreement
-from harness.report import charts, columns
+from harness.report import charts, columns, gate, sheets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,8 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         disagreements=agreement.disagreements(run, tables),
         cells=_cells,
         columns=columns,
+        sheets=sheets.sheets(run, tables),
+        gate=gate.verdict(run, tables) if run.baseline else None,
         charts=charts,
         facts=_facts,
     )
@@ -80,6 +82,8 @@ def _context(run: Run) -> list[tuple[str, str]]:
         ("variants", f"{sum(variant.state == 'made' for variant in run.variants)} of {len(run.variants)} could be made"),
         ("made by", f"harness {made.harness}, onnxruntime {made.onnxruntime}, onnx {made.onnx}, numpy {made.numpy}, Python {made.python}"),
         ("seed", str(run.seed)),
+        ("build", run.build or columns.UNKNOWN),
+        *([("baseline", run.baseline.described)] if run.baseline else []),
     ]  # fmt: skip
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 from harness.judge import agreement
+from harness.report import claims, gate
 from harness.report.csv_file import flat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.judge.gate import Check
     from harness.judge.intervals import Estimate
     from harness.judge.summary import Pair, Row, Table
     from harness.records.run import Run
@@ -40,10 +43,35 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
                 "facts": table.device.facts.model_dump(mode="json") if table.device.facts else None,
                 "remarks": list(table.remarks),
                 "pairs": [_pair(pair) for pair in table.pairs],
+                "checks": [_check(run, check) for check in table.checks],
+                "drifts": [
+                    {
+                        "case": each.case,
+                        **_estimate("then_ms", each.then),
+                        **_estimate("now_ms", each.now),
+                        **_estimate("change", each.change),
+                    }
+                    for each in table.drifts.cases
+                ],
+                "differences": [dataclasses.asdict(each) for each in table.drifts.differences],
                 "rows": [_row(row) for row in table.rows],
             }
             for table in tables
         ],
+        "baseline": run.baseline and {**run.baseline.model_dump(mode="json", include={"name", "kind", "run", "build", "taken"})},
+        "gate": gate.verdict(run, tables) if run.baseline else None,
+        "claims": claims.content(run),
+    }
+
+
+def _check(run: Run, check: Check) -> dict[str, Any]:
+    """A gate's check; ``change`` is a ratio, of accuracy the baseline's minus the candidate's."""
+    plain = {key: value for key, value in vars(check).items() if key not in {"change", "confirmed"}}
+    return {
+        **plain,
+        **_estimate("change", check.change),
+        **_estimate("confirmed", check.confirmed),
+        "sentence": gate.sentence(run, check),
     }
 
 

@@ -1,4 +1,4 @@
-"""junit.xml: a suite for each device and a test for each case, for Jenkins and its like.
+"""junit.xml: a suite for each device and a test for each case, or for each metric of a release gate, for Jenkins and its like.
 
 A test's time is the case's median, so that a server's trend of test times is that of latencies. The attributes are those that the
 xunit plugin's schema knows: no properties on tests, no count of skipped tests on the root, three decimals in a suite's time.
@@ -10,13 +10,14 @@ import io
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from junitparser import Error, JUnitXml, Skipped, TestCase, TestSuite
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.report import columns
+from harness.report import columns, gate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.judge.gate import Check
     from harness.judge.summary import Row, Table
     from harness.records.run import Run
 
@@ -44,8 +45,10 @@ def _suite(run: Run, table: Table) -> TestSuite:
     suite = TestSuite(f"{run.study.name}.{name}")
     for title, value in _properties(run, table):
         suite.add_property(title, _line(value))
-    cases = [_device(run, table)] if table.device.state == "failed" or not table.rows else []
-    suite.add_testcases(cases + [_case(run, table, row) for row in table.rows])
+    nothing = not table.checks if run.baseline else not table.rows
+    cases = [_device(run, table)] if table.device.state == "failed" or nothing else []
+    tests = [_check(run, check) for check in table.checks] if run.baseline else [_case(run, table, row) for row in table.rows]
+    suite.add_testcases(cases + tests)
     rebuilds = [rebuild for launch in run.launches if launch.device == name for rebuild in launch.rebuilds]
     suite.time = round(sum(pair.wall_ns for rebuild in rebuilds for pair in rebuild.pairs) / 1e9, 3)
     suite.timestamp = f"{run.started.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
@@ -63,6 +66,8 @@ def _properties(run: Run, table: Table) -> list[tuple[str, str]]:
         "arch": facts and facts.arch,
         "onnxruntime": facts and facts.onnxruntime.version,
         "emulated": table.emulated,
+        "build": run.build,
+        "baseline": run.baseline and run.baseline.described,
     }
     return [(title, value) for title, value in found.items() if value]
 
@@ -94,7 +99,23 @@ def _case(run: Run, table: Table, row: Row) -> TestCase:
     return case
 
 
-def _result(kind: type[Error | Skipped], reason: str, state: str) -> Error | Skipped:
+def _check(run: Run, check: Check) -> TestCase:
+    """A gate's test: it fails for a regression; what was not measured is an error, and what was not decided is skipped, never passed."""
+    case = TestCase(_line(f"{check.case}.{check.metric}"), f"{run.study.name}.{check.device}", 0)
+    said = gate.sentence(run, check)
+    if check.verdict == "regressed":
+        case.result = _result(Failure, said, check.metric)
+    elif check.verdict == "unmeasured":
+        case.result = _result(Error, said, "unmeasured")
+    elif check.verdict != "passed":
+        case.result = _result(Skipped, said, check.verdict)
+    if check.metric == METRIC and check.candidate is not None:
+        case._elem.set("time", f"{check.candidate / 1e3:.9f}")  # noqa: SLF001 - as below
+    case.system_out = columns.plain(said)
+    return case
+
+
+def _result(kind: type[Error | Failure | Skipped], reason: str, state: str) -> Error | Failure | Skipped:
     """An outcome with its reason as attribute, which servers list, and as text, which keeps its lines."""
     result = kind(_line(reason), state)
     result.text = columns.plain(reason)

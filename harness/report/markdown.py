@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.judge import agreement
-from harness.report import columns
+from harness.report import columns, gate, sheets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +20,26 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     """Write GitHub-flavoured Markdown; what devices and models say is escaped."""
     lines = [f"# {text(run.study.name)}", "", f"Run {text(run.id)}, {run.state}."]
     lines += [f"> **Note** {text(warning)}" for warning in run.warnings]
-    for table in tables:
+    found = sheets.sheets(run, tables)
+    if run.baseline:
+        lines += ["", f"**{text(gate.verdict(run, tables))}**"]
+    for sheet in found:
+        lines += [
+            "",
+            f"## {text(sheet.title)}",
+            "",
+            *grid(sheet.header, sheet.rows),
+            "",
+            *(f"- {text(line)}" for line in sheet.lines),
+        ]
+    for table in () if run.baseline else tables:
         lines += ["", f"## {text(columns.heading(table))}", ""]
         if table.trouble:
             lines += [f"**✗ {text(table.trouble)}**", ""]
         shown = columns.of(table)
         lines += grid([column.title for column in shown], [[column.text(row) for column in shown] for row in table.rows])
         lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]
-    if len(tables) > 1:
+    if len(tables) > 1 and not run.baseline:
         header, rows = columns.overview(tables)
         lines += [
             "",

@@ -13,28 +13,53 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from harness.judge import agreement
-from harness.report import columns
+from harness.report import columns, gate, sheets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.judge.summary import Table
     from harness.records.run import Run
+    from harness.report.sheets import Sheet
 
 PIPE_WIDTH = 220
 # What rich puts between two columns of this kind of table.
 PADDING = 3
+STYLES = {"good": "green", "bad": "bold red", "dim": "dim"}
 
 
 def render(run: Run, tables: Sequence[Table]) -> bytes:
     """Draw one table for each device, what must be known beside it, and an overview of several devices."""
+    console = _console()
+    if not run.baseline:
+        _comparison(console, run, tables)
+    for sheet in sheets.sheets(run, tables):
+        draw(console, sheet)
+    for warning in run.warnings:
+        console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)
+    if run.baseline:
+        console.print(f"\n[bold]{escape(gate.verdict(run, tables))}[/]", soft_wrap=True)
+    return _written(console)
+
+
+def _console() -> Console:
+    """A console that keeps what is drawn."""
     terminal = sys.stdout.isatty()
-    console = Console(
+    return Console(
         file=io.StringIO(),
         force_terminal=terminal,
         width=shutil.get_terminal_size().columns if terminal else PIPE_WIDTH,
         highlight=False,
     )
+
+
+def _written(console: Console) -> bytes:
+    assert isinstance(console.file, io.StringIO)  # noqa: S101 - made in _console
+    return console.file.getvalue().encode()
+
+
+def _comparison(console: Console, run: Run, tables: Sequence[Table]) -> None:
+    """Draw the rows of every device, an overview, and where devices disagree."""
     for table in tables:
         console.print(f"\n[bold]{escape(columns.heading(table))}[/]", soft_wrap=True)
         if table.trouble:
@@ -54,10 +79,24 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
             console.print(grid)
     for line in agreement.disagreements(run, tables):
         console.print(f"  {escape(line)}", soft_wrap=True)
-    for warning in run.warnings:
-        console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)
-    assert isinstance(console.file, io.StringIO)  # noqa: S101 - made above
-    return console.file.getvalue().encode()
+
+
+def sheet(found: Sheet) -> bytes:
+    """Draw one sheet alone."""
+    console = _console()
+    draw(console, found)
+    return _written(console)
+
+
+def draw(console: Console, found: Sheet) -> None:
+    """Draw a gate's or the claims' grid, and the lines below."""
+    console.print(f"\n[bold]{escape(found.title)}[/]", soft_wrap=True)
+    if found.rows:
+        styles = [STYLES.get(style or "") for style in found.styles]
+        for grid in _grids(found.header, found.rows, styles, console.width):
+            console.print(grid)
+    for line in found.lines:
+        console.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def escape(words: str) -> str:

@@ -465,7 +465,7 @@ class TestPrepare:
 
 
 def test_excluding_without_data_is_a_recipe_error(cnn: Path, tmp_path: Path) -> None:
-    shop = workshop.Workshop(open_model(cnn), None, tmp_path)
+    shop = workshop.Workshop(open_model(cnn), {}, tmp_path)
     with pytest.raises(RecipeError, match="no calibration data"):
         shop.ranges("MinMax")
 

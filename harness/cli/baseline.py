@@ -1,0 +1,88 @@
+"""harness baseline save|list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.cli.check import BASELINES, Baselines
+from harness.errors import Exit, UsageError
+
+app = typer.Typer(help="Keep a run as what releases are compared with.", no_args_is_help=True)
+
+
+@app.command("save")
+@shared.command
+def save(
+    run: shared.RunName,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it, such as 2.3.")],
+    baselines: Baselines = BASELINES,
+    force: Annotated[bool, typer.Option("--force", help="Replace one of that name.")] = False,
+    results: shared.Results = shared.RESULTS,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Write a small file fit for git, and keep the run's models by hash on this machine.
+
+    Exit code: 0 saved, 2 wrong usage or input.
+    """
+    import re
+
+    from harness import places, release, workflow
+    from harness.records import baseline_file
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
+        message = f"a baseline's name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {name!r:.120}"
+        raise UsageError(message)
+    path = baselines / f"{name}{baseline_file.SUFFIX}"
+    if path.exists() and not force:
+        message = f"{path}: there is a baseline '{name}' already; --force replaces it"
+        raise UsageError(message)
+    folder, found, tables = workflow.show(run, results)
+    taken = baseline_file.of_folder(release.of_run(found, tables, name), folder)
+    added = baseline_file.save(taken, path, places.models())
+    said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
+    if as_json:
+        shared.say_json({**said, "models": str(places.models())})
+    else:
+        typer.echo(
+            f"baseline '{name}' of run {found.id}: {path}, {len(taken.variants)} variants; their models are kept in {places.models()}"
+        )
+    return Exit.PASSED
+
+
+@app.command("list")
+@shared.command
+def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exit:
+    """List the saved baselines.
+
+    Exit code: 0, also when there are none; 2 if one can't be read.
+    """
+    from harness import places
+    from harness.cli.grid import console, grid
+    from harness.records import baseline_file
+
+    found = []
+    for path in sorted(baselines.glob(f"*{baseline_file.SUFFIX}")):
+        each = baseline_file.read(path)
+        here = sum((places.models() / f"{variant.sha256}.onnx").is_file() for variant in each.variants)
+        found.append(
+            {
+                "baseline": path.stem,
+                "run": each.run,
+                "taken": each.taken.isoformat() if each.taken else None,
+                "variants": len(each.variants),
+                "models_here": here,
+                "devices": list(each.devices),
+            }
+        )
+    if as_json:
+        shared.say_json(found)
+    elif not found:
+        typer.echo(f"{baselines} holds no baselines; 'harness baseline save RUN NAME' makes one")
+    else:
+        titles = ["baseline", "run", "taken", "variants", "models here", "devices"]
+        rows = [[", ".join(value) if isinstance(value, list) else str(value) for value in each.values()] for each in found]
+        console().print(grid(titles, rows))
+    return Exit.PASSED

@@ -1,0 +1,79 @@
+"""harness check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit
+
+BASELINES = Path("baselines")
+Baselines = Annotated[
+    Path, typer.Option("--baselines", metavar="DIR", envvar="HARNESS_BASELINES", help="Where saved baselines are kept.")
+]
+
+
+@shared.command
+def check(
+    target: shared.Target = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            "--baseline", metavar="B", help="A run, a saved baseline, a model file, or onnxruntime==VERSION.", show_default=False
+        ),
+    ] = ...,  # type: ignore[assignment]
+    device: shared.Devices = None,
+    variant: shared.Variants = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="METRIC", help="What must not get worse; may be repeated. [default: the study's]"),
+    ] = None,
+    max_regression: Annotated[
+        float | None,
+        typer.Option(
+            "--max-regression", metavar="SHARE", help="By how much it may: 0.05 is 5 %. [default: the study's, or 0.05]"
+        ),
+    ] = None,
+    dim: shared.Dims = None,
+    calibration: shared.Calibration = None,
+    evaluation: shared.Evaluation = None,
+    variants: shared.Methods = None,
+    rounds: shared.Rounds = None,
+    max_time: shared.MaxTime = None,
+    registry: shared.Registry = None,
+    baselines: Baselines = BASELINES,
+    results: shared.Results = shared.RESULTS,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Fail if a model got slower (or larger, or less accurate) than its baseline, and for nothing else.
+
+    The baseline's own model files are measured again, side by side with the candidate's. What looks like a regression is measured once
+    more, in processes of its own, before it is called one. A bare model is taken as it is, quantized or not, unless --variants says what to
+    make of it; a study makes its variants, and each is compared with the baseline's of the same name.
+
+    Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known closely enough, 75 a device is
+    busy, 130 interrupted.
+    """
+    from harness import release, workflow
+    from harness.cli import progress
+    from harness.cli import target as targets
+    from harness.devices import registry as registries
+    from harness.report import formats
+
+    bare = target is not None and target.suffix == ".onnx" and variants is None
+    study = targets.study_of(
+        target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants
+    )
+    study = release.prepare(targets.limited(study, rounds=rounds, max_time=max_time), metric or [], max_regression)
+    known = registries.load(registry)
+    devices = known.select(device or study.devices.select)
+    rival = release.find(baseline, results, baselines, study)
+    question = workflow.ask(study, variant or [])
+    with progress.watcher() as watcher:
+        folder, finished, tables = release.check(question, rival, devices, known, results, watcher, variant or [])
+    typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
+    typer.echo(f"run {finished.id}: {folder}", err=as_json)
+    return release.verdict(finished, tables)

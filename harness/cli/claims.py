@@ -1,0 +1,50 @@
+"""harness claims."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit, UsageError
+
+
+@shared.command
+def claims(
+    run: shared.RunName = "latest",
+    study: Annotated[
+        str | None,
+        typer.Option("--study", metavar="STUDY", help="Judge the claims of this study instead of those kept with the run."),
+    ] = None,
+    results: shared.Results = shared.RESULTS,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Judge the claims of a study on a run: supported, refuted, open, or not judged.
+
+    Exit code: 0 none is refuted or open, 1 a claim is refuted, 2 wrong usage or input, 3 none could be judged, 4 a claim is open.
+    """
+    from pathlib import Path
+
+    from harness import study as studies
+    from harness import workflow
+    from harness.report import claims as words
+    from harness.report import sheets, table
+
+    folder, found, _ = workflow.show(run, results)
+    if study is not None:
+        found = found.model_copy(update={"study": found.study.model_copy(update={"claim": studies.load(Path(study)).claim})})
+    if not found.study.claim:
+        message = f"{folder}: its study has no [[claim]]; write one, or judge another study's claims on this run: --study STUDY"
+        raise UsageError(message)
+    if as_json:
+        shared.say_json({"run": found.id, "claims": words.content(found)})
+    else:
+        for sheet in sheets.claims_sheets(found):
+            typer.echo(table.sheet(sheet).decode(), nl=False)
+    verdicts = {claim.verdict for claim in words.judged(found)}
+    if "refuted" in verdicts:
+        return Exit.REGRESSED
+    if "open" in verdicts:
+        return Exit.INCONCLUSIVE
+    return Exit.PASSED if "supported" in verdicts else Exit.INCOMPLETE

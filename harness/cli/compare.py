@@ -1,0 +1,40 @@
+"""harness compare."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli import command as shared
+from harness.errors import Exit, UsageError
+
+
+@shared.command
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Folders, unique prefixes of names, or 'latest'.")],
+    force: Annotated[bool, typer.Option("--force", help="Compare although the contexts don't allow it, and say so.")] = False,
+    results: shared.Results = shared.RESULTS,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Show finished runs side by side; the first is what the others are compared with.
+
+    Exit code: 0 compared, 2 wrong usage or input, or contexts that don't allow it.
+    """
+    from harness import workflow
+    from harness.judge import comparison
+    from harness.report import comparison as words
+    from harness.report import table
+
+    if len(runs) < 2:  # noqa: PLR2004 - one alone is 'harness show'
+        message = "compare takes two runs or more; 'harness show RUN' shows one"
+        raise UsageError(message)
+    shown = [workflow.show(name, results) for name in runs]
+    found = comparison.compare([(run, tables) for _, run, tables in shown], force=force)
+    only = [run for _, run, _ in shown]
+    if as_json:
+        shared.say_json(words.content(only, found))
+    else:
+        for sheet in words.sheets(only, found):
+            typer.echo(table.sheet(sheet).decode(), nl=False)
+    return Exit.PASSED

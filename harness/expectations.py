@@ -1,0 +1,171 @@
+"""What a study expects of its results: ``[[claim]]``, which a run supports or refutes, and ``[gate]``, which a candidate must pass."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from harness.toml_file import Section, nearest
+
+# Of a recipe (harness/quantize/recipe.py): what a claim's sets can speak of.
+TRAITS = (
+    *("name", "method", "format", "activation", "weight", "per_channel", "reduce_range", "calibration", "calibration_data"),
+    *("op_types", "exclude_nodes"),
+)
+PLACES = ("arch", "tag", "feature", "device", "runtime", "emulated")
+COMPARING = ("faster", "smaller", "more_accurate", "same_speed")
+OUTCOMES = ("fails", "loads")
+METRICS_OF = {
+    "faster": ("latency", "instructions"),
+    "same_speed": ("latency", "instructions"),
+    "more_accurate": ("accuracy", "sqnr"),
+}
+# Two speeds are the same when neither is this many times the other, unless the claim says otherwise.
+SAME = 1.05
+# Counts of instructions repeat to a tenth of a per cent: nothing smaller is a difference.
+REPEATS = 1.001
+Metric = Literal["latency.median", "latency.p90", "latency.p99", "load", "memory", "size", "accuracy", "instructions"]
+TIMES = ("latency.median", "latency.p90", "latency.p99", "load")
+# Where memory happens to lie gives as much.
+LEAST_SLOWDOWN = 0.01
+
+
+def _known_traits(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no recipe has."""
+    for key in value:
+        if key not in TRAITS:
+            message = f"a recipe has no '{key}'; {nearest(key, TRAITS)}"
+            raise ValueError(message)
+    return value
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Traits = Annotated[dict[str, Any], AfterValidator(_known_traits)]
+Metrics = Annotated[list[Metric], BeforeValidator(_one_or_more), Field(min_length=1)]
+Allowed = Annotated[float, Field(ge=0)]
+
+
+class ClaimSection(Section):
+    """``[[claim]]``: a sentence about cases and devices.
+
+    Attributes:
+        faster: traits of the recipes that are meant to be faster; likewise smaller, more_accurate and same_speed.
+        than: those of the others; the cases that are compared differ in nothing else.
+        fails: traits of the variants that are meant not to be made, to load or to run; loads: of those that do.
+        on: where it is meant to hold: arch, tag, feature, device, runtime.
+        metric: latency or instructions of ``faster`` and ``same_speed``, latency if it does not say; accuracy or sqnr of ``more_accurate``,
+            accuracy if it does not say and there are labels.
+        by: how many times faster or smaller at the least; for more_accurate a share of top-1, or decibels of SQNR without labels; for
+            same_speed the ratio that still counts as the same.
+        between: the ratio lies between these.
+    """
+
+    text: str
+    faster: Traits | None = None
+    smaller: Traits | None = None
+    more_accurate: Traits | None = None
+    same_speed: Traits | None = None
+    than: Traits | None = None
+    fails: Traits | None = None
+    loads: Traits | None = None
+    on: dict[str, str] = {}
+    metric: Literal["latency", "instructions", "accuracy", "sqnr"] | None = None
+    by: Annotated[float, Field(gt=0)] | None = None
+    between: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_sentence(self) -> ClaimSection:
+        said = [name for name in (*COMPARING, *OUTCOMES) if getattr(self, name) is not None]
+        if len(said) != 1:
+            message = f"a claim says exactly one of {', '.join((*COMPARING, *OUTCOMES))}, not {', '.join(said) or 'none'}"
+            raise ValueError(message)
+        if said[0] in COMPARING and self.than is None:
+            message = f"{said[0]} needs 'than': what it is compared with"
+            raise ValueError(message)
+        if said[0] in OUTCOMES and (self.than is not None or self.by is not None or self.between is not None):
+            message = f"{said[0]} stands alone: no 'than', 'by' or 'between'"
+            raise ValueError(message)
+        if self.between is not None and (self.by is not None or not 0 < self.between[0] < self.between[1]):
+            message = "between = [LOW, HIGH] with 0 < LOW < HIGH, and no 'by' beside it"
+            raise ValueError(message)
+        if said[0] == "same_speed" and self.by is not None and self.by <= 1:
+            message = "of same_speed, 'by' is the ratio that still counts as the same, above 1, such as 1.05"
+            raise ValueError(message)
+        fitting = METRICS_OF.get(said[0], ())
+        if self.metric is not None and self.metric not in fitting:
+            message = f"{said[0]} goes by {' or '.join(fitting) or 'no metric'}, not by {self.metric}"
+            raise ValueError(message)
+        for key in self.on:
+            if key not in PLACES:
+                message = f"'on' knows no '{key}'; {nearest(key, PLACES)}"
+                raise ValueError(message)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the sentences it is."""
+        return next(name for name in (*COMPARING, *OUTCOMES) if getattr(self, name) is not None)
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """The traits of what it speaks of."""
+        found: dict[str, Any] = getattr(self, self.kind)
+        return found
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Between which ratios the claim holds; None is 'no bound'."""
+        if self.between is not None:
+            return self.between
+        if self.kind == "same_speed":
+            limit = self.by or SAME
+            return 1 / limit, limit
+        if self.kind == "more_accurate":
+            return self.by or 0.0, None
+        return self.by or (REPEATS if self.metric == "instructions" else 1.0), None
+
+
+class LimitSection(Section):
+    """``[[gate.limit]]``: a limit of its own for a metric, perhaps only on some devices or for some variants."""
+
+    metric: Metric
+    max_regression: Allowed
+    device: str | None = None
+    variant: str | None = None
+
+
+class GateSection(Section):
+    """``[gate]``: the rule by which a candidate passes.
+
+    Attributes:
+        metric: what must not get worse.
+        max_regression: by how much it may: a share, 0.05 is 5 %; of accuracy points of top-1, 0.05 is 5 points.
+        limit: further metrics, or other limits; of several that apply the last one counts.
+    """
+
+    metric: Metrics = ["latency.median"]
+    max_regression: Allowed = 0.05
+    limit: list[LimitSection] = []
+
+    @model_validator(mode="after")
+    def _is_measurable(self) -> GateSection:
+        for metric, allowed in [*((each, self.max_regression) for each in self.metric), *((each.metric, each.max_regression) for each in self.limit)]:  # fmt: skip
+            if metric in TIMES and allowed < LEAST_SLOWDOWN:
+                message = (
+                    f"{metric}: max_regression = {allowed:g} is below {LEAST_SLOWDOWN:g}: where memory happens to lie gives as much; "
+                    f"give {LEAST_SLOWDOWN:g} or more"
+                )
+                raise ValueError(message)
+        return self
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Everything that is looked at somewhere."""
+        return tuple(dict.fromkeys([*self.metric, *(each.metric for each in self.limit)]))
+
+
+ALL_METRICS: tuple[str, ...] = get_args(Metric)

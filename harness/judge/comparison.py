@@ -1,0 +1,136 @@
+"""Runs beside each other: what their contexts allow to be said.
+
+Levels of two sessions differ by several per cent without any cause in the models, so a change between runs is told through what both measured
+side by side: the same fp32 file. Without it, only the levels stand there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.judge.intervals import Estimate, quotient
+from harness.judge.summary import REFERENCE
+from harness.records import context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Row, Table
+    from harness.records.context import Difference
+    from harness.records.run import Run
+
+SETTINGS = ("duet", "block", "warmup", "rebuilds")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A case in one run.
+
+    Attributes:
+        level: its median in milliseconds; speedup: over fp32 in its run.
+        change: of its latency since the first run, through fp32, which both measured side by side with it; None where that is not known.
+        reason: why it is not.
+        same_file: whether its model file is that of the first run.
+    """
+
+    level: Estimate | None
+    speedup: Estimate | None
+    instructions: float | None
+    change: Estimate | None = None
+    reason: str | None = None
+    same_file: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A device over several runs.
+
+    Attributes:
+        cases: by name, one cell for each run; None where a run has no such row.
+        differences: for each run after the first, what differs in its context and settings.
+        forced: whether differences that change the meaning were let pass.
+    """
+
+    device: str
+    cases: dict[str, tuple[Cell | None, ...]]
+    differences: tuple[tuple[Difference, ...], ...]
+    forced: bool
+
+
+def compare(runs: Sequence[tuple[Run, Sequence[Table]]], *, force: bool) -> tuple[Comparison, ...]:
+    """Compare runs, device by device; the first is what the others are compared with.
+
+    Raises:
+        UsageError: if they share no device, or contexts differ in what changes the meaning and it is not forced.
+    """
+    first_run, first_tables = runs[0]
+    by_name = [{table.device.entry.name: table for table in tables} for _, tables in runs]
+    shared = [name for name in by_name[0] if all(name in each for each in by_name[1:])]
+    if not shared:
+        devices = "; ".join(f"{run.id}: {', '.join(each)}" for (run, _), each in zip(runs, by_name, strict=True))
+        message = f"the runs share no device: {devices}"
+        raise UsageError(message)
+    found = []
+    refusals = []
+    for name in shared:
+        tables = [each[name] for each in by_name]
+        differences = tuple(
+            _differences(first_run, run, tables[0], table) for (run, _), table in zip(runs[1:], tables[1:], strict=True)
+        )
+        decisive = [(run, each) for (run, _), some in zip(runs[1:], differences, strict=True) for each in some if each.decisive]
+        refusals += [f"{name}: {run.id}: {each}" for run, each in decisive]
+        found.append(Comparison(name, _cases(runs, tables), differences, bool(decisive)))
+    if refusals and not force:
+        message = (
+            f"the contexts don't allow a comparison: {'; '.join(refusals)}; "
+            "--force compares all the same, and says so; 'harness check' measures both sides in one session"
+        )
+        raise UsageError(message)
+    del first_tables
+    return tuple(found)
+
+
+def _differences(before: Run, now: Run, one: Table, other: Table) -> tuple[Difference, ...]:
+    """Contexts and settings, field by field."""
+    first, second = context.of(one.device), context.of(other.device)
+    found = list(context.differences(first, second)) if first and second else []
+    for key in SETTINGS:
+        was, has = getattr(before.study.measure, key), getattr(now.study.measure, key)
+        if was != has:
+            found.append(context.Difference(f"measure.{key}", str(was), str(has), decisive=True))
+    if before.model_sha256 != now.model_sha256:
+        found.append(context.Difference("model", before.model_sha256[:12], now.model_sha256[:12], decisive=False))
+    return tuple(found)
+
+
+def _cases(runs: Sequence[tuple[Run, Sequence[Table]]], tables: Sequence[Table]) -> dict[str, tuple[Cell | None, ...]]:
+    rows = [{row.case: row for row in table.rows if row.state == "measured"} for table in tables]
+    names = dict.fromkeys(name for each in rows for name in each)
+    return {
+        name: tuple(
+            _cell(runs[0][0], run, rows[0].get(name), each[name]) if name in each else None
+            for (run, _), each in zip(runs, rows, strict=True)
+        )
+        for name in names
+    }
+
+
+def _cell(before: Run, now: Run, first: Row | None, row: Row) -> Cell:
+    count = row.instructions.value if row.instructions else None
+    cell = Cell(row.median, row.speedup, count)
+    if first is None or before.id == now.id:
+        return cell
+    same = _sha(before, first.variant) == _sha(now, row.variant)
+    if _sha(before, REFERENCE) is None or _sha(before, REFERENCE) != _sha(now, REFERENCE):
+        return Cell(row.median, row.speedup, count, None, "the two runs have no fp32 file in common", same)
+    if row.variant == REFERENCE:
+        return Cell(row.median, row.speedup, count, None, "it is what the others are compared through", same)
+    if first.speedup is None or row.speedup is None:
+        return Cell(row.median, row.speedup, count, None, "it was not measured beside fp32", same)
+    return Cell(row.median, row.speedup, count, quotient(first.speedup, row.speedup), None, same)
+
+
+def _sha(run: Run, variant: str) -> str | None:
+    return next((each.sha256 for each in run.variants if each.name == variant), None)

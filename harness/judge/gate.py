@@ -1,0 +1,285 @@
+"""The release gate: every metric of every candidate case against its baseline's, measured side by side.
+
+A regression is called one only after a second, independent set of processes says so too; sizes and accuracies are exact and need none.
+What was not measured is never passed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal
+
+from harness.expectations import TIMES
+from harness.judge import decision
+from harness.judge.intervals import Estimate
+from harness.judge.timing import Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.expectations import GateSection, Metric
+    from harness.measure.plan import Case
+    from harness.records.run import CaseRecord, DeviceRecord, LaunchRecord, Run
+    from harness.records.samples import Process
+
+Unit = tuple[str, ...]
+Verdict = Literal["passed", "regressed", "apparent", "open", "unmeasured", "skipped"]
+QUANTILE = {"latency.p90": 0, "latency.p99": 1}
+# One measurement is all there is to know.
+EXACT = ("size", "accuracy")
+MILLION, MB = 1e6, 1e6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One metric of one case on one device.
+
+    Attributes:
+        verdict: ``apparent``: a first set of processes says so, and there is no second one; ``skipped``: this device can't tell this metric;
+            ``unmeasured``: it should have been had, and was not.
+        limit: how much worse it may be: a share, of accuracy points of top-1.
+        baseline: the value in the metric's unit: ms, MB, top-1 or millions of instructions; candidate likewise.
+        change: candidate over baseline; of accuracy the baseline's minus the candidate's. With an interval where there can be one: of times
+            two-sided 99.5 % (harness/judge/decision.py), of instructions the extremes that were seen.
+        confirmed: the same from the second set of processes.
+        reason: why it is not passed or regressed, or what a reader must know.
+        processes: how many the decision took, both sets together.
+    """
+
+    device: str
+    case: str
+    metric: Metric
+    verdict: Verdict
+    limit: float
+    baseline: float | None = None
+    candidate: float | None = None
+    change: Estimate | None = None
+    confirmed: Estimate | None = None
+    reason: str | None = None
+    processes: int = 0
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What one set of processes says."""
+
+    verdict: Literal["slower", "passed", "open"]
+    change: Estimate | None
+    processes: int = 0
+
+
+def limit_of(gate: GateSection, metric: Metric, device: str, tags: Sequence[str], variant: str) -> float | None:
+    """How much worse a metric may be there; None where it is not gated."""
+    found = gate.max_regression if metric in gate.metric else None
+    for each in gate.limit:
+        here = each.device is None or (each.device[1:] in tags if each.device.startswith("@") else each.device == device)
+        if each.metric == metric and here and (each.variant is None or fnmatchcase(variant, each.variant)):
+            found = each.max_regression
+    return found
+
+
+def checks(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[float, ...]]) -> tuple[Check, ...]:
+    """Judge a device; nothing for a run that is no gate's."""
+    gate = run.study.gate
+    if run.baseline is None or gate is None:
+        return ()
+    name = device.entry.name
+    cases = {case.id: case for case in run.cases}
+    records = {record.case: record for record in run.results if record.device == name}
+    judge = _Judge(run, device, cases, records, quantiles)
+    found = []
+    for unit in run.units:
+        candidate = cases[unit[1]]
+        if not set(unit) <= set(records):
+            continue
+        for metric in gate.metrics:
+            limit = limit_of(gate, metric, name, device.entry.tags, candidate.variant)
+            if limit is not None:
+                found.append(judge.check(unit, metric, limit))
+    return tuple(found)
+
+
+def suspects(found: Sequence[Check], cases: Sequence[Case]) -> set[str]:
+    """The ids of the candidate cases that need a second set of processes."""
+    names = {check.case for check in found if check.verdict == "apparent"}
+    return {case.id for case in cases if case.name in names}
+
+
+class _Judge:
+    """One device's measurements, in two sets: rounds below the study's number, and those from there on, which confirm."""
+
+    def __init__(
+        self,
+        run: Run,
+        device: DeviceRecord,
+        cases: Mapping[str, Case],
+        records: Mapping[str, CaseRecord],
+        quantiles: Mapping[Process, tuple[float, ...]],
+    ) -> None:
+        self._run, self._device, self._cases, self._records = run, device, cases, records
+        names = {case.id: case.name for case in run.cases}
+        self._first_of_second = run.study.measure.rounds
+        launches = () if device.emulated else [each for each in run.launches if each.device == device.entry.name]
+        self._all = Timing(device.entry.name, launches, quantiles, names)
+        self._sets = tuple(
+            Timing(device.entry.name, [each for each in launches if self._is_second(each.round) == second], quantiles, names)
+            for second in (False, True)
+        )
+
+    def _is_second(self, number: int) -> bool:
+        return number >= self._first_of_second
+
+    def check(self, unit: Unit, metric: Metric, limit: float) -> Check:
+        """Judge one metric of one pair."""
+        found = Check(self._device.entry.name, self._cases[unit[1]].name, metric, "skipped", limit)
+        if reason := self._impossible(metric):
+            return replace(found, reason=reason)
+        baseline, candidate = (self._value(case, metric) for case in unit)
+        found = replace(found, verdict="unmeasured", baseline=baseline, candidate=candidate)
+        failed = any(self._records[case].state == "failed" for case in unit)
+        # What was measured before a case failed is no reason to pass it.
+        first = None if failed else self._finding(unit, metric, limit, 0)
+        if first is None:
+            return replace(found, reason=self._lack(unit, metric))
+        found = replace(found, change=first.change, processes=first.processes)
+        if first.verdict != "slower":
+            return replace(found, verdict=first.verdict, reason=_undecided(first, limit) if first.verdict == "open" else None)
+        if metric in EXACT:
+            return replace(found, verdict="regressed")
+        second = self._finding(unit, metric, limit, 1)
+        if second is None:
+            return replace(
+                found, verdict="apparent", reason="a first set of processes says so; there is no second one to confirm it"
+            )
+        reasons = {
+            "slower": None,
+            "passed": "an apparent regression that a second, independent set of processes did not show",
+            "open": f"an apparent regression, and in the second set of processes {_undecided(second, limit)}",
+        }
+        return replace(
+            found,
+            verdict="regressed" if second.verdict == "slower" else second.verdict,
+            confirmed=second.change,
+            processes=first.processes + second.processes,
+            reason=reasons[second.verdict],
+        )
+
+    def _impossible(self, metric: Metric) -> str | None:
+        """Why this device can't tell a metric, whatever one does."""
+        if metric in TIMES and self._device.emulated:
+            return f"the device is emulated ({self._device.emulated}): it has no times"
+        facts = self._device.facts
+        if metric == "instructions" and self._device.emulated == "wall":
+            return "its clock is the host's: instructions are not counted"
+        if metric == "instructions" and not self._device.emulated and facts is not None and facts.uncountable is not None:
+            return f"instructions are not counted: {facts.uncountable}"
+        return None
+
+    def _lack(self, unit: Unit, metric: Metric) -> str:
+        """Why there is no figure."""
+        roles = [(role, self._records[case]) for role, case in zip(("the baseline", "the candidate"), unit, strict=True)]
+        for role, record in sorted(roles, key=lambda each: each[1].state):
+            if record.state != "measured":
+                return f"{role} {record.state}: {record.kind + ': ' if record.kind else ''}{record.reason}"
+        if self._device.state == "failed":
+            return f"the device failed: {self._device.step}: {self._device.reason}"
+        if metric == "accuracy":
+            return "no accuracy: the evaluation data have no labels"
+        if metric in (*QUANTILE, "load") and not self._all.processes(unit):
+            return "the two are measured in processes that alternate: only their medians are compared"
+        if metric in QUANTILE:
+            return "too few iterations in a process to tell it"
+        return "it was not measured" if self._device.ended != "max_time" else "the time was up (measure.max_time)"
+
+    def _value(self, case: str, metric: Metric) -> float | None:
+        """A case's own value."""
+        record = self._records[case]
+        level: Estimate | None = None
+        if metric == "latency.median":
+            level = self._all.level(case)
+        elif metric in QUANTILE:
+            level = self._all.quantile(case, QUANTILE[metric])
+        elif metric == "load":
+            loads = [
+                value
+                for launch in self._all.launches
+                if case in launch.cases
+                for value in _loads(launch, launch.cases.index(case))
+            ]
+            return math.exp(sum(loads) / len(loads)) / 1e6 if loads else None
+        elif metric == "memory":
+            return max(record.peaks) / MB if record.peaks else None
+        elif metric == "size":
+            size = self._run.variant(self._cases[case].variant).size
+            return size / MB if size is not None else None
+        elif metric == "accuracy":
+            return record.fidelity.accuracy if record.fidelity else None
+        else:
+            counts = sorted(each.instructions for each in record.counts)
+            return counts[len(counts) // 2] / MILLION if counts else None
+        return level.value if level else None
+
+    def _finding(self, unit: Unit, metric: Metric, limit: float, which: int) -> _Finding | None:
+        """What one of the two sets of processes says; None where it has nothing."""
+        timing = self._sets[which]
+        if metric == "latency.median":
+            groups = [[-value for value in group] for group in timing.groups(unit)]
+            return _decided(decision.decide(groups, limit)) if groups and all(groups) else None
+        if metric in QUANTILE or metric == "load":
+            groups = self._groups(unit, metric, timing)
+            return _decided(decision.look(groups, limit)) if groups and all(groups) else None
+        return self._exact(unit, metric, limit, which)
+
+    def _groups(self, unit: Unit, metric: Metric, timing: Timing) -> list[list[float]]:
+        """The logarithms of candidate over baseline, one list for each process."""
+        groups = []
+        for launch in timing.processes(unit):
+            if metric == "load":
+                groups.append([now - before for before, now in zip(_loads(launch, 0), _loads(launch, 1), strict=True)])
+            else:
+                ends = [timing.process_quantile(launch, position, QUANTILE[metric]) for position in (0, 1)]
+                groups.append([math.log(ends[1] / ends[0])] if ends[0] and ends[1] else [])
+        return groups
+
+    def _exact(self, unit: Unit, metric: Metric, limit: float, which: int) -> _Finding | None:
+        """A metric without a distribution: extremes that were seen, or a single value."""
+        if metric == "instructions":
+            sets = [
+                [each.instructions for each in self._records[case].counts if self._is_second(each.round) == bool(which)]
+                for case in unit
+            ]
+        elif metric == "memory":
+            sets = [list(self._records[case].peaks[which : which + 1]) for case in unit]
+        else:
+            sets = [[value] if (value := self._value(case, metric)) is not None else [] for case in unit]
+        if not all(sets):
+            return None
+        before, now = sets
+        if metric == "accuracy":
+            drop = before[0] - now[0]
+            return _Finding("slower" if drop > limit + 1e-12 else "passed", Estimate(drop, drop, drop, 1))
+        low, high = min(now) / max(before), max(now) / min(before)
+        middle = math.sqrt(min(now) * max(now) / min(before) / max(before))
+        verdict: Literal["slower", "passed", "open"] = "slower" if low > 1 + limit else "passed" if high <= 1 + limit else "open"
+        return _Finding(verdict, Estimate(middle, low, high, len(now)), len(now) if metric != "size" else 0)
+
+
+def _decided(found: decision.Decision) -> _Finding:
+    return _Finding(found.verdict, found.slowdown, found.processes)
+
+
+def _loads(launch: LaunchRecord, index: int) -> list[float]:
+    """Logarithms of the times to create a session; a process's first pays for the libraries too, and counts only if it is the only one."""
+    return [math.log(rebuild.load_ns[index]) for rebuild in launch.rebuilds[1:] or launch.rebuilds if rebuild.load_ns[index] > 0]
+
+
+def _undecided(found: _Finding, limit: float) -> str:
+    """Why a finding is open."""
+    effect = decision.smallest_effect(found.change)
+    if effect is None or found.change is None:
+        return "fewer than three processes tell nothing"
+    if found.change.low is not None and found.change.low > 1 and effect < limit:
+        return f"it lies too close to the limit to tell on which side; the smallest difference to be seen is {100 * effect:.2g} %"
+    return f"not precise enough: the smallest slowdown that could be seen is {100 * effect:.2g} %"

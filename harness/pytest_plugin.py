@@ -1,0 +1,248 @@
+"""A pytest plugin: gates beside a team's tests.
+
+::
+
+    def test_ocr(device_benchmark):
+        device_benchmark("ocr.onnx", device="rpi4", max_regression=0.05)
+
+``pytest --device-save 2.3`` measures and keeps what it measured as the baseline '2.3'; ``pytest --device-baseline 2.3`` measures both models again, side
+by side, and fails for a regression. Without either it measures. A device that can't be reached, is busy or does not tell enough skips the test with its
+reason: that is no slower model. ``--device-strict`` fails it all the same.
+
+Nothing of the harness is imported before a test asks for the fixture.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.errors import Exit
+    from harness.judge.gate import Check
+    from harness.judge.summary import Table
+    from harness.records.run import Run
+    from harness.study import Study
+
+OPTIONS = {
+    "baseline": ("NAME", "compare each model with the baseline that --device-save NAME kept; fail for a regression"),
+    "save": ("NAME", "keep what is measured as the baseline NAME"),
+    "baselines": ("DIR", "where baselines are kept (default: baselines)"),
+    "registry": ("FILE", "the devices.toml to use (default: as the harness command)"),
+    "results": ("DIR", "where runs are kept (default: results)"),
+    "json": ("FILE", "write what was measured as pytest-benchmark does"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of a model.
+
+    Attributes:
+        folder: of the run, with all samples.
+        median_ms: of an inference; None where it is not known, as on an emulated device.
+        checks: of the gate; empty without a baseline.
+    """
+
+    run: Run
+    tables: tuple[Table, ...]
+    folder: Path
+    median_ms: float | None
+    checks: tuple[Check, ...]
+
+
+class DeviceBenchmark:
+    """The fixture's value: call it with a model."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._config = request.config
+        # A model lies beside its test; baselines and results where pytest is started.
+        self._beside = request.path.parent
+        self._here = request.config.invocation_params.dir
+
+    def __call__(  # noqa: PLR0913 - each is a keyword of a study
+        self,
+        model: str | Path,
+        *,
+        device: str = "local",
+        baseline: str | None = None,
+        max_regression: float = 0.05,
+        metric: str | Sequence[str] = "latency.median",
+        dims: Mapping[str, int] | None = None,
+        evaluation: str | Path | None = None,
+        max_time: str = "5m",
+    ) -> Result:
+        """Measure a model as it is, quantized or not, and compare it with a baseline if there is one.
+
+        Args:
+            model: the .onnx file, relative to the test's own file.
+            device: a name in devices.toml, or ``@TAG``.
+            baseline: a run, a saved baseline, a model file or ``onnxruntime==VERSION``; without one, that of ``--device-baseline``.
+            max_regression: by how much a metric may get worse: 0.05 is 5 %.
+            metric: what must not get worse.
+            dims: values of the model's symbolic dimensions.
+            evaluation: inputs, and ``labels`` where accuracy is gated; without them inputs are random.
+            max_time: at most this long, such as ``5m``.
+
+        Returns:
+            What was measured.
+
+        Raises:
+            pytest.fail.Exception: for a regression, with a sentence for each.
+            pytest.skip.Exception: where something was not measured or is not known closely enough.
+        """
+        from harness import release, workflow  # noqa: PLC0415 - heavy, and only needed here
+        from harness.cli.progress import Lines  # noqa: PLC0415
+        from harness.devices import registry as registries  # noqa: PLC0415
+        from harness.errors import Exit, HarnessError  # noqa: PLC0415
+
+        path = self._beside / model
+        results = self._here / (self._option("results") or "results")
+        kept = self._here / (self._option("baselines") or "baselines")
+        trouble = None
+        try:
+            registry = registries.load(Path(found) if (found := self._option("registry")) else None)
+            devices = registry.select([device])
+            study = self._study(path, dims or {}, str(self._beside / evaluation) if evaluation else None, max_time)
+            against = baseline or (self._kept_name(path, device) if self._option("baseline") else None)
+            if against is not None:
+                study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), max_regression)
+                rival = release.find(_under(self._beside, against), results, kept, study)
+                folder, run, tables = release.check(workflow.ask(study), rival, devices, registry, results, _Quiet(Lines()))
+                code = release.verdict(run, tables)
+            else:
+                folder, run, tables = workflow.run(workflow.ask(study), devices, registry, results, _Quiet(Lines()))
+                code = workflow.verdict(run)
+            if self._option("save") and code == Exit.PASSED:
+                self._save(run, tables, folder, kept / f"{self._saved_name(path, device)}.json")
+        except HarnessError as exc:
+            trouble = str(exc)
+        if trouble is not None:
+            pytest.fail(trouble, pytrace=False)
+        medians = [row.median.value for table in tables for row in table.rows if row.variant == "given" and row.median]
+        checks = tuple(check for table in tables for check in table.checks)
+        result = Result(run, tables, folder, medians[0] if medians else None, checks)
+        self._config.stash[RESULTS].append(result)
+        self._judge(result, code)
+        return result
+
+    def _study(self, path: Path, dims: Mapping[str, int], evaluation: str | None, max_time: str) -> Study:
+        from harness import study as studies  # noqa: PLC0415
+
+        section: dict[str, Any] = {"dims": {name: [value] for name, value in dims.items()}}
+        section |= {"evaluation": evaluation, "calibration": evaluation} if evaluation else {}
+        found = studies.for_model(path, **section)
+        return found.model_copy(
+            update={
+                "variants": found.variants.model_copy(update={"methods": [studies.GIVEN]}),
+                "measure": found.measure.model_copy(update={"max_time": studies.seconds(max_time)}),
+            }
+        )
+
+    def _save(self, run: Run, tables: tuple[Table, ...], folder: Path, path: Path) -> None:
+        from harness import places, release  # noqa: PLC0415
+        from harness.records import baseline_file  # noqa: PLC0415
+
+        taken = baseline_file.of_folder(release.of_run(run, tables, path.stem), folder)
+        baseline_file.save(taken, path, places.models())
+
+    def _judge(self, found: Result, code: Exit) -> None:
+        """Fail for a regression; skip for what is no fault of the model."""
+        from harness.errors import Exit  # noqa: PLC0415
+        from harness.report import gate  # noqa: PLC0415
+
+        if code == Exit.PASSED:
+            return
+        lines = [gate.sentence(found.run, check) for check in gate.ranked(found.checks) if check.verdict != "passed"]
+        lines += [f"{table.device.entry.name}: {table.trouble}" for table in found.tables if table.trouble]
+        lines += [f"{row.case} on {row.device}: {row.reason}" for table in found.tables for row in table.rows if row.reason]
+        words = "\n".join([*dict.fromkeys(lines), f"run: {found.folder}"])
+        if code == Exit.INTERRUPTED:
+            raise KeyboardInterrupt
+        if code == Exit.REGRESSED or self._config.getoption("device_strict"):
+            pytest.fail(words, pytrace=False)
+        pytest.skip(f"not measured: {words}")
+
+    def _option(self, name: str) -> str | None:
+        found: str | None = self._config.getoption(f"device_{name}")
+        return found
+
+    def _kept_name(self, path: Path, device: str) -> str:
+        return f"{self._option('baseline')}.{path.stem}.{device.removeprefix('@')}"
+
+    def _saved_name(self, path: Path, device: str) -> str:
+        return f"{self._option('save')}.{path.stem}.{device.removeprefix('@')}"
+
+
+class _Quiet:
+    """What pytest shows of the progress: nothing but on standard error, which it captures."""
+
+    def __init__(self, lines: Any) -> None:  # noqa: ANN401 - the command's own watcher
+        self.variant, self.plan, self.event = lines.variant, lines.plan, lines.event
+
+
+def _under(folder: Path, name: str) -> str:
+    """A model file lies beside the test; every other name stands for itself."""
+    return str(folder / name) if name.endswith(".onnx") else name
+
+
+RESULTS: pytest.StashKey[list[Result]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the command line's options."""
+    group = parser.getgroup("device benchmarks (quant-harness)")
+    for name, (metavar, words) in OPTIONS.items():
+        group.addoption(f"--device-{name}", dest=f"device_{name}", metavar=metavar, help=words)
+    group.addoption(
+        "--device-strict", dest="device_strict", action="store_true", help="fail, not skip, where a device does not tell"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make room for what is measured."""
+    config.stash[RESULTS] = []
+
+
+@pytest.fixture
+def device_benchmark(request: pytest.FixtureRequest) -> DeviceBenchmark:
+    """Measure a model on a device, and fail if it got slower: ``device_benchmark("ocr.onnx", device="rpi4", max_regression=0.05)``."""
+    return DeviceBenchmark(request)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 - pytest's is private
+    """Say what was measured."""
+    found = config.stash[RESULTS]
+    if not found:
+        return
+    from harness.report import columns, gate  # noqa: PLC0415
+
+    terminalreporter.section("device benchmarks")
+    for result in found:
+        for table in result.tables:
+            name = f"{result.run.study.name} on {table.device.entry.name}"
+            if result.checks:
+                terminalreporter.line(f"{name}: {gate.verdict(result.run, [table])}")
+            else:
+                rows = [columns.estimate(row.median) for row in table.rows if row.median]
+                terminalreporter.line(f"{name}: {', '.join(rows) + ' ms' if rows else table.trouble or 'no latency'}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what was measured as pytest-benchmark does."""
+    config = session.config
+    found = config.stash[RESULTS]
+    path = config.getoption("device_json")
+    if not path or not found:
+        return
+    from harness.report import benchmark_json  # noqa: PLC0415
+
+    written = [json.loads(benchmark_json.render(result.run, result.tables)) for result in found]
+    merged = {**written[0], "benchmarks": [each for one in written for each in one["benchmarks"]]}
+    Path(path).write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,111 @@
+"""Baselines on disk: a small file fit for git, and the models by hash in a folder of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harness.errors import ResultsError
+from harness.records.baseline import Baseline
+from harness.records.folder import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.quantize.recipe import Variant
+
+SUFFIX = ".json"
+
+
+def save(baseline: Baseline, path: Path, models: Path) -> int:
+    """Write a baseline's file, and keep its models by hash.
+
+    Args:
+        baseline: with the paths of its models.
+        path: of the file; the folder is made if need be.
+        models: the folder where models are kept.
+
+    Returns:
+        How many models were added; the others were there.
+
+    Raises:
+        ResultsError: if something can't be read or written.
+    """
+    added = 0
+    try:
+        models.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for variant in baseline.variants:
+            assert variant.path is not None and variant.sha256 is not None  # noqa: S101, PT018 - only made ones are taken
+            kept = models / f"{variant.sha256}.onnx"
+            if not kept.exists():
+                beside = kept.with_name(kept.name + ".new")
+                shutil.copyfile(variant.path, beside)
+                beside.replace(kept)
+                added += 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bare = tuple(variant.model_copy(update={"path": None}) for variant in baseline.variants)
+        write_text(path, baseline.model_copy(update={"variants": bare}).model_dump_json(indent=1, exclude_defaults=True) + "\n")
+    except OSError as exc:
+        message = f"{exc.filename or path}: can't be written or read: {exc.strerror}"
+        raise ResultsError(message) from exc
+    return added
+
+
+def read(path: Path) -> Baseline:
+    """Read a baseline's file.
+
+    Raises:
+        ResultsError: if it can't be read, or is none.
+    """
+    try:
+        return Baseline.model_validate_json(path.read_bytes())
+    except OSError as exc:
+        message = f"{path}: can't be read: {exc.strerror}"
+        raise ResultsError(message) from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        message = f"{path}: no baseline of this version of the harness: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ResultsError(message) from exc
+
+
+def load(path: Path, models: Path) -> Baseline:
+    """Read a baseline's file and find its models.
+
+    Raises:
+        ResultsError: if it can't be read, or a model is not on this machine.
+    """
+    found = read(path)
+    variants = tuple(each.model_copy(update={"path": models / f"{each.sha256}.onnx"}) for each in found.variants)
+    _check(variants, path, f"copy the folder {models} from the machine where 'harness baseline save' was said, or save it again")
+    return found.model_copy(update={"kind": "saved", "variants": variants})
+
+
+def of_folder(baseline: Baseline, folder: Path) -> Baseline:
+    """Find the models of a run's folder.
+
+    Raises:
+        ResultsError: if one is missing or was changed.
+    """
+    variants = tuple(each.model_copy(update={"path": folder / each.path}) for each in baseline.variants if each.path)
+    _check(variants, folder, "archive the run's folder with its variants/, or save a baseline of it while they are there")
+    return baseline.model_copy(update={"variants": variants})
+
+
+def _check(variants: Iterable[Variant], where: Path, hint: str) -> None:
+    """See that every model is there and is the one that was measured.
+
+    Raises:
+        ResultsError: if not.
+    """
+    for variant in variants:
+        path = variant.path or Path()
+        if not path.is_file():
+            message = f"{where}: the model of '{variant.name}' is missing: {path}; {hint}"
+            raise ResultsError(message)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != variant.sha256:
+            message = f"{where}: the model of '{variant.name}' is not the one that was measured: {path} was changed; {hint}"
+            raise ResultsError(message)

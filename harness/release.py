@@ -1,0 +1,314 @@
+"""``harness check`` as small steps: what the baseline is → both sides' models → measured interleaved → judged → confirmed → an exit code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harness import places, workflow
+from harness.errors import Exit, ResultsError, SelectionError, StudyError
+from harness.expectations import TIMES, GateSection
+from harness.judge import decision, gate, summary
+from harness.measure import pairs, plan
+from harness.quantize.model import open_model, read_model
+from harness.records import baseline_file, context
+from harness.records import folder as run_folder
+from harness.records import samples as run_samples
+from harness.records.baseline import Baseline, BaselineDevice, Level
+from harness.study import GIVEN
+from harness.toml_file import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.devices.registry import Device, Registry
+    from harness.judge.gate import Check
+    from harness.judge.summary import Table
+    from harness.measure.campaign import Work
+    from harness.quantize.model import SourceModel
+    from harness.quantize.recipe import Variant
+    from harness.records.run import Run
+    from harness.study import Study
+    from harness.workflow import Bench, Question, Watcher
+
+RUNTIME = re.compile(r"onnxruntime==(\d+(?:\.\d+){1,3})")
+# A tail, or the time to load, takes more processes than a median: one value for each.
+PROCESSES = 12
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What the candidate is compared with.
+
+    Attributes:
+        baseline: as it is kept with the run.
+        model: the bare model that variants are made of, if it is one.
+        runtime: the other onnxruntime, if it is one.
+    """
+
+    baseline: Baseline
+    model: SourceModel | None = None
+    runtime: str | None = None
+
+
+def find(name: str, results: Path, baselines: Path, study: Study) -> Rival:
+    """Find what a baseline's name means: a saved one, ``onnxruntime==VERSION``, a model file or a run.
+
+    Raises:
+        ResultsError: if it is none, or its models are missing.
+        ModelError: if it is a model that can't be used.
+    """
+    if found := RUNTIME.fullmatch(name):
+        return Rival(Baseline(name=name, kind="runtime"), runtime=found[1])
+    if name.endswith(".onnx"):
+        path = Path(name)
+        model = read_model(path) if study.is_given else open_model(path)
+        return Rival(Baseline(name=name, kind="model", model_sha256=model.sha256), model=model)
+    saved = Path(name) if name.endswith(baseline_file.SUFFIX) else baselines / f"{name}{baseline_file.SUFFIX}"
+    if saved.is_file():
+        return Rival(baseline_file.load(saved, places.models()))
+    try:
+        folder, run, tables = workflow.show(name, results)
+    except ResultsError as exc:
+        names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
+        there = f"{nearest(name, names)}" if names else f"{baselines} holds none; 'harness baseline save RUN NAME' makes one"
+        message = f"no baseline '{name}': it is no saved one ({there}), no model file, not onnxruntime==VERSION, and {exc}"
+        raise ResultsError(message) from exc
+    return Rival(baseline_file.of_folder(of_run(run, tables, name), folder))
+
+
+def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:
+    """Take a finished run for a baseline; a gate's run gives its candidate.
+
+    Raises:
+        ResultsError: if it has nothing to compare with.
+    """
+    variants = tuple(each for each in run.variants if each.state == "made" and not each.name.startswith(pairs.BASELINE))
+    if not variants:
+        message = f"run {run.id} made no variant: it can't be a baseline"
+        raise ResultsError(message)
+    devices = {}
+    for table in tables:
+        found = context.of(table.device)
+        levels = {
+            row.case: Level(median=row.median.value, low=row.median.low, high=row.median.high)
+            for row in table.rows
+            if row.state == "measured" and row.median and not row.variant.startswith(pairs.BASELINE)
+        }
+        if found is not None and levels:
+            devices[table.device.entry.name] = BaselineDevice(context=found, levels=levels)
+    return Baseline(
+        name=name, kind="run", run=run.id, build=run.build, taken=run.started, model_sha256=run.model_sha256, variants=variants,
+        devices=devices,
+    )  # fmt: skip
+
+
+def prepare(study: Study, metrics: Sequence[str], max_regression: float | None) -> Study:
+    """Give a study its gate: the one that it has, or the usual one, with what the command line says.
+
+    Raises:
+        StudyError: if the two don't fit.
+    """
+    said = study.gate or GateSection()
+    update = {"metric": list(metrics)} if metrics else {}
+    fields = {**said.model_dump(), **update} | ({} if max_regression is None else {"max_regression": max_regression})
+    try:
+        found = GateSection.model_validate(fields)
+    except ValidationError as exc:
+        words = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in exc.errors())
+        message = f"--metric, --max-regression: {words}"
+        raise StudyError(message) from exc
+    return study.model_copy(update={"gate": found})
+
+
+def check(
+    question: Question,
+    rival: Rival,
+    devices: Sequence[Device],
+    registry: Registry,
+    results: Path,
+    watcher: Watcher,
+    globs: Sequence[str] = (),
+) -> tuple[Path, Run, tuple[Table, ...]]:
+    """Measure candidate and baseline interleaved, judge, and confirm what looks like a regression with a second set of processes.
+
+    Returns:
+        The folder, the run and its tables with their checks.
+
+    Raises:
+        UsageError: a member of its branch, if the two have nothing to compare, or the gate asks for what can't be had.
+    """
+    _refuse_unmeasurable(question, devices)
+    if rival.runtime is not None:
+        devices = [_with_runtime(device, rival.runtime) for device in devices]
+    else:
+        _refuse_strangers(question, rival, globs)
+    with workflow.bench(question, results, watcher) as place:
+        variants, interrupted = place.make()
+        wanted = [each for each in variants if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
+        rivals, also_interrupted = ([], False) if interrupted else _rivals(place, rival, wanted)
+        interrupted = interrupted or also_interrupted
+        names = {each.name: each.name if rival.runtime else pairs.BASELINE + each.name for each in wanted}
+        everything = [*wanted, *rivals]
+        cases = plan.cases(everything, question.study.measure, question.dims, plan.runtimes(devices))
+        units = pairs.contests(cases, names)
+        paired = {name for unit in units for name in unit}
+        cases = tuple(case for case in cases if case.id in paired)
+        begun = place.begin(devices, [*variants, *rivals], cases, units).model_copy(
+            update={"baseline": _kept(rival.baseline), "warnings": (*question.warnings, *_unmatched(wanted, rivals, rival))}
+        )
+        run_folder.save(place.folder, begun)
+        if not interrupted and units:
+            watcher.plan(devices, cases, question.study.measure.rounds)
+            work = place.work(everything, cases, units)
+            interrupted = place.measure(_with_bar(work, begun, 0), devices, registry)
+            if not interrupted:
+                interrupted = _confirm(place, begun, work, devices, registry)
+        return workflow.finish(place.folder, begun, interrupted=interrupted)
+
+
+def _confirm(place: Bench, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
+    """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
+    so_far = run_folder.gather(place.folder, begun)
+    tables = summary.tables(so_far, run_samples.quantiles(place.folder / run_folder.SAMPLES))
+    suspects = {
+        table.device.entry.name: found
+        for table in tables
+        if table.device.state == "measured" and (found := gate.suspects(table.checks, so_far.cases))
+    }
+    if not suspects:
+        return False
+    names = set().union(*suspects.values())
+    units = tuple(unit for unit in begun.units if unit[1] in names)
+    cases = tuple(case for case in begun.cases if any(case.id in unit for unit in units))
+    again = replace(_with_bar(work, begun, begun.study.measure.rounds), cases=cases, seed=work.seed + 1)
+    again = replace(again, units=tuple(unit for unit in again.units if unit in units))
+    return place.measure(again, [device for device in devices if device.name in suspects], registry)
+
+
+def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
+    """Let devices measure until each pair lies on one side of its limit."""
+    asked = begun.study.gate or GateSection()
+    timed = [metric for metric in asked.metrics if metric in TIMES]
+    # A limit for some device is the strictest one there: it takes the longest to decide.
+    limits: dict[pairs.Unit, float] = {}
+    for base, candidate in work.units:
+        variant = next(case.variant for case in work.cases if case.id == candidate)
+        found = [
+            limit
+            for record in begun.devices
+            if (limit := gate.limit_of(asked, "latency.median", record.entry.name, record.entry.tags, variant)) is not None
+        ]
+        if found:
+            limits[base, candidate] = min(found)
+    first_look = decision.FIRST_LOOK if timed == ["latency.median"] else PROCESSES
+    bar = plan.Bar(limits, decision.LEVEL, first_look, first_round)
+    return replace(work, bar=bar, units=work.units if timed else ())
+
+
+def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list[Variant], bool]:
+    """Bring the baseline's models into the run's folder, under names of their own."""
+    if rival.runtime is not None:
+        return [], False
+    folder = place.folder / run_folder.VARIANTS / "baseline"
+    interrupted = False
+    if rival.model is not None:
+        study = place.question.study
+        model = study.model.model_copy(update={"path": rival.model.path})
+        found, interrupted = place.make(study.model_copy(update={"model": model}), rival.model, "baseline")
+    else:
+        found = list(rival.baseline.variants)
+    names = {each.name for each in wanted}
+    kept = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for variant in found:
+        if variant.name not in names or variant.state == "impossible":
+            continue
+        path = variant.path and folder / f"{variant.name}.onnx"
+        if path is not None and variant.path is not None and path != variant.path:
+            shutil.copyfile(variant.path, path)
+        recipe = variant.recipe.model_copy(update={"name": pairs.BASELINE + variant.name})
+        kept.append(variant.model_copy(update={"recipe": recipe, "path": path, "notes": ()}))
+    return kept, interrupted
+
+
+def _refuse_strangers(question: Question, rival: Rival, globs: Sequence[str]) -> None:
+    """See that there is something to compare before anything is made.
+
+    Raises:
+        SelectionError: if no variant is on both sides.
+    """
+    wanted = [each.name for each in question.recipes if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
+    if not wanted:
+        message = f"no variant matches {', '.join(globs)}; known: {', '.join(each.name for each in question.recipes)}"
+        raise SelectionError(message)
+    there = [each.name for each in rival.baseline.variants]
+    if rival.model is None and not set(wanted) & set(there):
+        hint = f'; the baseline is a model as it is: methods = ["{GIVEN}"]' if there == [GIVEN] else ""
+        message = f"{rival.baseline.described} has none of the variants {', '.join(wanted)}; it has {', '.join(there)}{hint}"
+        raise SelectionError(message)
+
+
+def _refuse_unmeasurable(question: Question, devices: Sequence[Device]) -> None:
+    """See that the gate asks for what can be had.
+
+    Raises:
+        StudyError: if not.
+    """
+    asked = question.study.gate or GateSection()
+    if "accuracy" in asked.metrics and all(samples.labels is None for samples in question.evaluation):
+        message = f"the gate asks for accuracy, and the evaluation data have no labels: {question.evaluation[0].source}"
+        raise StudyError(message)
+    blind = [each.name for each in devices if each.emulated and set(asked.metrics) <= set(TIMES)]
+    if len(blind) == len(devices):
+        message = (
+            f"{', '.join(blind)}: emulated, without times to judge, and the gate asks for {', '.join(asked.metrics)} alone; "
+            'add instructions: --metric instructions, or metric = ["latency.median", "instructions"] under [gate]'
+        )
+        raise StudyError(message)
+
+
+def _with_runtime(device: Device, baseline: str) -> Device:
+    """Let a device measure its first runtime, which is the candidate's, and the baseline's."""
+    candidate = device.runtimes[0] if device.runtimes else workflow.own_runtime()
+    if candidate == baseline:
+        message = f"{device.name}: the candidate's onnxruntime is {candidate}, the same as the baseline's; name another, or set runtimes = [\"VERSION\"]"
+        raise SelectionError(message)
+    return device.model_copy(update={"runtimes": [candidate, baseline]})
+
+
+def _unmatched(wanted: Sequence[Variant], rivals: Sequence[Variant], rival: Rival) -> list[str]:
+    """Name what is on one side only."""
+    if rival.runtime is not None:
+        return []
+    there = {each.name.removeprefix(pairs.BASELINE) for each in rivals}
+    new = [each.name for each in wanted if each.state == "made" and each.name not in there]
+    return [f"not in the baseline, and not judged: {', '.join(new)}"] if new else []
+
+
+def _kept(baseline: Baseline) -> Baseline:
+    """What run.json keeps: the variants are among the run's own."""
+    return baseline.model_copy(update={"variants": ()})
+
+
+def verdict(run: Run, tables: Sequence[Table]) -> Exit:
+    """Say how a gate ended; a device that failed is never a regression, and what was not measured never a pass."""
+    found: list[Check] = [each for table in tables for each in table.checks]
+    if run.state == "interrupted":
+        return Exit.INTERRUPTED
+    if any(each.verdict == "regressed" for each in found):
+        return Exit.REGRESSED
+    failed = [device for device in run.devices if device.state != "measured"]
+    if failed and all(device.step == "lease" for device in failed):
+        return Exit.BUSY
+    blind = any(not any(each.verdict != "skipped" for each in table.checks) for table in tables)
+    unmade = any(each.state == "failed" for each in run.variants)
+    if failed or blind or unmade or not found or any(each.verdict == "unmeasured" for each in found):
+        return Exit.INCOMPLETE
+    return Exit.INCONCLUSIVE if any(each.verdict in {"open", "apparent"} for each in found) else Exit.PASSED

@@ -1,0 +1,127 @@
+"""How a release gate's checks read: a line of a table, a sentence for each that is not passed, and one for the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report.columns import UNKNOWN, number, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.gate import Check
+    from harness.judge.intervals import Estimate
+    from harness.judge.summary import Table
+    from harness.records.run import Run
+
+TITLES = ("variant", "metric", "baseline", "candidate", "change", "allowed", "verdict", "processes")
+UNITS = {"latency.median": "ms", "latency.p90": "ms", "latency.p99": "ms", "load": "ms", "instructions": "M"}
+WORDS = {"unmeasured": "not measured", "skipped": "not judged", "apparent": "not confirmed", "open": "open"}
+STYLES = {"passed": "good", "regressed": "bad", "skipped": "dim"}
+ORDER = ("regressed", "apparent", "open", "unmeasured", "skipped", "passed")
+
+
+def cells(check: Check) -> list[str]:
+    """A check as a line of the table."""
+    return [
+        check.case,
+        check.metric,
+        value(check, check.baseline),
+        value(check, check.candidate),
+        change(check),
+        allowed(check),
+        WORDS.get(check.verdict, check.verdict),
+        str(check.processes) if check.processes else "",
+    ]
+
+
+def value(check: Check, found: float | None) -> str:
+    """A value in its metric's unit."""
+    if found is None:
+        return UNKNOWN
+    if check.metric == "accuracy":
+        return f"{100 * found:.2f} %"
+    if check.metric in {"memory", "size"}:
+        return size(round(found * 1e6))
+    return f"{number(found)} {UNITS[check.metric]}"
+
+
+def change(check: Check) -> str:
+    """The change with its interval; of a confirmed regression that of the second set of processes, which was not chosen for being large."""
+    found = check.confirmed or check.change
+    if found is None:
+        return UNKNOWN
+    if check.metric == "accuracy":
+        return f"{-100 * found.value:+.2f} points"
+    return interval(found)
+
+
+def interval(found: Estimate) -> str:
+    """A ratio as a change in per cent, with its interval."""
+    text = f"{_percent(found.value)} %"
+    if found.low is None or found.high is None:
+        return f"{text} [?]"
+    return text if found.low == found.high else f"{text} [{_percent(found.low)}, {_percent(found.high)}]"
+
+
+def _percent(ratio: float) -> str:
+    share = 100 * (ratio - 1)
+    # A tenth of a per cent is as fine as anyone can use; no minus before a zero.
+    text = f"{share:+.1f}"
+    return "0.0" if text in {"-0.0", "+0.0"} else text
+
+
+def allowed(check: Check) -> str:
+    """The limit."""
+    return f"{-100 * check.limit:.3g} points" if check.metric == "accuracy" else f"+{100 * check.limit:.3g} %"
+
+
+def sentence(run: Run, check: Check) -> str:
+    """Say what came of a check, with the ratio, its interval, the limit and what it was compared with."""
+    against = run.baseline.described if run.baseline else "the baseline"
+    where = f"{check.case} on {check.device}: {check.metric}"
+    if check.verdict in {"unmeasured", "skipped"}:
+        return f"{where} {WORDS[check.verdict]}: {check.reason}"
+    figures = f"{value(check, check.baseline)} → {value(check, check.candidate)}, {change(check)}"
+    if check.verdict == "regressed":
+        sure = f", in {check.processes} processes of two independent sets" if check.confirmed else ""
+        return f"{where} got worse: {figures}, where {allowed(check)} is allowed, against {against}{sure}"
+    said = {"passed": "passed", "open": "is not decided", "apparent": "is not decided"}[check.verdict]
+    reason = f": {check.reason}" if check.reason else ""
+    return f"{where} {said}: {figures}, where {allowed(check)} is allowed, against {against}{reason}"
+
+
+def notes(run: Run, table: Table) -> list[str]:
+    """What a reader must know beside a device's checks."""
+    lines = [sentence(run, check) for check in ranked(table.checks) if check.verdict != "passed" or check.reason]
+    then = f"since {run.baseline.taken:%Y-%m-%d %H:%M} UTC" if run.baseline and run.baseline.taken else "since then"
+    for drift in table.drifts.cases:
+        moved = f"{number(drift.then.value)} → {number(drift.now.value)} ms, {interval(drift.change)}"
+        lines.append(f"the baseline itself {then}: {drift.case}: {moved} (of two sessions; the gate does not look at it)")
+    lines += [f"the baseline's device {then}: {difference}" for difference in table.drifts.differences]
+    return list(dict.fromkeys(lines))
+
+
+def ranked(checks: Sequence[Check]) -> list[Check]:
+    """The worst first."""
+    return sorted(checks, key=lambda check: ORDER.index(check.verdict))
+
+
+def verdict(run: Run, tables: Sequence[Table]) -> str:
+    """One sentence for the whole; a pass is only said of what was measured."""
+    found = [check for table in tables for check in table.checks]
+    counts = {name: sum(check.verdict == name for check in found) for name in ORDER}
+    against = run.baseline.described if run.baseline else "the baseline"
+    failed = [table.device.entry.name for table in tables if table.device.state != "measured"]
+    parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in ORDER if counts[name]]
+    tail = f"{', '.join(parts) or 'nothing was judged'}; against {against}"
+    if failed:
+        tail += f"; without {', '.join(failed)}, which failed"
+    if run.state == "interrupted":
+        return f"INTERRUPTED: {tail}"
+    if counts["regressed"]:
+        return f"REGRESSED: {tail}"
+    blind = any(all(check.verdict == "skipped" for check in table.checks) for table in tables)
+    if failed or counts["unmeasured"] or blind or any(each.state == "failed" for each in run.variants):
+        return f"INCOMPLETE: {tail}"
+    return f"{'INCONCLUSIVE' if counts['open'] or counts['apparent'] else 'PASSED'}: {tail}"

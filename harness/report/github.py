@@ -1,0 +1,50 @@
+"""Annotations for GitHub Actions: workflow commands on stdout, one for each check of a gate that did not pass, and for each device that failed.
+
+The summary of a job is the Markdown format; this one is what its page lists as errors and warnings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report import claims, columns, gate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Table
+    from harness.records.run import Run
+
+LEVELS = {"regressed": "error", "unmeasured": "warning", "apparent": "warning", "open": "warning", "skipped": "notice"}
+
+
+def render(run: Run, tables: Sequence[Table]) -> bytes:
+    """Write the commands."""
+    lines = [_command("warning", f"{table.device.entry.name} failed", table.trouble) for table in tables if table.device.state == "failed" and table.trouble]  # fmt: skip
+    for table in tables:
+        for check in gate.ranked(table.checks):
+            if check.verdict in LEVELS:
+                title = f"{check.case} on {check.device}: {check.metric} {gate.WORDS.get(check.verdict, check.verdict)}"
+                lines.append(_command(LEVELS[check.verdict], title, gate.sentence(run, check)))
+    for found in claims.judged(run):
+        if found.verdict == "refuted":
+            lines += [
+                _command("warning", f"refuted: {found.claim.text}", claims.sentence(found.claim, device))
+                for device in found.devices
+                if device.verdict == "refuted"
+            ]
+    rows = [row for table in tables for row in table.rows]
+    measured = sum(row.state == "measured" for row in rows)
+    whole = gate.verdict(run, tables) if run.baseline else f"{run.state}: {measured} of {len(rows)} cases and variants measured"
+    lines.append(_command("notice", run.study.name, whole))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _command(level: str, title: str, message: str) -> str:
+    """One command; what a device said can't begin another (docs.github.com, workflow commands)."""
+    name = _escaped(title).replace(":", "%3A").replace(",", "%2C")
+    return f"::{level} title={name}::{_escaped(message)}"
+
+
+def _escaped(words: str) -> str:
+    return columns.plain(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,58 @@
+"""What a reader of a gate or of claims gets beside or instead of the comparison tables: titled grids with lines below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.report import claims, columns, gate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.summary import Table
+    from harness.records.run import Run
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A grid for a terminal, Markdown or a page.
+
+    Attributes:
+        styles: for each row: good, bad, dim or None.
+        lines: what must be known beside it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    styles: tuple[str | None, ...]
+    lines: tuple[str, ...]
+
+
+def sheets(run: Run, tables: Sequence[Table]) -> tuple[Sheet, ...]:
+    """The sheets of a run: a gate's for each device, or one for all claims."""
+    if run.baseline is not None:
+        return tuple(_gate(run, table) for table in tables)
+    return claims_sheets(run)
+
+
+def claims_sheets(run: Run) -> tuple[Sheet, ...]:
+    """The sheet of a study's claims; none without claims."""
+    found = claims.judged(run)
+    if not found:
+        return ()
+    rows, styles = claims.rows(found)
+    return (Sheet("claims", claims.TITLES, rows, styles, tuple(claims.lines(found))),)
+
+
+def _gate(run: Run, table: Table) -> Sheet:
+    ranked = gate.ranked(table.checks)
+    return Sheet(
+        # Rounds mean little here: each pair says how many processes it took.
+        columns.heading(table).rpartition(" · ")[0] or columns.heading(table),
+        gate.TITLES,
+        tuple(tuple(gate.cells(check)) for check in ranked),
+        tuple(gate.STYLES.get(check.verdict) for check in ranked),
+        (*([f"✗ {table.trouble}"] if table.trouble else []), *gate.notes(run, table), *table.remarks),
+    )

@@ -1,0 +1,187 @@
+"""The gate: what is called a regression, what is passed, and what is neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness import release
+from harness.errors import Exit
+from harness.expectations import GateSection
+from harness.judge import gate
+from harness.judge.gate import Check
+from harness.measure.events import DeviceFailed, Event, Failed
+from tests.report.gates import CASES, ROUNDS, accuracy, counted, evaluated, launches, loads
+from tests.report.gates import gate as run_of
+
+
+def only(events: list[Event], asked: GateSection | None = None, **options: Any) -> tuple[Check, Exit]:
+    run, tables = run_of(events, asked, **options)
+    (check,) = tables[0].checks
+    return check, release.verdict(run, tables)
+
+
+def metric(name: str, limit: float = 0.05) -> GateSection:
+    return GateSection.model_validate({"metric": name, "max_regression": limit})
+
+
+def test_no_difference_passes() -> None:
+    check, code = only(launches(0.0, 6))
+    assert (check.verdict, code) == ("passed", Exit.PASSED)
+    assert check.processes == 3
+    assert check.candidate == pytest.approx(2, rel=0.01)
+
+
+def test_a_slowdown_is_a_regression_only_once_it_is_confirmed() -> None:
+    first = launches(0.05, 4)
+    check, code = only(first)
+    assert (check.verdict, code) == ("apparent", Exit.INCONCLUSIVE)
+    assert gate.suspects([check], CASES) == {"c0"}
+    check, code = only(first + launches(0.05, 4, start=ROUNDS, seed=2))
+    assert (check.verdict, code) == ("regressed", Exit.REGRESSED)
+    assert check.confirmed is not None
+    assert check.confirmed.value == pytest.approx(1.05, abs=0.01)
+    assert check.processes == 6
+
+
+def test_an_unconfirmed_slowdown_passes_and_says_so() -> None:
+    check, code = only(launches(0.05, 4) + launches(0.0, 4, start=ROUNDS, seed=2))
+    assert (check.verdict, code) == ("passed", Exit.PASSED)
+    assert "did not show" in (check.reason or "")
+
+
+def test_a_confirmation_that_does_not_decide_leaves_it_open() -> None:
+    check, code = only(launches(0.05, 4) + launches(0.02, 4, start=ROUNDS, seed=2, spread=0.03))
+    assert (check.verdict, code) == ("open", Exit.INCONCLUSIVE)
+    assert "in the second set" in (check.reason or "")
+
+
+def test_a_slowdown_within_the_limit_passes() -> None:
+    check, code = only(launches(0.03, 6), metric("latency.median"))
+    assert (check.verdict, code) == ("passed", Exit.PASSED)
+
+
+def test_what_lies_at_the_limit_is_open_and_says_why() -> None:
+    check, code = only(launches(0.02, 8))
+    assert (check.verdict, code) == ("open", Exit.INCONCLUSIVE)
+    assert "too close to the limit" in (check.reason or "")
+    check, _ = only(launches(0.0, 4, spread=0.2))
+    assert "smallest slowdown that could be seen" in (check.reason or "")
+    check, _ = only(launches(0.0, 2))
+    assert check.reason == "fewer than three processes tell nothing"
+
+
+def test_a_case_that_failed_is_not_measured_and_never_a_pass() -> None:
+    check, code = only([Failed(device="board", case="c0", kind="load", message="no kernel")])
+    assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
+    assert check.reason == "the candidate failed: load: no kernel"
+    check, code = only([Failed(device="board", case="c1", kind="load", message="no kernel")])
+    assert check.reason == "the baseline failed: load: no kernel"
+
+
+def test_what_was_measured_before_a_case_failed_passes_nothing() -> None:
+    check, code = only([*launches(0.0, 6), Failed(device="board", case="c0", kind="crash", message="killed by SIGSEGV")])
+    assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
+    assert check.reason == "the candidate failed: crash: killed by SIGSEGV"
+
+
+def test_a_device_that_failed_is_no_regression() -> None:
+    _, code = only([DeviceFailed(device="board", step="connect", reason="no route")], ended=False)
+    assert code == Exit.INCOMPLETE
+    _, code = only([DeviceFailed(device="board", step="lease", reason="another job")], ended=False)
+    assert code == Exit.BUSY
+    # It failed after the first set: what looked like a regression is not confirmed.
+    events = [*launches(0.05, 4), DeviceFailed(device="board", step="measure", reason="gone")]
+    check, code = only(events, ended=False)
+    assert (check.verdict, code) == ("apparent", Exit.INCOMPLETE)
+
+
+def test_an_emulated_device_has_instructions_and_no_times() -> None:
+    asked = GateSection.model_validate({"metric": ["latency.median", "instructions"], "max_regression": 0.02})
+    events: list[Event] = [counted(case, number, value) for number in (0, 1) for case, value in (("c0", 1.01e6), ("c1", 1e6))]
+    run, tables = run_of(events, asked, emulated=True)
+    time, count = tables[0].checks
+    assert (time.verdict, count.verdict) == ("skipped", "passed")
+    assert release.verdict(run, tables) == Exit.PASSED
+    run, tables = run_of(events, metric("latency.median"), emulated=True)
+    assert release.verdict(run, tables) == Exit.INCOMPLETE
+
+
+def test_instructions_are_confirmed_by_processes_of_their_own() -> None:
+    def counts(start: int, now: float) -> list[Event]:
+        return [counted(case, start + number, value) for number in (0, 1) for case, value in (("c0", now), ("c1", 1e6))]
+
+    asked = metric("instructions", 0.02)
+    assert only(counts(0, 1.1e6), asked, emulated=True)[0].verdict == "apparent"
+    assert only(counts(0, 1.1e6) + counts(ROUNDS, 1.1e6), asked, emulated=True)[0].verdict == "regressed"
+    assert only(counts(0, 1.1e6) + counts(ROUNDS, 1e6), asked, emulated=True)[0].verdict == "passed"
+    mixed: list[Event] = [*counts(0, 1.1e6), counted("c0", 2, 1e6)]
+    assert only(mixed, asked, emulated=True)[0].verdict == "open"
+
+
+def test_memory() -> None:
+    first: list[Event] = [evaluated("c0", 120_000_000), evaluated("c1", 100_000_000), *launches(0.0, 3)]
+    again: list[Event] = [evaluated("c0", 121_000_000), evaluated("c1", 100_000_000)]
+    assert only(first, metric("memory"))[0].verdict == "apparent"
+    check, code = only(first + again, metric("memory"))
+    assert (check.verdict, code) == ("regressed", Exit.REGRESSED)
+    assert (check.baseline, check.candidate) == (100.0, 121.0)
+
+
+def test_size_and_accuracy_are_exact() -> None:
+    check, code = only(launches(0.0, 3), metric("size"), sizes=(1100, 1000))
+    assert (check.verdict, code) == ("regressed", Exit.REGRESSED)
+    events = [*launches(0.0, 3), accuracy("c0", 0.95), accuracy("c1", 0.97)]
+    assert only(events, metric("accuracy", 0.02))[0].verdict == "passed"
+    check, code = only(events, metric("accuracy", 0.01))
+    assert (check.verdict, code) == ("regressed", Exit.REGRESSED)
+    assert check.change is not None
+    assert check.change.value == pytest.approx(0.02)
+    check, code = only(launches(0.0, 3), metric("accuracy"))
+    assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
+
+
+def test_load_leaves_out_a_process_s_first_sessions() -> None:
+    same: list[Event] = [loads(5_000_000, 5_000_000 + number, number) for number in range(12)]
+    assert only(same, metric("load"))[0].verdict == "passed"
+    slower: list[Event] = [loads(5_000_000, 6_000_000 + number, start + number) for start in (0, ROUNDS) for number in range(12)]
+    assert only(slower, metric("load"))[0].verdict == "regressed"
+
+
+def test_a_tail_that_too_few_iterations_tell_is_not_known() -> None:
+    check, code = only(launches(0.0, 12), metric("latency.p99"))
+    assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
+    assert "too few iterations" in (check.reason or "")
+
+
+def test_limits_of_devices_and_variants() -> None:
+    asked = GateSection.model_validate(
+        {
+            "max_regression": 0.05,
+            "limit": [
+                {"metric": "latency.median", "max_regression": 0.1, "device": "@slow"},
+                {"metric": "latency.median", "max_regression": 0.2, "device": "board", "variant": "static-*"},
+                {"metric": "size", "max_regression": 0.3},
+            ],
+        }
+    )
+    assert gate.limit_of(asked, "latency.median", "other", [], "fp32") == 0.05
+    assert gate.limit_of(asked, "latency.median", "other", ["slow"], "fp32") == 0.1
+    assert gate.limit_of(asked, "latency.median", "board", ["slow"], "static-QDQ") == 0.2
+    assert gate.limit_of(asked, "size", "other", [], "fp32") == 0.3
+    assert gate.limit_of(asked, "memory", "other", [], "fp32") is None
+
+
+def test_the_baseline_s_own_drift_is_told_apart() -> None:
+    _, tables = run_of(launches(0.0, 6))
+    (drift,) = tables[0].drifts.cases
+    # 2 µs then, 2 ms now.
+    assert drift.change.value == pytest.approx(1000, rel=0.01)
+    assert [each.field for each in tables[0].drifts.differences if each.decisive] == ["cpu"]
+    assert {each.field for each in tables[0].drifts.differences} >= {"kernel", "onnxruntime"}
+
+
+def test_an_interrupted_gate_never_passes() -> None:
+    run, tables = run_of(launches(0.0, 6))
+    assert release.verdict(run.model_copy(update={"state": "interrupted"}), tables) == Exit.INTERRUPTED

@@ -1,0 +1,90 @@
+"""How a gate reads in each format."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+from harness.expectations import GateSection
+from harness.measure.events import DeviceFailed, Event
+from harness.report import formats, github
+from harness.report import gate as words
+from tests.report.gates import ROUNDS, gate, launches
+from tests.report.runs import NASTY
+
+SLOW = [*launches(0.05, 4), *launches(0.05, 4, start=ROUNDS, seed=2)]
+
+
+def test_a_regression_is_a_sentence_with_ratio_interval_limit_and_build() -> None:
+    run, tables = gate(SLOW)
+    said = words.sentence(run, tables[0].checks[0])
+    assert said.startswith("given on board: latency.median got worse: 2.00 ms → 2.10 ms, +")
+    assert " [+" in said
+    assert "where +2 % is allowed, against baseline '2.3' (run ocr/2026-11-13 of 2026-11-13 09:00 UTC, https://ci/7)" in said
+    assert said.endswith("in 6 processes of two independent sets")
+    assert words.verdict(run, tables).startswith("REGRESSED: 1 regressed; against baseline '2.3'")
+
+
+def test_junit_has_a_class_for_each_device_and_a_test_for_each_metric() -> None:
+    root = ET.fromstring(formats.render("junit", *gate(SLOW)))
+    assert root.attrib["failures"] == "1"
+    (case,) = root.iter("testcase")
+    assert (case.attrib["classname"], case.attrib["name"]) == ("ocr.board", "given.latency.median")
+    (failure,) = case.iter("failure")
+    assert "got worse" in failure.attrib["message"]
+    properties = {each.attrib["name"]: each.attrib["value"] for each in root.iter("property")}
+    assert properties["build"] == "https://ci/8"
+    assert properties["baseline"].startswith("baseline '2.3'")
+
+
+def test_junit_never_passes_what_was_not_decided() -> None:
+    for events, child in ((launches(0.02, 8), "skipped"), (launches(0.05, 4), "skipped"), ([], "error")):
+        (case,) = ET.fromstring(formats.render("junit", *gate(events))).iter("testcase")
+        assert [each.tag for each in case if each.tag != "system-out"] == [child]
+    (case,) = ET.fromstring(formats.render("junit", *gate(launches(0.0, 4)))).iter("testcase")
+    assert [each.tag for each in case] == ["system-out"]
+
+
+def test_a_device_that_failed_is_an_error_in_junit_and_no_failure() -> None:
+    down: list[Event] = [DeviceFailed(device="board", step="connect", reason="no route")]
+    root = ET.fromstring(formats.render("junit", *gate(down, ended=False)))
+    assert root.attrib["failures"] == "0"
+    assert root.attrib["errors"] == "2"
+
+
+def test_annotations_can_not_be_forged() -> None:
+    down: list[Event] = [DeviceFailed(device="board", step="connect", reason=f"x\n::error::{NASTY}")]
+    run, tables = gate([*SLOW, *down], ended=False)
+    lines = github.render(run, tables).decode().splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["::warning", "::error", "::notice"]
+    assert "%0A" in lines[0]
+    assert "+5." in lines[1]
+
+
+def test_the_table_ends_with_the_verdict() -> None:
+    text = formats.render("table", *gate(SLOW)).decode()
+    assert "regressed" in text
+    assert "the baseline itself since 2026-11-13 09:00 UTC: given: 0.00200 → 2.00 ms" in text
+    assert text.rstrip().splitlines()[-1].startswith("REGRESSED")
+    markdown = formats.render("md", *gate(SLOW)).decode()
+    assert "**REGRESSED: " in markdown
+    page = formats.render("html", *gate(SLOW)).decode()
+    assert 'class="verdict regressed"' in page
+
+
+def test_json_holds_every_check() -> None:
+    found = json.loads(formats.render("json", *gate(SLOW)))
+    (check,) = found["devices"][0]["checks"]
+    assert check["verdict"] == "regressed"
+    assert check["change_low"] < check["change"] < check["change_high"]
+    assert check["confirmed"] > 1.04
+    assert found["baseline"]["name"] == "2.3"
+    assert found["devices"][0]["drifts"][0]["case"] == "given"
+
+
+def test_values_have_their_metric_s_unit() -> None:
+    asked = GateSection.model_validate({"metric": ["size"], "max_regression": 0.05})
+    run, tables = gate(launches(0.0, 3), asked, sizes=(2_100_000, 2_000_000))
+    cells = words.cells(tables[0].checks[0])
+    assert cells[2:6] == ["2.00 MB", "2.10 MB", "+5.0 %", "+5 %"]
+    assert words.verdict(run, tables).startswith("PASSED")

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from harness import study
+from harness.errors import StudyError
+from harness.expectations import ALL_METRICS, TRAITS, ClaimSection, GateSection
+from harness.quantize.recipe import Recipe
+
+
+def claim(**said: object) -> ClaimSection:
+    return ClaimSection.model_validate({"text": "so it is", **said})
+
+
+def test_claims_speak_of_what_recipes_have() -> None:
+    assert set(TRAITS) == set(Recipe.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "exactly one of"),
+        ({"faster": {"format": "QDQ"}, "smaller": {"format": "QDQ"}, "than": {}}, "exactly one of"),
+        ({"faster": {"format": "QDQ"}}, "needs 'than'"),
+        ({"faster": {"fromat": "QDQ"}, "than": {}}, "did you mean 'format'?"),
+        ({"fails": {"method": "dynamic"}, "than": {}}, "stands alone"),
+        ({"faster": {}, "than": {}, "by": 2, "between": [1, 2]}, "no 'by' beside it"),
+        ({"faster": {}, "than": {}, "between": [2, 1]}, "LOW < HIGH"),
+        ({"same_speed": {}, "than": {}, "by": 0.9}, "above 1"),
+        ({"faster": {}, "than": {}, "on": {"cpu": "x"}}, "'on' knows no 'cpu'"),
+        ({"faster": {}, "than": {}, "metric": "sqnr"}, "goes by latency or instructions, not by sqnr"),
+        ({"loads": {}, "metric": "latency"}, "goes by no metric"),
+    ],
+)
+def test_a_claim_that_says_nothing_clear_is_refused(said: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match="Value error") as caught:
+        claim(**said)
+    assert words in str(caught.value)
+
+
+def test_bounds() -> None:
+    sides = {"than": {"format": "QOperator"}}
+    assert claim(faster={"format": "QDQ"}, **sides).bounds == (1.0, None)
+    assert claim(faster={"format": "QDQ"}, by=2, **sides).bounds == (2.0, None)
+    assert claim(faster={"format": "QDQ"}, between=[1.2, 2], **sides).bounds == (1.2, 2.0)
+    low, high = claim(same_speed={"format": "QDQ"}, **sides).bounds
+    assert low is not None
+    assert high is not None
+    assert low * high == pytest.approx(1)
+    assert claim(more_accurate={"format": "QDQ"}, **sides).bounds == (0.0, None)
+    assert claim(faster={"format": "QDQ"}, metric="instructions", **sides).bounds == (1.001, None)
+
+
+def test_a_gate_takes_one_metric_or_several() -> None:
+    assert GateSection().metrics == ("latency.median",)
+    gate = GateSection.model_validate(
+        {"metric": "size", "limit": [{"metric": "accuracy", "max_regression": 0}, {"metric": "size", "max_regression": 0.1}]}
+    )
+    assert gate.metrics == ("size", "accuracy")
+    assert set(gate.metrics) <= set(ALL_METRICS)
+
+
+def test_a_slowdown_that_memory_placement_gives_can_not_be_a_limit() -> None:
+    with pytest.raises(ValidationError, match=r"latency\.p99: max_regression = 0\.005 is below 0\.01"):
+        GateSection.model_validate({"limit": [{"metric": "latency.p99", "max_regression": 0.005}]})
+
+
+def test_faults_name_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'name = "x"\n[model]\npath = "m.onnx"\n\n[[claim]]\ntext = "a"\nloads = { method = "fp16" }\n\n'
+        '[[claim]]\ntext = "b"\nfaster = { methd = "fp16" }\nthan = { method = "fp32" }\n\n[gate]\nmetrik = "size"\n'
+    )
+    with pytest.raises(StudyError) as caught:
+        study.load(path)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"{path}:11: ")
+    assert "did you mean 'method'?" in lines[0]
+    assert lines[1] == f"{path}:15: unknown key 'gate.metrik'; did you mean 'metric'?"
