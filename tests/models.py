@@ -91,3 +91,16 @@ def images(count: int, *, seed: int = 3) -> NDArray[np.float32]:
 
 def _normal(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def conv_chain(path: Path, layers: int) -> Path:
+    """Write so many equal convolutions: x float32 [1, 16, 24, 24] -> y of the same shape; its time goes with their number."""
+    rng = np.random.default_rng(4)
+    weights = {f"w{number}": _normal(rng, 16, 16, 3, 3) for number in range(layers)}
+    names = ["x", *(f"c{number}" for number in range(1, layers)), "y"]
+    nodes = [
+        helper.make_node("Conv", [names[number], f"w{number}"], [names[number + 1]], f"conv{number}", pads=[1, 1, 1, 1])
+        for number in range(layers)
+    ]
+    onnx.save(make_model(nodes, {"x": [1, 16, 24, 24]}, {"y": [1, 16, 24, 24]}, weights), path)
+    return path

@@ -1,0 +1,176 @@
+"""The pipeline as a server would run it: the shell steps of ci/Jenkinsfile, one after the other, over a real OpenSSH server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.test_check import SLOWER, STUDY
+from tests.conftest import ROOT
+from tests.models import conv_chain
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Command
+    from tests.sshd import SshServer
+
+JENKINSFILE = (ROOT / "ci" / "Jenkinsfile").read_text()
+
+
+def steps() -> tuple[str, str, str]:
+    """The shell steps of the stages 'Set up' and 'Gate', and of post."""
+    set_up, report = re.findall(r"sh '(ci/stage\.sh \w+)'", JENKINSFILE)
+    (gate,) = re.findall(r"script: '''(.*?)'''", JENKINSFILE, re.DOTALL)
+    return set_up, gate, report
+
+
+class Server:
+    """What Jenkins gives a build: a workspace and an environment."""
+
+    def __init__(self, workspace: Path, key: Path) -> None:
+        self.workspace = workspace
+        self.environment = {
+            **os.environ,
+            "HARNESS_VENV": sys.prefix,
+            "HARNESS_RESULTS": str(workspace / "results"),
+            "HARNESS_REPORTS": str(workspace / "reports"),
+            "HARNESS_DEVICES": str(workspace / "devices.toml"),
+            "STUDY": "study.toml",
+            "BASELINE": "release",
+            "BOARD": "board",
+            "BOARD_KEY": str(key),
+            "BUILD_URL": "https://ci.example/job/gate/8/",
+        }
+
+    def start(self, step: str) -> subprocess.Popen[str]:
+        """A step, as the sh step runs it: a script with -xe, in a session of its own."""
+        return subprocess.Popen(
+            ["sh", "-xe", "-c", step], cwd=self.workspace, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, step: str) -> tuple[int, str]:
+        """A step to its end: its exit code and all that it printed."""
+        process = self.start(step)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out + err
+
+    def build(self) -> tuple[int, str]:
+        """The stages, and post; the gate's exit code and what all of them printed."""
+        set_up, gate, report = steps()
+        words = ""
+        for step in (set_up, gate, report):
+            code, said = self.run(step)
+            words += said
+            if step == gate:
+                verdict = code
+            else:
+                assert code == 0, said
+        return verdict, words
+
+
+@pytest.fixture
+def server(tmp_path: Path, sshd: SshServer, harness: Command) -> Server:
+    """A workspace with a study, a registry whose key is in the agent alone, and a release's baseline."""
+    workspace = tmp_path / "work"
+    shutil.copytree(ROOT / "ci", workspace / "ci")
+    (workspace / "study.toml").write_text(STUDY)
+    (workspace / "devices.toml").write_text(sshd.entry("board"))
+    conv_chain(workspace / "model.onnx", 3)
+    assert harness("run", "study.toml", "--device", "board", "--rounds", "3").code == 0
+    assert harness("baseline", "save", "latest", "release").code == 0
+    shutil.rmtree(workspace / "results")
+    entry = re.sub(r"^identity_file.*\n", "", sshd.entry("board"), flags=re.MULTILINE)
+    (workspace / "devices.toml").write_text(entry)
+    return Server(workspace, sshd.identity)
+
+
+def agents() -> set[str]:
+    """The ssh-agents that run."""
+    return set(subprocess.run(["pgrep", "-x", "ssh-agent"], capture_output=True, text=True, check=False).stdout.split())
+
+
+def outcome(workspace: Path) -> tuple[ET.Element, str]:
+    """The test report's only case, and what became of it."""
+    (case,) = ET.parse(workspace / "reports" / "junit.xml").getroot().iter("testcase")
+    return case, next((child.tag for child in case if child.tag != "system-out"), "passed")
+
+
+@pytest.mark.ssh
+@pytest.mark.slow
+def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) -> None:
+    before = agents()
+    code, said = server.build()
+    assert code == 0, said
+    case, became = outcome(server.workspace)
+    assert (case.attrib["classname"], case.attrib["name"], became) == ("chain.board", "given.latency.median", "passed")
+    conv_chain(server.workspace / "model.onnx", SLOWER)
+    code, said = server.build()
+    assert code == 1, said
+    case, became = outcome(server.workspace)
+    assert became == "failure"
+    message = case[0].attrib["message"]
+    assert re.search(
+        r"got worse: .* ms → .* ms, \+\d+\.\d % \[\+.*\], where \+15 % is allowed, against baseline 'release' \(run chain/",
+        message,
+    )
+    reports = {path.name for path in (server.workspace / "reports").iterdir()}
+    assert reports >= {
+        "junit.xml",
+        "index.html",
+        "report.css",
+        "summary.md",
+        "annotations.txt",
+        "benchmark.json",
+        "run.json",
+        "journal.jsonl",
+    }
+    assert "<style" not in (server.workspace / "reports" / "index.html").read_text()
+    assert agents() == before
+
+
+@pytest.mark.ssh
+@pytest.mark.slow
+def test_an_aborted_stage_frees_its_board_and_leaves_a_report(server: Server) -> None:
+    _, gate, report = steps()
+    process = server.start(gate.replace('--device "$BOARD"', '--device "$BOARD" --rounds 500 --max-regression 0.01'))
+    deadline = time.monotonic() + 60
+    while '"event":"round"' not in "".join(path.read_text() for path in server.workspace.glob("results/*/*/journal.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # Jenkins signals every process that the step began.
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode != 0, out + err
+    code, said = server.run(report)
+    assert code == 0, said
+    code, said = server.run(gate)
+    assert code == 0, said
+
+
+def test_every_exit_code_has_its_colour() -> None:
+    codes = re.findall(r"case (\d+):\s*(\w+)", JENKINSFILE)
+    assert dict(codes) == {"0": "break", "1": "error", "3": "unstable", "4": "unstable", "75": "unstable"}
+    workflow = (ROOT / "ci" / "github-actions.yml").read_text()
+    assert "0 | 3 | 4 | 75) ;;" in workflow
+
+
+def test_the_jenkinsfile_s_braces_close() -> None:
+    code = re.sub(r"'''.*?'''|'[^'\n]*'|\"[^\"\n]*\"|//[^\n]*", "", JENKINSFILE, flags=re.DOTALL)
+    for opening, closing in ("{}", "()", "[]"):
+        assert code.count(opening) == code.count(closing)
+
+
+def test_the_stage_script_says_how_it_is_used() -> None:
+    done = subprocess.run(["sh", ROOT / "ci" / "stage.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "ci/stage.sh check STUDY BASELINE" in done.stderr
