@@ -97,7 +97,7 @@ class DeviceBenchmark:
             pytest.fail.Exception: for a regression, with a sentence for each.
             pytest.skip.Exception: where something was not measured or is not known closely enough.
         """
-        from harness import release, workflow  # noqa: PLC0415 - heavy, and only needed here
+        from harness import release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
         from harness.errors import Exit, HarnessError  # noqa: PLC0415
@@ -113,7 +113,7 @@ class DeviceBenchmark:
             against = baseline or (self._kept_name(path, device) if self._option("baseline") else None)
             if against is not None:
                 study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), max_regression)
-                rival = release.find(_under(self._beside, against), results, kept, study)
+                rival = rivals.find(_under(self._beside, against), results, kept, study)
                 folder, run, tables = release.check(workflow.ask(study), rival, devices, registry, results, _Quiet(Lines()))
                 code = release.verdict(run, tables)
             else:
@@ -146,10 +146,10 @@ class DeviceBenchmark:
         )
 
     def _save(self, run: Run, tables: tuple[Table, ...], folder: Path, path: Path) -> None:
-        from harness import places, release  # noqa: PLC0415
+        from harness import places, rivals  # noqa: PLC0415
         from harness.records import baseline_file  # noqa: PLC0415
 
-        taken = baseline_file.of_folder(release.of_run(run, tables, path.stem), folder)
+        taken = baseline_file.of_folder(rivals.of_run(run, tables, path.stem), folder)
         baseline_file.save(taken, path, places.models())
 
     def _judge(self, found: Result, code: Exit) -> None:

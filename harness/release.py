@@ -2,111 +2,39 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness import places, workflow
-from harness.errors import Exit, ResultsError, SelectionError, StudyError
+from harness import workflow
+from harness.errors import Exit, SelectionError, StudyError
 from harness.expectations import TIMES, GateSection
 from harness.judge import decision, gate, summary
 from harness.measure import pairs, plan
-from harness.quantize.model import open_model, read_model
-from harness.records import baseline_file, context
 from harness.records import folder as run_folder
 from harness.records import samples as run_samples
-from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.study import GIVEN
-from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from harness.devices.registry import Device, Registry
     from harness.judge.gate import Check
     from harness.judge.summary import Table
     from harness.measure.campaign import Work
-    from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Variant
+    from harness.records.baseline import Baseline
     from harness.records.run import Run
+    from harness.rivals import Rival
     from harness.study import Study
     from harness.workflow import Bench, Question, Watcher
 
-RUNTIME = re.compile(r"onnxruntime==(\d+(?:\.\d+){1,3})")
 # A tail, or the time to load, takes more processes than a median: one value for each.
 PROCESSES = 12
-
-
-@dataclass(frozen=True)
-class Rival:
-    """What the candidate is compared with.
-
-    Attributes:
-        baseline: as it is kept with the run.
-        model: the bare model that variants are made of, if it is one.
-        runtime: the other onnxruntime, if it is one.
-    """
-
-    baseline: Baseline
-    model: SourceModel | None = None
-    runtime: str | None = None
-
-
-def find(name: str, results: Path, baselines: Path, study: Study) -> Rival:
-    """Find what a baseline's name means: a saved one, ``onnxruntime==VERSION``, a model file or a run.
-
-    Raises:
-        ResultsError: if it is none, or its models are missing.
-        ModelError: if it is a model that can't be used.
-    """
-    if found := RUNTIME.fullmatch(name):
-        return Rival(Baseline(name=name, kind="runtime"), runtime=found[1])
-    if name.endswith(".onnx"):
-        path = Path(name)
-        model = read_model(path) if study.is_given else open_model(path)
-        return Rival(Baseline(name=name, kind="model", model_sha256=model.sha256), model=model)
-    saved = Path(name) if name.endswith(baseline_file.SUFFIX) else baselines / f"{name}{baseline_file.SUFFIX}"
-    if saved.is_file():
-        return Rival(baseline_file.load(saved, places.models()))
-    try:
-        folder, run, tables = workflow.show(name, results)
-    except ResultsError as exc:
-        names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
-        there = f"{nearest(name, names)}" if names else f"{baselines} holds none; 'harness baseline save RUN NAME' makes one"
-        message = f"no baseline '{name}': it is no saved one ({there}), no model file, not onnxruntime==VERSION, and {exc}"
-        raise ResultsError(message) from exc
-    return Rival(baseline_file.of_folder(of_run(run, tables, name), folder))
-
-
-def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:
-    """Take a finished run for a baseline; a gate's run gives its candidate.
-
-    Raises:
-        ResultsError: if it has nothing to compare with.
-    """
-    variants = tuple(each for each in run.variants if each.state == "made" and not each.name.startswith(pairs.BASELINE))
-    if not variants:
-        message = f"run {run.id} made no variant: it can't be a baseline"
-        raise ResultsError(message)
-    devices = {}
-    for table in tables:
-        found = context.of(table.device)
-        levels = {
-            row.case: Level(median=row.median.value, low=row.median.low, high=row.median.high)
-            for row in table.rows
-            if row.state == "measured" and row.median and not row.variant.startswith(pairs.BASELINE)
-        }
-        if found is not None and levels:
-            devices[table.device.entry.name] = BaselineDevice(context=found, levels=levels)
-    return Baseline(
-        name=name, kind="run", run=run.id, build=run.build, taken=run.started, model_sha256=run.model_sha256, variants=variants,
-        devices=devices,
-    )  # fmt: skip
 
 
 def prepare(study: Study, metrics: Sequence[str], max_regression: float | None) -> Study:
@@ -284,12 +212,15 @@ def _with_runtime(device: Device, baseline: str) -> Device:
 
 
 def _unmatched(wanted: Sequence[Variant], rivals: Sequence[Variant], rival: Rival) -> list[str]:
-    """Name what is on one side only."""
-    if rival.runtime is not None:
-        return []
-    there = {each.name.removeprefix(pairs.BASELINE) for each in rivals}
-    new = [each.name for each in wanted if each.state == "made" and each.name not in there]
-    return [f"not in the baseline, and not judged: {', '.join(new)}"] if new else []
+    """Name what is on one side only, and what could not be made."""
+    found = [f"{each.name} could not be made: {each.reason}" for each in (*wanted, *rivals) if each.state == "failed"]
+    if rival.runtime is None:
+        there = {each.name.removeprefix(pairs.BASELINE) for each in rivals}
+        new = [each.name for each in wanted if each.state == "made" and each.name not in there]
+        gone = [each.name for each in rival.baseline.variants if each.name not in {known.name for known in wanted}]
+        found += [f"not in the baseline, and not judged: {', '.join(new)}"] if new else []
+        found += [f"in the baseline alone, and not judged: {', '.join(gone)}"] if gone else []
+    return found
 
 
 def _kept(baseline: Baseline) -> Baseline:

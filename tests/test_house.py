@@ -22,6 +22,7 @@ ORDER = [
     "judge",
     "report",
     "workflow",
+    "rivals",
     "release",
     "cli",
     "pytest_plugin",

@@ -29,7 +29,7 @@ def save(
     """
     import re
 
-    from harness import places, release, workflow
+    from harness import places, rivals, workflow
     from harness.records import baseline_file
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
@@ -40,7 +40,7 @@ def save(
         message = f"{path}: there is a baseline '{name}' already; --force replaces it"
         raise UsageError(message)
     folder, found, tables = workflow.show(run, results)
-    taken = baseline_file.of_folder(release.of_run(found, tables, name), folder)
+    taken = baseline_file.of_folder(rivals.of_run(found, tables, name), folder)
     added = baseline_file.save(taken, path, places.models())
     said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
     if as_json:

@@ -57,7 +57,7 @@ def check(
     Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known closely enough, 75 a device is
     busy, 130 interrupted.
     """
-    from harness import release, workflow
+    from harness import release, rivals, workflow
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.devices import registry as registries
@@ -70,7 +70,7 @@ def check(
     study = release.prepare(targets.limited(study, rounds=rounds, max_time=max_time), metric or [], max_regression)
     known = registries.load(registry)
     devices = known.select(device or study.devices.select)
-    rival = release.find(baseline, results, baselines, study)
+    rival = rivals.find(baseline, results, baselines, study)
     question = workflow.ask(study, variant or [])
     with progress.watcher() as watcher:
         folder, finished, tables = release.check(question, rival, devices, known, results, watcher, variant or [])

@@ -164,10 +164,18 @@ def select(found: Sequence[Table], devices: Sequence[str], globs: Sequence[str])
     kept = [table for table in found if not devices or any(_selected(table, selector) for selector in devices)]
     if not globs:
         return tuple(kept)
-    return tuple(
-        replace(table, rows=tuple(row for row in table.rows if any(fnmatchcase(row.variant, glob) for glob in globs)))
-        for table in kept
-    )
+    return tuple(_with_variants(table, globs) for table in kept)
+
+
+def _with_variants(table: Table, globs: Sequence[str]) -> Table:
+    """Keep the rows of some variants, and what a gate says of them; a baseline's go with the candidate's."""
+
+    def wanted(variant: str) -> bool:
+        return any(fnmatchcase(variant.removeprefix(BASELINE), glob) for glob in globs)
+
+    rows = tuple(row for row in table.rows if wanted(row.variant))
+    shown = {row.case for row in rows}
+    return replace(table, rows=rows, checks=tuple(check for check in table.checks if check.case in shown))
 
 
 def _selected(table: Table, selector: str) -> bool:
