@@ -156,8 +156,10 @@ def _accuracy(claim: ClaimSection, both: tuple[CaseRecord, CaseRecord]) -> Effec
         return "its outputs were not compared"
     if than.accuracy is not None and subject.accuracy is not None and claim.metric != "sqnr" and subject.samples:
         # Errors of both on the same samples go together: as if they were independent is the cautious side.
-        shares = (than.accuracy, subject.accuracy)
-        error = math.sqrt(sum(share * (1 - share) for share in shares) / min(subject.samples, than.samples or subject.samples))
+        count = min(subject.samples, than.samples or subject.samples)
+        # One more right and one more wrong (Agresti and Caffo 2000, Am. Stat. 54:280): all right of a few samples is no certainty.
+        shares = [(each * count + 1) / (count + 2) for each in (than.accuracy, subject.accuracy)]
+        error = math.sqrt(sum(share * (1 - share) for share in shares) / (count + 2))
         difference = subject.accuracy - than.accuracy
         reach = error * float(stats.norm.ppf((1 + LEVEL) / 2))
         return Effect(difference, difference - reach, difference + reach, "points", "top-1", error)

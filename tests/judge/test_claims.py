@@ -198,6 +198,8 @@ def test_accuracy_with_labels_has_an_error_and_without_goes_by_sqnr() -> None:
     open_one = verdict(said, [*times, fidelity("c2", 0.97, 30, 50), fidelity("c3", 0.93, 20, 50)])
     assert open_one.verdict == "open"
     assert "points" in (open_one.devices[0].pairs[0].reason or "")
+    # All right of two samples proves nothing.
+    assert verdict(said, [*times, fidelity("c2", 1.0, 30, 2), fidelity("c3", 1.0, 20, 2)]).verdict == "open"
     by_noise = claim(more_accurate={"format": "QDQ"}, than={"format": "QOperator"}, by=6)
     effect = verdict(by_noise, [*times, fidelity("c2", None, 30), fidelity("c3", None, 20)]).devices[0].pairs[0].effect
     assert effect is not None
