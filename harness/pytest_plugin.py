@@ -97,7 +97,7 @@ class DeviceBenchmark:
             pytest.fail.Exception: for a regression, with a sentence for each.
             pytest.skip.Exception: where something was not measured or is not known closely enough.
         """
-        from harness import release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
+        from harness import question, release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
         from harness.errors import Exit, HarnessError  # noqa: PLC0415
@@ -114,10 +114,10 @@ class DeviceBenchmark:
             if against is not None:
                 study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), max_regression)
                 rival = rivals.find(_under(self._beside, against), results, kept, study)
-                folder, run, tables = release.check(workflow.ask(study), rival, devices, registry, results, _Quiet(Lines()))
+                folder, run, tables = release.check(question.ask(study), rival, devices, registry, results, _Quiet(Lines()))
                 code = release.verdict(run, tables)
             else:
-                folder, run, tables = workflow.run(workflow.ask(study), devices, registry, results, _Quiet(Lines()))
+                folder, run, tables = workflow.run(question.ask(study), devices, registry, results, _Quiet(Lines()))
                 code = workflow.verdict(run)
             if self._option("save") and code == Exit.PASSED:
                 self._save(run, tables, folder, kept / f"{self._saved_name(path, device)}.json")

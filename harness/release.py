@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from harness.judge.summary import Table
     from harness.measure.campaign import Work
     from harness.quantize.recipe import Variant
+    from harness.question import Question
     from harness.records.baseline import Baseline
     from harness.records.run import Run
     from harness.rivals import Rival
     from harness.study import Study
-    from harness.workflow import Bench, Question, Watcher
+    from harness.workflow import Bench, Watcher
 
 # A tail, or the time to load, takes more processes than a median: one value for each.
 PROCESSES = 12

@@ -11,7 +11,7 @@ from harness import places, workflow
 from harness.errors import ResultsError
 from harness.measure import pairs
 from harness.quantize.model import open_model, read_model
-from harness.records import baseline_file, context
+from harness.records import baseline_file
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.toml_file import nearest
 
@@ -79,7 +79,7 @@ def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:
         raise ResultsError(message)
     devices = {}
     for table in tables:
-        found = context.of(table.device)
+        found = table.device.context
         levels = {
             row.case: Level(median=row.median.value, low=row.median.low, high=row.median.high)
             for row in table.rows

@@ -21,6 +21,7 @@ ORDER = [
     "records",
     "judge",
     "report",
+    "question",
     "workflow",
     "rivals",
     "release",

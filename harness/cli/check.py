@@ -57,7 +57,7 @@ def check(
     Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known closely enough, 75 a device is
     busy, 130 interrupted.
     """
-    from harness import release, rivals, workflow
+    from harness import question, release, rivals
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.devices import registry as registries
@@ -71,9 +71,9 @@ def check(
     known = registries.load(registry)
     devices = known.select(device or study.devices.select)
     rival = rivals.find(baseline, results, baselines, study)
-    question = workflow.ask(study, variant or [])
+    asked = question.ask(study, variant or [])
     with progress.watcher() as watcher:
-        folder, finished, tables = release.check(question, rival, devices, known, results, watcher, variant or [])
+        folder, finished, tables = release.check(asked, rival, devices, known, results, watcher, variant or [])
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
     typer.echo(f"run {finished.id}: {folder}", err=as_json)
     return release.verdict(finished, tables)

@@ -29,7 +29,7 @@ def run(
 
     Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before all was measured.
     """
-    from harness import workflow
+    from harness import question, workflow
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.devices import registry as registries
@@ -39,9 +39,9 @@ def run(
     study = targets.limited(study, rounds=rounds, max_time=max_time)
     known = registries.load(registry)
     devices = known.select(device or study.devices.select)
-    question = workflow.ask(study, variant or [])
+    asked = question.ask(study, variant or [])
     with progress.watcher() as watcher:
-        folder, finished, tables = workflow.run(question, devices, known, results, watcher)
+        folder, finished, tables = workflow.run(asked, devices, known, results, watcher)
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
     typer.echo(f"\nrun {finished.id}: {folder}", err=as_json)
     return workflow.verdict(finished)

@@ -94,7 +94,7 @@ def compare(runs: Sequence[tuple[Run, Sequence[Table]]], *, force: bool) -> tupl
 
 def _differences(before: Run, now: Run, one: Table, other: Table) -> tuple[Difference, ...]:
     """Contexts and settings, field by field."""
-    first, second = context.of(one.device), context.of(other.device)
+    first, second = one.device.context, other.device.context
     found = list(context.differences(first, second)) if first and second else []
     for key in SETTINGS:
         was, has = getattr(before.study.measure, key), getattr(now.study.measure, key)

@@ -52,7 +52,7 @@ def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, s
         names: of the cases, by id, as they are stored, and so without the baseline's mark.
     """
     stored = run.baseline.devices.get(device.entry.name) if run.baseline is not None else None
-    now_context = context.of(device)
+    now_context = device.context
     if stored is None or now_context is None:
         return NONE
     found = []

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
-
-if TYPE_CHECKING:
-    from harness.records.run import DeviceRecord
 
 # Fields that change what a latency means; the others are shown beside it.
 DECISIVE = ("arch", "cpu", "cores", "pinned", "governor", "frequency_limit_khz", "emulated")
@@ -48,27 +44,6 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.field.replace('_', ' ')}: {self.before} → {self.now}"
-
-
-def of(device: DeviceRecord) -> Context | None:
-    """A device's context; None if it never answered."""
-    facts = device.facts
-    if facts is None:
-        return None
-    governor = device.governor.governor if device.governor is not None and not device.governor.reason else facts.governor
-    return Context(
-        arch=facts.arch,
-        cpu=facts.cpu_model,
-        cores=facts.cores,
-        pinned=",".join(map(str, device.entry.cpus)) if device.entry.cpus else None,
-        governor=governor,
-        frequency_limit_khz=facts.frequencies_khz.max,
-        emulated=device.emulated,
-        onnxruntime=", ".join(device.runtimes) or facts.onnxruntime.version,
-        kernel=facts.kernel,
-        libc=facts.libc,
-        python=facts.python,
-    )
 
 
 def differences(before: Context, now: Context) -> tuple[Difference, ...]:

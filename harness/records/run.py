@@ -15,6 +15,7 @@ from harness.measure.events import Apart, Conditions, FidelityLine, Governor, Gr
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
 from harness.records.baseline import Baseline
+from harness.records.context import Context
 from harness.study import Study
 
 FORMAT: Literal[2] = 2
@@ -67,6 +68,27 @@ class DeviceRecord(_Record):
         """What emulates it, as its owner or its facts say."""
         found = self.facts.emulated.by if self.facts and self.facts.emulated else None
         return self.entry.emulated or found
+
+    @property
+    def context(self) -> Context | None:
+        """What its numbers depend on; None if it never answered."""
+        facts = self.facts
+        if facts is None:
+            return None
+        held = self.governor is not None and not self.governor.reason
+        return Context(
+            arch=facts.arch,
+            cpu=facts.cpu_model,
+            cores=facts.cores,
+            pinned=",".join(map(str, self.entry.cpus)) if self.entry.cpus else None,
+            governor=self.governor.governor if self.governor is not None and held else facts.governor,
+            frequency_limit_khz=facts.frequencies_khz.max,
+            emulated=self.emulated,
+            onnxruntime=", ".join(self.runtimes) or facts.onnxruntime.version,
+            kernel=facts.kernel,
+            libc=facts.libc,
+            python=facts.python,
+        )
 
 
 class PairRecord(_Record):

@@ -102,4 +102,4 @@ def test_contexts_field_by_field() -> None:
     before, now = Context(cpu="A", kernel="5", cores=4), Context(cpu="B", kernel="6", cores=4)
     assert [(each.field, each.decisive) for each in context.differences(before, now)] == [("cpu", True), ("kernel", False)]
     assert context.differences(before, before) == ()
-    assert context.of(DeviceRecord(entry=Device(name="x", host="h"))) is None
+    assert DeviceRecord(entry=Device(name="x", host="h")).context is None

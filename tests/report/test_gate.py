@@ -11,6 +11,7 @@ from harness.report import formats, github
 from harness.report import gate as words
 from tests.report.gates import ROUNDS, gate, launches
 from tests.report.runs import NASTY
+from tests.report.test_junit import SCHEMA
 
 SLOW = [*launches(0.05, 4), *launches(0.05, 4, start=ROUNDS, seed=2)]
 
@@ -50,6 +51,13 @@ def test_a_device_that_failed_is_an_error_in_junit_and_no_failure() -> None:
     root = ET.fromstring(formats.render("junit", *gate(down, ended=False)))
     assert root.attrib["failures"] == "0"
     assert root.attrib["errors"] == "2"
+
+
+def test_junit_keeps_to_the_schema_of_jenkins() -> None:
+    down: list[Event] = [*SLOW, DeviceFailed(device="board", step="connect", reason=NASTY)]
+    for summary in (gate(SLOW), gate(launches(0.02, 8)), gate(down, ended=False), gate([])):
+        for element in ET.fromstring(formats.render("junit", *summary)).iter():
+            assert set(element.attrib) <= SCHEMA[element.tag], element.tag
 
 
 def test_annotations_can_not_be_forged() -> None:

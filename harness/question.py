@@ -1,0 +1,58 @@
+"""A study whose parts were found to fit each other: what is asked before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.measure import accuracy
+from harness.quantize import build, data, matrix
+from harness.quantize.dims import resolve_dims
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.quantize.data import Samples
+    from harness.quantize.model import SourceModel
+    from harness.quantize.recipe import Recipe
+    from harness.study import Study
+
+
+@dataclass(frozen=True)
+class Question:
+    """A study whose parts were found to fit each other; nothing is made yet.
+
+    Attributes:
+        dims: the symbolic dimensions' values, one set for each shape.
+        evaluation: the evaluation samples, one for each of dims.
+        warnings: what a reader of the numbers must know.
+    """
+
+    study: Study
+    model: SourceModel
+    dims: tuple[dict[str, int], ...]
+    recipes: tuple[Recipe, ...]
+    evaluation: tuple[Samples, ...]
+    references: tuple[accuracy.Reference, ...]
+    warnings: tuple[str, ...]
+
+
+def ask(study: Study, globs: Sequence[str] = ()) -> Question:
+    """Check a study against its model and data, before anything is made.
+
+    Raises:
+        UsageError: a member of its branch, if a part is missing or does not fit.
+    """
+    model = build.open_source(study)
+    dims = resolve_dims(model, study.model.dims)
+    recipes = matrix.select(matrix.plan(study), globs) if globs else matrix.plan(study)
+    source = study.model.evaluation or study.model.calibration
+    evaluation = tuple(data.load(source, model, values, what="evaluation") for values in dims)
+    if build.needs_calibration(recipes):
+        # Loaded again when it is used; here only so that data that don't fit end the run before it begins.
+        calibration = data.load(study.model.calibration, model, dims[0], what="calibration")
+    else:
+        calibration = evaluation[0]
+    references = tuple(accuracy.Reference(study.model.path, samples) for samples in evaluation)
+    notes = dict.fromkeys(note for samples in (calibration, *evaluation) for note in samples.notes)
+    return Question(study, model, dims, recipes, evaluation, references, tuple(notes))
