@@ -125,17 +125,12 @@ def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
     """Let devices measure until each pair lies on one side of its limit."""
     asked = begun.study.gate or GateSection()
     timed = [metric for metric in asked.metrics if metric in TIMES]
-    # A limit for some device is the strictest one there: it takes the longest to decide.
-    limits: dict[pairs.Unit, float] = {}
-    for base, candidate in work.units:
-        variant = next(case.variant for case in work.cases if case.id == candidate)
-        found = [
-            limit
-            for record in begun.devices
-            if (limit := gate.limit_of(asked, "latency.median", record.entry.name, record.entry.tags, variant)) is not None
-        ]
-        if found:
-            limits[base, candidate] = min(found)
+    variants = {case.id: case.variant for case in work.cases}
+    limits: dict[str, dict[pairs.Unit, float]] = {}
+    for record in begun.devices:
+        name, tags = record.entry.name, record.entry.tags
+        found = {unit: gate.limit_of(asked, "latency.median", name, tags, variants[unit[1]]) for unit in work.units}
+        limits[name] = {unit: limit for unit, limit in found.items() if limit is not None}
     first_look = decision.FIRST_LOOK if timed == ["latency.median"] else PROCESSES
     bar = plan.Bar(limits, decision.LEVEL, first_look, first_round)
     return replace(work, bar=bar, units=work.units if timed else ())

@@ -77,13 +77,13 @@ class Bar:
     """When a device knows enough of the pairs of a gate.
 
     Attributes:
-        limits: the slowdowns that are allowed, as shares, for the pairs whose median is judged.
+        limits: by device, the slowdowns that are allowed, as shares, for the pairs whose median is judged.
         level: of the interval that each look takes.
         first_look: the first look comes after so many processes.
         first_round: rounds are numbered from here: a second, independent set of processes follows the first.
     """
 
-    limits: dict[tuple[str, ...], float]
+    limits: dict[str, dict[tuple[str, ...], float]]
     level: float
     first_look: int
     first_round: int = 0
@@ -233,7 +233,9 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         asked |= {
             "least_rounds": bar.first_look,
             "t": _quantiles(bar.level),
-            "limits": [[list(unit), math.log1p(limit)] for unit, limit in bar.limits.items() if ids.issuperset(unit)],
+            "limits": [
+                [list(unit), math.log1p(limit)] for unit, limit in bar.limits.get(device.name, {}).items() if ids.issuperset(unit)
+            ],
             "first_round": bar.first_round,
         }
     if device.cpus is not None:

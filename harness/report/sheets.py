@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.report import claims, columns, gate
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from harness.judge.summary import Table
     from harness.records.run import Run
+
+
+PAIRS = "harness claims shows every pair"
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,12 @@ class Sheet:
     lines: tuple[str, ...]
 
 
-def sheets(run: Run, tables: Sequence[Table]) -> tuple[Sheet, ...]:
-    """The sheets of a run: a gate's for each device, or one for all claims."""
+def sheets(run: Run, tables: Sequence[Table], *, brief: bool = False) -> tuple[Sheet, ...]:
+    """The sheets of a run: a gate's for each device, or one for all claims; brief leaves out the claims' single pairs."""
     if run.baseline is not None:
         return tuple(_gate(run, table) for table in tables)
-    return claims_sheets(run)
+    found = claims_sheets(run)
+    return tuple(replace(sheet, rows=(), styles=(), lines=(*sheet.lines, PAIRS)) for sheet in found) if brief else found
 
 
 def claims_sheets(run: Run) -> tuple[Sheet, ...]:

@@ -33,7 +33,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     console = _console()
     if not run.baseline:
         _comparison(console, run, tables)
-    for sheet in sheets.sheets(run, tables):
+    for sheet in sheets.sheets(run, tables, brief=True):
         draw(console, sheet)
     for warning in run.warnings:
         console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)

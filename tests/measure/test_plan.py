@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,20 @@ def test_runtimes_are_a_dimension_and_a_device_gets_its_own() -> None:
     ]
     assert [[case["runtime"] for case in each["cases"]] for each in asked] == [["hash"], ["hash", None], [None]]
     assert [each["units"] for each in asked] == [[["c0"]], [["c0"], ["c0", "c1"]], [["c2"]]]
+
+
+def test_a_gate_s_limits_travel_to_the_devices_that_they_are_for() -> None:
+    cases = plan.cases([variant("old"), variant("new")], MeasureSection(), [{}])
+    inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={})
+    variants = {name: variant(name) for name in ("old", "new")}
+    bar = plan.Bar({"board": {("c0", "c1"): 0.05}}, level=0.995, first_look=3, first_round=20)
+
+    def asked(name: str) -> dict[str, object]:
+        device = Device(name=name, host="h")
+        return plan.request(cases, [("c0", "c1")], variants, [inputs], MeasureSection(), device, FACTS, 1, None, bar)
+
+    found = asked("board")
+    assert found["limits"] == [[["c0", "c1"], pytest.approx(math.log1p(0.05))]]
+    assert (found["least_rounds"], found["first_round"]) == (3, 20)
+    assert found["t"][:1] == [127.321336]  # type: ignore[index]
+    assert asked("other")["limits"] == []
