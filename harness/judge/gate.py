@@ -181,10 +181,13 @@ class _Judge:
         """Why there is no figure."""
         roles = [(role, self._records[case]) for role, case in zip(("the baseline", "the candidate"), unit, strict=True)]
         for role, record in sorted(roles, key=lambda each: each[1].state):
+            if record.state == "unmeasured" and self._device.state == "failed":
+                # Why, the table says once.
+                return f"the device failed ({self._device.step})"
             if record.state != "measured":
                 return f"{role} {record.state}: {record.kind + ': ' if record.kind else ''}{record.reason}"
         if self._device.state == "failed":
-            return f"the device failed: {self._device.step}: {self._device.reason}"
+            return f"the device failed ({self._device.step})"
         if metric == "accuracy":
             return "no accuracy: the evaluation data have no labels"
         if metric in (*QUANTILE, "load") and not self._all.processes(unit):

@@ -112,16 +112,19 @@ def verdict(run: Run, tables: Sequence[Table]) -> str:
     found = [check for table in tables for check in table.checks]
     counts = {name: sum(check.verdict == name for check in found) for name in ORDER}
     against = run.baseline.described if run.baseline else "the baseline"
-    failed = [table.device.entry.name for table in tables if table.device.state != "measured"]
+    failed = [table.device.entry.name for table in tables if table.device.state == "failed"]
+    unfinished = [table.device.entry.name for table in tables if table.device.state in {"pending", "stopped"}]
     parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in ORDER if counts[name]]
     tail = f"{', '.join(parts) or 'nothing was judged'}; against {against}"
     if failed:
         tail += f"; without {', '.join(failed)}, which failed"
+    if unfinished:
+        tail += f"; not to the end on {', '.join(unfinished)}"
     if run.state == "interrupted":
         return f"INTERRUPTED: {tail}"
     if counts["regressed"]:
         return f"REGRESSED: {tail}"
     blind = any(all(check.verdict == "skipped" for check in table.checks) for table in tables)
-    if failed or counts["unmeasured"] or blind or any(each.state == "failed" for each in run.variants):
+    if failed or unfinished or counts["unmeasured"] or blind or any(each.state == "failed" for each in run.variants):
         return f"INCOMPLETE: {tail}"
     return f"{'INCONCLUSIVE' if counts['open'] or counts['apparent'] else 'PASSED'}: {tail}"
