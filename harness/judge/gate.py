@@ -180,14 +180,14 @@ class _Judge:
     def _lack(self, unit: Unit, metric: Metric) -> str:
         """Why there is no figure."""
         roles = [(role, self._records[case]) for role, case in zip(("the baseline", "the candidate"), unit, strict=True)]
-        for role, record in sorted(roles, key=lambda each: each[1].state):
-            if record.state == "unmeasured" and self._device.state == "failed":
-                # Why, the table says once.
-                return f"the device failed ({self._device.step})"
-            if record.state != "measured":
-                return f"{role} {record.state}: {record.kind + ': ' if record.kind else ''}{record.reason}"
-        if self._device.state == "failed":
-            return f"the device failed ({self._device.step})"
+        lost = [f"{role} failed: {record.kind}: {record.reason}" for role, record in roles if record.state == "failed"]
+        # Why a device failed, the table says once.
+        lost += [f"the device failed ({self._device.step})"] if self._device.state == "failed" else []
+        lost += [f"{role} {record.state}: {record.reason}" for role, record in roles if record.state == "unmeasured"]
+        return lost[0] if lost else self._untold(unit, metric)
+
+    def _untold(self, unit: Unit, metric: Metric) -> str:
+        """Why there is no figure although both were measured."""
         if metric == "accuracy":
             return "no accuracy: the evaluation data have no labels"
         if metric in (*QUANTILE, "load") and not self._all.processes(unit):
