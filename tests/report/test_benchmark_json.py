@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +136,16 @@ def test_stats_are_in_order(data: list[float]) -> None:
     assert stats["median"] <= stats["q3"] * slack
     assert stats["q3"] <= stats["max"] * slack
     assert stats["min"] <= stats["ld15iqr"] <= stats["hd15iqr"] <= stats["max"]
+
+
+@pytest.mark.slow
+def test_pytest_benchmark_compares_two_of_them(simple: Summary, tmp_path: Path) -> None:
+    for name in ("0001_old.json", "0002_new.json"):
+        (tmp_path / name).write_bytes(benchmark_json.render(*simple))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", "0001_old.json", "0002_new.json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "fp32" in done.stdout
+    assert "static-QDQ" in done.stdout
