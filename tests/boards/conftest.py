@@ -33,12 +33,12 @@ class Bench:
     def environment(self) -> dict[str, str]:
         return {"QUANT_HARNESS_HOME": str(self.folder / "home"), "HARNESS_RESULTS": str(self.folder / "results")}
 
-    def run(self, *words: str) -> str:
-        """Run the command; gives its standard output."""
+    def run(self, *words: str, code: int = 0) -> str:
+        """Run the command, which ends with this exit code; gives its standard output."""
         command = [sys.executable, "-c", "from harness.cli import main; main()", *words]
         env = {**os.environ, **self.environment}
         done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=1500, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == code, done.stderr[-3000:]
         return done.stdout
 
     def measure(self, *words: str) -> dict[str, Any]:

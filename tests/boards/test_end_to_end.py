@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.boards.conftest import CORES, Bench, rows
 from tests.conftest import DIGITS
+from tests.models import conv_chain
 
 if TYPE_CHECKING:
     from typing import Any
@@ -71,3 +73,17 @@ def test_two_runs_of_one_model_agree(bench: Bench) -> None:
         for _ in range(2)
     )
     assert first == pytest.approx(second, rel=1e-3)
+
+
+def test_a_gate_on_instructions(bench: Bench) -> None:
+    for layers, name in ((3, "base"), (4, "more")):
+        conv_chain(bench.folder / f"{name}.onnx", layers)
+    words = ["--baseline", "base.onnx", "--device", "a53", "--metric", "instructions", "--max-regression", "0.02", "--json"]
+    same = json.loads(bench.run("check", "base.onnx", *words))
+    (check,) = same["devices"][0]["checks"]
+    assert (check["metric"], check["verdict"]) == ("instructions", "passed")
+    more = json.loads(bench.run("check", "more.onnx", *words, code=1))
+    (check,) = more["devices"][0]["checks"]
+    assert check["confirmed"] > 1.2
+    # A gate on latency alone can't be had there, and is refused before anything is measured.
+    bench.run("check", "base.onnx", *words[:4], code=2)
