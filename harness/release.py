@@ -133,7 +133,10 @@ def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
         limits[name] = {unit: limit for unit, limit in found.items() if limit is not None}
     first_look = decision.FIRST_LOOK if timed == ["latency.median"] else PROCESSES
     bar = plan.Bar(limits, decision.LEVEL, first_look, first_round)
-    return replace(work, bar=bar, units=work.units if timed else ())
+    # Nothing is measured that the gate does not look at.
+    counted = work.measure.counting and "instructions" in asked.metrics
+    measure = work.measure.model_copy(update={"counting": counted, "throughput": []})
+    return replace(work, bar=bar, measure=measure, units=work.units if timed else ())
 
 
 def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list[Variant], bool]:

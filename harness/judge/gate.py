@@ -142,7 +142,8 @@ class _Judge:
         # What was measured before a case failed is no reason to pass it.
         first = None if failed else self._finding(unit, metric, limit, 0)
         if first is None:
-            return replace(found, reason=self._lack(unit, metric))
+            late = self._device.ended == "max_time" and self._device.state == "measured" and not failed
+            return replace(found, verdict="open" if late else "unmeasured", reason=self._lack(unit, metric))
         found = replace(found, change=first.change, processes=first.processes)
         if first.verdict != "slower":
             return replace(found, verdict=first.verdict, reason=_undecided(first, limit) if first.verdict == "open" else None)
@@ -183,6 +184,7 @@ class _Judge:
         lost = [f"{role} failed: {record.kind}: {record.reason}" for role, record in roles if record.state == "failed"]
         # Why a device failed, the table says once.
         lost += [f"the device failed ({self._device.step})"] if self._device.state == "failed" else []
+        lost += ["the time was up (measure.max_time)"] if self._device.ended == "max_time" else []
         lost += [f"{role} {record.state}: {record.reason}" for role, record in roles if record.state == "unmeasured"]
         return lost[0] if lost else self._untold(unit, metric)
 
@@ -194,7 +196,7 @@ class _Judge:
             return "the two are measured in processes that alternate: only their medians are compared"
         if metric in QUANTILE:
             return "too few iterations in a process to tell it"
-        return "it was not measured" if self._device.ended != "max_time" else "the time was up (measure.max_time)"
+        return "it was not measured"
 
     def _value(self, case: str, metric: Metric) -> float | None:
         """A case's own value."""

@@ -11,7 +11,7 @@ from harness.errors import Exit
 from harness.expectations import GateSection
 from harness.judge import gate
 from harness.judge.gate import Check
-from harness.measure.events import DeviceFailed, Event, Failed
+from harness.measure.events import DeviceFailed, End, Event, Failed
 from tests.report.gates import CASES, ROUNDS, accuracy, counted, evaluated, launches, loads
 from tests.report.gates import gate as run_of
 
@@ -95,6 +95,12 @@ def test_a_device_that_failed_is_no_regression() -> None:
     events = [*launches(0.05, 4), DeviceFailed(device="board", step="measure", reason="gone")]
     check, code = only(events, ended=False)
     assert (check.verdict, code) == ("apparent", Exit.INCOMPLETE)
+
+
+def test_time_that_is_up_is_inconclusive() -> None:
+    check, code = only([End(device="board", reason="max_time")], ended=False)
+    assert (check.verdict, code) == ("open", Exit.INCONCLUSIVE)
+    assert check.reason == "the time was up (measure.max_time)"
 
 
 def test_an_emulated_device_has_instructions_and_no_times() -> None:
