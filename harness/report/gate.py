@@ -80,7 +80,7 @@ def sentence(run: Run, check: Check) -> str:
     """Say what came of a check, with the ratio, its interval, the limit and what it was compared with."""
     against = run.baseline.described if run.baseline else "the baseline"
     where = f"{check.case} on {check.device}: {check.metric}"
-    if check.verdict in {"unmeasured", "skipped"}:
+    if check.change is None:
         return f"{where} {WORDS[check.verdict]}: {check.reason}"
     figures = f"{value(check, check.baseline)} → {value(check, check.candidate)}, {change(check)}"
     if check.verdict == "regressed":
