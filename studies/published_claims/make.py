@@ -188,13 +188,18 @@ def old(folder: Path) -> None:
     net.save(folder, "old", net.classify(net.add("Relu", [net.conv(x, 32, 32)]), 32))
 
 
+def noise(folder: Path) -> None:
+    """Uniform noise of a tenth of the digits' range, for a calibration that knows nothing of them."""
+    np.savez(folder / "noise.npz", image=np.random.default_rng(7).uniform(0, 0.1, [16, 1, 64, 64]).astype(np.float32))
+
+
 def main() -> None:
     """Make all of them."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (resnet, mobilenet, speaker, transformer, lstm, old):
+    for make in (resnet, mobilenet, speaker, transformer, lstm, old, noise):
         make(folder)
-        print(f"{folder / make.__name__}.onnx")  # noqa: T201 - a script
+        print(folder / make.__name__)  # noqa: T201 - a script
 
 
 if __name__ == "__main__":
