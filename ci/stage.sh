@@ -21,26 +21,30 @@ setup() {
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$PACKAGE"
 }
 
+usage() {
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
 check() {
+    [ $# -ge 2 ] || usage
     study=$1 baseline=$2
     shift 2
-    # A report of the build before must not stand for this one.
+    # A report of the build before must not stand for this one: 'report' takes no run that is older than this.
     rm -rf "$REPORTS"
-    mkdir -p "$REPORTS"
+    mkdir -p "$REPORTS" "$RESULTS"
+    ls -d "$RESULTS"/*/*/ > "$RESULTS/.before" 2> /dev/null || true
     # exec: a signal that the server sends to this shell reaches the harness, which stops the job on the board before it ends.
     HARNESS_RESULTS=$RESULTS exec "$VENV/bin/harness" check "$study" --baseline "$baseline" "$@"
 }
 
 report() {
-    mkdir -p "$REPORTS"
-    run=$("$VENV/bin/python" - "$RESULTS" <<'PYTHON'
-import pathlib, sys
-runs = sorted(pathlib.Path(sys.argv[1]).glob("*/*/run.json"), key=lambda path: path.parent.name)
-print(runs[-1].parent if runs else "")
-PYTHON
-    )
-    if [ -z "$run" ]; then
-        echo "ci/stage.sh: no run in $RESULTS: the gate did not begin" >&2
+    mkdir -p "$REPORTS" "$RESULTS"
+    touch "$RESULTS/.before"
+    # The folder that 'check' made; '|| true': when there is none.
+    run=$(ls -d "$RESULTS"/*/*/ 2> /dev/null | grep -vxF -f "$RESULTS/.before" | tail -n 1 || true)
+    if [ -z "$run" ] || [ ! -f "$run/run.json" ]; then
+        echo "ci/stage.sh: this check made no run in $RESULTS: the gate did not begin" >&2
         return 0
     fi
     # Of a gate that was killed there is a journal, and no files yet.
@@ -56,8 +60,5 @@ PYTHON
 
 case ${1:-} in
     setup | check | report) "$@" ;;
-    *)
-        sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
-        exit 2
-        ;;
+    *) usage ;;
 esac

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -13,6 +14,8 @@ TRAITS = (
     *("name", "method", "format", "activation", "weight", "per_channel", "reduce_range", "calibration", "calibration_data"),
     *("op_types", "exclude_nodes"),
 )
+EMULATED = ("icount", "wall", "user", "no")
+RUNTIME = r"(([<>=!~]=|[<>])?\d+(\.\d+)*(,(?=[<>=!~])|$))+"
 PLACES = ("arch", "tag", "feature", "device", "runtime", "emulated")
 COMPARING = ("faster", "smaller", "more_accurate", "same_speed")
 OUTCOMES = ("fails", "loads")
@@ -29,14 +32,38 @@ Metric = Literal["latency.median", "latency.p90", "latency.p99", "load", "memory
 TIMES = ("latency.median", "latency.p90", "latency.p99", "load")
 # Where memory happens to lie gives as much.
 LEAST_SLOWDOWN = 0.01
+PERCENT = 100
+VALUES: dict[str, tuple[object, ...]] = {
+    "method": ("fp32", "fp16", "dynamic", "static", "given"),
+    "format": ("QDQ", "QOperator"),
+    "activation": ("QInt8", "QUInt8"),
+    "weight": ("QInt8", "QUInt8"),
+    "calibration": ("MinMax", "Entropy", "Percentile", "Distribution"),
+    "per_channel": (True, False),
+    "reduce_range": (True, False),
+}
 
 
 def _known_traits(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse what no recipe has."""
-    for key in value:
+    for key, wanted in value.items():
         if key not in TRAITS:
             message = f"a recipe has no '{key}'; {nearest(key, TRAITS)}"
             raise ValueError(message)
+        known = VALUES.get(key)
+        for each in wanted if isinstance(wanted, list) else [wanted]:
+            if known is not None and each not in known:
+                message = f"{key} is never {each!r}; {nearest(str(each), [str(one) for one in known])}"
+                raise ValueError(message)
+    return value
+
+
+def _a_share(value: float) -> float:
+    """Refuse what was meant in per cent."""
+    if not 0 <= value < 1:
+        hint = f"; {value:g} % is {value / 100:g}" if 1 <= value <= PERCENT else ""
+        message = f"max_regression is a share, at least 0 and below 1: 0.05 is 5 %, not {value:g}{hint}"
+        raise ValueError(message)
     return value
 
 
@@ -46,7 +73,7 @@ def _one_or_more(value: object) -> object:
 
 Traits = Annotated[dict[str, Any], AfterValidator(_known_traits)]
 Metrics = Annotated[list[Metric], BeforeValidator(_one_or_more), Field(min_length=1)]
-Allowed = Annotated[float, Field(ge=0)]
+Allowed = Annotated[float, AfterValidator(_a_share)]
 
 
 class ClaimSection(Section):
@@ -74,7 +101,7 @@ class ClaimSection(Section):
     loads: Traits | None = None
     on: dict[str, str] = {}
     metric: Literal["latency", "instructions", "accuracy", "sqnr"] | None = None
-    by: Annotated[float, Field(gt=0)] | None = None
+    by: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     between: tuple[float, float] | None = None
 
     @model_validator(mode="after")
@@ -99,9 +126,22 @@ class ClaimSection(Section):
         if self.metric is not None and self.metric not in fitting:
             message = f"{said[0]} goes by {' or '.join(fitting) or 'no metric'}, not by {self.metric}"
             raise ValueError(message)
-        for key in self.on:
+        if said[0] in {"faster", "smaller"} and self.by is not None and self.by < 1:
+            message = f"{said[0]} by {self.by:g} is no claim: 'by' is a ratio of 1 or more"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _has_known_places(self) -> ClaimSection:
+        for key, wanted in self.on.items():
             if key not in PLACES:
                 message = f"'on' knows no '{key}'; {nearest(key, PLACES)}"
+                raise ValueError(message)
+            if key == "emulated" and wanted not in EMULATED:
+                message = f"on.emulated is never '{wanted}'; {nearest(wanted, EMULATED)}"
+                raise ValueError(message)
+            if key == "runtime" and not re.fullmatch(RUNTIME, wanted):
+                message = f"on.runtime is a version or a comparison such as '<1.24.1' or '>=1.24,<1.26', not '{wanted}'"
                 raise ValueError(message)
         return self
 

@@ -15,7 +15,7 @@ Nothing of the harness is imported before a test asks for the fixture.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +50,8 @@ class Result:
         checks: of the gate; empty without a baseline.
     """
 
-    run: Run
-    tables: tuple[Table, ...]
+    run: Run = field(repr=False)
+    tables: tuple[Table, ...] = field(repr=False)
     folder: Path
     median_ms: float | None
     checks: tuple[Check, ...]
@@ -117,6 +117,8 @@ class DeviceBenchmark:
                 folder, run, tables = release.check(question.ask(study), rival, devices, registry, results, _Quiet(Lines()))
                 code = release.verdict(run, tables)
             else:
+                if self._config.getoption("device_strict") and not self._option("save"):
+                    pytest.fail("nothing to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
                 folder, run, tables = workflow.run(question.ask(study), devices, registry, results, _Quiet(Lines()))
                 code = workflow.verdict(run)
             if self._option("save") and code == Exit.PASSED:
@@ -231,7 +233,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 terminalreporter.line(f"{name}: {gate.verdict(result.run, [table])}")
             else:
                 rows = [columns.estimate(row.median) for row in table.rows if row.median]
-                terminalreporter.line(f"{name}: {', '.join(rows) + ' ms' if rows else table.trouble or 'no latency'}")
+                level = f"{', '.join(rows)} ms" if rows else table.trouble or "no latency"
+                terminalreporter.line(f"{name}: {level}; not compared: no baseline")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness import toml_file
 from harness.errors import StudyError
-from harness.expectations import COMPARING, OUTCOMES, ClaimSection, GateSection
+from harness.expectations import ClaimSection, GateSection
 from harness.toml_file import Section
 
 Method = Literal["fp32", "fp16", "dynamic", "static", "given"]
@@ -224,19 +224,7 @@ def _absolute(study: Study, folder: Path) -> Study:
         spec.model_copy(update={"calibration_data": _data_path(spec.calibration_data, folder)}) if spec.calibration_data else spec
         for spec in study.variant
     ]
-    claims = [_absolute_claim(claim, folder) for claim in study.claim]
-    return study.model_copy(update={"model": model, "variant": variants, "claim": claims})
-
-
-def _absolute_claim(claim: ClaimSection, folder: Path) -> ClaimSection:
-    """Let a claim speak of data by the path that the variants have."""
-    said = {name: getattr(claim, name) for name in (*COMPARING, *OUTCOMES, "than")}
-    found = {
-        name: {**traits, "calibration_data": _data_path(str(traits["calibration_data"]), folder)}
-        for name, traits in said.items()
-        if traits is not None and "calibration_data" in traits
-    }
-    return claim.model_copy(update=found) if found else claim
+    return study.model_copy(update={"model": model, "variant": variants})
 
 
 def _data_path(source: str, folder: Path) -> str:

@@ -33,6 +33,11 @@ def test_claims_speak_of_what_recipes_have() -> None:
         ({"faster": {}, "than": {}, "on": {"cpu": "x"}}, "'on' knows no 'cpu'"),
         ({"faster": {}, "than": {}, "metric": "sqnr"}, "goes by latency or instructions, not by sqnr"),
         ({"loads": {}, "metric": "latency"}, "goes by no metric"),
+        ({"loads": {"method": "fp33"}}, "did you mean 'fp32'?"),
+        ({"loads": {"format": ["QDQ", "QD"]}}, "format is never 'QD'"),
+        ({"faster": {}, "than": {}, "by": 0.9}, "a ratio of 1 or more"),
+        ({"faster": {}, "than": {}, "on": {"emulated": "maybe"}}, "on.emulated is never 'maybe'"),
+        ({"faster": {}, "than": {}, "on": {"runtime": "newest"}}, "not 'newest'"),
     ],
 )
 def test_a_claim_that_says_nothing_clear_is_refused(said: dict[str, object], words: str) -> None:
@@ -66,6 +71,16 @@ def test_a_gate_takes_one_metric_or_several() -> None:
 def test_a_slowdown_that_memory_placement_gives_can_not_be_a_limit() -> None:
     with pytest.raises(ValidationError, match=r"latency\.p99: max_regression = 0\.005 is below 0\.01"):
         GateSection.model_validate({"limit": [{"metric": "latency.p99", "max_regression": 0.005}]})
+
+
+def test_per_cent_are_no_shares() -> None:
+    with pytest.raises(ValidationError, match=r"below 1: 0\.05 is 5 %, not 5; 5 % is 0\.05"):
+        GateSection(max_regression=5)
+
+
+@pytest.mark.parametrize("runtime", ["1.23.2", "<1.24.1", ">=1.24,<1.26", "==1.31.1", "~=1.31"])
+def test_runtimes_that_a_claim_can_be_about(runtime: str) -> None:
+    assert claim(loads={}, on={"runtime": runtime}).on == {"runtime": runtime}
 
 
 def test_faults_name_the_line(tmp_path: Path) -> None:

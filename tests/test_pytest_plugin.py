@@ -31,7 +31,7 @@ def team(pytester: pytest.Pytester) -> pytest.Pytester:
 def test_a_gate_beside_the_tests(team: pytest.Pytester) -> None:
     saved = team.runpytest_subprocess("--device-save", "1.0", "--device-json", "out.json")
     saved.assert_outcomes(passed=1)
-    saved.stdout.fnmatch_lines(["*device benchmarks*", "model on local: * ms"])
+    saved.stdout.fnmatch_lines(["*device benchmarks*", "model on local: * ms; not compared: no baseline"])
     assert (team.path / "baselines" / "1.0.model.local.json").is_file()
     benchmarks = json.loads((team.path / "out.json").read_text())["benchmarks"]
     assert [each["name"] for each in benchmarks] == ["given"]

@@ -133,14 +133,3 @@ def test_what_is_no_duration(value: object) -> None:
 @pytest.mark.parametrize(("path", "name"), [("ch_PP-OCR v4.onnx", "ch_PP-OCR-v4"), ("-.onnx", "model"), ("a/ünï.onnx", "n")])
 def test_a_bare_model_gives_a_study_a_name(path: str, name: str) -> None:
     assert study.for_model(Path(path)).name == name
-
-
-def test_a_claim_names_data_by_the_path_that_variants_have(tmp_path: Path) -> None:
-    path = tmp_path / "study.toml"
-    path.write_text(
-        'name = "x"\n[model]\npath = "m.onnx"\n[[variant]]\nmethod = "static"\ncalibration_data = "noise.npz"\n'
-        '[[claim]]\ntext = "a"\nmore_accurate = { method = "static" }\nthan = { calibration_data = "noise.npz" }\n'
-    )
-    found = study.load(path)
-    assert found.variant[0].calibration_data == str(tmp_path / "noise.npz")
-    assert found.claim[0].than == {"calibration_data": str(tmp_path / "noise.npz")}

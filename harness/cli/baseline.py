@@ -8,7 +8,7 @@ import typer
 
 from harness.cli import command as shared
 from harness.cli.check import BASELINES, Baselines
-from harness.errors import Exit, UsageError
+from harness.errors import Exit, ResultsError, UsageError
 
 app = typer.Typer(help="Keep a run as what releases are compared with.", no_args_is_help=True)
 
@@ -32,6 +32,9 @@ def save(
     from harness import places, rivals, workflow
     from harness.records import baseline_file
 
+    if name == "latest" or name.endswith((".onnx", ".json")):
+        message = f"a baseline can't be called '{name}': --baseline {name} means something else"
+        raise UsageError(message)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         message = f"a baseline's name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {name!r:.120}"
         raise UsageError(message)
@@ -40,6 +43,9 @@ def save(
         message = f"{path}: there is a baseline '{name}' already; --force replaces it"
         raise UsageError(message)
     folder, found, tables = workflow.show(run, results)
+    if found.state != "complete" or not any(row.state == "measured" for table in tables for row in table.rows):
+        message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}: it is no baseline; save one that is whole"
+        raise UsageError(message)
     taken = baseline_file.of_folder(rivals.of_run(found, tables, name), folder)
     added = baseline_file.save(taken, path, places.models())
     said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
@@ -47,7 +53,7 @@ def save(
         shared.say_json({**said, "models": str(places.models())})
     else:
         typer.echo(
-            f"baseline '{name}' of run {found.id}: {path}, {len(taken.variants)} variants; their models are kept in {places.models()}"
+            f"baseline '{name}' of run {found.id}: {path}, {len(taken.variants)} variant{'' if len(taken.variants) == 1 else 's'}; models are kept in {places.models()}"
         )
     return Exit.PASSED
 
@@ -64,8 +70,14 @@ def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exi
     from harness.records import baseline_file
 
     found = []
+    code = Exit.PASSED
     for path in sorted(baselines.glob(f"*{baseline_file.SUFFIX}")):
-        each = baseline_file.read(path)
+        try:
+            each = baseline_file.read(path)
+        except ResultsError as exc:
+            shared.say_error(str(exc), exc.exit, as_json=False)
+            code = exc.exit
+            continue
         here = sum((places.models() / f"{variant.sha256}.onnx").is_file() for variant in each.variants)
         found.append(
             {
@@ -85,4 +97,4 @@ def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exi
         titles = ["baseline", "run", "taken", "variants", "models here", "devices"]
         rows = [[", ".join(value) if isinstance(value, list) else str(value) for value in each.values()] for each in found]
         console().print(grid(titles, rows))
-    return Exit.PASSED
+    return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ def matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
     fields = variant.recipe.model_dump()
     for key, value in wanted.items():
         found = fields[key]
-        if isinstance(found, tuple):
+        if key == "calibration_data":
+            # A variant has a path of the machine that made it.
+            fits = found is not None and PurePath(found).name == PurePath(str(value)).name
+        elif isinstance(found, tuple):
             fits = list(found) == list(value)
         else:
             fits = found in (value if isinstance(value, list) else [value])

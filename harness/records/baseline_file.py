@@ -68,7 +68,8 @@ def read(path: Path) -> Baseline:
         raise ResultsError(message) from exc
     except ValidationError as exc:
         first = exc.errors()[0]
-        message = f"{path}: no baseline of this version of the harness: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        place = ".".join(map(str, first["loc"]))
+        message = f"{path}: no baseline, or damaged: {f'{place}: ' if place else ''}{first['msg']}; restore it, or save it again"
         raise ResultsError(message) from exc
 
 

@@ -62,7 +62,9 @@ def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
             connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
         beside.replace(path)
     except (OSError, duckdb.IOException) as exc:
-        message = f"{path}: can't be written: {exc}"
+        # DuckDB appends JSON to its words.
+        words = str(exc).splitlines()[0].partition("{")[0].strip()
+        message = f"{path}: can't be written: {words}; make room: what was measured is in {path.with_name('journal.jsonl')}, and 'harness show {path.parent}' tells it"
         raise ResultsError(message) from exc
 
 

@@ -52,7 +52,7 @@ def change(check: Check) -> str:
     if found is None:
         return UNKNOWN
     if check.metric == "accuracy":
-        return f"{-100 * found.value:+.2f} points"
+        return f"{-100 * found.value:+.2f} points" if found.value else "0.00 points"
     return interval(found)
 
 
@@ -84,7 +84,10 @@ def sentence(run: Run, check: Check) -> str:
         return f"{where} {WORDS[check.verdict]}: {check.reason}"
     figures = f"{value(check, check.baseline)} → {value(check, check.candidate)}, {change(check)}"
     if check.verdict == "regressed":
-        sure = f", in {check.processes} processes of two independent sets" if check.confirmed else ""
+        sure = ""
+        if check.confirmed and check.change:
+            own = f"{check.confirmed.processes or check.confirmed.n} processes"
+            sure = f"; the change is that of a second set of {own}, which confirms the first ({_percent(check.change.value)} %)"
         return f"{where} got worse: {figures}, where {allowed(check)} is allowed, against {against}{sure}"
     said = {"passed": "passed", "open": "is not decided", "apparent": "is not decided"}[check.verdict]
     reason = f": {check.reason}" if check.reason else ""
@@ -99,6 +102,8 @@ def notes(run: Run, table: Table) -> list[str]:
         moved = f"{number(drift.then.value)} → {number(drift.now.value)} ms, {interval(drift.change)}"
         lines.append(f"the baseline itself {then}: {drift.case}: {moved} (of two sessions; the gate does not look at it)")
     lines += [f"the baseline's device {then}: {difference}" for difference in table.drifts.differences]
+    # What a reader must know of the outputs, such as that they are NaN.
+    lines += [f"{row.case}: {note}" for row in table.rows for note in row.notes if row.state == "measured"]
     return list(dict.fromkeys(lines))
 
 

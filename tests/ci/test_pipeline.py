@@ -136,6 +136,12 @@ def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) 
     }
     assert "<style" not in (server.workspace / "reports" / "index.html").read_text()
     assert agents() == before
+    # A gate that never began has no report, and least of all the last one's.
+    server.environment["BASELINE"] = "absent"
+    code, said = server.build()
+    assert code == 2, said
+    assert "this check made no run" in said
+    assert list((server.workspace / "reports").iterdir()) == []
 
 
 @pytest.mark.ssh

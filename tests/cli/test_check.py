@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.models import conv_chain, tiny_cnn
@@ -70,7 +72,7 @@ def test_a_bare_quantized_model_is_taken_as_it_is(harness: Command) -> None:
     assert harness("quantize", "m.onnx", "-o", "made", "--dim", "batch=1", "--variants", "static").code == 0
     model = "made/static-QDQ-U8S8.onnx"
     assert "--variants given" in harness("run", model).err
-    words = ["--dim", "batch=1", "--rounds", "3", "--max-regression", "9"]
+    words = ["--dim", "batch=1", "--rounds", "3", "--max-regression", "0.9"]
     done = harness("check", model, "--baseline", model, *words)
     assert done.code == 0, done.err
     assert "given" in done.out
@@ -100,7 +102,7 @@ def test_a_saved_baseline_is_a_small_file_and_models_by_hash(harness: Command, c
     done = harness("check", str(chain), "--baseline", "2.3")
     assert "is missing" in done.err
     file.write_text("{}")
-    assert "no baseline of this version" in harness("check", str(chain), "--baseline", "2.3").err
+    assert "no baseline, or damaged: " in harness("check", str(chain), "--baseline", "2.3").err
 
 
 def test_a_study_is_compared_variant_by_variant(harness: Command, study: Path) -> None:
@@ -143,6 +145,53 @@ def test_what_can_not_be_compared_is_refused_before_anything_is_measured(harness
     assert done.code == 2
     assert "has none of the variants" in done.err
     assert list(Path("results").iterdir()) == [Path("results/chain")]
+
+
+def test_a_limit_or_a_baseline_that_fits_nothing_is_refused(harness: Command, chain: Path) -> None:
+    plain = (chain / "study.toml").read_text()
+    words = ["check", str(chain), "--baseline", str(chain / "base.onnx")]
+    for limit, said in (
+        ('device = "locl"', "did you mean 'local'?"),
+        ('variant = "fp23"', "no variant matches 'fp23'"),
+        ('device = "@nix"', "'@nix'"),
+    ):
+        (chain / "study.toml").write_text(f'{plain}[[gate.limit]]\nmetric = "latency.median"\nmax_regression = 0.05\n{limit}\n')
+        done = harness(*words)
+        assert done.code == 2
+        assert said in done.err
+    (chain / "study.toml").write_text(plain)
+    assert "5 % is 0.05" in harness(*words, "--max-regression", "5").err
+    assert "did you mean 'latency.median'?" in harness(*words, "--metric", "latency.meden").err
+    tiny_cnn(chain / "base.onnx", batch=1)
+    done = harness(*words)
+    assert done.code == 2
+    assert "can't be fed the same inputs" in done.err
+    assert not Path("results").exists()
+
+
+def test_baselines_that_are_none(harness: Command, chain: Path) -> None:
+    assert harness("run", str(chain), "--rounds", "1").code == 0
+    for name in ("latest", "old.onnx", "a/b"):
+        assert harness("baseline", "save", "latest", name).code == 2
+    assert harness("baseline", "save", "latest", "good").code == 0
+    Path("baselines/broken.json").write_text("no JSON")
+    done = harness("baseline", "list")
+    assert done.code == 2
+    assert "good" in done.out
+    assert "baselines/broken.json: no baseline, or damaged: Invalid JSON" in done.err
+    (folder,) = Path("results/chain").iterdir()
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "state": "interrupted"}))
+    assert "it is no baseline" in harness("baseline", "save", "latest", "other").err
+
+
+def test_outputs_that_are_no_numbers_are_told(harness: Command, chain: Path) -> None:
+    model = onnx.load(chain / "model.onnx")
+    weight = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight * np.nan, model.graph.initializer[0].name))
+    onnx.save(model, chain / "model.onnx")
+    done = harness("check", str(chain), "--baseline", str(chain / "base.onnx"), "--rounds", "3")
+    assert "are NaN" in done.out
 
 
 def test_too_few_processes_are_inconclusive(harness: Command, chain: Path) -> None:

@@ -63,3 +63,11 @@ def test_a_runtime_is_compared_with_the_first_one_variant_by_variant() -> None:
         ("fp32@1.31.1", "fp32@1.23.2"),
         ("qdq-s8@1.31.1", "qdq-s8@1.23.2"),
     )
+
+
+def test_a_claim_names_data_as_the_study_does_wherever_the_variants_were_made() -> None:
+    made = Variant(recipe=Recipe(name="v", method="static", calibration_data="/elsewhere/models/noise.npz"), state="made")
+    assert pairs.matches(made, {"calibration_data": "models/noise.npz"})
+    assert not pairs.matches(made, {"calibration_data": "random"})
+    plain = Variant(recipe=Recipe(name="v", method="static"), state="made")
+    assert not pairs.matches(plain, {"calibration_data": "random"})

@@ -22,7 +22,7 @@ def test_a_regression_is_a_sentence_with_ratio_interval_limit_and_build() -> Non
     assert said.startswith("given on board: latency.median got worse: 2.00 ms → 2.10 ms, +")
     assert " [+" in said
     assert "where +2 % is allowed, against baseline '2.3' (run ocr/2026-11-13 of 2026-11-13 09:00 UTC, https://ci/7)" in said
-    assert said.endswith("in 6 processes of two independent sets")
+    assert "; the change is that of a second set of 3 processes, which confirms the first (+" in said
     assert words.verdict(run, tables).startswith("REGRESSED: 1 regressed; against baseline '2.3'")
 
 
