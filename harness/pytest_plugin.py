@@ -100,7 +100,7 @@ class DeviceBenchmark:
         from harness import question, release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
-        from harness.errors import Exit, HarnessError  # noqa: PLC0415
+        from harness.errors import Exit, HarnessError, ResultsError  # noqa: PLC0415
 
         path = self._beside / model
         results = self._here / (self._option("results") or "results")
@@ -125,6 +125,8 @@ class DeviceBenchmark:
                 self._save(run, tables, folder, kept / f"{self._saved_name(path, device)}.json")
         except HarnessError as exc:
             trouble = str(exc)
+            if self._option("baseline") and baseline is None and isinstance(exc, ResultsError):
+                trouble += f"; here, --device-save {self._option('baseline')} makes one"
         if trouble is not None:
             pytest.fail(trouble, pytrace=False)
         medians = [row.median.value for table in tables for row in table.rows if row.variant == "given" and row.median]

@@ -24,6 +24,7 @@ ORDER = [
     "question",
     "workflow",
     "rivals",
+    "comparable",
     "release",
     "cli",
     "pytest_plugin",

@@ -159,6 +159,12 @@ def test_a_limit_or_a_baseline_that_fits_nothing_is_refused(harness: Command, ch
         done = harness(*words)
         assert done.code == 2
         assert said in done.err
+    # A limit for another board of the registry is none for this check, and no mistake.
+    Path("devices.toml").write_text('[rpi4]\nhost = "rpi4.lab"\ntags = ["slow"]\n')
+    for where in ("rpi4", "@slow"):
+        (chain / "study.toml").write_text(f'{plain}[[gate.limit]]\nmetric = "size"\nmax_regression = 0.05\ndevice = "{where}"\n')
+        assert harness(*words, "--rounds", "2").code == 4
+    shutil.rmtree("results")
     (chain / "study.toml").write_text(plain)
     assert "5 % is 0.05" in harness(*words, "--max-regression", "5").err
     assert "did you mean 'latency.median'?" in harness(*words, "--metric", "latency.meden").err

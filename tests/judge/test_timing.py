@@ -64,7 +64,11 @@ def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
     assert found.value == pytest.approx(2)
     assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and do not count"
     all_bad = [Duet.model_validate({**duets.line(PAIR, n, duets.rebuild(bad)), "device": "board"}) for n in range(3)]
-    assert table(all_bad).remarks[0].endswith("and do not count, but for 3, all of whose rebuild were")
+    assert (
+        table(all_bad)
+        .remarks[0]
+        .endswith("and do not count; 3 of these count all the same, for between two rebuilds there was nothing else")
+    )
 
 
 def test_processes_that_alternate_are_paired_by_round() -> None:

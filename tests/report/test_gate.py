@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 from harness.expectations import GateSection
 from harness.measure.events import DeviceFailed, Event
 from harness.report import formats, github
 from harness.report import gate as words
-from tests.report.gates import ROUNDS, gate, launches
+from tests.report.gates import ROUNDS, baseline, gate, launches
 from tests.report.runs import NASTY
 from tests.report.test_junit import SCHEMA
 
@@ -36,6 +37,16 @@ def test_junit_has_a_class_for_each_device_and_a_test_for_each_metric() -> None:
     properties = {each.attrib["name"]: each.attrib["value"] for each in root.iter("property")}
     assert properties["build"] == "https://ci/8"
     assert properties["baseline"].startswith("baseline '2.3'")
+
+
+def test_junit_s_names_outlive_a_runtime_s_upgrade() -> None:
+    run, tables = gate(SLOW, against=baseline(kind="runtime", name="onnxruntime==1.23.2"))
+    versioned = replace(
+        tables[0], checks=tuple(replace(each, case="given onnxruntime=1.31.1 threads=2") for each in tables[0].checks)
+    )
+    (case,) = ET.fromstring(formats.render("junit", run, [versioned])).iter("testcase")
+    assert case.attrib["name"] == "given threads=2.latency.median"
+    assert "onnxruntime=1.31.1" in case[0].attrib["message"]
 
 
 def test_junit_never_passes_what_was_not_decided() -> None:
