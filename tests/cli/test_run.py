@@ -157,7 +157,8 @@ def test_a_local_python_without_onnxruntime_is_a_failed_device(harness: Command,
 
 
 def spawn(*words: str) -> subprocess.Popen[str]:
-    code = "from harness.cli import main; main()"
+    # Ctrl-C must reach it even where the tests themselves were started in the background, with SIGINT ignored.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from harness.cli import main; main()"
     return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
