@@ -94,6 +94,10 @@ class SshServer:
         self._process.wait(timeout=10)
         self._log.close()
 
+    def drop_connections(self) -> None:
+        """Kill this server's processes that serve connections; detached jobs go on."""
+        subprocess.run(["pkill", "-KILL", "-P", str(self._process.pid)], check=True)
+
     def clear(self) -> None:
         """Empty the store."""
         shutil.rmtree(self.store, ignore_errors=True)

@@ -147,14 +147,11 @@ def test_ctrl_c_stops_the_job_on_the_board(study: Path, sshd: SshServer) -> None
 
 
 def test_a_server_that_goes_away_is_a_failed_device_that_keeps_its_blocks(study: Path, sshd: SshServer) -> None:
-    import subprocess
-
     Path("devices.toml").write_text(sshd.entry("board"))
     words = ["run", str(study), "--device", "board", "--device", "local", "--variant", "fp16", "--rounds", "12", "--json"]
     process = spawn(*words)
     wait_for('"device":"board","event":"round"')
-    # The server's processes for this connection, not the job: it goes on there.
-    subprocess.run(["pkill", "-KILL", "-u", sshd.user, "-f", "sshd: .*@notty"], check=True)
+    sshd.drop_connections()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3, err
     found = by_device(json.loads(out))
