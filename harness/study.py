@@ -140,7 +140,7 @@ class MeasureSection(Section):
     block: Seconds = 0.02
     warmup: Seconds = 1.0
     launch: Seconds = 10.0
-    wait: Seconds = 0.0
+    wait: Seconds | None = None
     timeout: Seconds = 120.0
     counting: bool = True
     emulated_samples: Positive = 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -96,7 +97,10 @@ class SshServer:
 
     def drop_connections(self) -> None:
         """Kill this server's processes that serve connections; detached jobs go on."""
-        subprocess.run(["pkill", "-KILL", "-P", str(self._process.pid)], check=True)
+        for monitor in _children(self._process.pid):
+            for pid in [*_children(monitor), monitor]:
+                if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
+                    os.kill(pid, signal.SIGKILL)
 
     def clear(self) -> None:
         """Empty the store."""
@@ -132,6 +136,11 @@ class SshServer:
                 break
             time.sleep(0.05)
         raise RuntimeError("sshd did not start: " + (self.folder / "log").read_text())
+
+
+def _children(pid: int) -> list[int]:
+    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in done.stdout.split()]
 
 
 def _sshd() -> str | None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness import toml_file
 from harness.errors import RegistryError, SelectionError
-from harness.study import Name
+from harness.study import Name, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +57,9 @@ class Device(BaseModel):
         emulated: what kind of emulation its owner says it is; None on real hardware.
         quota: bytes that the store there may take up; None is as many as fit.
         memory: bytes of data that a worker there may take; None is as much as there is.
+        connect_time: seconds until an address that does not answer is given up.
+        silence_time: seconds of silence after which a connection counts as broken; None is 60, or 1800 if emulated.
+        reconnect_time: seconds for which a device whose connection broke is looked for again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +81,9 @@ class Device(BaseModel):
     emulated: Literal["icount", "wall", "user"] | None = None
     quota: Size | None = None
     memory: Size | None = None
+    connect_time: Seconds = 10.0
+    silence_time: Seconds | None = None
+    reconnect_time: Seconds = 60.0
 
     @model_validator(mode="after")
     def _reachable(self) -> Device:

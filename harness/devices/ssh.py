@@ -14,8 +14,8 @@ import paramiko
 import stamina
 from fabric import Config, Connection
 
-from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, mapped, silence
-from harness.devices.ssh_tuning import TunedTransport, Watch
+from harness.devices.ssh_errors import BANNER, mapped, silence
+from harness.devices.ssh_tuning import Watch, tuned
 from harness.devices.transport import LINE_LIMIT
 from harness.errors import AuthenticationError, ConnectError, HostKeyError, LostError, RegistryError, RunnerError
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from harness.devices.registry import Device, Registry
 
 ATTEMPTS = 4
-AUTH_SECONDS = 20
+OPEN_SECONDS = 10
+# Many devices at once would starve each other of this machine's processors, and be too many for one jump host.
+HANDSHAKES = threading.BoundedSemaphore(8)
 KEEPALIVE_SECONDS = 15
 LOG_BYTES = 4096
 WRITE_BYTES = 1 << 15
@@ -43,7 +45,7 @@ class SshTransport:
         self._watch = Watch(None, silence(device))
         try:
             for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
-                with attempt, mapped(device, "connect"):
+                with attempt, mapped(device, "connect"), HANDSHAKES:
                     self._connection.open()
             self._connection.transport.set_keepalive(KEEPALIVE_SECONDS)
             self._watch = Watch(self._connection.transport, silence(device))
@@ -58,7 +60,7 @@ class SshTransport:
             DeviceError: if the connection is gone or no channel can be had.
         """
         with mapped(self._device, step):
-            channel = self._connection.transport.open_session(timeout=CONNECT_SECONDS)
+            channel = self._connection.transport.open_session(timeout=max(OPEN_SECONDS, self._device.connect_time))
             channel.settimeout(silence(self._device))
             channel.exec_command(shlex.join(words))
         return SshChannel(self._device, channel, step, self._watch)
@@ -133,7 +135,7 @@ class SshChannel:
         if rest:
             yield bytes(rest)
         # A connection that breaks ends the stream too, but only a process that ended by itself has an exit status.
-        self._channel.status_event.wait(CONNECT_SECONDS)
+        self._channel.status_event.wait(self._device.connect_time)
         if self._channel.exit_status < 0:
             reason = f"the connection to {self._device.host} was lost, or the process there was killed"
             raise LostError(self._device.name, self._step, reason)
@@ -141,7 +143,9 @@ class SshChannel:
     def close(self) -> str:
         """Close the channel and give the last of its standard error."""
         self._drain.join(timeout=1 if self._channel.eof_received else 0)
-        self._channel.close()
+        # On a connection that broke there is nobody to tell.
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            self._channel.close()
         return self._log.decode(errors="replace").strip()
 
     def _read_log(self) -> None:
@@ -206,9 +210,9 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
 def _connection(device: Device, registry: Registry) -> Connection:
     """Build a connection that checks host keys; fabric's own accepts any (its issue 2071)."""
     options: dict[str, object] = {
-        "banner_timeout": CONNECT_SECONDS,
-        "auth_timeout": AUTH_SECONDS,
-        "transport_factory": TunedTransport,
+        "banner_timeout": device.connect_time,
+        "auth_timeout": 2 * device.connect_time,
+        "transport_factory": tuned(silence(device)),
     }
     if device.identity_file is not None:
         file = device.identity_file.expanduser()
@@ -229,7 +233,7 @@ def _connection(device: Device, registry: Registry) -> Connection:
             raise RegistryError(message)
         gateway = _connection(registry.devices[device.jump], registry)
     connection = Connection(
-        device.host, user=device.user, port=device.port, gateway=gateway, connect_timeout=CONNECT_SECONDS, connect_kwargs=options,
+        device.host, user=device.user, port=device.port, gateway=gateway, connect_timeout=device.connect_time, connect_kwargs=options,
         config=Config(),
     )  # fmt: skip
     client = connection.client

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from harness.devices.registry import Device
 
-CONNECT_SECONDS = 10
 # Longer than the agent's silence between two signs of life, several times over.
 SILENCE_SECONDS = 60.0
 # An emulated clock can run a hundred times slower than ours, and with it the agent's signs of life.
@@ -42,6 +41,8 @@ def mapped(device: Device, step: str) -> Iterator[None]:
 
 def silence(device: Device) -> float:
     """How long a device may say nothing, in seconds."""
+    if device.silence_time is not None:
+        return device.silence_time
     return SILENCE_SECONDS if device.emulated is None else EMULATED_SILENCE_SECONDS
 
 
@@ -63,7 +64,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
         case NoValidConnectionsError():
             return ConnectError(name, step, f"{where} refused the connection: {_doubt(device)}")
         case TimeoutError():
-            waited = CONNECT_SECONDS if step == "connect" else silence(device)
+            waited = device.connect_time if step == "connect" else silence(device)
             return lost(name, step, f"no answer from {where} within {waited:g} s")
     return _by_words(str(exc) or type(exc).__name__, device, step, lost)
 
@@ -74,7 +75,7 @@ def _by_words(said: str, device: Device, step: str, lost: type[ConnectError | Lo
     if BANNER in said:
         return lost(name, step, f"{where} hung up before any greeting: it is no SSH server, or has too many connections")
     if NO_REPLY in said:
-        return lost(name, step, f"{where} gave no SSH greeting within {CONNECT_SECONDS} s")
+        return lost(name, step, f"{where} gave no SSH greeting within {device.connect_time:g} s")
     if NOTHING_TO_OFFER in said:
         reason = f"there is no key or password to offer to {where}: set identity_file or password_env, or start an SSH agent"
         return AuthenticationError(name, step, reason)

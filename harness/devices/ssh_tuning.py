@@ -23,7 +23,13 @@ _USUAL: tuple[str, ...] = paramiko.Transport._preferred_ciphers  # type: ignore[
 
 
 class TunedTransport(paramiko.Transport):
-    """A connection that sends at once and notices a peer that stops answering."""
+    """A connection that sends at once and notices a peer that stops answering.
+
+    Attributes:
+        unacknowledged_ms: how long what was sent may stay without an answer of the peer's system.
+    """
+
+    unacknowledged_ms = UNACKNOWLEDGED_MS
 
     _preferred_ciphers = (*FAST, *(name for name in _USUAL if name not in FAST))
 
@@ -31,8 +37,17 @@ class TunedTransport(paramiko.Transport):
         if isinstance(sock, socket.socket):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.unacknowledged_ms)
         super().__init__(sock, *args, **kwargs)
+
+
+def tuned(silence: float) -> type[TunedTransport]:
+    """The transport for a device that may be silent for so many seconds."""
+
+    class Transport(TunedTransport):
+        unacknowledged_ms = int(min(UNACKNOWLEDGED_MS, 1000 * silence))
+
+    return Transport
 
 
 class Watch:
@@ -62,7 +77,7 @@ class Watch:
             yield
         finally:
             with self._lock:
-                del self._writes[me]
+                self._writes.pop(me, None)
 
     def end(self) -> None:
         """Watch no more."""

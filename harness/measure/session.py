@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 # A step is given up when its connection broke so often without any headway, or can't be made again for so long.
 LOSSES = 3
-RECONNECT_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume RUN fetches it"
 
@@ -93,8 +92,12 @@ class Session:
                 self._close()
 
     def stop(self) -> None:
-        """Ask the job to stop; a device that can't be asked any more stops by its own limits."""
+        """Begin nothing more, and ask the job to stop."""
         self._stopping.set()
+        self._end()
+
+    def _end(self) -> None:
+        """Ask the job to stop; a device that can't be asked any more stops by its own limits."""
         with self._lock, contextlib.suppress(DeviceError):
             if self._link is not None and self._running is not None:
                 self._link.stop(self._running)
@@ -152,7 +155,7 @@ class Session:
             }
         job = secrets.token_hex(8)
         self._record(Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs]))
-        request = {**asked, "who": lease.who(), "wait": work.measure.wait}
+        request = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
         self._running = job
         self._steadily(lambda link: link.start(job, request, work.files()))
         if self._stopping.is_set():
@@ -169,7 +172,7 @@ class Session:
             raise LostError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
         except DeviceError:
             # It may still be running there, unheard.
-            self.stop()
+            self._end()
             raise
         finally:
             self._running = None
@@ -229,13 +232,14 @@ class Session:
         Raises:
             LostError: the one given, if it can't be for too long.
         """
-        deadline = time.monotonic() + RECONNECT_SECONDS
+        patience = self.device.reconnect_time
+        deadline = time.monotonic() + patience
         while not self._stopping.wait(PAUSE_SECONDS):
             try:
                 link = Link(self.device, self._registry)
             except ConnectError as exc:
                 if time.monotonic() > deadline:
-                    reason = f"{lost.reason}; it could not be reached again within {RECONNECT_SECONDS:g} s: {exc.reason}"
+                    reason = f"{lost.reason}; it could not be reached again within {patience:g} s: {exc.reason}"
                     raise LostError(lost.device, lost.step, reason) from exc
             else:
                 with self._lock:
@@ -260,11 +264,9 @@ class Session:
 
         def stop() -> None:
             late.set()
-            with self._lock, contextlib.suppress(DeviceError):
-                if self._link is not None and self._running is not None:
-                    self._link.stop(self._running)
+            self._end()
 
-        timer = threading.Timer(self._work.measure.max_time + self._work.measure.wait, stop)
+        timer = threading.Timer(self._work.measure.max_time + (self._work.measure.wait or 0), stop)
         if self.device.emulated:
             timer.start()
         try:

@@ -20,6 +20,7 @@ COMMANDS = {
 
 def main(words: list[str]) -> int:
     """Run one command; a failure is one line of the protocol."""
+    os.umask(0o077)  # what is stored here, and by the jobs started here, is its owner's alone
     try:
         command = getattr(importlib.import_module(COMMANDS[words[0]]), words[0])
         command(*words[1:])

@@ -162,15 +162,15 @@ def spawn(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(text: str) -> Path:
-    """Wait until a run's journal has a text; gives the run's folder."""
+def wait_for(*texts: str) -> Path:
+    """Wait until a run's journal has a line with these texts; gives the run's folder."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for path in Path("results").glob("*/*/journal.jsonl"):
-            if text in path.read_text():
+            if any(all(text in line for text in texts) for line in path.read_text().splitlines()):
                 return path.parent
         time.sleep(0.05)
-    raise AssertionError(text)
+    raise AssertionError(texts)
 
 
 def jobs() -> list[Path]:

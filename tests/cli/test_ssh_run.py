@@ -144,18 +144,3 @@ def test_ctrl_c_stops_the_job_on_the_board(study: Path, sshd: SshServer) -> None
     assert by_device(json.loads(out))["board"]["state"] == "stopped"
     (job,) = (sshd.store / "jobs").iterdir()
     assert (job / "rc").read_text() == "0"
-
-
-def test_a_server_that_goes_away_is_a_failed_device_that_keeps_its_blocks(study: Path, sshd: SshServer) -> None:
-    Path("devices.toml").write_text(sshd.entry("board"))
-    words = ["run", str(study), "--device", "board", "--device", "local", "--variant", "fp16", "--rounds", "12", "--json"]
-    process = spawn(*words)
-    wait_for('"device":"board","event":"round"')
-    sshd.drop_connections()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 3, err
-    found = by_device(json.loads(out))
-    assert "127.0.0.1" in found["board"]["trouble"] or "connection was lost" in found["board"]["trouble"]
-    assert found["local"]["state"] == "measured"
-    row = next(row for row in found["board"]["rows"] if row["case"] == "fp16")
-    assert row["median_ms"] > 0
