@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import logging
-import os
 import shlex
 import socket
 import threading
 from typing import TYPE_CHECKING
 
-import paramiko
 import stamina
-from fabric import Config, Connection
 
+from harness.devices.connection import shown_key, way
 from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, mapped, silence
 from harness.devices.transport import LINE_LIMIT
-from harness.errors import AuthenticationError, ConnectError, HostKeyError, RegistryError, RunnerError
+from harness.errors import ConnectError, RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import paramiko
+
     from harness.devices.registry import Device, Registry
 
 ATTEMPTS = 4
-AUTH_SECONDS = 20
 UNACKNOWLEDGED_MS = 30_000
 KEEPALIVE_SECONDS = 15
 LOG_BYTES = 4096
@@ -39,7 +36,7 @@ class SshTransport:
 
     def __init__(self, device: Device, registry: Registry) -> None:
         self._device = device
-        self._connection = _connection(device, registry)
+        self._connection = way(device, registry)
         try:
             for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
                 with attempt, mapped(device, "connect"):
@@ -64,7 +61,7 @@ class SshTransport:
 
     def close(self) -> None:
         """Close the connection, and the one to the jump host."""
-        _close(self._connection)
+        self._connection.close()
 
 
 class SshChannel:
@@ -142,34 +139,8 @@ class SshChannel:
             self._log = (self._log + data)[-LOG_BYTES:]
 
 
-class _Unknown(paramiko.MissingHostKeyPolicy):
-    """Refuses, and says how to trust."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        reason = (
-            f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}; compare it with what "
-            f"'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' says on the device, then: harness device trust {self._device.name}"
-        )
-        raise HostKeyError(self._device.name, "connect", reason)
-
-
-class _Shown(Exception):  # noqa: N818 - carries a key out of paramiko, no error
-    def __init__(self, key: paramiko.PKey) -> None:
-        self.key = key
-
-
-class _Look(paramiko.MissingHostKeyPolicy):
-    """Takes the key and goes no further."""
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        raise _Shown(key)
-
-
 def host_key(device: Device, registry: Registry) -> tuple[str, str]:
-    """Ask a device for its host key, without logging in.
+    """Ask a device for its host key, without logging in; which key is known does not matter.
 
     Returns:
         The key as devices.toml takes it (``ssh-ed25519 AAAA…``) and its fingerprint (``SHA256:…``).
@@ -177,78 +148,13 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
     Raises:
         ConnectError: if the device does not answer.
     """
-    connection = _connection(device.model_copy(update={"host_key": None}), registry)
-    connection.client._system_host_keys.clear()  # noqa: SLF001 - a known key must not keep us from looking
-    connection.client.set_missing_host_key_policy(_Look())
-    try:
-        with mapped(device, "connect"):
-            connection.open()
-    except _Shown as shown:
-        return f"{shown.key.get_name()} {shown.key.get_base64()}", shown.key.fingerprint
-    finally:
-        _close(connection)
-    raise ConnectError(device.name, "connect", "it showed no host key")
-
-
-def _connection(device: Device, registry: Registry) -> Connection:
-    """Build a connection that checks host keys; fabric's own accepts any (its issue 2071)."""
-    options: dict[str, object] = {"banner_timeout": CONNECT_SECONDS, "auth_timeout": AUTH_SECONDS}
-    if device.identity_file is not None:
-        file = device.identity_file.expanduser()
-        if not file.is_file():
-            raise AuthenticationError(
-                device.name, "connect", f"identity_file {file}: no such file; correct it in {registry.path}"
-            )
-        options |= {"key_filename": str(file), "look_for_keys": False, "allow_agent": False}
-    if device.password_env is not None:
-        if device.password_env not in os.environ:
-            reason = f"the environment variable {device.password_env} (password_env) is not set"
-            raise AuthenticationError(device.name, "connect", reason)
-        options |= {"password": os.environ[device.password_env], "look_for_keys": False, "allow_agent": False}
-    gateway = None
-    if device.jump is not None:
-        if device.jump == device.name or device.jump not in registry.devices:
-            message = f"{registry.path}: '{device.name}.jump': '{device.jump}' is not another device; give the jump host a table of its own"
-            raise RegistryError(message)
-        gateway = _connection(registry.devices[device.jump], registry)
-    connection = Connection(
-        device.host, user=device.user, port=device.port, gateway=gateway, connect_timeout=CONNECT_SECONDS, connect_kwargs=options,
-        config=Config(),
-    )  # fmt: skip
-    client = connection.client
-    client.set_missing_host_key_policy(_Unknown(device))
-    if device.host_key is None:
-        client.load_system_host_keys()
-    else:
-        kind, encoded = device.host_key.split()[:2]
-        known = connection.host if connection.port == paramiko.config.SSH_PORT else f"[{connection.host}]:{connection.port}"
-        client.get_host_keys().add(known, kind, _public_key(device, kind, encoded))
-    return connection
-
-
-def _close(connection: Connection) -> None:
-    """Close a connection and those it goes through, also one that never came about.
-
-    Fabric closes only what is connected; a refused login would keep its socket, and sshd its place among MaxStartups.
-    """
-    with contextlib.suppress(Exception):
-        connection.close()
-    connection.client.close()
-    if isinstance(connection.gateway, Connection):
-        _close(connection.gateway)
+    shown = shown_key(device, registry, check=False)
+    return f"{shown.key.get_name()} {shown.key.get_base64()}", shown.key.fingerprint
 
 
 def _turned_away(error: Exception) -> bool:
     """Whether sshd hung up before it said anything, as it does when too many connect at once (MaxStartups)."""
     return isinstance(error, ConnectError) and BANNER in str(error.__cause__)
-
-
-def _public_key(device: Device, kind: str, encoded: str) -> paramiko.PKey:
-    try:
-        return paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
-    except Exception as exc:
-        message = f"'{device.name}.host_key': not a {kind} public key ({exc}); harness device trust {device.name} writes it"
-        raise RegistryError(message) from exc
 
 
 def _tune(transport: paramiko.Transport) -> None:

@@ -240,9 +240,9 @@ def test_nothing_to_log_in_with(sshd: SshServer) -> None:
 
 
 def test_a_host_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.devices import ssh
+    from harness.devices import connection
 
-    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         pytest.raises(ConnectError, match=r"gave no SSH greeting|hung up before any greeting"),
