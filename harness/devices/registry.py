@@ -238,6 +238,15 @@ def _changing(path: Path) -> Iterator[None]:
         raise RegistryError(message) from exc
 
 
+def line_of(registry: Registry, name: str) -> str:
+    """Where a device's entry is, as ``file:line``."""
+    if registry.path is None:
+        return "the registry"
+    _, text = toml_file.parse(registry.path, RegistryError)
+    number = toml_file.line_of(text, (name,))
+    return f"{registry.path}:{number}" if number else str(registry.path)
+
+
 def _replace(path: Path, text: str) -> None:
     """Write the file beside its place and rename it."""
     beside = path.with_name(path.name + ".new")
@@ -256,14 +265,9 @@ def write_key(registry: Registry, name: str, **values: str) -> None:
     if registry.path is None:
         message = f"there is no devices.toml to write to; make one with a table [{name}]"
         raise RegistryError(message)
-    try:
+    with _changing(registry.path):
         document = tomlkit.parse(registry.path.read_text(encoding="utf-8"))
         table = document[name]
         for key, value in values.items():
             table[key] = value
-        beside = registry.path.with_name(registry.path.name + ".new")
-        beside.write_text(tomlkit.dumps(document), encoding="utf-8")
-        beside.replace(registry.path)
-    except OSError as exc:
-        message = f"{registry.path}: can't be written: {exc.strerror}"
-        raise RegistryError(message) from exc
+        _replace(registry.path, tomlkit.dumps(document))
