@@ -15,13 +15,14 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness import toml_file
-from harness.errors import RegistryError, SelectionError
+from harness.errors import RegistryError, SelectionError, UsageError
 from harness.study import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LOCAL = "local"
+HERE = Path("devices.toml")
 MADE = "# The devices that runs can use; docs/devices.md tells every key.\n"
 
 
@@ -115,7 +116,7 @@ def locate(path: Path | None) -> Path | None:
     if path is not None:
         return path
     own = Path.home() / ".config" / "quant-harness" / "devices.toml"
-    return next((found for found in (Path("devices.toml"), own) if found.is_file()), None)
+    return next((found for found in (HERE, own) if found.is_file()), None)
 
 
 def load(path: Path | None = None) -> Registry:
@@ -135,8 +136,29 @@ def load(path: Path | None = None) -> Registry:
             message = f"{file}:{toml_file.line_of(text, (name,))}: '{name}' is no device: write it as a table, [{name}]"
             raise RegistryError(message)
         transport = {"transport": "local"} if name == LOCAL else {}
-        devices[name] = _device({**transport, **entry, "name": name}, file or Path("devices.toml"), text)
+        devices[name] = _device({**transport, **entry, "name": name}, file or HERE, text)
     return Registry(file, devices)
+
+
+def empty() -> Registry:
+    """The registry of who has no devices.toml."""
+    return Registry(None, {LOCAL: Device(name=LOCAL, transport="local")})
+
+
+def device(entry: dict[str, object]) -> Device:
+    """Make a device of what was said elsewhere than in a file.
+
+    Raises:
+        UsageError: if it can't be one.
+    """
+    try:
+        return Device.model_validate(entry)
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        message = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(
+            ": "
+        )
+    raise UsageError(message)
 
 
 def _device(entry: dict[str, object], file: Path, text: str) -> Device:

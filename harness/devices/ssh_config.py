@@ -92,6 +92,9 @@ def route(spec: str, user: str | None = None, port: int | None = None) -> Route:
         UsageError: if a file can't be read or says something that it can't say.
     """
     named, alias, numbered = split(spec)
+    if user is not None and re.search(r"[\x00-\x1f]", user):
+        message = f"{user!r} is no user's name"
+        raise UsageError(message)
     found = _lookup(alias, user or named, port or numbered)
     host, login = found["hostname"], found.get("user")
     try:
