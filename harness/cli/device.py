@@ -19,10 +19,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="For devices.toml.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="[USER@]HOST[:PORT], or an alias of ~/.ssh/config.")],
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Who logs in. [default: as ssh]")] = None,
-    port: Annotated[int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="[default: as ssh]")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Who logs in; by default as ssh does.")] = None,
+    port: Annotated[int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="By default as ssh does.")] = None,
     identity_file: Annotated[
-        Path | None, typer.Option("--identity-file", metavar="FILE", help="A private key. [default: the agent's, and as ssh]")
+        Path | None,
+        typer.Option("--identity-file", metavar="FILE", help="A private key; by default the agent's, and as ssh does."),
     ] = None,
     jump: Annotated[str | None, typer.Option("--jump", metavar="DEVICE", help="Go through this device of devices.toml.")] = None,
     password_env: Annotated[
@@ -30,7 +31,9 @@ def add(
     ] = None,
     python: Annotated[
         str | None,
-        typer.Option("--python", metavar="PYTHON", help="Its Python. [default: the first with onnxruntime, or the first]"),
+        typer.Option(
+            "--python", metavar="PYTHON", help="Its Python; by default the first that has onnxruntime, or else the first."
+        ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="For --device @TAG; may be repeated.")] = None,
     registry: shared.Registry = None,

@@ -38,8 +38,9 @@ def devices(
                 grid(["device", "state", "what it is"], [[each.device.name, each.state, each.sentence()] for each in found])
             )
         for answer in found:
+            name = answer.device.name
             if answer.busy is not None:
-                screen.print(f"{answer.device.name} is busy: {answer.busy}", markup=False)
+                screen.print(f"{name} is busy: {answer.busy}; to end that job: harness device release {name}", markup=False)
             if answer.error is not None:
                 shared.say_error(str(answer.error), Exit.INCOMPLETE, as_json=False)
     return Exit.INCOMPLETE if any(answer.error is not None for answer in found) else Exit.PASSED

@@ -87,7 +87,7 @@ class Way:
             self._options["disabled_algorithms"] = {"keys": policy.unwanted}
         self._connection = Connection(
             route.host, user=route.user, port=route.port, gateway=False, connect_timeout=CONNECT_SECONDS,
-            connect_kwargs=self._options, config=Config(ssh_config=SSHConfig()),
+            connect_kwargs=self._options, config=Config(ssh_config=SSHConfig(), lazy=True),
         )  # fmt: skip
         self._connection.client.set_missing_host_key_policy(policy)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from harness.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -36,10 +38,13 @@ def find(files: Iterable[Path], name: str) -> Known:
     Args:
         files: known_hosts files; what can't be read there is left out, so it is not trusted.
         name: as known_hosts writes it: ``host``, or ``[host]:port`` off port 22.
+
+    Raises:
+        UsageError: if a file can't be read.
     """
     keys: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": []}
     for file in files:
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in _text(file).splitlines():
             fields = line.split()
             marker = fields.pop(0) if line.lstrip().startswith("@") else ""
             if len(fields) < FIELDS or fields[0].startswith("#") or marker not in keys or not _meant(fields[0], name.lower()):
@@ -56,6 +61,14 @@ def public(kind: str, encoded: str) -> paramiko.PKey | None:
         return paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
     except Exception:  # noqa: BLE001 - paramiko raises whatever its parsers do
         return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as exc:
+        message = f"{file}: can't be read: {exc.strerror}"
+        raise UsageError(message) from exc
 
 
 def _meant(patterns: str, name: str) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import time
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from harness.cli.grid import grid
+from harness.devices import connection
 from harness.devices import facts as device_facts
 from harness.devices.facts import Facts
 from harness.devices.lease import holder
-from harness.devices.probe import Answer
-from harness.devices.registry import Device
+from harness.devices.probe import Answer, probe_all
+from harness.devices.registry import Device, Registry
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
 
 SAID = {"arch": "aarch64", "cpu_model": "Cortex-A76", "cores": 4, "python": "3.11.2", "onnxruntime": {"version": "1.31.1"}}
@@ -90,6 +93,18 @@ def test_runtimes_are_listed_once_the_one_in_use_first() -> None:
     assert Answer(BOARD, facts(runtimes=["1.23.2", "1.31.1"]), None).cells()["onnxruntime"] == "1.31.1 1.23.2"
     bare = facts(onnxruntime={"error": "none"}, runtimes=["1.23.2"])
     assert Answer(BOARD, bare, None).cells()["onnxruntime"] == "1.23.2"
+
+
+def test_devices_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        port = silent.getsockname()[1]
+        devices = [Device(name=f"board{number}", host="127.0.0.1", port=port, user="x") for number in range(12)]
+        start = time.monotonic()
+        answers = probe_all(devices, Registry(None, {device.name: device for device in devices}))
+        assert time.monotonic() - start < 8
+    assert [answer.device.name for answer in answers] == [device.name for device in devices]
+    assert {answer.state for answer in answers} == {"unreachable"}
 
 
 def test_eighty_columns_are_enough_to_read() -> None:
