@@ -7,12 +7,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from harness import toml_file
 from harness.devices import facts as device_facts
 from harness.devices import registry as registries
 from harness.devices import ssh_config
-from harness.devices.connection import shown_key
 from harness.devices.link import Link
+from harness.devices.registry import Device, Registry
 from harness.devices.transport import connect
+from harness.devices.way import shown_key
 from harness.errors import HostKeyError, RegistryError, RunnerError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.facts import Facts
-    from harness.devices.registry import Device, Registry
+    from harness.devices.host_keys import Shown
 
 OLDEST = (3, 9)
 PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(13, OLDEST[1] - 1, -1)))
@@ -76,7 +80,7 @@ def place(path: Path | None) -> tuple[Path, Registry]:
     file = registries.locate(path) or registries.HERE
     if file.exists():
         return file, registries.load(file)
-    return file, dataclasses.replace(registries.empty(), path=file)
+    return file, Registry(file, {})
 
 
 def refuse_taken(known: Registry, name: str) -> None:
@@ -89,8 +93,9 @@ def refuse_taken(known: Registry, name: str) -> None:
         message = f"'{name}' is this machine: choose another name"
         raise RegistryError(message)
     if name in known.devices:
-        line = registries.line_of(known, name)
-        message = f"{line}: there is a device '{name}' already: choose another name, or take that entry out"
+        assert known.path is not None  # noqa: S101 - that's where it is
+        _, text = toml_file.parse(known.path, RegistryError)
+        message = f"{known.path}:{toml_file.line_of(text, (name,))}: there is a device '{name}' already: choose another name, or take that entry out"
         raise RegistryError(message)
 
 
@@ -138,10 +143,19 @@ def entry(name: str, host: str, **other: Any) -> Device:  # noqa: ANN401 - what 
             message = f"'{host}' says the {key}, and so does --{key}: give it once"
             raise UsageError(message)
         other[key] = other.get(key) if value is None else value
-    return registries.device({"name": name, "host": alias, **{key: value for key, value in other.items() if value is not None}})
+    try:
+        return Device.model_validate(
+            {"name": name, "host": alias} | {key: value for key, value in other.items() if value is not None}
+        )
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        message = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(
+            ": "
+        )
+    raise UsageError(message)
 
 
-def _key(device: Device, known: Registry) -> Any:  # noqa: ANN401 - connection.Shown
+def _key(device: Device, known: Registry) -> Shown:
     """Ask for the host key; one that known_hosts contradicts is refused."""
     try:
         return shown_key(device, known, check=True)

@@ -15,7 +15,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness import toml_file
-from harness.errors import RegistryError, SelectionError, UsageError
+from harness.errors import RegistryError, SelectionError
 from harness.study import Name
 
 if TYPE_CHECKING:
@@ -140,27 +140,6 @@ def load(path: Path | None = None) -> Registry:
     return Registry(file, devices)
 
 
-def empty() -> Registry:
-    """The registry of who has no devices.toml."""
-    return Registry(None, {LOCAL: Device(name=LOCAL, transport="local")})
-
-
-def device(entry: dict[str, object]) -> Device:
-    """Make a device of what was said elsewhere than in a file.
-
-    Raises:
-        UsageError: if it can't be one.
-    """
-    try:
-        return Device.model_validate(entry)
-    except ValidationError as exc:
-        fault = exc.errors()[0]
-        message = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(
-            ": "
-        )
-    raise UsageError(message)
-
-
 def _device(entry: dict[str, object], file: Path, text: str) -> Device:
     """Check one entry; a fault names its line."""
     try:
@@ -258,15 +237,6 @@ def _changing(path: Path) -> Iterator[None]:
     except OSError as exc:
         message = f"{path}: can't be written: {exc.strerror}"
         raise RegistryError(message) from exc
-
-
-def line_of(registry: Registry, name: str) -> str:
-    """Where a device's entry is, as ``file:line``."""
-    if registry.path is None:
-        return "the registry"
-    _, text = toml_file.parse(registry.path, RegistryError)
-    number = toml_file.line_of(text, (name,))
-    return f"{registry.path}:{number}" if number else str(registry.path)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import stamina
 
-from harness.devices.connection import shown_key, way
 from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, mapped, silence
 from harness.devices.transport import LINE_LIMIT
+from harness.devices.way import shown_key, way
 from harness.errors import ConnectError, RunnerError
 
 if TYPE_CHECKING:
