@@ -78,6 +78,7 @@ class Passwords(paramiko.ServerInterface):
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self.key = paramiko.ECDSAKey.generate()
+        self.rsa = paramiko.RSAKey.generate(2048)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         return self
@@ -95,6 +96,7 @@ class Passwords(paramiko.ServerInterface):
                 return
             transport = paramiko.Transport(connection)
             transport.add_server_key(self.key)
+            transport.add_server_key(self.rsa)
             transport.start_server(event=threading.Event(), server=self)
 
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
@@ -138,3 +140,18 @@ def test_a_password_is_not_sent_to_a_server_with_another_key(monkeypatch: pytest
         with pytest.raises(HostKeyError):
             SshTransport(known.get("board"), known)
         assert server.offered == []
+
+
+def test_a_server_with_several_keys_shows_the_one_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOARD_PASSWORD", "let me in")
+    with Passwords("let me in") as server:
+        for key in (server.key, server.rsa):
+            own = f"{server.key.get_name()} {server.key.get_base64()}"
+            Path("devices.toml").write_text(server.entry().replace(own, f"{key.get_name()} {key.get_base64()}"))
+            known = registry.load()
+            SshTransport(known.get("board"), known).close()
+        other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDOAOXV9APHT3ivSXx5o3mYbBt0+ZHVQpUXPAvPBWUlr"
+        Path("devices.toml").write_text(server.entry().replace(own, other))
+        known = registry.load()
+        with pytest.raises(HostKeyError, match=r"none of the known kind \(ssh-ed25519\).*harness device trust board --replace"):
+            SshTransport(known.get("board"), known)

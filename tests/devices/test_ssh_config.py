@@ -11,6 +11,7 @@ import pytest
 
 from harness.devices import registry, ssh_config
 from harness.devices.link import Link
+from harness.devices.proxy import ProxyCommand
 from harness.errors import ConnectError, HostKeyError, RegistryError, UsageError
 from tests.sshd import SshServer
 
@@ -312,3 +313,10 @@ def test_a_revoked_key_and_one_of_several(sshd: SshServer) -> None:
     path.write_text(path.read_text() + f"@revoked * {sshd.host_key}\n")
     with pytest.raises(HostKeyError, match="is revoked in known_hosts"):
         link(sshd.entry("board", host_key=""))
+
+
+def test_a_proxy_command_that_lingers_is_ended() -> None:
+    proxy = ProxyCommand("sleep 60")
+    proxy.close()
+    assert proxy._process.returncode == -15
+    assert proxy.fault() is None
