@@ -16,6 +16,8 @@
         ├── AuthenticationError   the device refused the user or the key
         ├── TransferError         a file did not arrive whole, or its place is not writable
         ├── RunnerError           the runner did not start, died, or said something it must not say
+        │   ├── LostError         the connection broke in the middle of a step; it can be made again
+        │   └── DiedError         the job ended without saying so: killed, or the device was restarted
         └── BusyError             exit 75: another job is measured there
 
 ``Exit`` is the only list of exit codes; commands return a member of it.
@@ -109,6 +111,14 @@ class TransferError(DeviceError):
 
 class RunnerError(DeviceError):
     """The runner failed on the device."""
+
+
+class LostError(RunnerError):
+    """The connection broke in the middle of a step; what the device does goes on."""
+
+
+class DiedError(RunnerError):
+    """The job on the device ended without saying so."""
 
 
 class BusyError(DeviceError):

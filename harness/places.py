@@ -9,8 +9,8 @@ _PACKAGE = Path(__file__).resolve().parent
 # A wheel carries them inside the package; a checkout has them beside it.
 _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.parent
 
-AGENT = _ROOT / "runners" / "agent.py"
-JOB = _ROOT / "runners" / "job.py"
+AGENT = _ROOT / "runners" / "agent"
+JOB = _ROOT / "runners" / "job"
 RUNNER = _ROOT / "runners" / "ort_runner.py"
 CHECKS = _ROOT / "runners" / "ort_checks.py"
 PROBER = _ROOT / "runners" / "prober.py"
@@ -25,6 +25,11 @@ def cache() -> Path:
 def variants() -> Path:
     """Variants that were made before; the folder can be deleted at any time."""
     return cache() / "variants"
+
+
+def programs() -> Path:
+    """Programs of several modules, each put into one file to be pushed; the folder can be deleted at any time."""
+    return cache() / "programs"
 
 
 def models() -> Path:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # A tail, or the time to load, takes more processes than a median: one value for each.
 PROCESSES = 12
+PATIENCE = 600.0
 
 
 def prepare(study: Study, metrics: Sequence[str], max_regression: float | None) -> Study:
@@ -118,7 +119,9 @@ def _confirm(place: Bench, begun: Run, work: Work, devices: Sequence[Device], re
     names = set().union(*suspects.values())
     units = tuple(unit for unit in begun.units if unit[1] in names)
     cases = tuple(case for case in begun.cases if any(case.id in unit for unit in units))
+    # Somebody else may have come in between: a confirmation is worth waiting for.
     again = replace(_with_bar(work, begun, begun.study.measure.rounds), cases=cases, seed=work.seed + 1)
+    again = replace(again, measure=again.measure.model_copy(update={"wait": max(again.measure.wait, PATIENCE)}))
     again = replace(again, units=tuple(unit for unit in again.units if unit in units))
     return place.measure(again, [device for device in devices if device.name in suspects], registry)
 

@@ -122,6 +122,7 @@ class MeasureSection(Section):
         block: how long one of a pair is measured before the other is.
         warmup: at most so long until an iteration's time is steady.
         launch: after this long a process makes no more sessions.
+        wait: how long to queue for a device that another job holds.
         timeout: a process that lives longer is killed.
         counting: count instructions too, where the device can.
         emulated_samples: how many of the evaluation samples an emulated device computes; it would take hours for all.
@@ -139,6 +140,7 @@ class MeasureSection(Section):
     block: Seconds = 0.02
     warmup: Seconds = 1.0
     launch: Seconds = 10.0
+    wait: Seconds = 0.0
     timeout: Seconds = 120.0
     counting: bool = True
     emulated_samples: Positive = 16

@@ -27,11 +27,12 @@ from harness.records.run import DeviceRecord, Run, Versions
 from harness.report import formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.devices.registry import Device, Registry
     from harness.judge.summary import Table
     from harness.measure.events import Event
+    from harness.measure.resume import Progress
     from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Variant
     from harness.question import Question
@@ -132,11 +133,13 @@ class Bench:
             seed=self.seed,
         )
 
-    def measure(self, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
-        """Run a campaign; returns whether it was interrupted."""
+    def measure(
+        self, work: Work, devices: Sequence[Device], registry: Registry, so_far: Mapping[str, Progress] | None = None
+    ) -> bool:
+        """Run a campaign, or go on with one; returns whether it was interrupted."""
         journal = Journal(self.folder / run_folder.JOURNAL)
         try:
-            Campaign(work, registry, journal, self.watcher.event).run(devices)
+            Campaign(work, registry, journal, self.watcher.event).run(devices, so_far)
         except KeyboardInterrupt:
             return True
         finally:
@@ -153,12 +156,19 @@ def bench(question: Question, results: Path, watcher: Watcher) -> Iterator[Bench
     """
     started = datetime.now(UTC)
     folder = run_folder.create(results, question.study.name, started)
+    with reopen(question, folder, started, random.SystemRandom().getrandbits(32), watcher) as place:
+        yield place
+
+
+@contextmanager
+def reopen(question: Question, folder: Path, started: datetime, seed: int, watcher: Watcher) -> Iterator[Bench]:
+    """Work in a folder that is there, with files that go when that ends."""
     with tempfile.TemporaryDirectory(prefix="quant-harness-") as scratch:
         inputs = tuple(
             accuracy.write_inputs(samples, values, Path(scratch))
             for samples, values in zip(question.evaluation, question.dims, strict=True)
         )
-        yield Bench(question, folder, inputs, started, random.SystemRandom().getrandbits(32), watcher)
+        yield Bench(question, folder, inputs, started, seed, watcher)
 
 
 def run(

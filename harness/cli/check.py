@@ -43,6 +43,7 @@ def check(
     variants: shared.Methods = None,
     rounds: shared.Rounds = None,
     max_time: shared.MaxTime = None,
+    wait: shared.Wait = None,
     registry: shared.Registry = None,
     baselines: Baselines = BASELINES,
     results: shared.Results = shared.RESULTS,
@@ -67,7 +68,7 @@ def check(
     study = targets.study_of(
         target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants
     )
-    study = release.prepare(targets.limited(study, rounds=rounds, max_time=max_time), metric or [], max_regression)
+    study = release.prepare(targets.limited(study, rounds=rounds, max_time=max_time, wait=wait), metric or [], max_regression)
     known = registries.load(registry)
     devices = known.select(device or study.devices.select)
     rival = rivals.find(baseline, results, baselines, study)

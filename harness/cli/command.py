@@ -54,6 +54,12 @@ MaxTime = Annotated[
     str | None,
     typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),
 ]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        "--wait", metavar="TIME", help="Queue this long for a device that another job holds, such as 10m. [default: exit 75]"
+    ),
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a unique prefix of its name, or 'latest'.")]
 
 RESULTS = Path("results")

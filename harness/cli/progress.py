@@ -20,11 +20,15 @@ from harness.measure.events import (
     End,
     Evaluated,
     Failed,
+    Lost,
+    Provisioned,
     Pushed,
     Round,
     Throughput,
     Trouble,
+    Waiting,
 )
+from harness.measure.lease import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,6 +124,8 @@ class Bars:
         text = {
             "connected": "pushing",
             "pushed": "starting",
+            "waiting": "waiting in the queue",
+            "lost": "looking for it again",
             "evaluated": "accuracy",
             "counted": "counting instructions",
             "throughput": "several sessions at once",
@@ -129,7 +135,7 @@ class Bars:
         if isinstance(event, Duet):
             again = "confirming, " if event.round >= self._rounds else ""
             text = f"{again}round {event.round % self._rounds + 1}, at most {self._rounds}"
-        elif isinstance(event, Failed | DeviceFailed | Connected):
+        elif isinstance(event, Failed | DeviceFailed | Connected | Lost | Waiting | Provisioned):
             self._progress.console.print(
                 f"{event.device}: {escape(describe(event, self._names, self._rounds) or '')}", soft_wrap=True
             )
@@ -154,7 +160,19 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
             return f"{'the time is up' if reason == 'max_time' else 'all is measured'}; fetching outputs"
         case DeviceFailed():
             return f"failed: {event.step}: {event.reason}"
-    return _describe_case(event, names)
+    return _describe_way(event) or _describe_case(event, names)
+
+
+def _describe_way(event: Event) -> str | None:
+    """Put in words what is between us and the device."""
+    match event:
+        case Provisioned():
+            return f"had no onnxruntime: {event.onnxruntime} was brought in {event.seconds:.0f} s"
+        case Waiting():
+            return f"waits in the queue: {told(event.holder, event.device)}"
+        case Lost():
+            return f"{event.step}: {event.reason}; looking for it again"
+    return None
 
 
 def _describe_case(event: Event, names: dict[str, str]) -> str | None:

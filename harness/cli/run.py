@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from harness.cli import command as shared
-from harness.errors import Exit
+from harness.errors import Exit, UsageError
 
 
 @shared.command
@@ -19,6 +21,13 @@ def run(
     variants: shared.Methods = None,
     rounds: shared.Rounds = None,
     max_time: shared.MaxTime = None,
+    wait: shared.Wait = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on with a run that was cut short, from what it and its devices have kept."
+        ),
+    ] = None,
     registry: shared.Registry = None,
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
@@ -27,21 +36,41 @@ def run(
 
     Without an argument: the shipped digits study on this machine. Progress goes to stderr, the tables to stdout.
 
-    Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before all was measured.
+    A device measures on when the connection to it breaks; it is looked for again, and --resume RUN goes on later, even after a crash here.
+
+    Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before all was measured, 75 a device
+    is busy, 130 interrupted.
     """
-    from harness import question, workflow
+    from harness import question, resumption, workflow
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.devices import registry as registries
     from harness.report import formats
 
-    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants)
-    study = targets.limited(study, rounds=rounds, max_time=max_time)
     known = registries.load(registry)
-    devices = known.select(device or study.devices.select)
-    asked = question.ask(study, variant or [])
-    with progress.watcher() as watcher:
-        folder, finished, tables = workflow.run(asked, devices, known, results, watcher)
+    if resume is not None:
+        given: dict[str, object] = {
+            "STUDY": target,
+            "--variant": variant,
+            "--dim": dim,
+            "--calibration": calibration,
+            "--evaluation": evaluation,
+        }
+        given |= {"--variants": variants, "--rounds": rounds, "--max-time": max_time}
+        if said := [name for name, value in given.items() if value]:
+            message = f"{', '.join(said)}: not with --resume: the run goes on as it was begun"
+            raise UsageError(message)
+        with progress.watcher() as watcher:
+            folder, finished, tables = resumption.resume(
+                resume, device or [], known, results, watcher, None if wait is None else targets.duration(wait, "--wait")
+            )
+    else:
+        study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants)
+        study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
+        devices = known.select(device or study.devices.select)
+        asked = question.ask(study, variant or [])
+        with progress.watcher() as watcher:
+            folder, finished, tables = workflow.run(asked, devices, known, results, watcher)
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
     typer.echo(f"\nrun {finished.id}: {folder}", err=as_json)
     return workflow.verdict(finished)

@@ -60,19 +60,30 @@ def read_dims(options: list[str]) -> dict[str, list[int]]:
     return found
 
 
-def limited(study: Study, *, rounds: int | None, max_time: str | None) -> Study:
+def limited(study: Study, *, rounds: int | None, max_time: str | None, wait: str | None = None) -> Study:
     """Apply the options that change how much is measured.
 
     Raises:
         UsageError: if the time can't be read.
     """
-    from harness.study import seconds
-
     update: dict[str, Any] = {} if rounds is None else {"rounds": rounds}
     if max_time is not None:
-        try:
-            update["max_time"] = seconds(max_time)
-        except ValueError as exc:
-            message = f"--max-time: {exc}"
-            raise UsageError(message) from exc
+        update["max_time"] = duration(max_time, "--max-time")
+    if wait is not None:
+        update["wait"] = duration(wait, "--wait")
     return study.model_copy(update={"measure": study.measure.model_copy(update=update)})
+
+
+def duration(value: str, option: str) -> float:
+    """Read an option's duration, in seconds.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
+    from harness.study import seconds
+
+    try:
+        return seconds(value)
+    except ValueError as exc:
+        message = f"{option}: {exc}"
+        raise UsageError(message) from exc

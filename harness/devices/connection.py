@@ -15,6 +15,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from harness.devices.proxy import ProxyCommand
 from harness.devices.ssh_errors import CONNECT_SECONDS, mapped
+from harness.devices.ssh_tuning import TunedTransport
 from harness.errors import ConnectError, DeviceError, HostKeyError
 
 if TYPE_CHECKING:
@@ -34,13 +35,20 @@ class Way:
         self._device = device.model_copy(update={"host": route.host, "port": route.port})
         self._policy, self._before, self._command = policy, before, route.command
         self._proxy: ProxyCommand | None = None
-        self._options = {"banner_timeout": CONNECT_SECONDS, "auth_timeout": AUTH_SECONDS, **options}
+        self._patience = CONNECT_SECONDS
+        self._options: dict[str, Any] = {
+            "timeout": self._patience,
+            "banner_timeout": self._patience,
+            "auth_timeout": AUTH_SECONDS,
+        }
+        self._options |= {"transport_factory": TunedTransport, **options}
         if policy.unwanted:
             self._options["disabled_algorithms"] = {"keys": policy.unwanted}
+        # Fabric would cut its own connect_timeout down to whole seconds.
+        config = Config(ssh_config=SSHConfig(), lazy=True)
         self._connection = Connection(
-            route.host, user=route.user, port=route.port, gateway=False, connect_timeout=CONNECT_SECONDS,
-            connect_kwargs=self._options, config=Config(ssh_config=SSHConfig(), lazy=True),
-        )  # fmt: skip
+            route.host, user=route.user, port=route.port, gateway=False, connect_kwargs=self._options, config=config
+        )
         self._connection.client.set_missing_host_key_policy(policy)
 
     @property
@@ -100,7 +108,7 @@ class Way:
         to = (str(self._device.host), int(self._device.port or 0))
         try:
             with mapped(hop._device, "connect"):
-                return hop.transport.open_channel("direct-tcpip", to, ("", 0), timeout=CONNECT_SECONDS)
+                return hop.transport.open_channel("direct-tcpip", to, ("", 0), timeout=self._patience)
         except DeviceError as exc:
             said = exc.__cause__.text if isinstance(exc.__cause__, paramiko.ChannelException) else exc.reason
             reason = f"the jump host {jump} can't reach {to[0]}:{to[1]}: {said}"

@@ -11,14 +11,16 @@ import contextlib
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.devices import program
+from harness.devices import push as pushing
 from harness.devices.transport import connect
-from harness.errors import RunnerError, TransferError
-from harness.places import AGENT, CHECKS, JOB, PROBER, RUNNER
+from harness.errors import DiedError, RunnerError, TransferError
+from harness.places import CHECKS, PROBER, RUNNER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
@@ -29,7 +31,10 @@ BOOT = (
     "import sys;sys.version_info<(3,9)and sys.exit('it is Python %d.%d'%sys.version_info[:2]);"
     "n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
 )
+# An answer, and its length in bytes.
+Replies = Iterator[tuple[dict[str, Any], int]]
 OUTPUT_LIMIT = 1 << 30
+START_ATTEMPTS = 3
 NOISE_LIMIT = 1000
 
 
@@ -49,22 +54,22 @@ class Link:
         self._transport.close()
 
     @contextlib.contextmanager
-    def _agent(self, step: str, *words: str) -> Iterator[Channel]:
+    def agent(self, step: str, *words: str) -> Iterator[Channel]:
         """Run one agent command; its channel is closed in the end."""
-        source = AGENT.read_bytes()
+        source = program.agent(words[0])
         channel = self._transport.open([self.python, "-c", BOOT, str(len(source)), *words], step)
         try:
             try:
                 channel.write(source)
             except RunnerError:
                 # It ended before it read all: how it ended says more than that.
-                next(self._replies(channel, step), None)
+                next(self.replies(channel, step), None)
                 raise
             yield channel
         finally:
             channel.close()
 
-    def _replies(self, channel: Channel, step: str) -> Iterator[tuple[dict[str, Any], int]]:
+    def replies(self, channel: Channel, step: str) -> Replies:
         """Yield the agent's lines as objects, with their length in bytes.
 
         What a login script prints before the first line is skipped; so are signs of life.
@@ -94,20 +99,20 @@ class Link:
             )
             raise RunnerError(self.device.name, step, reason)
 
-    def _first(self, channel: Channel, step: str, *events: str) -> dict[str, Any]:
+    def expect(self, replies: Replies, step: str, *events: str) -> dict[str, Any]:
         """The next reply, which must be one of the given events."""
-        reply = next((reply for reply, _ in self._replies(channel, step)), None)
+        reply = next((reply for reply, _ in replies), None)
         if reply is None or reply["event"] not in events:
             raise RunnerError(self.device.name, step, f"expected '{' or '.join(events)}' from the agent, got {str(reply)[:200]}")
         return reply
 
     def _ask(self, step: str, words: list[str], events: list[str], request: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run an agent command that gives one reply."""
-        with self._agent(step, *words) as channel:
+        with self.agent(step, *words) as channel:
             if request is not None:
                 channel.write(json.dumps(request).encode())
             channel.end()
-            return self._first(channel, step, *events)
+            return self.expect(self.replies(channel, step), step, *events)
 
     def probe(self) -> dict[str, Any]:
         """Ask the prober for the device's facts; they are unchecked here."""
@@ -143,54 +148,35 @@ class Link:
         return self._ask("provision", ["adopt", runtime, use], ["adopted", "unusable"])
 
     def push(self, files: dict[str, Path]) -> int:
-        """Bring files to the device's store; what is there already is not sent.
-
-        Args:
-            files: by sha256, in hex.
-
-        Returns:
-            The number of bytes sent.
+        """Bring files, by sha256, to the device's store; what is there already is not sent. Gives the number of bytes sent.
 
         Raises:
             TransferError: if one did not arrive whole or can't be stored.
         """
-        sent = 0
-        with self._agent("push", "receive") as channel:
-            channel.write(json.dumps({"have": list(files)}).encode() + b"\n")
-            replies = self._replies(channel, "push")
-            missing = next(replies)[0].get("sha256", [])
-            for sha256 in dict.fromkeys(missing):
-                if sha256 not in files:
-                    raise TransferError(
-                        self.device.name, "push", f"the device asks for a file it was not offered: {str(sha256)[:80]}"
-                    )
-                size = files[sha256].stat().st_size
-                channel.write(json.dumps({"sha256": sha256, "size": size}).encode() + b"\n")
-                self._send(channel, replies, files[sha256])
-                sent += size
-                stored = next(replies, None)
-                if stored is None or stored[0] != {"event": "stored", "sha256": sha256}:
-                    raise TransferError(self.device.name, "push", f"{files[sha256].name} was not stored: {str(stored)[:200]}")
-            channel.end()
-        return sent
+        return pushing.push(self, files, self.device.quota)
 
-    def _send(self, channel: Channel, replies: Iterator[tuple[dict[str, Any], int]], path: Path) -> None:
-        """Send a file's bytes."""
-        try:
-            with path.open("rb") as file:
-                while data := file.read(1 << 18):
-                    channel.write(data)
-        except RunnerError as exc:
-            # The agent explains itself before it ends; its words are better than ours.
-            next(replies, None)
-            raise TransferError(self.device.name, "push", exc.reason) from exc
+    def start(self, job: str, request: dict[str, Any], files: dict[str, Path]) -> None:
+        """Start a job; it goes on without this link. Starting it again finds it running.
 
-    def start(self, job: str, request: dict[str, Any]) -> None:
-        """Start a job; it goes on without this link."""
-        programs = {_hash(path): path for path in (JOB, RUNNER, PROBER, CHECKS)}
-        program, runner, prober, checks = programs
-        self.push(programs)
-        self._ask("start", ["start", job, program, runner], ["started"], {**request, "prober": prober, "checks": checks})
+        Args:
+            job: its name.
+            request: runners/PROTOCOL.md tells what is in it.
+            files: what it needs, by sha256; sent if they are not there any more.
+        """
+        programs = {_hash(path): path for path in (program.job(), RUNNER, PROBER, CHECKS)}
+        main, runner, prober, checks = programs
+        asked = {**request, "prober": prober, "checks": checks}
+        for _ in range(START_ATTEMPTS):
+            if self._ask("start", ["start", job, main, runner], ["started", "missing"], asked)["event"] == "started":
+                return
+            self.push({**files, **programs})
+        raise RunnerError(
+            self.device.name, "start", "files go from its store as fast as they are sent: its quota or disk is too small"
+        )
+
+    def has(self, job: str) -> bool:
+        """Whether a job was started there."""
+        return bool(self._ask("start", ["has", job], ["has"]).get("found"))
 
     def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the job's journal from a byte offset on, as it grows, until the job has ended.
@@ -199,15 +185,15 @@ class Link:
             Each line as an object, and the offset after it.
 
         Raises:
-            RunnerError: if the job died.
+            DiedError: if the job died.
         """
-        with self._agent("measure", "follow", job, str(offset)) as channel:
+        with self.agent("measure", "follow", job, str(offset)) as channel:
             channel.end()
-            for reply, length in self._replies(channel, "measure"):
+            for reply, length in self.replies(channel, "measure"):
                 if reply["event"] == "ended":
                     return
                 if reply["event"] == "died":
-                    raise RunnerError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:]}")
+                    raise DiedError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:]}")
                 offset += length
                 yield reply, offset
         raise RunnerError(self.device.name, "measure", "the journal ended before the job did")
@@ -215,9 +201,9 @@ class Link:
     def read_output(self, job: str, name: str) -> bytes:
         """Fetch a file of the job's outputs, verified."""
         data = bytearray()
-        with self._agent("collect", "read", job, name) as channel:
+        with self.agent("collect", "read", job, name) as channel:
             channel.end()
-            for reply, _ in self._replies(channel, "collect"):
+            for reply, _ in self.replies(channel, "collect"):
                 if reply["event"] == "ended":
                     if reply.get("sha256") == hashlib.sha256(data).hexdigest():
                         return bytes(data)

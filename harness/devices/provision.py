@@ -106,25 +106,36 @@ def provision(
     if wheelhouse is not None and not wheelhouse.is_dir():
         message = f"{wheelhouse}: no such folder"
         raise UsageError(message)
-    begun = time.monotonic()
     link = Link(device, registry)
     try:
-        target = fitting(checked(Machine, link.machine(), device.name), device.name)
-        report(str(target))
-        sent = 0
-        tried: list[Tried] = []
-        for found in candidates(target, version, wheelhouse, device.name):
-            sent += _push(link, found, report)
-            answer = _try(link, found)
-            if isinstance(answer, Adopted):
-                return Provisioned(
-                    device.name, str(target), answer.runtime, answer.onnxruntime, answer.numpy, tuple(tried), sent,
-                    round(time.monotonic() - begun, 3),
-                )  # fmt: skip
-            tried.append(Tried(found[0].version, answer.message))
-            report(f"onnxruntime {found[0].version} does not run there: {answer.message}")
+        return bring(link, version, wheelhouse, report)
     finally:
         link.close()
+
+
+def bring(
+    link: Link,
+    version: str | None = None,
+    wheelhouse: Path | None = None,
+    report: Callable[[str], None] = lambda _line: None,
+) -> Provisioned:
+    """As :func:`provision`, over a way that is open."""
+    begun = time.monotonic()
+    device = link.device
+    target = fitting(checked(Machine, link.machine(), device.name), device.name)
+    report(str(target))
+    sent = 0
+    tried: list[Tried] = []
+    for found in candidates(target, version, wheelhouse, device.name):
+        sent += _push(link, found, report)
+        answer = _try(link, found)
+        if isinstance(answer, Adopted):
+            return Provisioned(
+                device.name, str(target), answer.runtime, answer.onnxruntime, answer.numpy, tuple(tried), sent,
+                round(time.monotonic() - begun, 3),
+            )  # fmt: skip
+        tried.append(Tried(found[0].version, answer.message))
+        report(f"onnxruntime {found[0].version} does not run there: {answer.message}")
     told = "; ".join(f"{one.version}: {one.message}" for one in tried)
     raise DeviceError(device.name, STEP, f"no onnxruntime that was tried runs on it ({told}); ask for another: --runtime VERSION")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness import toml_file
 from harness.errors import RegistryError, SelectionError
@@ -26,6 +27,27 @@ HERE = Path("devices.toml")
 MADE = "# The devices that runs can use; docs/devices.md tells every key.\n"
 
 
+UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def size(value: object) -> object:
+    """Read a size in bytes, such as ``4GB`` or ``512 MiB``; numbers pass.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B?)", value.strip(), re.IGNORECASE)
+    if found is None or found[2].upper() not in UNITS:
+        message = f'\'{value}\' is no size: write it as "4GB" or "512MiB"'
+        raise ValueError(message)
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+Size = Annotated[int, BeforeValidator(size), Field(ge=2**20)]
+
+
 class Device(BaseModel):
     """One entry of devices.toml.
 
@@ -34,6 +56,8 @@ class Device(BaseModel):
         runtimes: versions of onnxruntime that are measured side by side; none means the one that its Python has, or was given.
         governor: the frequency governor that jobs may set for as long as they run; None leaves it alone.
         emulated: what kind of emulation its owner says it is; None on real hardware.
+        quota: bytes that the store there may take up; None is as many as fit.
+        memory: bytes of data that a worker there may take; None is as much as there is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +77,8 @@ class Device(BaseModel):
     runtimes: list[Annotated[str, Field(pattern=r"^\d+(\.\d+){1,3}$")]] = []
     governor: Annotated[str, Field(pattern="^[a-z_]{1,30}$")] | None = None
     emulated: Literal["icount", "wall", "user"] | None = None
+    quota: Size | None = None
+    memory: Size | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> Device:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import shlex
-import socket
 import threading
 from typing import TYPE_CHECKING
 
 import stamina
 
 from harness.devices.ssh_errors import BANNER, CONNECT_SECONDS, mapped, silence
+from harness.devices.ssh_tuning import Watch
 from harness.devices.transport import LINE_LIMIT
 from harness.devices.way import shown_key, way
-from harness.errors import ConnectError, RunnerError
+from harness.errors import ConnectError, LostError, RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from harness.devices.registry import Device, Registry
 
 ATTEMPTS = 4
-UNACKNOWLEDGED_MS = 30_000
 KEEPALIVE_SECONDS = 15
 LOG_BYTES = 4096
+WRITE_BYTES = 1 << 15
 # What they log, our errors say; without a handler it would reach the terminal, tracebacks and all.
 for _library in ("paramiko", "stamina"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
@@ -37,12 +37,13 @@ class SshTransport:
     def __init__(self, device: Device, registry: Registry) -> None:
         self._device = device
         self._connection = way(device, registry)
+        self._watch = Watch(None, silence(device))
         try:
             for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
                 with attempt, mapped(device, "connect"):
                     self._connection.open()
-            with mapped(device, "connect"):
-                _tune(self._connection.transport)
+            self._connection.transport.set_keepalive(KEEPALIVE_SECONDS)
+            self._watch = Watch(self._connection.transport, silence(device))
         except BaseException:
             self.close()
             raise
@@ -57,38 +58,50 @@ class SshTransport:
             channel = self._connection.transport.open_session(timeout=CONNECT_SECONDS)
             channel.settimeout(silence(self._device))
             channel.exec_command(shlex.join(words))
-        return SshChannel(self._device, channel, step)
+        return SshChannel(self._device, channel, step, self._watch)
 
     def close(self) -> None:
         """Close the connection, and the one to the jump host."""
+        self._watch.end()
         self._connection.close()
 
 
 class SshChannel:
     """One process on the device."""
 
-    def __init__(self, device: Device, channel: paramiko.Channel, step: str) -> None:
-        self._device, self._channel, self._step = device, channel, step
+    def __init__(self, device: Device, channel: paramiko.Channel, step: str, watch: Watch) -> None:
+        self._device, self._channel, self._step, self._watch = device, channel, step, watch
         self._log = b""
         # Standard error shares the channel's window: left unread, a flood of it would stop everything.
         self._drain = threading.Thread(target=self._read_log, daemon=True)
         self._drain.start()
 
     def write(self, data: bytes) -> None:
-        """Write to its standard input.
+        """Write to its standard input; as long as the process gives signs of life, it may take its time.
 
         Raises:
             DeviceError: if the process or the connection is gone.
         """
-        with mapped(self._device, self._step):
-            try:
-                self._channel.sendall(data)
-            except OSError:
-                if not self._channel.get_transport().is_active():
-                    raise
-                raise RunnerError(
-                    self._device.name, self._step, f"the process ended early: {self.close() or 'no message'}"
-                ) from None
+        sent, heard = 0, -1
+        with mapped(self._device, self._step), self._watch.over(self._heard):
+            while sent < len(data):
+                try:
+                    # What is left, in no more than the peer's window takes at once: a copy of it all would be made each time.
+                    sent += self._channel.send(data[sent : sent + WRITE_BYTES])
+                except TimeoutError:
+                    if heard == self._heard():
+                        raise
+                    heard = self._heard()
+                except OSError:
+                    if not self._channel.get_transport().is_active():
+                        raise
+                    raise RunnerError(
+                        self._device.name, self._step, f"the process ended early: {self.close() or 'no message'}"
+                    ) from None
+
+    def _heard(self) -> int:
+        """How many bytes wait to be read: more when it said something."""
+        return len(self._channel.in_buffer)
 
     def end(self) -> None:
         """Close its standard input."""
@@ -120,7 +133,7 @@ class SshChannel:
         self._channel.status_event.wait(CONNECT_SECONDS)
         if self._channel.exit_status < 0:
             reason = f"the connection to {self._device.host} was lost, or the process there was killed"
-            raise RunnerError(self._device.name, self._step, reason)
+            raise LostError(self._device.name, self._step, reason)
 
     def close(self) -> str:
         """Close the channel and give the last of its standard error."""
@@ -155,12 +168,3 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
 def _turned_away(error: Exception) -> bool:
     """Whether sshd hung up before it said anything, as it does when too many connect at once (MaxStartups)."""
     return isinstance(error, ConnectError) and BANNER in str(error.__cause__)
-
-
-def _tune(transport: paramiko.Transport) -> None:
-    """Set what paramiko leaves alone: small writes go at once, and a peer that stops answering is noticed."""
-    transport.set_keepalive(KEEPALIVE_SECONDS)
-    if isinstance(transport.sock, socket.socket):
-        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
+from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, LostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def silence(device: Device) -> float:
 def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: PLR0911 - one for each kind
     """Find the words for a backend's exception."""
     name, where = device.name, _where(device)
-    lost: type[ConnectError | RunnerError] = ConnectError if step == "connect" else RunnerError
+    lost: type[ConnectError | LostError] = ConnectError if step == "connect" else LostError
     match exc:
         case paramiko.BadHostKeyException():
             return HostKeyError(name, step, _wrong_key(exc, device))
@@ -70,7 +70,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
     return _by_words(str(exc) or type(exc).__name__, device, step, lost)
 
 
-def _by_words(said: str, device: Device, step: str, lost: type[ConnectError | RunnerError]) -> DeviceError:
+def _by_words(said: str, device: Device, step: str, lost: type[ConnectError | LostError]) -> DeviceError:
     """Tell apart what paramiko raises as a bare SSHException."""
     name, where = device.name, _where(device)
     if BANNER in said:

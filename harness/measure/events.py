@@ -1,7 +1,6 @@
 """What happens in a run, as lines of its journal: typed and bounded, for most come from a device.
 
-Each has ``device`` and ``event``. Most are the runner's (runners/PROTOCOL.md); ``connected``, ``pushed``, ``fidelity`` and
-``device_failed`` are the controller's own.
+Each has ``device`` and ``event``. Those with an ``offset`` are the device's (runners/PROTOCOL.md), the others the controller's own.
 """
 
 from __future__ import annotations
@@ -23,11 +22,16 @@ Id = Annotated[str, Field(max_length=100)]
 
 
 class Line(BaseModel):
-    """What every line has."""
+    """What every line has.
+
+    Attributes:
+        offset: where the device's journal goes on after it, for a line that came from there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     device: Id
+    offset: Count | None = None
 
 
 class Connected(Line):
@@ -44,6 +48,49 @@ class Pushed(Line):
     files: Count
     sent_bytes: Count
     seconds: float
+
+
+class Provisioned(Line):
+    """The device had no runtime and was brought one."""
+
+    event: Literal["provisioned"] = "provisioned"
+    onnxruntime: Id
+    seconds: float
+
+
+class Started(Line):
+    """A job is asked for; what the device writes follows, until the next one.
+
+    Attributes:
+        job: its name there.
+        inputs: the hashes of the evaluation inputs.
+    """
+
+    event: Literal["started"] = "started"
+    job: Id
+    inputs: list[Id] = []
+
+
+class Lost(Line):
+    """The way to the device broke; it is looked for again."""
+
+    event: Literal["lost"] = "lost"
+    step: Id
+    reason: Message
+
+
+class Waiting(Line):
+    """Another job holds the device, and this one queues; holder is what that one wrote about itself, JSON."""
+
+    event: Literal["waiting"] = "waiting"
+    holder: Message
+
+
+class Collected(Line):
+    """All that the device has to give is here."""
+
+    event: Literal["collected"] = "collected"
+    job: Id
 
 
 class Busy(Line):
@@ -333,7 +380,7 @@ class DeviceFailed(Line):
 
 
 Event = (
-    Connected | Pushed | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine
+    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine
     | DeviceFailed
 )  # fmt: skip
 ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

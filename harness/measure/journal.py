@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -15,6 +16,8 @@ from harness.measure.events import ADAPTER, Event
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+BACK = 1 << 16
 
 
 def check(said: dict[str, Any], device: str) -> Event:
@@ -34,12 +37,29 @@ def check(said: dict[str, Any], device: str) -> Event:
 
 
 class Journal:
-    """The file, open for appending; several threads may write."""
+    """The file, open for appending by one process; several threads may write. What a crash left of a line goes first.
+
+    Raises:
+        ResultsError: if it can't be opened, or another process writes it.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-        self._lock = threading.Lock()
         self._path = path
+        self._lock = threading.Lock()
+        try:
+            self._file = path.open("a+b")
+        except OSError as exc:
+            raise ResultsError(_unwritable(path, exc)) from exc
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _trim(self._file)
+        except BlockingIOError as exc:
+            self._file.close()
+            message = f"{path.parent}: another process is measuring this run; wait until it has ended"
+            raise ResultsError(message) from exc
+        except OSError as exc:
+            self._file.close()
+            raise ResultsError(_unwritable(path, exc)) from exc
 
     def write(self, event: Event) -> None:
         """Append an event and see it to the disk.
@@ -47,19 +67,37 @@ class Journal:
         Raises:
             ResultsError: if the disk does not take it.
         """
-        line = event.model_dump_json() + "\n"
+        line = event.model_dump_json().encode() + b"\n"
         try:
             with self._lock:
                 self._file.write(line)
                 self._file.flush()
                 os.fsync(self._file.fileno())
         except OSError as exc:
-            message = f"{self._path}: can't be written: {exc.strerror}"
-            raise ResultsError(message) from exc
+            raise ResultsError(_unwritable(self._path, exc)) from exc
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _unwritable(path: Path, exc: OSError) -> str:
+    return f"{path}: can't be written: {exc.strerror}"
+
+
+def _trim(file: BinaryIO) -> None:
+    """Cut off a last line that has no end."""
+    end = size = file.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(0, end - BACK)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            end = begin + newline + 1
+            break
+        end = begin
+    if end < size:
+        file.truncate(end)
 
 
 def read(path: Path) -> Iterator[Event]:

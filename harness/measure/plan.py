@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Variant
     from harness.study import MeasureSection
 
-PROTOCOL = 2
+PROTOCOL = 3
 # A ratio's interval is not looked at before: of processes that are fast or slow as a whole, fewer are too often all of one kind.
 LEAST_ROUNDS = 6
 # Pairs of blocks between two rebuilds of the sessions; the replicate is the median over them.
@@ -228,6 +228,8 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         "throughput_seconds": THROUGHPUT_SECONDS,
         "max_time": measure.max_time,
         "timeout": measure.timeout,
+        # Evaluations and what is under way when the time is up come on top; past this the job ends itself whatever it does.
+        "longest": 2 * measure.max_time + measure.timeout * (len(described) + 2),
     }
     if bar is not None:
         asked |= {
@@ -242,6 +244,8 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         asked["cpus"] = device.cpus
     if device.governor is not None:
         asked["governor"] = device.governor
+    if device.memory is not None:
+        asked["memory"] = device.memory
     return asked
 
 

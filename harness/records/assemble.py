@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.measure.events import (
     Apart,
     Begin,
+    Collected,
     Connected,
     Counted,
     DeviceFailed,
@@ -23,6 +24,7 @@ from harness.measure.events import (
     Rebuild,
     Round,
     Runtimes,
+    Started,
     Throughput,
     Trouble,
 )
@@ -66,7 +68,7 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
     return run.model_copy(update=update), duets
 
 
-def _device(record: DeviceRecord, event: Event) -> DeviceRecord:
+def _device(record: DeviceRecord, event: Event) -> DeviceRecord:  # noqa: C901 - a flat list of cases
     """A device's record after an event."""
     match event:
         case Connected() | Begin():
@@ -83,6 +85,10 @@ def _device(record: DeviceRecord, event: Event) -> DeviceRecord:
             update = {"apart": (*record.apart, event)}
         case End():
             update = {"ended": event.reason, "state": "stopped" if event.reason == "stopped" else "measured"}
+        case Started():
+            update = {"state": "pending", "step": None, "reason": None}
+        case Collected():
+            update = {"state": "stopped" if record.ended == "stopped" else "measured", "step": None, "reason": None}
         case DeviceFailed():
             update = {"state": "failed", "step": event.step, "reason": event.reason}
         case _:

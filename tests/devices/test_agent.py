@@ -21,13 +21,16 @@ HASH = hashlib.sha256(HELLO).hexdigest()
 
 def run(*words: str, data: bytes = b"", **options: Any) -> tuple[list[dict[str, Any]], int]:
     done = subprocess.run(
-        [sys.executable, str(AGENT), *words], input=data, capture_output=True, timeout=60, check=False, **options
+        [sys.executable, str(AGENT / "agent.py"), *words], input=data, capture_output=True, timeout=60, check=False, **options
     )
     return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
 
 
 def frame(data: bytes, sha256: str | None = None) -> bytes:
-    return json.dumps({"sha256": sha256 or hashlib.sha256(data).hexdigest(), "size": len(data)}).encode() + b"\n" + data
+    """What a sender says about one file, and the file."""
+    name = sha256 or hashlib.sha256(data).hexdigest()
+    lines = [{"files": [[name, len(data)]], "quota": None}, {"layouts": {name: [[name, len(data)]]}}]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines) + data
 
 
 def store() -> Path:
@@ -35,10 +38,13 @@ def store() -> Path:
 
 
 def test_receive_says_what_is_missing_and_stores_it() -> None:
-    said, code = run("receive", data=json.dumps({"have": [HASH]}).encode() + b"\n" + frame(HELLO))
-    assert (said, code) == ([{"event": "missing", "sha256": [HASH]}, {"event": "stored", "sha256": HASH}], 0)
+    said, code = run("receive", data=frame(HELLO))
+    assert [line["event"] for line in said] == ["missing", "needed", "stored"]
+    assert said[0]["sha256"] == [HASH]
+    assert said[1]["pieces"] == [[HASH, 0, 0]]
+    assert code == 0
     assert (store() / "blobs" / "sha256" / HASH).read_bytes() == HELLO
-    said, _ = run("receive", data=json.dumps({"have": [HASH]}).encode() + b"\n")
+    said, _ = run("receive", data=json.dumps({"files": [[HASH, len(HELLO)]]}).encode() + b"\n")
     assert said == [{"event": "missing", "sha256": []}]
 
 
@@ -50,19 +56,31 @@ def test_the_store_is_its_owners_alone() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (frame(HELLO, "0" * 64), "has the hash"),
-        (frame(HELLO)[:-3], "the stream ended 3 bytes before the end"),
+        (frame(HELLO)[:-3], "the stream ended in the middle"),
         (frame(HELLO, "../../../etc/passwd"), "not a sha256"),
         (b"not json\n", "Expecting value"),
+        (
+            frame(HELLO).replace(
+                b'"layouts": {"%s": [["%s", 11]' % (2 * (HASH.encode(),)),
+                b'"layouts": {"%s": [["%s", 12]' % (2 * (HASH.encode(),)),
+            ),
+            "do not make it up",
+        ),
     ],
 )
-def test_a_blob_that_is_not_what_it_says_is_not_installed(data: bytes, words: str) -> None:
+def test_a_delivery_that_is_not_what_it_says_installs_nothing(data: bytes, words: str) -> None:
     said, code = run("receive", data=data)
     assert code == 1
     assert said[-1]["event"] == "error"
     assert words in said[-1]["message"]
     blobs = store() / "blobs" / "sha256"
-    assert not blobs.exists() or list(blobs.iterdir()) == []
+    assert not blobs.exists() or [path for path in blobs.iterdir() if path.suffix != ".part"] == []
+
+
+def test_a_file_with_another_hash_is_damaged_and_not_kept() -> None:
+    said, code = run("receive", data=frame(HELLO, "0" * 64))
+    assert (said[-1], code) == ({"event": "damaged", "sha256": "0" * 64}, 0)
+    assert list((store() / "blobs" / "sha256").iterdir()) == []
 
 
 def test_a_store_that_is_not_writable_is_named(tmp_path: Path) -> None:
@@ -72,9 +90,9 @@ def test_a_store_that_is_not_writable_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in said[-1]["message"]
 
 
-def test_start_refuses_another_protocol_and_a_runner_that_is_not_there() -> None:
+def test_start_refuses_another_protocol_and_asks_for_what_is_not_there() -> None:
     assert "protocol" in run("start", "j", HASH, HASH, data=b'{"protocol": 99}')[0][0]["message"]
-    assert "not in the store" in run("start", "j", HASH, HASH, data=asking(HASH))[0][0]["message"]
+    assert run("start", "j", HASH, HASH, data=asking(HASH))[0] == [{"event": "missing", "sha256": [HASH]}]
 
 
 @pytest.mark.parametrize("job", ["../escape", "a/b", "", ".hidden"])
@@ -86,7 +104,7 @@ def test_a_jobs_name_can_not_leave_the_store(job: str) -> None:
 
 def asking(program: str) -> bytes:
     """A request that needs this program only."""
-    return json.dumps({"protocol": 2, "prober": program, "checks": program}).encode()
+    return json.dumps({"protocol": 3, "prober": program, "checks": program, "cases": []}).encode()
 
 
 def started(body: str) -> str:
@@ -151,10 +169,11 @@ def test_reading_what_is_not_there_names_it() -> None:
 
 def test_a_full_disk_is_named_with_its_place() -> None:
     code = (
-        "import errno, os, runpy, sys\ndef full(fd): raise OSError(errno.ENOSPC, 'No space left on device')\nos.fsync = full\n"
-        "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+        "import errno, os, runpy, sys\nsys.path.insert(0, sys.argv[1])\nimport push\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\npush.write = full\n"
+        "runpy.run_path(sys.argv.pop(1) + '/agent.py', run_name='__main__')"
     )
     words = [sys.executable, "-c", code, str(AGENT), "receive"]
     done = subprocess.run(words, input=frame(HELLO), capture_output=True, timeout=60, check=False)
-    assert json.loads(done.stdout)["message"] == f"No space left on device: {store()}"
-    assert list((store() / "blobs" / "sha256").iterdir()) == []
+    assert json.loads(done.stdout.splitlines()[-1])["message"] == f"No space left on device: {store()}"
+    assert list((store() / "blobs" / "sha256").iterdir()) == [], "what nobody can go on from is in the way"

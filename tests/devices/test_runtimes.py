@@ -155,7 +155,8 @@ def test_a_runtime_that_was_adopted_is_what_the_runner_sees(tmp_path: Path) -> N
     (chosen,) = json.loads((store() / "runtimes" / "current").read_text()).values()
     assert chosen == {"runtime": runtime, "onnxruntime": "1.31.1", "numpy": "2.4.6"}
     said, _ = run("probe", runner(tmp_path))
-    assert said == [{"event": "facts", "is": "1.31.1", "env": runtime[:12], "runtime": runtime[:12]}]
+    told = {"runtime": runtime[:12], "runtimes": ["1.31.1"], "holder": None}
+    assert said == [{"event": "facts", "is": "1.31.1", "env": runtime[:12], **told}]
 
 
 def test_the_last_one_adopted_counts(tmp_path: Path) -> None:
@@ -181,7 +182,9 @@ def test_without_a_valid_choice_the_python_is_on_its_own(tmp_path: Path, content
     said, _ = run(
         "probe", runner(tmp_path, "import json, os; print(json.dumps({'event': 'facts', 'path': os.environ.get('PYTHONPATH')}))")
     )
-    assert said == [{"event": "facts", "path": os.environ.get("PYTHONPATH"), "runtime": None}]
+    assert said == [
+        {"event": "facts", "path": os.environ.get("PYTHONPATH"), "runtime": None, "runtimes": ["1.31.1"], "holder": None}
+    ]
     assert run("adopt", runtime)[0][0]["event"] == "adopted"
 
 
@@ -203,7 +206,7 @@ def test_an_import_that_fails_says_how(tmp_path: Path) -> None:
 def test_a_job_runs_with_the_runtime(tmp_path: Path) -> None:
     run("adopt", unpack(*house(tmp_path))[0]["runtime"])
     job = runner(tmp_path, "import os, sys, onnxruntime as o\nopen(os.path.join(sys.argv[1], 'rc'), 'w').write(o.__version__)")
-    run("start", "j", job, job, data=json.dumps({"protocol": 2, "prober": job, "checks": job}).encode())
+    run("start", "j", job, job, data=json.dumps({"protocol": 3, "prober": job, "checks": job, "cases": []}).encode())
     run("follow", "j", "0")
     assert (store() / "jobs" / "j" / "rc").read_text() == "1.31.1"
 
@@ -219,14 +222,14 @@ def test_a_probe_that_fails_says_how(tmp_path: Path) -> None:
 
 
 def test_a_slow_child_is_ended_and_the_link_hears_of_it_meanwhile(tmp_path: Path) -> None:
-    from harness.places import AGENT
+    from harness.devices import program
 
-    code = (
-        AGENT.read_text()
-        .replace("ALIVE_SECONDS = 5.0", "ALIVE_SECONDS = 0.1")
-        .replace("CHILD_SECONDS = 300.0", "CHILD_SECONDS = 0.5")
+    text = program.agent("probe").decode()
+    assert "ALIVE_SECONDS = 5.0" in text
+    quick = runner(
+        tmp_path,
+        text.replace("ALIVE_SECONDS = 5.0", "ALIVE_SECONDS = 0.1").replace("CHILD_SECONDS = 300.0", "CHILD_SECONDS = 0.5"),
     )
-    quick = runner(tmp_path, code)
     slow = runner(tmp_path, "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])")
     said, code_of_it = run_as(store() / "blobs" / "sha256" / quick, "probe", slow)
     assert code_of_it == 1

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.devices import program
 from harness.judge import decision
 from harness.measure import plan
-from harness.places import JOB
 
 LIMIT = 0.02
 UNIT = ("c0", "c1")
@@ -29,7 +29,7 @@ def job(tmp_path: Path) -> Any:
     folder = tmp_path / "store" / "jobs" / "j"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text(json.dumps(request))
-    return runpy.run_path(str(JOB))["Job"](str(folder), "runner")
+    return runpy.run_path(str(program.job()))["Job"](str(folder), "runner")
 
 
 @pytest.mark.parametrize("slowdown", [0.0, 0.01, 0.018, 0.02, 0.03, 0.1])

@@ -19,16 +19,17 @@ import numpy as np
 import pytest
 
 from harness.devices import facts as device_facts
+from harness.devices import program
 from harness.measure import journal
 from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Event, Failed, Governor, Throughput
-from harness.places import AGENT, CHECKS, JOB, PROBER, RUNNER
+from harness.places import CHECKS, PROBER, RUNNER
 from tests.models import tiny_cnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLES = 4
-PROGRAMS = (AGENT, JOB, RUNNER, CHECKS, PROBER)
+PROGRAMS = sorted(RUNNER.parent.rglob("*.py"))
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def job(tmp_path: Path) -> Callable[..., Path]:
             "provider": "CPUExecutionProvider", "optimization": "all",
         }  # fmt: skip
         request: dict[str, Any] = {
-            "protocol": 2, "prober": names["prober"], "checks": names["checks"],
+            "protocol": 3, "prober": names["prober"], "checks": names["checks"],
             "cases": [case, {**case, "id": "c1", **({"model": names["bad"]} if broken else {})}],
             "units": [["c0", "c1"]], "seed": 5,
             "rounds": 2, "least_rounds": 2, "precision": 1e-9, "t": [12.7, 4.3, 3.2], "turns": False, "rebuilds": 2, "pairs": 2,
-            "block": 0.002, "warmup": 0.05, "launch": 10.0, "max_time": 60.0, "timeout": 30.0, "samples": None,
+            "block": 0.002, "warmup": 0.05, "launch": 10.0, "max_time": 60.0, "longest": 300.0, "timeout": 30.0, "samples": None,
             "counter": None, "count_rounds": 5, "count_spread": 0.001, "count_iterations": 3,
             "throughput": [], "throughput_rounds": 2, "throughput_seconds": 0.05,
         }  # fmt: skip
@@ -76,7 +77,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the prober, the runner with these words, or with ``job FOLDER`` a whole job."""
-    programs = {"job": [str(JOB), *words[1:], str(RUNNER)], "probe": [str(PROBER), str(RUNNER), str(CHECKS)]}
+    programs = {"job": [str(program.job()), *words[1:], str(RUNNER)], "probe": [str(PROBER), str(RUNNER), str(CHECKS)]}
     command = programs.get(words[0], [str(RUNNER), *words])
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False, **options)
 
@@ -168,12 +169,12 @@ def test_call_by_call_takes_turns(job: Callable[..., Path]) -> None:
 
 def test_a_pair_too_large_for_memory_is_measured_in_processes_that_alternate(job: Callable[..., Path], tmp_path: Path) -> None:
     # Memory that is free, as far as this job can tell: none.
-    program = tmp_path / "job.py"
+    blind = tmp_path / "job.py"
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
-    program.write_text(JOB.read_text().replace("/proc/meminfo", str(meminfo)))
+    blind.write_text(program.job().read_text().replace("/proc/meminfo", str(meminfo)))
     folder = job(broken=False, rounds=3)
-    subprocess.run([sys.executable, str(program), str(folder), str(RUNNER)], check=True, timeout=120)
+    subprocess.run([sys.executable, str(blind), str(folder), str(RUNNER)], check=True, timeout=120)
     (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
     assert apart.cases == ("c0", "c1")
     assert apart.reason.endswith("MB, and 1 MB are free")
@@ -271,7 +272,7 @@ def test_the_governor_is_held_and_put_back(job: Callable[..., Path], policies: P
 def test_the_governor_is_put_back_after_a_kill(job: Callable[..., Path], policies: Path) -> None:
     folder = job(broken=False, rounds=1000, governor="performance")
     env = {**os.environ, "QUANT_HARNESS_CPUFREQ": str(policies)}
-    process = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)], env=env, start_new_session=True)
+    process = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(RUNNER)], env=env, start_new_session=True)
     deadline = time.monotonic() + 60
     while governors(policies) != ["performance"] * 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -374,7 +375,7 @@ def test_the_time_limit_ends_a_job(job: Callable[..., Path]) -> None:
 
 def test_sigterm_stops_a_job_and_keeps_what_it_measured(job: Callable[..., Path]) -> None:
     folder = job(broken=False, rounds=1000)
-    process = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)])
+    process = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(RUNNER)])
     path = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (path.exists() and '"duet"' in path.read_text()) and time.monotonic() < deadline:
@@ -493,7 +494,7 @@ def test_one_job_at_a_time_holds_the_device(job: Callable[..., Path]) -> None:
     folder = job(broken=False, rounds=1000, who={"user": "ci", "host": "agent3", "pid": 7})
     second = folder.with_name("k")
     shutil.copytree(folder, second)
-    first = subprocess.Popen([sys.executable, str(JOB), str(folder), str(RUNNER)])
+    first = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(RUNNER)])
     try:
         deadline = time.monotonic() + 60
         while not ((folder / "journal.jsonl").exists() and duets(folder)) and time.monotonic() < deadline:

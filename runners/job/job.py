@@ -1,18 +1,17 @@
 """Carries out one job on a device: which cases are visited when, each visit in a fresh process of a runner; PROTOCOL.md tells how.
 
-One file for Python >= 3.9 with nothing but its standard library. What a visit is, the runner knows; this knows the order, the
+A few modules, pushed as one file, for Python >= 3.9 with nothing but its standard library. What a visit is, the runner knows; this knows the order, the
 bounds in time, when enough is known, and the journal.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import math
 import os
 import random
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -21,35 +20,14 @@ import threading
 import time
 from typing import IO, Any
 
-PROTOCOL = 2
+import governor
+import lease
+import precision
+
+PROTOCOL = 3
 MESSAGE_LIMIT = 2000
 # Two sessions are held in one process only if both fit in this share of the memory that is free.
 MEMORY_SHARE = 0.8
-# With fewer processes there is no interval.
-LEAST = 3
-# Sets the governor, and puts the old one back when its standard input ends, however the job did.
-GUARDIAN = """\
-import json, sys
-wanted, paths = json.loads(sys.argv[1])
-old = {}
-try:
-    for path in paths:
-        with open(path) as file:
-            old[path] = file.read().strip()
-        with open(path, "w") as file:
-            file.write(wanted)
-    print(json.dumps({"was": sorted(set(old.values()))}), flush=True)
-except OSError as error:
-    for path, value in old.items():
-        with open(path, "w") as file:
-            file.write(value)
-    old = {}
-    print(json.dumps({"reason": "%s: %s" % (error.filename or path, error.strerror)}), flush=True)
-sys.stdin.read()
-for path, value in old.items():
-    with open(path, "w") as file:
-        file.write(value)
-"""
 
 
 def ending(code: int, log: str) -> str:
@@ -60,25 +38,13 @@ def ending(code: int, log: str) -> str:
     return last[0][:MESSAGE_LIMIT]
 
 
-def replicates(line: dict[str, Any]) -> list[float]:
-    """One number for each rebuild of a visit: the median over pairs of log(first median / second), or of log(median) of a case alone."""
-    found = []
-    for rebuild in line["rebuilds"]:
-        pairs = [pair["medians"] for pair in rebuild["pairs"] if not pair["disturbed"]]
-        pairs = pairs or [pair["medians"] for pair in rebuild["pairs"]]
-        if all(min(medians) > 0 for medians in pairs):
-            found.append(statistics.median(math.log(medians[0] / (medians[1] if len(medians) > 1 else 1)) for medians in pairs))
-    return found
-
-
-def half_width(groups: list[list[float]], quantiles: list[float]) -> float:
-    """Half the interval of the mean, over all replicates or over the processes' means, whichever standard error is larger."""
-    means = [statistics.fmean(group) for group in groups if group]
-    flat = [value for group in groups for value in group]
-    if len(means) < LEAST:
-        return math.inf
-    error, count = max((statistics.stdev(values) / math.sqrt(len(values)), -len(values)) for values in (flat, means))
-    return quantiles[min(-count - 1, len(quantiles)) - 1] * error
+def bound(pid: int, memory: int | None) -> None:
+    """Limit what a worker may take before it begins, and let the kernel end it, not this job, where memory runs out."""
+    with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % pid, "w", encoding="ascii") as file:
+        file.write("1000")
+    if memory:
+        with contextlib.suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
 
 
 class Job:
@@ -104,10 +70,11 @@ class Job:
         self.first = self.request.get("first_round", 0)
         self.chance = random.Random(self.request["seed"])  # noqa: S311 - an order, no secret
         self.stopping = threading.Event()
+        self.late = False
         self.process: subprocess.Popen[str] | None = None
         self.begun = time.monotonic()
         self.journal: IO[str]
-        self.lease: IO[str]
+        self.lease: lease.Lease
 
     def located(self, case: dict[str, Any]) -> dict[str, Any]:
         """A case with its files' and its runtime's places in the store."""
@@ -120,11 +87,17 @@ class Job:
         """Evaluate every case, then measure round after round; write how it ended to ``rc``."""
         signal.signal(signal.SIGTERM, self.stop)
         with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal:
-            holder = self.hold()
+            store = os.path.dirname(os.path.dirname(self.folder))
+            self.lease = lease.Lease(store, os.path.basename(self.folder))
+            holder = self.lease.take(
+                self.request.get("who") or {}, self.request.get("wait", 0), self.stopping.is_set,
+                lambda said: self.note({"event": "waiting", "holder": said}),
+            )  # fmt: skip
             if holder is not None:
                 self.note({"event": "busy", "holder": holder})
             else:
-                with self.governor():
+                self.begun = time.monotonic()
+                with self.bounded(), governor.held(self.request.get("governor"), self.note):
                     self.note({"event": "begin", "protocol": PROTOCOL, "time": time.time(), "facts": self.facts()})
                     self.note({"event": "end", "reason": self.visit_all()})
         path = os.path.join(self.folder, "rc")
@@ -132,49 +105,21 @@ class Job:
             file.write("0")
         os.rename(path + ".new", path)
 
-    def hold(self) -> str | None:
-        """Take the device, for one job at a time can be measured; the kernel frees it when this process and its workers have ended.
-
-        Returns:
-            Who holds it, if another job does.
-        """
-        self.lease = open(os.path.join(os.path.dirname(os.path.dirname(self.folder)), "lease"), "a+", encoding="utf-8")
-        try:
-            fcntl.flock(self.lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.lease.seek(0)
-            return self.lease.read(MESSAGE_LIMIT)
-        self.lease.truncate(0)
-        mine = dict(self.request.get("who") or {}, job=os.path.basename(self.folder), since=time.time())
-        self.lease.write(json.dumps(mine))
-        self.lease.flush()
-        return None
-
     @contextlib.contextmanager
-    def governor(self) -> Any:  # noqa: ANN401 - an iterator
-        """Hold the frequency governor that was asked for; another process puts the old one back even if this one is killed."""
-        wanted = self.request.get("governor")
-        if not wanted:
-            yield
-            return
-        root = os.environ.get("QUANT_HARNESS_CPUFREQ", "/sys/devices/system/cpu/cpufreq")
-        policies = sorted(os.listdir(root)) if os.path.isdir(root) else []
-        paths = [os.path.join(root, policy, "scaling_governor") for policy in policies if policy.startswith("policy")]
-        # A session of its own: whoever kills this job's process group does not hit it.
-        guardian = subprocess.Popen(
-            [sys.executable, "-c", GUARDIAN, json.dumps([wanted, paths])],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        assert guardian.stdin is not None and guardian.stdout is not None  # noqa: S101, PT018 - for the type checker
-        said = json.loads(guardian.stdout.readline() or '{"reason": "its guardian died"}')
-        if not paths:
-            said = {"reason": "this device's kernel offers no choice of governor"}
-        self.note(dict(said, event="governor", governor=wanted))
+    def bounded(self) -> Any:  # noqa: ANN401 - an iterator
+        """Stop by itself when the longest time that the job may take is over, whatever it does then."""
+
+        def end() -> None:
+            self.late = True
+            self.stop()
+
+        timer = threading.Timer(self.request["longest"], end)
+        timer.daemon = True
+        timer.start()
         try:
             yield
         finally:
-            guardian.stdin.close()
-            guardian.wait()
+            timer.cancel()
 
     def facts(self) -> dict[str, Any]:
         """What the prober says of the device, right before measuring."""
@@ -202,7 +147,9 @@ class Job:
             self.evaluate(name)
         self.part()
         reason = self.measure() or self.count() or self.crowd()
-        return "stopped" if self.stopping.is_set() else reason or "rounds"
+        if self.stopping.is_set():
+            return "max_time" if self.late else "stopped"
+        return reason or "rounds"
 
     def is_over(self) -> bool:
         """Whether it must end now."""
@@ -258,13 +205,13 @@ class Job:
         if unit not in self.apart:
             line = self.duet(unit, number, None)
             if line is not None:
-                self.ratios.setdefault(unit, []).append(replicates(line))
+                self.ratios.setdefault(unit, []).append(precision.replicates(line))
             if unit not in self.apart or self.is_over():
                 return
         levels = {}
         for name in self.chance.sample(unit, len(unit)):
             line = self.duet((name,), number, unit) if name in self.cases else None
-            found = replicates(line) if line is not None else []
+            found = precision.replicates(line) if line is not None else []
             if found:
                 levels[name] = statistics.fmean(found)
         if len(levels) == len(unit):
@@ -285,7 +232,7 @@ class Job:
         groups = self.ratios.get(unit, [])
         if len(groups) < min(self.request["least_rounds"], self.request["rounds"]):
             return False
-        reach = half_width(groups, self.request["t"])
+        reach = precision.half_width(groups, self.request["t"])
         if unit not in self.limits:
             return bool(reach <= self.request["precision"])
         flat = [value for group in groups for value in group]
@@ -364,8 +311,9 @@ class Job:
         process = self.process = subprocess.Popen(
             [sys.executable, self.runner, "worker"], env=dict(os.environ, PYTHONPATH=path) if runtime else None,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            pass_fds=[self.lease.fileno()],
+            pass_fds=[self.lease.file.fileno()],
         )  # fmt: skip
+        bound(process.pid, self.request.get("memory"))
         try:
             out, log = process.communicate(json.dumps(task), timeout=self.request["timeout"])
         except subprocess.TimeoutExpired:

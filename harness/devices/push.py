@@ -1,0 +1,164 @@
+"""The controller's end of a push: one stream for everything that the device lacks, every distinct tensor once."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from harness.devices import pieces
+from harness.errors import LostError, RunnerError, TransferError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.devices.link import Link, Replies
+    from harness.devices.pieces import Piece
+    from harness.devices.transport import Channel
+
+STEP = "push"
+# Small pieces are gathered: an SSH packet has a price of its own.
+CHUNK = 1 << 18
+# A file that is built from damaged ones is sent whole, once.
+ATTEMPTS = 2
+
+
+def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
+    """Bring files to the device's store.
+
+    Args:
+        link: the way.
+        files: by sha256, in hex.
+        quota: how many bytes the store may take up; None is as many as fit.
+
+    Returns:
+        The number of bytes of files that were sent.
+
+    Raises:
+        TransferError: if one can't be read here, did not arrive whole, or can't be stored there.
+    """
+    sizes = {sha256: _size(path, link.device.name) for sha256, path in files.items()}
+    sent = 0
+    with link.agent(STEP, "receive") as channel:
+        replies = link.replies(channel, STEP)
+        damaged: list[str] = []
+        for attempt in range(ATTEMPTS):
+            wanted = {sha256: sizes[sha256] for sha256 in damaged} if attempt else sizes
+            _say(channel, {"files": list(wanted.items()), "quota": quota})
+            missing = _missing(link, replies, wanted)
+            if not missing:
+                break
+            with ThreadPoolExecutor(pieces.processors()) as pool:
+                cuts = list(pool.map(lambda sha256: pieces.cut(files[sha256], sha256), missing))
+            layouts = dict(zip(missing, cuts, strict=True))
+            said = {sha256: [[piece.sha256, piece.size] for piece in layout] for sha256, layout in layouts.items()}
+            _say(channel, {"layouts": said, "fresh": bool(attempt)})
+            asked = link.expect(replies, STEP, "needed").get("pieces")
+            sent += _send(link, channel, replies, files, _ranges(link, asked, layouts))
+            damaged = _stored(link, replies, missing)
+            if not damaged:
+                break
+        else:
+            names = ", ".join(files[sha256].name for sha256 in damaged[:3])
+            reason = f"{names} did not arrive as it was: it has another hash there; was it changed meanwhile, or is the device's disk at fault?"
+            raise TransferError(link.device.name, STEP, reason)
+        channel.end()
+    return sent
+
+
+def _size(path: Path, device: str) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as exc:
+        raise TransferError(device, STEP, f"{path}: can't be read: {exc.strerror}") from exc
+
+
+def _say(channel: Channel, said: dict[str, Any]) -> None:
+    channel.write(json.dumps(said).encode() + b"\n")
+
+
+def _missing(link: Link, replies: Replies, wanted: Mapping[str, int]) -> list[str]:
+    """What the device lacks of what it was offered."""
+    said = link.expect(replies, STEP, "missing").get("sha256")
+    missing = list(dict.fromkeys(map(str, said))) if isinstance(said, list) else []
+    if unknown := [sha256 for sha256 in missing if sha256 not in wanted]:
+        raise TransferError(link.device.name, STEP, f"the device asks for a file it was not offered: {unknown[0][:80]}")
+    return missing
+
+
+def _ranges(link: Link, asked: object, layouts: Mapping[str, Sequence[Piece]]) -> list[tuple[str, int, int]]:
+    """What the device asks for, as (file, offset, bytes), checked against what it was offered."""
+    found = []
+    try:
+        for sha256, number, done in asked if isinstance(asked, list) else ():
+            piece = layouts[sha256][number]
+            if not 0 <= done <= piece.size or number < 0:
+                raise ValueError  # noqa: TRY301 - one way out for all that does not fit
+            found.append((sha256, piece.offset + done, piece.size - done))
+    except (KeyError, IndexError, TypeError, ValueError) as exc:
+        raise TransferError(link.device.name, STEP, f"the device asks for pieces it was not offered: {asked!r:.80}") from exc
+    return found
+
+
+def _send(
+    link: Link, channel: Channel, replies: Replies, files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]
+) -> int:
+    """Send pieces one after the other; gives the number of bytes."""
+    sent = 0
+    try:
+        for data in _chunks(files, ranges):
+            channel.write(data)
+            sent += len(data)
+    except LostError:
+        raise
+    except RunnerError as exc:
+        # The agent explains itself before it ends; its words are better than ours.
+        for _ in replies:
+            pass
+        raise TransferError(link.device.name, STEP, exc.reason) from exc
+    except OSError as exc:
+        raise TransferError(link.device.name, STEP, f"{exc.filename}: can't be read: {exc.strerror}") from exc
+    return sent
+
+
+def _chunks(files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of ranges, in pieces that are worth a write."""
+    gathered = bytearray()
+    opened, file = None, None
+    try:
+        for sha256, offset, size in ranges:
+            if sha256 != opened:
+                if file is not None:
+                    file.close()
+                opened, file = sha256, files[sha256].open("rb")
+            assert file is not None  # noqa: S101 - for the type checker
+            file.seek(offset)
+            left = size
+            while left:
+                data = file.read(min(CHUNK - len(gathered), left))
+                # A file that got shorter: the hash over there will not fit.
+                data = data or bytes(min(CHUNK - len(gathered), left))
+                left -= len(data)
+                gathered += data
+                if len(gathered) == CHUNK:
+                    yield bytes(gathered)
+                    gathered.clear()
+    finally:
+        if file is not None:
+            file.close()
+    if gathered:
+        yield bytes(gathered)
+
+
+def _stored(link: Link, replies: Replies, missing: Sequence[str]) -> list[str]:
+    """Wait until every file is stored; gives those that came out damaged."""
+    left, damaged = set(missing), []
+    while left:
+        said = link.expect(replies, STEP, "stored", "damaged")
+        sha256 = str(said.get("sha256"))
+        if sha256 not in left:
+            raise TransferError(link.device.name, STEP, f"the device speaks of a file it did not get: {sha256[:80]}")
+        left.remove(sha256)
+        damaged += [sha256] if said["event"] == "damaged" else []
+    return damaged

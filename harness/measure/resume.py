@@ -1,0 +1,64 @@
+"""How far a run had come on a device when it was cut short, as its journal tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.measure.events import Collected, Duet, End, Evaluated, FidelityLine, Round, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.measure.events import Event
+
+
+@dataclass
+class Progress:
+    """Where to go on.
+
+    Attributes:
+        job: the last one that was asked for; None if none was.
+        offset: up to where its journal is here.
+        ended: why it ended, if it did.
+        next_round: the first one that no job has begun.
+        evaluated: by case, what the last job computed.
+        compared: the cases whose outputs were fetched from it.
+        collected: nothing is left to do.
+        inputs: the hashes of what the outputs were computed from.
+    """
+
+    job: str | None = None
+    offset: int = 0
+    ended: str | None = None
+    next_round: int = 0
+    evaluated: dict[str, Evaluated] = field(default_factory=dict)
+    compared: set[str] = field(default_factory=set)
+    collected: bool = False
+    inputs: tuple[str, ...] = ()
+
+    def add(self, event: Event) -> None:
+        """Take note of an event."""
+        self.offset = event.offset or self.offset
+        match event:
+            case Started():
+                self.job, self.offset, self.ended, self.inputs = event.job, 0, None, tuple(event.inputs)
+                self.evaluated, self.compared, self.collected = {}, set(), False
+            case Evaluated():
+                self.evaluated[event.case] = event
+            case FidelityLine():
+                self.compared.add(event.case)
+            case Duet() | Round():
+                self.next_round = max(self.next_round, event.round + 1)
+            case End():
+                self.ended = event.reason
+            case Collected():
+                self.collected = self.ended != "stopped"
+
+
+def progress(events: Iterable[Event]) -> dict[str, Progress]:
+    """Read a journal; gives the progress of each device that is in it."""
+    found: dict[str, Progress] = {}
+    for event in events:
+        found.setdefault(event.device, Progress()).add(event)
+    return found

@@ -1,0 +1,279 @@
+"""One device's part of a campaign: connect, push, start, follow, collect; a connection that breaks in between is made again."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from harness.devices import facts as device_facts
+from harness.devices import provision
+from harness.devices.link import Link
+from harness.errors import BusyError, ConnectError, DeviceError, DiedError, LostError, RunnerError
+from harness.measure import lease, plan
+from harness.measure.events import (
+    Begin,
+    Busy,
+    Collected,
+    Connected,
+    End,
+    Event,
+    Lost,
+    Provisioned,
+    Pushed,
+    Runtimes,
+    Started,
+)
+from harness.measure.journal import check
+from harness.measure.resume import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.devices.facts import Facts
+    from harness.devices.registry import Device, Registry
+    from harness.measure.campaign import Work
+
+Result = TypeVar("Result")
+# A step is given up when its connection broke so often without any headway, or can't be made again for so long.
+LOSSES = 3
+RECONNECT_SECONDS = 60.0
+PAUSE_SECONDS = 1.0
+RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume RUN fetches it"
+
+
+class Session:
+    """The work on one device.
+
+    Args:
+        work: what is asked.
+        device: of whom.
+        registry: where its jump host is found.
+        note: takes events, first to the disk.
+        before: returns when measuring may begin.
+        progress: how far an earlier controller came.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        device: Device,
+        registry: Registry,
+        note: Callable[[Event], None],
+        before: Callable[[], None],
+        progress: Progress | None = None,
+    ) -> None:
+        self.device = device
+        self._work, self._registry, self._note, self._before = work, registry, note, before
+        self._resumed = progress is not None
+        self._progress = progress or Progress()
+        self._link: Link | None = None
+        self._running: str | None = None
+        self._losses = 0
+        # Held while a job is asked to stop: the link must not be closed meanwhile.
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Carry it out.
+
+        Raises:
+            DeviceError: if the device, or the way to it, fails for good.
+        """
+        if self._progress.collected:
+            return
+        self._link = Link(self.device, self._registry)
+        try:
+            self._carry_out()
+        finally:
+            with self._lock:
+                self._close()
+
+    def stop(self) -> None:
+        """Ask the job to stop; a device that can't be asked any more stops by its own limits."""
+        self._stopping.set()
+        with self._lock, contextlib.suppress(DeviceError):
+            if self._link is not None and self._running is not None:
+                self._link.stop(self._running)
+
+    def _carry_out(self) -> None:
+        """Probe, push, start, follow, collect."""
+        facts = self._steadily(lambda link: device_facts.check(link.probe(), self.device.name))
+        self._note(Connected(device=self.device.name, facts=facts))
+        facts, hashes = self._runtimes(facts)
+        begun = time.monotonic()
+        files = self._work.files()
+        sent = self._steadily(lambda link: link.push(files))
+        self._note(Pushed(device=self.device.name, files=len(files), sent_bytes=sent, seconds=time.monotonic() - begun))
+        if self._stopping.is_set():
+            return
+        self._before()
+        if self._progress.ended in {None, "stopped"}:
+            self._measure(facts, hashes)
+        # Outputs are fetched when nothing is measured any more.
+        self._collect()
+
+    def _runtimes(self, facts: Facts) -> tuple[Facts, dict[str, str]]:
+        """Bring what is to be measured side by side, or a runtime where there is none; gives the facts after that, and hashes."""
+        device = self.device
+        if device.runtimes:
+            hashes = self._steadily(lambda link: provision.beside(link, device.runtimes))
+            self._note(Runtimes(device=device.name, runtimes=hashes))
+            return facts, hashes
+        if facts.onnxruntime.version is None and device.transport != "local":
+            brought = self._steadily(provision.bring)
+            self._note(Provisioned(device=device.name, onnxruntime=brought.onnxruntime, seconds=brought.seconds))
+            facts = self._steadily(lambda link: device_facts.check(link.probe(), device.name))
+            self._note(Connected(device=device.name, facts=facts))
+        python = device.python or (self._link.python if self._link else "python3")
+        device_facts.usable(facts, device.name, python, self._work.measure.providers)
+        return facts, {}
+
+    def _measure(self, facts: Facts, hashes: dict[str, str]) -> None:
+        """Have a job measured: the one that an earlier controller started, or a new one."""
+        if self._progress.job is not None and self._progress.ended is None:
+            with contextlib.suppress(DiedError):
+                if self._steadily(lambda link: link.has(self._progress.job or "")):
+                    self._follow(self._progress.job)
+                    return
+        first_round = self._progress.next_round
+        work = self._work
+        asked = plan.request(
+            work.cases, work.units, work.variants, work.inputs, work.measure, self.device, facts, work.seed, hashes, work.bar
+        )
+        if self._resumed:
+            asked |= {
+                "first_round": first_round,
+                "rounds": max(0, work.measure.rounds - first_round),
+                "seed": work.seed + first_round,
+            }
+        job = secrets.token_hex(8)
+        self._record(Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs]))
+        request = {**asked, "who": lease.who(), "wait": work.measure.wait}
+        self._running = job
+        self._steadily(lambda link: link.start(job, request, work.files()))
+        if self._stopping.is_set():
+            self.stop()
+        self._follow(job)
+
+    def _follow(self, job: str) -> None:
+        """Copy a job's journal into ours until the job has ended."""
+        self._running = job
+        try:
+            with self._limited() as late:
+                self._steadily(lambda link: self._read(link, job, late))
+        except LostError as exc:
+            raise LostError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
+        except DeviceError:
+            # It may still be running there, unheard.
+            self.stop()
+            raise
+        finally:
+            self._running = None
+        if self._progress.ended is None:
+            raise RunnerError(self.device.name, "measure", "the journal has no end")
+
+    def _read(self, link: Link, job: str, late: threading.Event) -> None:
+        """Read on from where the last connection broke."""
+        cases = {case.id for case in self._work.cases}
+        for said, offset in link.follow(job, self._progress.offset):
+            event = check(said, self.device.name).model_copy(update={"offset": offset})
+            if isinstance(event, Busy):
+                raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name))
+            if isinstance(event, End) and event.reason == "stopped" and late.is_set():
+                event = event.model_copy(update={"reason": "max_time"})
+            named = {getattr(event, "case", None), *getattr(event, "cases", ()), *(getattr(event, "apart", None) or ())}
+            if not isinstance(event, Begin | End) and (unknown := named - {None, *cases}):
+                raise RunnerError(
+                    self.device.name, "measure", f"the journal names a case that was not asked for: {unknown.pop()!r:.100}"
+                )
+            self._record(event)
+            self._losses = 0
+
+    def _collect(self) -> None:
+        """Fetch the outputs and compare them."""
+        cases = {case.id: case for case in self._work.cases}
+        job = self._progress.job or ""
+        for case, evaluated in list(self._progress.evaluated.items()):
+            if case not in self._progress.compared:
+                data = self._steadily(partial(_output, job, evaluated.outputs.name))
+                self._record(self._work.compare(self.device.name, cases[case], data))
+        self._record(Collected(device=self.device.name, job=job))
+
+    def _record(self, event: Event) -> None:
+        """Take note of an event, first on the disk."""
+        self._note(event)
+        self._progress.add(event)
+
+    def _steadily(self, act: Callable[[Link], Result]) -> Result:
+        """Do a step; when the connection breaks, make it anew and do the step again: each can go on from where it was."""
+        self._losses = 0
+        while True:
+            try:
+                return act(self._open())
+            except LostError as exc:
+                with self._lock:
+                    self._close()
+                self._losses += 1
+                if self._losses > LOSSES or self._stopping.is_set():
+                    raise
+                self._note(Lost(device=self.device.name, step=exc.step, reason=exc.reason[:4000]))
+                self._again(exc)
+
+    def _again(self, lost: LostError) -> None:
+        """Connect anew, as soon as the device can be reached.
+
+        Raises:
+            LostError: the one given, if it can't be for too long.
+        """
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while not self._stopping.wait(PAUSE_SECONDS):
+            try:
+                link = Link(self.device, self._registry)
+            except ConnectError as exc:
+                if time.monotonic() > deadline:
+                    reason = f"{lost.reason}; it could not be reached again within {RECONNECT_SECONDS:g} s: {exc.reason}"
+                    raise LostError(lost.device, lost.step, reason) from exc
+            else:
+                with self._lock:
+                    self._link = link
+                return
+        raise lost
+
+    def _open(self) -> Link:
+        if self._link is None:
+            raise LostError(self.device.name, "connect", "the connection is gone")
+        return self._link
+
+    def _close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[threading.Event]:
+        """Stop the job of an emulated device when the time is up by our clock: its own can be slower by far."""
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            with self._lock, contextlib.suppress(DeviceError):
+                if self._link is not None and self._running is not None:
+                    self._link.stop(self._running)
+
+        timer = threading.Timer(self._work.measure.max_time + self._work.measure.wait, stop)
+        if self.device.emulated:
+            timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+            if timer.is_alive():
+                timer.join()
+
+
+def _output(job: str, name: str, link: Link) -> bytes:
+    return link.read_output(job, name)

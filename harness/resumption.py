@@ -1,0 +1,95 @@
+"""``harness run --resume``: a run that was cut short is gone on with, from its journal here and those on the devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness import question as questions
+from harness import workflow
+from harness.errors import ResultsError, SelectionError
+from harness.measure import journal
+from harness.measure.resume import Progress, progress
+from harness.records import folder as run_folder
+from harness.records.run import DeviceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.devices.registry import Device, Registry
+    from harness.judge.summary import Table
+    from harness.quantize.recipe import Variant
+    from harness.records.run import Run
+    from harness.workflow import Watcher
+
+REACHED = ("transport", "host", "user", "port", "identity_file", "password_env", "host_key", "jump", "python")
+_NOTHING = Progress()
+
+
+def resume(
+    name: str, names: Sequence[str], registry: Registry, results: Path, watcher: Watcher, wait: float | None = None
+) -> tuple[Path, Run, tuple[Table, ...]]:
+    """Go on with a run: follow the jobs that still are on its devices, start what was not, fetch what is left.
+
+    Args:
+        name: the run's.
+        names: of devices; none means all that have something left.
+        registry: how its devices are reached now.
+        results: where runs are.
+        watcher: is told how it goes on.
+        wait: how long a job queues, in seconds; None as the study says.
+
+    Returns:
+        The folder, the run and its tables.
+
+    Raises:
+        UsageError: a member of its branch, if there is no such run, or what it needs is not what it was.
+    """
+    folder = run_folder.find(name, results)
+    begun = run_folder.load(folder)
+    # As it was before anything was measured: what was is read from the journal.
+    fresh = tuple(DeviceRecord(entry=record.entry) for record in begun.devices)
+    begun = begun.model_copy(update={"devices": fresh, "state": "running", "finished": None})
+    if begun.baseline is not None:
+        message = f"{folder}: a gate can't be gone on with, for both sides are measured in one session: run 'harness check' again"
+        raise ResultsError(message)
+    so_far = progress(journal.read(folder / run_folder.JOURNAL))
+    wanted = [record.entry for record in begun.devices if not names or record.entry.name in names]
+    if unknown := set(names) - {entry.name for entry in wanted}:
+        message = (
+            f"{folder}: the run has no device '{min(unknown)}'; it has {', '.join(record.entry.name for record in begun.devices)}"
+        )
+        raise SelectionError(message)
+    left = [entry for entry in wanted if not so_far.get(entry.name, _NOTHING).collected]
+    if not left:
+        return workflow.show(str(folder), results)
+    # How a device is reached may have changed since; what it is measured with may not.
+    now = [_reached(entry, registry) for entry in left]
+    if wait is not None:
+        measure = begun.study.measure.model_copy(update={"wait": wait})
+        begun = begun.model_copy(update={"study": begun.study.model_copy(update={"measure": measure})})
+    asked = questions.ask(begun.study)
+    if asked.model.sha256 != begun.model_sha256:
+        message = f"{begun.study.model.path}: is not the model any more that {folder} was begun with: start a new run"
+        raise ResultsError(message)
+    variants = [_here(variant, folder) for variant in begun.variants]
+    with workflow.reopen(asked, folder, begun.started, begun.seed, watcher) as place:
+        hashes = tuple(found.sha256 for found in place.inputs)
+        for entry in left:
+            if so_far.get(entry.name, _NOTHING).inputs not in {(), hashes}:
+                message = f"{begun.study.model.evaluation or begun.study.model.calibration}: the evaluation data are not those any more that {folder} was begun with: start a new run"
+                raise ResultsError(message)
+        watcher.plan(now, begun.cases, begun.study.measure.rounds)
+        interrupted = place.measure(place.work(variants, begun.cases, begun.units), now, registry, so_far)
+    return workflow.finish(folder, begun, interrupted=interrupted)
+
+
+def _reached(entry: Device, registry: Registry) -> Device:
+    """A device of the run, reached as the registry says now: a virtual board has another port after it was booted again."""
+    now = registry.devices.get(entry.name)
+    return entry if now is None else entry.model_copy(update={key: getattr(now, key) for key in REACHED})
+
+
+def _here(variant: Variant, folder: Path) -> Variant:
+    """A variant with its file's place."""
+    return variant if variant.path is None else variant.model_copy(update={"path": folder / variant.path})

@@ -1,0 +1,36 @@
+"""The device's side of store, runtimes and jobs, as PROTOCOL.md tells: one command, JSON lines on standard output.
+
+Sent over the link whenever it is needed, in only those modules that the command takes (harness/devices/program.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import store
+
+# Imported when asked for, for only they were sent.
+COMMANDS = {
+    "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "push",
+    "start": "jobs", "has": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
+}  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    """Run one command; a failure is one line of the protocol."""
+    try:
+        command = getattr(importlib.import_module(COMMANDS[words[0]]), words[0])
+        command(*words[1:])
+    except BrokenPipeError:
+        os._exit(1)  # the reader is gone: there is nobody to tell
+    except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
+        text = "%s: %s" % (error.strerror, error.filename or store.root()) if isinstance(error, OSError) else str(error)
+        store.say("error", kind=type(error).__name__, message=text[: store.MESSAGE_LIMIT])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""The jobs of a device: started detached, followed from any byte on, stopped by their process group."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import runtimes
+import store
+
+STOP_SECONDS = 5.0
+# Following must not disturb what is measured.
+POLL_SECONDS = 0.2
+
+
+def start(job: str, program: str, runner: str) -> None:
+    """Write the request, then run the job detached from this process and its link.
+
+    Asked again about a job that runs already, it says so: the first answer may have been lost.
+    """
+    request = json.loads(sys.stdin.buffer.read())
+    if request.get("protocol") != store.PROTOCOL:
+        raise ValueError("this agent speaks protocol %d, not %r" % (store.PROTOCOL, request.get("protocol")))
+    files = [program, runner, request["prober"], request["checks"]]
+    files += [case[key] for case in request["cases"] for key in ("model", "inputs")]
+    missing = sorted({name for name in files if not os.path.exists(store.blob_path(name))})
+    if missing:
+        store.say("missing", sha256=missing)
+        return
+    settle()
+    store.folder(store.job_path(job, "outputs"))
+    # Taken here and inherited, so that no follower can find it free before the job holds it.
+    lock = open(store.job_path(job, "lock"), "ab")
+    if not store.read_small(store.job_path(job, "pid")) and store.take(lock):
+        with open(store.job_path(job, "request.json"), "w", encoding="utf-8") as file:
+            json.dump(dict(request, programs=[program, runner]), file)
+        open(store.job_path(job, "journal.jsonl"), "wb").close()
+        os.set_inheritable(lock.fileno(), True)  # noqa: FBT003
+        with open(store.job_path(job, "log"), "wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, store.blob_path(program), store.job_path(job), store.blob_path(runner)],
+                env=runtimes.environment(runtimes.current()), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, pass_fds=[lock.fileno()],
+            )  # fmt: skip
+        store.write_whole(store.job_path(job, "pid"), str(child.pid))
+    store.say("started", pid=int(store.read_small(store.job_path(job, "pid")) or 0))
+
+
+def has(job: str) -> None:
+    """Say whether a job was started here."""
+    store.say("has", found=bool(store.read_small(store.job_path(job, "pid"))))
+
+
+def settle() -> None:
+    """See what arrived to the disk: power may be lost later, and writing back must not fall into the measuring."""
+    marker = os.path.join(store.root(), "blobs", "unsynced")
+    if os.path.exists(marker):
+        alive, thread = store.Alive(), threading.Thread(target=os.sync, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            alive.tick()
+            thread.join(0.05)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(marker)
+
+
+def follow(job: str, offset: str) -> None:
+    """Write the journal from an offset on, until the job has ended."""
+    with open(store.job_path(job, "journal.jsonl"), "rb") as journal, open(store.job_path(job, "lock"), "rb") as lock:
+        journal.seek(int(offset))
+        rest, quiet_since = b"", time.monotonic()
+        while True:
+            ended = not store.is_locked(lock)
+            data = journal.read(store.CHUNK)
+            if data:
+                whole, newline, rest = (rest + data).rpartition(b"\n")
+                if len(rest) > store.LINE_LIMIT:
+                    raise ValueError("the journal has a line of more than %d bytes" % store.LINE_LIMIT)
+                sys.stdout.buffer.write(whole + newline)
+                sys.stdout.buffer.flush()
+                quiet_since = time.monotonic()
+            elif ended:
+                break
+            else:
+                if time.monotonic() - quiet_since > store.ALIVE_SECONDS:
+                    store.say("alive")
+                    quiet_since = time.monotonic()
+                time.sleep(POLL_SECONDS)
+    if store.read_small(store.job_path(job, "rc")) == "0":
+        store.say("ended")
+    else:
+        store.say("died", log="\n".join(store.read_small(store.job_path(job, "log")).splitlines()[-5:])[-store.MESSAGE_LIMIT :])
+
+
+def read(job: str, name: str) -> None:
+    """Write a file of a job's outputs as base64 lines."""
+    digest, size = hashlib.sha256(), 0
+    with open(store.job_path(job, "outputs", name), "rb") as file:
+        for data in iter(lambda: file.read(store.CHUNK), b""):
+            digest.update(data)
+            size += len(data)
+            store.say("data", base64=base64.b64encode(data).decode())
+    store.say("ended", size=size, sha256=digest.hexdigest())
+
+
+def stop(job: str) -> None:
+    """Ask a job to stop; kill its process group when it doesn't within five seconds."""
+    pid = int(store.read_small(store.job_path(job, "pid")) or 0)
+    with open(store.job_path(job, "lock"), "rb") as lock:
+        running = store.is_locked(lock)
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + STOP_SECONDS
+            if running and pid and store.is_locked(lock):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, sign) if sign == signal.SIGTERM else os.killpg(pid, sign)
+                while store.is_locked(lock) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+    store.say("stopped", was_running=running)
+
+
+def release() -> None:
+    """Stop the job that holds this device; its workers too, where it died and they live."""
+    try:
+        job = str(json.loads(store.holder() or "{}")["job"])
+    except (ValueError, KeyError, TypeError):
+        store.say("stopped", was_running=False)
+        return
+    stop(job)
+    pid = int(store.read_small(store.job_path(job, "pid")) or 0)
+    if pid and store.holder() is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)

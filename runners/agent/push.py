@@ -1,0 +1,260 @@
+"""Files for a device's store: rebuilt from pieces that are there and pieces that arrive, verified, and only then in their place.
+
+What a cut link leaves is kept and gone on from. PROTOCOL.md tells how.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import hashlib
+import json
+import os
+import select
+import sys
+import time
+from typing import Any, BinaryIO
+
+import room
+import store
+
+# A sender that says nothing for so long is gone; until then its place in the store is its own.
+IDLE_SECONDS = 20.0
+THINKING_SECONDS = 300.0
+BUFFER = 1 << 20
+
+
+class Stream:
+    """Standard input, as lines and as counted bytes, with a limit on silence."""
+
+    def __init__(self) -> None:
+        self.descriptor = sys.stdin.fileno()
+        # Reading the program from there, Python may have read ahead.
+        self.rest = sys.stdin.buffer.read(len(sys.stdin.buffer.peek()))  # type: ignore[union-attr]
+
+    def more(self, size: int, seconds: float) -> bytes:
+        """Some bytes, at most so many; none at the end."""
+        if self.rest:
+            data, self.rest = self.rest[:size], self.rest[size:]
+            return data
+        if not select.select([self.descriptor], [], [], seconds)[0]:
+            raise EOFError("the sender said nothing for %g s" % seconds)
+        return os.read(self.descriptor, size)
+
+    def line(self) -> bytes:
+        """A line without its end; empty at the end of the stream."""
+        found = []
+        while True:
+            data = self.more(BUFFER, THINKING_SECONDS)
+            line, newline, self.rest = data.partition(b"\n")
+            found.append(line)
+            if newline or not data:
+                return b"".join(found)
+            if sum(map(len, found)) > store.LINE_LIMIT:
+                raise ValueError("a line of more than %d bytes" % store.LINE_LIMIT)
+
+
+def receive() -> None:
+    """Answer which files are missing and which pieces are needed for them, then build and store them."""
+    store.folder(os.path.dirname(store.blob_path("0" * 64)))
+    store.folder(layouts_path())
+    stream = Stream()
+    while True:
+        line = stream.line()
+        if not line:
+            return
+        asked = json.loads(line)
+        sizes = {store.hashed(sha256): int(size) for sha256, size in asked["files"]}
+        missing = [sha256 for sha256, size in sizes.items() if not is_there(sha256, size)]
+        store.say("missing", sha256=missing)
+        if missing:
+            with locked() as alone:
+                Delivery(stream, sizes, missing, alone).take(asked.get("quota"))
+
+
+def is_there(sha256: str, size: int) -> bool:
+    """Whether a file is stored, in its whole size (power may have been lost while it was written back); it counts as used now."""
+    path = store.blob_path(sha256)
+    try:
+        if os.path.getsize(path) == size:
+            os.utime(path)
+            return True
+    except OSError:
+        return False
+    forget(sha256)
+    return False
+
+
+def forget(sha256: str) -> None:
+    """Remove a file and its layout."""
+    for path in (layouts_path(sha256), store.blob_path(sha256)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def layouts_path(*names: str) -> str:
+    """Where it says of which pieces the stored files consist."""
+    return os.path.join(store.root(), "blobs", "layouts", *names)
+
+
+@contextlib.contextmanager
+def locked() -> Any:  # noqa: ANN401 - an iterator
+    """Yield whether this is the only delivery: what was left of files may be gone on from then."""
+    with open(os.path.join(store.root(), "blobs", "lock"), "wb") as lock:
+        alive, deadline = store.Alive(), time.monotonic() + IDLE_SECONDS + 5
+        alone = store.take(lock)
+        while not alone and time.monotonic() < deadline:
+            alive.tick()
+            time.sleep(0.2)
+            alone = store.take(lock)
+        yield alone
+
+
+class Delivery:
+    """Some missing files, built one after the other.
+
+    A piece comes from a file that is there, from one that was built before, or from the stream.
+    """
+
+    def __init__(self, stream: Stream, sizes: dict[str, int], missing: list[str], alone: bool) -> None:  # noqa: FBT001
+        self.stream, self.sizes, self.missing, self.alone = stream, sizes, missing, alone
+        self.alive = store.Alive()
+        self.buffer = memoryview(bytearray(BUFFER))
+
+    def take(self, quota: int | None) -> None:
+        """Read the layouts, ask for what is needed, and build."""
+        said = json.loads(self.stream.line())
+        fresh = bool(said.get("fresh"))
+        layouts = {
+            sha256: [(store.hashed(piece), int(size)) for piece, size in said["layouts"][sha256]] for sha256 in self.missing
+        }
+        for sha256, pieces in layouts.items():
+            if sum(size for _, size in pieces) != self.sizes[sha256] or min([size for _, size in pieces], default=0) < 0:
+                raise ValueError("the pieces of %s do not make it up" % sha256)
+        begun = {} if fresh else {sha256: self.begun(sha256) for sha256 in self.missing}
+        room.make(sum(self.sizes[sha256] - begun.get(sha256, 0) for sha256 in self.missing), quota, set(self.sizes), self.alive)
+        known = {} if fresh else index()
+        steps = {sha256: self.plan(sha256, pieces, begun.get(sha256, 0), known) for sha256, pieces in layouts.items()}
+        needed = [step[3] for plan in steps.values() for step in plan if step[0] is None]
+        store.say("needed", pieces=needed)
+        open(os.path.join(store.root(), "blobs", "unsynced"), "wb").close()
+        for sha256, plan in steps.items():
+            self.build(sha256, plan, begun.get(sha256, 0), layouts[sha256])
+
+    def part(self, sha256: str) -> str:
+        """Where a file is built."""
+        return store.blob_path(sha256) + (".part" if self.alone else ".%d.part" % os.getpid())
+
+    def begun(self, sha256: str) -> int:
+        """How much of a file a delivery that was cut has left."""
+        with contextlib.suppress(OSError):
+            size = os.path.getsize(self.part(sha256))
+            if size <= self.sizes[sha256]:
+                return size
+        return 0
+
+    def plan(self, sha256: str, pieces: list[tuple[str, int]], begun: int, known: dict[str, tuple[str, int]]) -> list[Any]:
+        """How to go on with a file: (the file to copy from or None for the stream, offset there, bytes, what to ask for)."""
+        steps: list[Any] = []
+        position = 0
+        for number, (piece, size) in enumerate(pieces):
+            done = min(max(begun - position, 0), size)
+            if done < size and piece in known:
+                source, offset = known[piece]
+                steps.append((source, offset + done, size - done, None))
+            elif done < size:
+                steps.append((None, 0, size - done, [sha256, number, done]))
+            known.setdefault(piece, (sha256, position))
+            position += size
+        return steps
+
+    def build(self, sha256: str, steps: list[Any], begun: int, pieces: list[tuple[str, int]]) -> None:
+        """Go on with a file to its end; it is renamed once its hash is right, and asked for anew when it is not."""
+        part = self.part(sha256)
+        digest = hashlib.sha256()
+        whole = True
+        try:
+            with open(part, "r+b" if begun else "wb", buffering=0) as file:
+                if begun:
+                    self.copy(part, 0, begun, digest, None)
+                    file.seek(begun)
+                for source, offset, size, _asked in steps:
+                    if source is None:
+                        self.fill(size, digest, file)
+                    else:
+                        path = part if source == sha256 else store.blob_path(source)
+                        whole = self.copy(path, offset, size, digest, file) and whole
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # Nobody could go on from it: what it takes up is needed.
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+            raise
+        if not whole or digest.hexdigest() != sha256:
+            os.unlink(part)
+            for source in {step[0] for step in steps} - {None, sha256}:
+                self.check(source)
+            store.say("damaged", sha256=sha256)
+            return
+        if len(pieces) > 1:
+            store.write_whole(layouts_path(sha256), json.dumps(pieces))
+        os.rename(part, store.blob_path(sha256))
+        store.say("stored", sha256=sha256)
+
+    def fill(self, size: int, digest: Any, file: BinaryIO) -> None:  # noqa: ANN401 - hashlib's type has no public name
+        """Write bytes of the stream."""
+        while size:
+            data = self.stream.more(min(size, BUFFER), IDLE_SECONDS)
+            if not data:
+                msg = "the stream ended in the middle of a file"
+                raise EOFError(msg)
+            write(file, memoryview(data))
+            digest.update(data)
+            size -= len(data)
+
+    def copy(self, path: str, offset: int, size: int, digest: Any, file: BinaryIO | None) -> bool:  # noqa: ANN401
+        """Write bytes of a file that is there; False when it has no more so many."""
+        with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as source:
+            source.seek(offset)
+            while size:
+                self.alive.tick()
+                count = source.readinto(self.buffer[: min(size, BUFFER)])
+                if not count:
+                    return False
+                digest.update(self.buffer[:count])
+                if file is not None:
+                    write(file, self.buffer[:count])
+                size -= count
+            return True
+        return False
+
+    def check(self, sha256: str) -> None:
+        """Remove a stored file that is not any more what its name says."""
+        digest = hashlib.sha256()
+        with contextlib.suppress(FileNotFoundError):
+            self.copy(store.blob_path(sha256), 0, os.path.getsize(store.blob_path(sha256)), digest, None)
+            if digest.hexdigest() != sha256:
+                forget(sha256)
+
+
+def write(file: BinaryIO, data: memoryview) -> None:
+    """Write all of it: an unbuffered write may take a part."""
+    while data:
+        data = data[file.write(data) :]
+
+
+def index() -> dict[str, tuple[str, int]]:
+    """Which pieces are there: the file and the place in it, by the piece's hash."""
+    known: dict[str, tuple[str, int]] = {}
+    for name in os.listdir(os.path.join(store.root(), "blobs", "sha256")):
+        if "." not in name:
+            known[name] = (name, 0)
+    for path in glob.glob(layouts_path("*")):
+        sha256, position = os.path.basename(path), 0
+        with contextlib.suppress(ValueError, TypeError):
+            if sha256 in known:
+                for piece, size in json.loads(store.read_small(path)):
+                    known.setdefault(piece, (sha256, position))
+                    position += size
+    return known

@@ -1,0 +1,170 @@
+"""The runtimes of a device: wheels of its store, unpacked side by side, and which one its Python uses."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+import store
+
+if TYPE_CHECKING:
+    import zipfile
+
+RUNTIME_BYTES = 2 << 30
+RUNTIME_FILES = 50000
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+VERSIONS = "import json, numpy, onnxruntime as o; print(json.dumps({'onnxruntime': o.__version__, 'numpy': numpy.__version__}))"
+
+
+def machine() -> None:
+    """Say what decides which wheels fit."""
+    libc = "musl" if glob.glob("/lib/ld-musl-*") else ""
+    with contextlib.suppress(ValueError, OSError):
+        libc = os.confstr("CS_GNU_LIBC_VERSION") or libc
+    store.say(
+        "machine", arch=os.uname().machine, bits=64 if sys.maxsize > 1 << 32 else 32, libc=libc, implementation=sys.implementation.name,
+        python=list(sys.version_info[:3]), abi="cp%d%d%s" % (sys.version_info[0], sys.version_info[1], sys.abiflags),
+    )  # fmt: skip
+
+
+def unpack() -> None:
+    """Unpack wheels of the store into a runtime's folder, whole or not at all."""
+    wheels = json.loads(sys.stdin.buffer.read(1 << 20))["wheels"]
+    runtime = hashlib.sha256("\n".join(sorted(wheel["sha256"] for wheel in wheels)).encode()).hexdigest()
+    place = store.runtime_path(runtime)
+    os.makedirs(store.runtime_path(), mode=0o700, exist_ok=True)
+    with open(os.path.join(store.runtime_path(), "lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in glob.glob(os.path.join(store.runtime_path(), "*.part")):
+            shutil.rmtree(left, ignore_errors=True)
+        if not os.path.isdir(place):
+            try:
+                unpack_all(wheels, place + ".part")
+                os.rename(place + ".part", place)
+            finally:
+                shutil.rmtree(place + ".part", ignore_errors=True)
+    store.say("unpacked", runtime=runtime)
+
+
+def unpack_all(wheels: list[dict[str, str]], folder: str) -> None:
+    """Write the members of all wheels, after each of them was checked."""
+    import zipfile  # here and not above: the other commands start faster without it
+    import zlib
+
+    try:
+        with contextlib.ExitStack() as stack:
+            archives = [stack.enter_context(zipfile.ZipFile(store.blob_path(wheel["sha256"]))) for wheel in wheels]
+            found = [(archive, member) for archive in archives for member in members(archive)]
+            check_room(len(found), sum(member.file_size for _, member in found))
+            alive = store.Alive()
+            for archive, member in found:
+                path = os.path.join(folder, member.filename)
+                os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+                mode = 0o755 if (member.external_attr >> 16) & 0o111 else 0o644
+                # zipfile gives no more than the size that was declared, and checks the sum.
+                with archive.open(member) as source, open(os.open(path, NEW_FILE, mode), "wb") as file:
+                    shutil.copyfileobj(source, file, store.CHUNK)
+                alive.tick()
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        names = " or ".join(str(wheel.get("name"))[:200] for wheel in wheels)
+        raise ValueError("can't unpack %s: %s" % (names, error)) from error
+
+
+def check_room(files: int, size: int) -> None:
+    """Refuse a runtime that is larger than one may be, or than the disk has room for."""
+    room = min(RUNTIME_BYTES, shutil.disk_usage(store.runtime_path()).free)
+    if size > room or files > RUNTIME_FILES:
+        raise ValueError("%d files of %d MB are too much: there is room for %d MB" % (files, size >> 20, room >> 20))
+
+
+def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """What a runtime takes of a wheel; what leads out of it, is no plain file, or lies beside the packages (sitecustomize) is refused."""
+    found = []
+    for member in archive.infolist():
+        parts = member.filename.split("/")
+        if parts[-1] == "":
+            continue  # a folder: made where a file needs it
+        plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG) and not member.flag_bits & 1
+        if len(parts) == 1 or not plain or {"", ".", ".."} & set(parts) or "\\" in member.filename:
+            raise ValueError("it has a member that no wheel should have: %r" % member.filename[:200])
+        if not parts[0].endswith(".data"):
+            found.append(member)
+    return found
+
+
+def adopt(runtime: str, use: str = "always") -> None:
+    """Let this Python use a runtime from now on, or keep it beside, if it can be imported; a folder that can't is removed."""
+    if not os.path.isdir(store.runtime_path(runtime)):
+        raise ValueError("the runtime %s is not there" % runtime)
+    code, out, log = store.attend([sys.executable, "-c", VERSIONS], environment(runtime))
+    if code != 0:
+        shutil.rmtree(store.runtime_path(runtime), ignore_errors=True)
+        store.say("unusable", message=store.ending(code, log))
+        return
+    versions = json.loads(out.splitlines()[-1])
+    os.sync()  # boards lose their power: what 'current' names must be there
+    with open(os.path.join(store.runtime_path(), "lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if use == "always":
+            chosen = dict(adopted(), **{python_tag(): dict(versions, runtime=runtime)})
+            store.write_whole(os.path.join(store.runtime_path(), "current"), json.dumps(chosen))
+    store.say("adopted", runtime=runtime, **versions)
+
+
+def adopted() -> dict[str, dict[str, str]]:
+    """What was provisioned for each Python of this account."""
+    try:
+        return dict(json.loads(store.read_small(os.path.join(store.runtime_path(), "current"))))
+    except (ValueError, TypeError):
+        return {}
+
+
+def python_tag() -> str:
+    """What a runtime is for: this Python, as compiled modules see it, and where it is."""
+    return "%s%s-%s %s" % (sys.implementation.cache_tag, sys.abiflags, os.uname().machine, sys.executable)
+
+
+def current() -> str | None:
+    """The runtime that was provisioned for this Python, or None: then it is on its own."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        runtime = adopted()[python_tag()]["runtime"]
+        return runtime if os.path.isdir(store.runtime_path(runtime)) else None
+    return None
+
+
+def environment(runtime: str | None) -> dict[str, str]:
+    """The variables for a child that imports onnxruntime."""
+    found = dict(os.environ, ORT_DISABLE_TELEMETRY="1")
+    found.pop("QUANT_HARNESS_RUNTIME", None)
+    if runtime is not None:
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [store.runtime_path(runtime), found.get("PYTHONPATH")]))
+        found["QUANT_HARNESS_RUNTIME"] = runtime[:12]
+    return found
+
+
+def probe(*programs: str) -> None:
+    """Pass on what the prober (with the runner's programs) says of this device, and which runtime it found."""
+    missing = [program for program in programs if not os.path.exists(store.blob_path(program))]
+    if missing:
+        store.say("missing", sha256=missing)
+        return
+    env = environment(current())
+    code, out, log = store.attend([sys.executable, *map(store.blob_path, programs)], env)
+    if code != 0:
+        raise ValueError("its prober failed: " + store.ending(code, log))
+    mine = {"runtime": env.get("QUANT_HARNESS_RUNTIME"), "runtimes": versions(), "holder": store.holder()}
+    store.say(**dict(json.loads(out.splitlines()[-1]), **mine))
+
+
+def versions() -> list[str]:
+    """The versions of onnxruntime that are unpacked here."""
+    places = glob.glob(os.path.join(store.runtime_path(), "*", "onnxruntime-*.dist-info"))
+    return sorted({os.path.basename(place).split("-")[1].replace(".dist", "") for place in places})

@@ -1,0 +1,169 @@
+"""The store on a device: where things are, and what the agent's commands share. PROTOCOL.md tells the rest.
+
+The agent is a few files for Python >= 3.9 with nothing but its standard library, so that it works before any runtime is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import BinaryIO
+
+PROTOCOL = 3
+ALIVE_SECONDS = 5.0
+CHUNK = 512 * 1024
+LINE_LIMIT = 64 * 1024 * 1024
+MESSAGE_LIMIT = 2000
+CHILD_SECONDS = 300.0
+OWNER_ONLY = 0o700
+
+
+def root() -> str:
+    """The folder that holds everything; created with mode 0700."""
+    place = os.environ.get("QUANT_HARNESS_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "quant-harness")
+    return folder(place)
+
+
+def folder(place: str) -> str:
+    """A folder of the owner's alone, created with those above it."""
+    os.makedirs(place, mode=OWNER_ONLY, exist_ok=True)
+    return place
+
+
+def blob_path(sha256: str) -> str:
+    """The place of a blob; a name that is no hash is refused."""
+    return os.path.join(root(), "blobs", "sha256", hashed(sha256))
+
+
+def hashed(sha256: str) -> str:
+    """A hash; what is none is refused."""
+    if not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
+        raise ValueError("not a sha256: %r" % str(sha256)[:100])
+    return sha256
+
+
+def job_path(job: str, *names: str) -> str:
+    """A path in a job's folder; a name that would lead out of it is refused."""
+    for name in (job, *names):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise ValueError("not a plain name: %r" % name[:100])
+    return os.path.join(root(), "jobs", job, *names)
+
+
+def jobs() -> list[str]:
+    """The names of all jobs whose folders are there."""
+    place = os.path.join(root(), "jobs")
+    return (
+        sorted(name for name in os.listdir(place) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name))
+        if os.path.isdir(place)
+        else []
+    )
+
+
+def runtime_path(*names: str) -> str:
+    """The place of the runtimes, or of the one with this hash."""
+    if names and not re.fullmatch(r"[0-9a-f]{64}", names[0]):
+        raise ValueError("not a runtime: %r" % names[0][:100])
+    return os.path.join(root(), "runtimes", *names)
+
+
+def say(event: str, **fields: object) -> None:
+    """Write one line of the protocol."""
+    sys.stdout.write(json.dumps(dict(event=event, **fields)) + "\n")
+    sys.stdout.flush()
+
+
+class Alive:
+    """Tells the link every few seconds that a long step goes on."""
+
+    def __init__(self) -> None:
+        self.told = time.monotonic()
+
+    def tick(self) -> None:
+        """Say it when it is time to."""
+        if time.monotonic() - self.told > ALIVE_SECONDS:
+            say("alive")
+            self.told = time.monotonic()
+
+
+def read_small(path: str) -> str:
+    """A small file's text, or an empty one."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write a small file beside its place and rename it."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(path + ".new", path)
+
+
+def take(lock: BinaryIO) -> bool:
+    """Take a lock, if it is free."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(lock: BinaryIO) -> bool:
+    """Whether the process that took a lock still holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return False
+
+
+def is_running(job: str) -> bool:
+    """Whether a job is alive."""
+    try:
+        with open(job_path(job, "lock"), "rb") as lock:
+            return is_locked(lock)
+    except OSError:
+        return False
+
+
+def holder() -> str | None:
+    """What the job that holds this device wrote about itself; None if none does."""
+    try:
+        with open(os.path.join(root(), "lease"), "rb") as lease:
+            return lease.read(MESSAGE_LIMIT).decode(errors="replace") if is_locked(lease) else None
+    except OSError:
+        return None
+
+
+def attend(words: list[str], env: dict[str, str]) -> tuple[int | None, str, str]:
+    """Run a child to its end, with signs of life; gives its code (None if it took too long), output and standard error."""
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, start_new_session=True)
+    deadline, late = time.monotonic() + CHILD_SECONDS, False
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            out, log = child.communicate(timeout=ALIVE_SECONDS)
+            return None if late else child.returncode, out.decode(errors="replace"), log.decode(errors="replace")
+        say("alive")
+        late = time.monotonic() > deadline
+        if late:
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def ending(code: int | None, log: str) -> str:
+    """Words for how a child ended."""
+    if code is None:
+        return "it took more than %g s" % CHILD_SECONDS
+    last = ([line.strip() for line in log.splitlines() if line.strip()] or ["no message"])[-1]
+    return ("killed by %s; last words: %s" % (signal.Signals(-code).name, last) if code < 0 else last)[:MESSAGE_LIMIT]
