@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up what the SSH tests need beside the virtual environment, where this user may: OpenSSH's server; for root also an ordinary
+# Sets up what the SSH tests need beside the virtual environment, where this user may: OpenSSH's server, and Dropbear; for root also an ordinary
 # account to log in as, with a Python that it can reach. Does nothing where all is there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ export ORT_DISABLE_TELEMETRY=1
 . tests/packages.sh
 
 [ -x /usr/sbin/sshd ] || command -v sshd >/dev/null || install_packages 'run the SSH tests, which are skipped without' openssh-server openssh-client || exit 0
+command -v dropbear >/dev/null || [ -x /usr/sbin/dropbear ] || install_packages 'run the tests on Dropbear, the SSH server of small boards, which are skipped without' dropbear-bin || true
 
 # An ordinary user is the account that the tests log in as. Root makes one.
 [ "$(id -u)" = 0 ] || exit 0

@@ -26,6 +26,7 @@ ORDER = [
     "rivals",
     "comparable",
     "release",
+    "resumption",
     "cli",
     "pytest_plugin",
 ]

@@ -1,4 +1,4 @@
-"""harness device probe|trust|provision|release."""
+"""harness device add|probe|trust|provision|release."""
 
 from __future__ import annotations
 
@@ -10,8 +10,64 @@ import typer
 from harness.cli import command as shared
 from harness.errors import Exit, HostKeyError, UsageError
 
-app = typer.Typer(help="Look at one device, trust its host key, or bring onnxruntime to it.", no_args_is_help=True)
+app = typer.Typer(help="Add a device, look at one, trust its host key, or bring onnxruntime to it.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")]
+
+
+@app.command("add")
+@shared.command
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For devices.toml.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="[USER@]HOST[:PORT], or an alias of ~/.ssh/config.")],
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Who logs in; by default as ssh does.")] = None,
+    port: Annotated[int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="By default as ssh does.")] = None,
+    identity_file: Annotated[
+        Path | None,
+        typer.Option("--identity-file", metavar="FILE", help="A private key; by default the agent's, and as ssh does."),
+    ] = None,
+    jump: Annotated[str | None, typer.Option("--jump", metavar="DEVICE", help="Go through this device of devices.toml.")] = None,
+    password_env: Annotated[
+        str | None, typer.Option("--password-env", metavar="VAR", help="The variable that holds the password.")
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            "--python", metavar="PYTHON", help="Its Python; by default the first that has onnxruntime, or else the first."
+        ),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="For --device @TAG; may be repeated.")] = None,
+    registry: shared.Registry = None,
+    as_json: shared.Json = False,
+) -> Exit:
+    """Add a device to devices.toml: get its host key, log in, find a Python and ask what it is. Nothing is asked of you.
+
+    A host key that your known_hosts has must be the one shown; one that is new is shown and trusted from now on.
+    Exit code: 0 written, 2 wrong usage or the name is taken, 3 not reachable, login refused or no Python; nothing is written then.
+    """
+    from harness.devices import add as adding
+    from harness.devices.probe import Answer
+
+    file, known = adding.place(registry)
+    adding.refuse_taken(known, name)
+    keys: dict[str, object] = {
+        "user": user,
+        "port": port,
+        "jump": jump,
+        "password_env": password_env,
+        "python": python,
+        "tags": tag or None,
+    }
+    if identity_file is not None:
+        # devices.toml may be read from another folder.
+        keys["identity_file"] = identity_file if str(identity_file).startswith("~") else identity_file.absolute()
+    device = adding.entry(name, host, **keys)
+    done = adding.add(device, file, known, lambda line: typer.echo(f"{name}: {line}", err=as_json))
+    if as_json:
+        shared.say_json(done.as_json())
+        return Exit.PASSED
+    answer = Answer(done.device, done.facts, None)
+    typer.echo(f"{name}: {answer.sentence()}\n{name}: written to {done.path}\nnext: {done.next}")
+    return Exit.PASSED
 
 
 @app.command("probe")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from harness.cli import command as shared
 from harness.errors import Exit
 
+# Below it, columns would be folded until nobody can read them.
+TABLE_WIDTH = 160
+
 
 @shared.command
 def devices(
@@ -12,9 +15,9 @@ def devices(
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """List the devices, whether they can be reached, and what they are.
+    """Ask all devices at once: whether they can be reached, who is busy with them, and what they are.
 
-    Exit code: 0 all reachable, 2 wrong usage or input, 3 one is not.
+    Exit code: 0 all reachable (some may be busy), 2 wrong usage or input, 3 one is not.
     """
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries
@@ -26,9 +29,18 @@ def devices(
     if as_json:
         shared.say_json({"registry": str(known.path) if known.path else None, "devices": [answer.as_json() for answer in found]})
     else:
-        titles = ["device", "host", "tags", "state", "arch", "CPU", "cores", "governor", "°C", "memory", "Python", "onnxruntime"]
-        console().print(grid(titles, [answer.cells() for answer in found]))
+        screen = console()
+        if screen.width >= TABLE_WIDTH:
+            rows = [answer.cells() for answer in found]
+            screen.print(grid(list(rows[0]), [list(row.values()) for row in rows]))
+        else:
+            screen.print(
+                grid(["device", "state", "what it is"], [[each.device.name, each.state, each.sentence()] for each in found])
+            )
         for answer in found:
+            name = answer.device.name
+            if answer.busy is not None:
+                screen.print(f"{name} is busy: {answer.busy}; to end that job: harness device release {name}", markup=False)
             if answer.error is not None:
                 shared.say_error(str(answer.error), Exit.INCOMPLETE, as_json=False)
     return Exit.INCOMPLETE if any(answer.error is not None for answer in found) else Exit.PASSED

@@ -54,6 +54,8 @@ class Facts(_Said):
     Attributes:
         runtime: the start of the provisioned runtime's hash; None if its Python has an onnxruntime of its own, or none.
         uncountable: why its kernel can't count instructions; None when it can.
+        holder: what the job that holds the device wrote about itself, as JSON; None when it is free.
+        runtimes: versions of onnxruntime that were brought there, side by side.
     """
 
     arch: Word
@@ -75,6 +77,23 @@ class Facts(_Said):
     emulated: Emulation | None = None
     uncountable: Text | None = "its runner does not say"
     core_kinds: Annotated[list[CoreKind], Field(max_length=64)] = []
+    holder: Annotated[str, Field(max_length=2000)] | None = None
+    runtimes: Annotated[list[Word], Field(max_length=100)] = []
+
+
+# What decides how fast int8 runs, the strongest first: as /proc/cpuinfo names it, and for people.
+TELLING = {
+    "amx_int8": "amx-int8", "avx512_vnni": "avx512-vnni", "avx_vnni": "avx-vnni", "avx512f": "avx512", "avx2": "avx2",
+    "i8mm": "i8mm", "asimddp": "dotprod", "bf16": "bf16", "avx512_bf16": "avx512-bf16", "sve2": "sve2", "sve": "sve", "asimdhp": "fp16",
+}  # fmt: skip
+IMPLIED = {"avx512-vnni": {"avx512", "avx2"}, "avx512": {"avx2"}, "avx-vnni": {"avx2"}, "sve2": {"sve"}}
+
+
+def telling(facts: Facts) -> str:
+    """The processor's features that matter for int8, in a few words; what another one implies is left out."""
+    found = [words for name, words in TELLING.items() if name in facts.features]
+    implied = {words for each in found for words in IMPLIED.get(each, ())}
+    return " ".join(each for each in found if each not in implied)
 
 
 def check(said: object, device: str) -> Facts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.devices import facts as device_facts
+from harness.devices import lease
 from harness.devices.link import Link
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from harness.devices.registry import Device, Registry
 
 MOST_AT_ONCE = 32
+TITLES = ("arch", "CPU", "int8", "cores", "governor", "°C", "memory", "Python", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,22 @@ class Answer:
 
     @property
     def state(self) -> str:
-        """One word or two: ``reachable``, ``unreachable``, ``host key``, ``refused`` or ``no runner``."""
-        states = {ConnectError: "unreachable", HostKeyError: "host key", AuthenticationError: "refused"}
-        return "reachable" if self.error is None else states.get(type(self.error), "no runner")
+        """``reachable``, ``busy``, ``unreachable``, ``unknown key``, ``wrong key``, ``refused`` or ``no runner``."""
+        match self.error:
+            case None:
+                return "reachable" if self.busy is None else "busy"
+            case ConnectError():
+                return "unreachable"
+            case HostKeyError():
+                return "unknown key" if "unknown host key" in self.error.reason else "wrong key"
+            case AuthenticationError():
+                return "refused"
+        return "no runner"
+
+    @property
+    def busy(self) -> str | None:
+        """Who holds it, and since when; None if nobody does."""
+        return None if self.facts is None or self.facts.holder is None else lease.holder(self.facts.holder)
 
     def as_json(self) -> dict[str, Any]:
         """The answer for programs; no key of the registry that could be secret."""
@@ -40,22 +55,44 @@ class Answer:
             "host": self.device.host,
             "tags": self.device.tags,
             "state": self.state,
+            "busy": self.busy,
             "error": str(self.error) if self.error else None,
             "facts": self.facts.model_dump(mode="json") if self.facts else None,
         }
 
-    def cells(self) -> list[str]:
-        """The answer as a line of a table."""
+    def cells(self) -> dict[str, str]:
+        """The answer as a line of a table, by title; what can't be told is empty."""
         device, facts = self.device, self.facts
-        start = [device.name, device.host or "this machine", " ".join(device.tags), self.state]
+        start = {"device": device.name, "state": self.state, "host": device.host or "this machine", "tags": " ".join(device.tags)}
         if facts is None:
-            return [*start, *[""] * 8]
-        heat = "" if facts.temperature_celsius is None else f"{facts.temperature_celsius:.0f}"
-        memory = "" if facts.memory_bytes is None else f"{facts.memory_bytes / 2**30:.1f} GiB"
+            return start | dict.fromkeys(TITLES, "")
         emulated = device.emulated or (facts.emulated.by if facts.emulated else None)
-        model = (facts.cpu_model or "") + (f" (emulated: {emulated})" if emulated else "")
-        runtime = facts.onnxruntime.version or "none"
-        return [*start, facts.arch, model, str(facts.cores), facts.governor or "", heat, memory, facts.python, runtime]
+        return start | {
+            "arch": facts.arch,
+            "CPU": (facts.cpu_model or "") + (f" (emulated: {emulated})" if emulated else ""),
+            "int8": device_facts.telling(facts),
+            "cores": str(facts.cores),
+            "governor": facts.governor or "",
+            "°C": "" if facts.temperature_celsius is None else f"{facts.temperature_celsius:.0f}",
+            "memory": "" if facts.memory_bytes is None else f"{facts.memory_bytes / 2**30:.1f} GiB",
+            "Python": facts.python,
+            "onnxruntime": " ".join(_runtimes(facts)) or "none",
+        }
+
+    def sentence(self) -> str:
+        """The same in words, for where a table has no room."""
+        cells = self.cells()
+        if self.facts is None:
+            return f"{cells['host']} {cells['tags']}".strip()
+        heat, memory, governor = cells["°C"] and f"{cells['°C']} °C", cells["memory"], cells["governor"]
+        parts = [cells["CPU"], f"{cells['cores']} cores", governor, heat, memory]
+        words = [cells["int8"] and f"int8: {cells['int8']}", f"Python {cells['Python']}, onnxruntime {cells['onnxruntime']}"]
+        return "; ".join(filter(None, [f"{cells['arch']}, {', '.join(filter(None, parts))}", *words]))
+
+
+def _runtimes(facts: Facts) -> list[str]:
+    """Versions of onnxruntime, the one that is used first."""
+    return list(dict.fromkeys([*filter(None, [facts.onnxruntime.version]), *facts.runtimes]))
 
 
 def probe(device: Device, registry: Registry) -> Answer:

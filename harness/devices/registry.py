@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LOCAL = "local"
+HERE = Path("devices.toml")
 MADE = "# The devices that runs can use; docs/devices.md tells every key.\n"
 
 
@@ -147,7 +148,7 @@ def locate(path: Path | None) -> Path | None:
     if path is not None:
         return path
     own = Path.home() / ".config" / "quant-harness" / "devices.toml"
-    return next((found for found in (Path("devices.toml"), own) if found.is_file()), None)
+    return next((found for found in (HERE, own) if found.is_file()), None)
 
 
 def load(path: Path | None = None) -> Registry:
@@ -167,7 +168,7 @@ def load(path: Path | None = None) -> Registry:
             message = f"{file}:{toml_file.line_of(text, (name,))}: '{name}' is no device: write it as a table, [{name}]"
             raise RegistryError(message)
         transport = {"transport": "local"} if name == LOCAL else {}
-        devices[name] = _device({**transport, **entry, "name": name}, file or Path("devices.toml"), text)
+        devices[name] = _device({**transport, **entry, "name": name}, file or HERE, text)
     return Registry(file, devices)
 
 
@@ -288,14 +289,9 @@ def write_key(registry: Registry, name: str, **values: str) -> None:
     if registry.path is None:
         message = f"there is no devices.toml to write to; make one with a table [{name}]"
         raise RegistryError(message)
-    try:
+    with _changing(registry.path):
         document = tomlkit.parse(registry.path.read_text(encoding="utf-8"))
         table = document[name]
         for key, value in values.items():
             table[key] = value
-        beside = registry.path.with_name(registry.path.name + ".new")
-        beside.write_text(tomlkit.dumps(document), encoding="utf-8")
-        beside.replace(registry.path)
-    except OSError as exc:
-        message = f"{registry.path}: can't be written: {exc.strerror}"
-        raise RegistryError(message) from exc
+        _replace(registry.path, tomlkit.dumps(document))

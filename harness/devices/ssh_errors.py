@@ -58,6 +58,8 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
             return AuthenticationError(name, step, f"identity_file {device.identity_file} has a passphrase: {hint}")
         case paramiko.AuthenticationException():
             hint = "check user, identity_file and the device's authorized_keys"
+            if device.password_env is not None:
+                hint = f"check user and the password in {device.password_env}"
             return AuthenticationError(name, step, f"{where} refused the login ({exc}); {hint}")
         case socket.gaierror():
             return ConnectError(name, step, f"the host name {device.host} is not known ({exc.strerror})")

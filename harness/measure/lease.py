@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
-from datetime import UTC, datetime
+
+from harness.devices.lease import holder
 
 
 def told(said: str, device: str) -> str:
     """Say who holds a device; what it wrote is input."""
-    try:
-        holder = json.loads(said)
-        since = datetime.fromtimestamp(holder["since"], UTC)
-        name = f"{holder['user']}@{holder['host']}, process {holder['pid']}{', ' + holder['url'] if holder.get('url') else ''}"
-        words = f"{name}, since {since:%Y-%m-%d %H:%M:%S} UTC by the device's clock"
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-        words = "it does not say whose"
-    return f"another job is being measured there ({words[:500]}); wait for it, or end it: harness device release {device}"
+    return f"another job is being measured there ({holder(said)}); wait for it (--wait 10m), or end it: harness device release {device}"
 
 
 def who() -> dict[str, object]:

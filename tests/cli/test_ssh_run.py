@@ -125,7 +125,7 @@ def test_devices_lists_all_with_state_and_facts(harness: Command, sshd: SshServe
         "local": "reachable",
         "board": "reachable",
         "down": "unreachable",
-        "stranger": "host key",
+        "stranger": "unknown key",
         "bare": "no runner",
     }
     assert harness("devices").code == 3

@@ -1,0 +1,121 @@
+"""The way to one SSH server: a fabric connection, and the ways that it goes through, each with its host key checked.
+
+Fabric's own accepts any host key (its issue 2071) and takes the hops of a ProxyJump in the wrong order, so it is told nothing of ssh_config.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+from fabric import Config, Connection
+from paramiko.config import SSHConfig
+from paramiko.ssh_exception import IncompatiblePeer
+
+from harness.devices.proxy import ProxyCommand
+from harness.devices.ssh_errors import mapped, silence
+from harness.devices.ssh_tuning import tuned
+from harness.errors import ConnectError, DeviceError, HostKeyError
+
+if TYPE_CHECKING:
+    from harness.devices.host_keys import Checked
+    from harness.devices.registry import Device
+    from harness.devices.ssh_config import Route
+
+NO_KEY_IN_COMMON = "host key"
+
+
+class Way:
+    """An SSH connection that can be opened, through others if need be."""
+
+    def __init__(self, device: Device, route: Route, policy: Checked, options: dict[str, Any], before: Way | None) -> None:
+        # Errors name what was really asked, not the alias.
+        self._device = device.model_copy(update={"host": route.host, "port": route.port})
+        self._policy, self._before, self._command = policy, before, route.command
+        self._proxy: ProxyCommand | None = None
+        self._patience = device.connect_time
+        self._options: dict[str, Any] = {
+            "timeout": self._patience,
+            "banner_timeout": self._patience,
+            "auth_timeout": 2 * device.connect_time,
+        }
+        self._options |= {"transport_factory": tuned(silence(device)), **options}
+        if policy.unwanted:
+            self._options["disabled_algorithms"] = {"keys": policy.unwanted}
+        # Fabric would cut its own connect_timeout down to whole seconds.
+        config = Config(ssh_config=SSHConfig(), lazy=True)
+        self._connection = Connection(
+            route.host, user=route.user, port=route.port, gateway=False, connect_kwargs=self._options, config=config
+        )
+        self._connection.client.set_missing_host_key_policy(policy)
+
+    @property
+    def transport(self) -> paramiko.Transport:
+        """Paramiko's end of it, once it is open."""
+        transport: paramiko.Transport = self._connection.transport
+        return transport
+
+    def open(self) -> None:
+        """Connect and log in, here and on the way; does nothing if that was done.
+
+        Raises:
+            DeviceError: a member of its branch; it names the hop that failed.
+        """
+        if self._connection.is_connected:
+            return
+        if self._before is not None:
+            self._options["sock"] = self._through(self._before)
+        elif self._command is not None:
+            self._options["sock"] = self._proxy = ProxyCommand(self._command)
+        try:
+            with mapped(self._device, "connect"):
+                try:
+                    self._connection.open()
+                except IncompatiblePeer as exc:
+                    if NO_KEY_IN_COMMON not in str(exc) or not self._policy.known.trusted:
+                        raise
+                    raise HostKeyError(self._device.name, "connect", self._other_kind()) from exc
+        except DeviceError:
+            fault = self._proxy.fault() if self._proxy is not None else None
+            if fault is None:
+                raise
+            raise ConnectError(self._device.name, "connect", fault) from None
+
+    def close(self) -> None:
+        """Close it and those it goes through, also one that never came about.
+
+        Fabric closes only what is connected; a refused login would keep its socket, and sshd its place among MaxStartups.
+        """
+        with contextlib.suppress(Exception):
+            self._connection.close()
+        self._connection.client.close()
+        if self._proxy is not None:
+            self._proxy.close()
+        if self._before is not None:
+            self._before.close()
+
+    def _through(self, hop: Way) -> paramiko.Channel:
+        """Open a channel to this server from the hop before it."""
+        jump = f"{hop._device.host}:{hop._device.port}"
+        try:
+            hop.open()
+        except DeviceError as exc:
+            reason = f"on the way there, at the jump host {jump}: {exc.reason}"
+            # What caused it tells whether it is worth another try.
+            raise type(exc)(self._device.name, exc.step, reason) from exc.__cause__
+        to = (str(self._device.host), int(self._device.port or 0))
+        try:
+            with mapped(hop._device, "connect"):
+                return hop.transport.open_channel("direct-tcpip", to, ("", 0), timeout=self._patience)
+        except DeviceError as exc:
+            said = exc.__cause__.text if isinstance(exc.__cause__, paramiko.ChannelException) else exc.reason
+            reason = f"the jump host {jump} can't reach {to[0]}:{to[1]}: {said}"
+            raise ConnectError(self._device.name, "connect", reason) from exc
+
+    def _other_kind(self) -> str:
+        kinds = ", ".join(sorted({key.get_name() for key in self._policy.known.trusted}))
+        return (
+            f"the host key of {self._device.host}:{self._device.port} is not the one expected: it has none of the known kind ({kinds}); "
+            f"if the device was installed anew: harness device trust {self._device.name} --replace"
+        )

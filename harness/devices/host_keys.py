@@ -1,0 +1,80 @@
+"""Host keys: which one a device may show, and what becomes of any other."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from harness.devices import known_hosts
+from harness.devices.known_hosts import Known
+from harness.errors import HostKeyError, RegistryError
+
+if TYPE_CHECKING:
+    from harness.devices.registry import Device
+    from harness.devices.ssh_config import Route
+
+RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
+OFFERED: tuple[str, ...] = paramiko.Transport._preferred_keys  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public tells them
+
+
+class Checked(paramiko.MissingHostKeyPolicy):
+    """Lets a known key pass, refuses any other, and says how to trust it.
+
+    Paramiko's own check knows one key of a kind for a host, no patterns and no aliases; so it is given none, and asks this.
+    """
+
+    def __init__(self, device: Device, known: Known, advice: str, *, look: bool = False) -> None:
+        self._device, self.known, self._advice, self._look = device, known, advice, look
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        """Decide on the key that was shown."""
+        if key in self.known.revoked:
+            reason = f"the host key of {hostname} is revoked in known_hosts: {key.get_name()} {key.fingerprint}"
+            raise HostKeyError(self._device.name, "connect", reason)
+        if self.known.trusted and key not in self.known.trusted:
+            raise paramiko.BadHostKeyException(hostname, key, self.known.trusted[0])
+        if self._look:
+            raise Shown(key, known=bool(self.known.trusted))
+        if not self.known.trusted:
+            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}; {self._advice}"
+            raise HostKeyError(self._device.name, "connect", reason)
+
+    @property
+    def unwanted(self) -> list[str]:
+        """Kinds of host keys that must not be agreed on, for only one of a known kind can be checked."""
+        kinds = {key.get_name() for key in self.known.trusted}
+        wanted = {kind for name in kinds for kind in (RSA if name == "ssh-rsa" else (name,))}
+        return [kind for kind in OFFERED if kind not in wanted] if wanted else []
+
+
+class Shown(Exception):  # noqa: N818 - carries a key out of paramiko, no error
+    """The key that a server shows.
+
+    Attributes:
+        known: whether it was known, so it is the one expected.
+    """
+
+    def __init__(self, key: paramiko.PKey, *, known: bool) -> None:
+        self.key, self.known = key, known
+
+
+def known(device: Device, route: Route) -> Known:
+    """The keys that the server may show: the one of devices.toml, or else those of known_hosts."""
+    if device.host_key is None:
+        return known_hosts.find(route.known_hosts, route.key_name)
+    kind, encoded = device.host_key.split()[:2]
+    try:
+        return Known((paramiko.PKey.from_type_string(kind, base64.b64decode(encoded)),))
+    except Exception as exc:
+        message = f"'{device.name}.host_key': not a {kind} public key ({exc}); harness device trust {device.name} writes it"
+        raise RegistryError(message) from exc
+
+
+def advice(device: Device, route: Route) -> str:
+    """What to do about an unknown key."""
+    advice = f"compare it with what 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' says on the device, then: harness device trust {device.name}"
+    if route.strict in {"no", "off", "accept-new"}:
+        advice += f" (StrictHostKeyChecking {route.strict} in ssh_config does not count here)"
+    return advice

@@ -1,0 +1,92 @@
+"""Files of known host keys, read as OpenSSH reads them: hashed names, patterns, several keys for a host, and revoked ones."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+HASHED = "|1|"
+FIELDS = 3
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the files say of one host.
+
+    Attributes:
+        trusted: its keys; one of them must be shown.
+        revoked: keys that nobody may show.
+    """
+
+    trusted: tuple[paramiko.PKey, ...]
+    revoked: tuple[paramiko.PKey, ...] = ()
+
+
+def find(files: Iterable[Path], name: str) -> Known:
+    """Collect a host's keys.
+
+    Args:
+        files: known_hosts files; what can't be read there is left out, so it is not trusted.
+        name: as known_hosts writes it: ``host``, or ``[host]:port`` off port 22.
+
+    Raises:
+        UsageError: if a file can't be read.
+    """
+    keys: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": []}
+    for file in files:
+        for line in _text(file).splitlines():
+            fields = line.split()
+            marker = fields.pop(0) if line.lstrip().startswith("@") else ""
+            if len(fields) < FIELDS or fields[0].startswith("#") or marker not in keys or not _meant(fields[0], name.lower()):
+                continue
+            if (key := public(fields[1], fields[2])) is not None:
+                keys[marker].append(key)
+    revoked = tuple(keys["@revoked"])
+    return Known(tuple(key for key in dict.fromkeys(keys[""]) if key not in revoked), revoked)
+
+
+def public(kind: str, encoded: str) -> paramiko.PKey | None:
+    """Read a public key; None if it is none, or of a kind that we can't check."""
+    try:
+        return paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
+    except Exception:  # noqa: BLE001 - paramiko raises whatever its parsers do
+        return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as exc:
+        message = f"{file}: can't be read: {exc.strerror}"
+        raise UsageError(message) from exc
+
+
+def _meant(patterns: str, name: str) -> bool:
+    """Whether a line is of this host."""
+    if patterns.startswith(HASHED):
+        return _hash(name, patterns) == patterns
+    found = False
+    for pattern in patterns.lower().split(","):
+        wanted = re.escape(pattern.removeprefix("!")).replace(r"\*", ".*").replace(r"\?", ".")
+        if re.fullmatch(wanted, name):
+            if pattern.startswith("!"):
+                return False
+            found = True
+    return found
+
+
+def _hash(name: str, salt: str) -> str:
+    try:
+        return str(paramiko.HostKeys.hash_host(name, salt))
+    except Exception:  # noqa: BLE001 - a line that is none, in a file of the user's
+        return ""
