@@ -26,6 +26,7 @@ StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitUserEnvironment no
+Subsystem sftp internal-sftp
 SetEnv QUANT_HARNESS_HOME={folder}/store
 """
 

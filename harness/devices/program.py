@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # What each command of the agent takes, in the order of their imports: a small board compiles no more than it runs.
 MODULES = {
-    "receive": ("store", "room", "push"),
+    "receive": ("store", "room", "delivery"),
     **dict.fromkeys(("machine", "unpack", "adopt", "probe"), ("store", "runtimes")),
     **dict.fromkeys(("start", "has", "follow", "read", "stop", "release"), ("store", "runtimes", "jobs")),
 }

@@ -169,8 +169,8 @@ def test_reading_what_is_not_there_names_it() -> None:
 
 def test_a_full_disk_is_named_with_its_place() -> None:
     code = (
-        "import errno, os, runpy, sys\nsys.path.insert(0, sys.argv[1])\nimport push\n"
-        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\npush.write = full\n"
+        "import errno, os, runpy, sys\nsys.path.insert(0, sys.argv[1])\nimport delivery\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\ndelivery.write = full\n"
         "runpy.run_path(sys.argv.pop(1) + '/agent.py', run_name='__main__')"
     )
     words = [sys.executable, "-c", code, str(AGENT), "receive"]
