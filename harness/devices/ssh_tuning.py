@@ -15,11 +15,28 @@ if TYPE_CHECKING:
 
 UNACKNOWLEDGED_MS = 30_000
 POLL_SECONDS = 0.5
+# Linux alone has it.
+QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 # Dropbear has no GCM: CTR stays in the list.
 FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
 _USUAL: tuple[str, ...] = paramiko.Transport._preferred_ciphers  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+
+
+class _Prompt(socket.socket):
+    """Acknowledges what it receives at once.
+
+    OpenSSH's server sends small packets by Nagle's rule, one for each acknowledgement, and Linux keeps those back for 40 ms while it has
+    nothing to send; in a push, everything waits for the window that such a packet would open.
+    """
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        data = super().recv(size, flags)
+        if QUICKACK is not None:
+            # Not a mode that stays: the kernel goes back to its own ways.
+            self.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+        return data
 
 
 class TunedTransport(paramiko.Transport):
@@ -38,6 +55,9 @@ class TunedTransport(paramiko.Transport):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.unacknowledged_ms)
+            timeout = sock.gettimeout()
+            sock = _Prompt(fileno=sock.detach())
+            sock.settimeout(timeout)
         super().__init__(sock, *args, **kwargs)
 
 

@@ -23,6 +23,7 @@ import store
 IDLE_SECONDS = 20.0
 THINKING_SECONDS = 300.0
 BUFFER = 1 << 20
+LINE_BUFFER = 1 << 16
 
 
 class Stream:
@@ -30,24 +31,30 @@ class Stream:
 
     def __init__(self) -> None:
         self.descriptor = sys.stdin.fileno()
+        self.poll = select.poll()
+        self.poll.register(self.descriptor)
         # Reading the program from there, Python may have read ahead.
         self.rest = sys.stdin.buffer.read(len(sys.stdin.buffer.peek()))  # type: ignore[union-attr]
 
-    def more(self, size: int, seconds: float) -> bytes:
-        """Some bytes, at most so many; none at the end."""
+    def more(self, buffer: memoryview, seconds: float) -> int:
+        """Put some bytes into a buffer; gives how many, none at the end."""
         if self.rest:
-            data, self.rest = self.rest[:size], self.rest[size:]
-            return data
-        if not select.select([self.descriptor], [], [], seconds)[0]:
+            count = min(len(self.rest), len(buffer))
+            buffer[:count] = self.rest[:count]
+            self.rest = self.rest[count:]
+            return count
+        if not self.poll.poll(1000 * seconds):
             raise EOFError("the sender said nothing for %g s" % seconds)
-        return os.read(self.descriptor, size)
+        return os.readv(self.descriptor, [buffer])
 
     def line(self) -> bytes:
         """A line without its end; empty at the end of the stream."""
         found = []
+        buffer = memoryview(bytearray(LINE_BUFFER))
         while True:
-            data = self.more(BUFFER, THINKING_SECONDS)
-            line, newline, self.rest = data.partition(b"\n")
+            data = bytes(buffer[: self.more(buffer, THINKING_SECONDS)])
+            line, newline, rest = data.partition(b"\n")
+            self.rest = rest + self.rest
             found.append(line)
             if newline or not data:
                 return b"".join(found)
@@ -205,13 +212,12 @@ class Delivery:
     def fill(self, size: int, digest: Any, file: BinaryIO) -> None:  # noqa: ANN401 - hashlib's type has no public name
         """Write bytes of the stream."""
         while size:
-            data = self.stream.more(min(size, BUFFER), IDLE_SECONDS)
-            if not data:
-                msg = "the stream ended in the middle of a file"
-                raise EOFError(msg)
-            write(file, memoryview(data))
-            digest.update(data)
-            size -= len(data)
+            count = self.stream.more(self.buffer[: min(size, BUFFER)], IDLE_SECONDS)
+            if not count:
+                raise EOFError("the stream ended %d bytes before the end of a file" % size)
+            write(file, self.buffer[:count])
+            digest.update(self.buffer[:count])
+            size -= count
 
     def copy(self, path: str, offset: int, size: int, digest: Any, file: BinaryIO | None) -> bool:  # noqa: ANN401
         """Write bytes of a file that is there; False when it has no more so many."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ CHILD_SECONDS = 300.0
 OWNER_ONLY = 0o700
 
 
+@functools.lru_cache(maxsize=1)
 def root() -> str:
     """The folder that holds everything; created with mode 0700."""
     place = os.environ.get("QUANT_HARNESS_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "quant-harness")

@@ -56,7 +56,7 @@ def test_the_store_is_its_owners_alone() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (frame(HELLO)[:-3], "the stream ended in the middle"),
+        (frame(HELLO)[:-3], "bytes before the end of a file"),
         (frame(HELLO, "../../../etc/passwd"), "not a sha256"),
         (b"not json\n", "Expecting value"),
         (
