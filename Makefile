@@ -4,25 +4,29 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-boards test-ssh unit lint lock build clean
+.PHONY: demo test test-boards test-faults test-ssh unit lint lock build clean
 
 demo: .venv/ready  ## Set up and measure the digits study on this machine.
 	$(BIN)/harness run
 
 test: .venv/ready lint  ## Set up and run every test.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -m "not boards"
+	$(BIN)/python -m pytest -m "not boards and not faults"
 
 test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
 	sh tests/set_up_boards.sh
 	$(BIN)/python -m pytest -m boards
+
+test-faults: .venv/ready  ## Break links, disks and processes of a real OpenSSH server in the middle of runs.
+	sh tests/set_up_ssh.sh
+	$(BIN)/python -m pytest -m "faults and not boards"
 
 test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 	sh tests/set_up_ssh.sh
 	$(BIN)/python -m pytest -m ssh
 
 unit: .venv/ready  ## Only the fast tests, which need no server.
-	$(BIN)/python -m pytest -m "not ssh and not slow and not boards"
+	$(BIN)/python -m pytest -m "not ssh and not slow and not boards and not faults"
 
 lint: .venv/ready  ## Style and types.
 	$(BIN)/ruff check

@@ -45,5 +45,8 @@ def show(
         return Exit.PASSED
     typer.echo(formats.render(name, found, chosen).decode(), nl=False)
     if found.state == "running":
-        typer.echo(f"harness: {folder}: the run has not ended, or was killed; this is what its journal holds", err=True)
+        typer.echo(
+            f"harness: {folder}: the run has not ended, or was killed; this is what its journal holds. harness run --resume goes on with it",
+            err=True,
+        )
     return Exit.PASSED

@@ -230,7 +230,7 @@ def _trouble(device: DeviceRecord) -> str | None:
     if device.state == "failed":
         return f"{device.step}: {device.reason}"
     if device.state == "pending":
-        return "the run has not ended there, or was killed"
+        return "the run has not ended there, or was killed: harness run --resume goes on with it"
     if device.ended == "max_time":
         return "the time was up before all was known as closely as asked"
     return "interrupted before all rounds were done" if device.ended == "stopped" else None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Command
     from tests.sshd import SshServer
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.faults]
 FAULTS: tuple[Fault, ...] = ("fin", "rst", "freeze")
 
 
