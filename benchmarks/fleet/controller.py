@@ -21,7 +21,7 @@ from harness.measure.campaign import Campaign
 FOUND: dict[str, Any] = {"connect_retries": 0}
 
 
-def retried(_details: stamina.instrumentation.RetryDetails) -> None:
+def retried(details: stamina.instrumentation.RetryDetails) -> None:  # noqa: ARG001 - its protocol names it
     """Count a connection that is tried again."""
     FOUND["connect_retries"] += 1
 
@@ -49,7 +49,7 @@ def run(self: Campaign, *words: Any, **named: Any) -> None:  # noqa: ANN401 - pa
 if __name__ == "__main__":
     runner, figures = Path(sys.argv[1]), Path(sys.argv[2])
     sys.argv = ["harness", *sys.argv[3:]]
-    link.RUNNER = runner
+    vars(link)["RUNNER"] = runner
     Campaign.run = run  # type: ignore[method-assign]
     stamina.instrumentation.set_on_retry_hooks([retried])
     started = time.monotonic()

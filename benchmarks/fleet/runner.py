@@ -10,12 +10,12 @@ import base64
 import hashlib
 import io
 import json
-import os
 import random
 import struct
 import sys
 import time
 import zipfile
+from pathlib import Path
 from typing import Any
 
 EVALUATION_SECONDS = 0.5
@@ -28,7 +28,7 @@ def array(values: list[float]) -> bytes:
     """One row of float32 numbers as an .npy file."""
     header = repr({"descr": "<f4", "fortran_order": False, "shape": (1, len(values))}).encode()
     header = header.ljust(117) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack("<%df" % len(values), *values)
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack(f"<{len(values)}f", *values)
 
 
 def rows(path: str) -> int:
@@ -45,11 +45,11 @@ def evaluate(task: dict[str, Any]) -> dict[str, Any]:
     chance, buffer = random.Random(task["cases"][0]["id"]), io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for index in range(rows(task["cases"][0]["inputs"])):
-            archive.writestr("arr_%d.npy" % index, array([chance.uniform(-5, 5) for _ in range(OUTPUTS)]))
+            archive.writestr(f"arr_{index}.npy", array([chance.uniform(-5, 5) for _ in range(OUTPUTS)]))
     data = buffer.getvalue()
-    with open(task["outputs"], "wb") as file:
-        file.write(data)
-    described = {"name": os.path.basename(task["outputs"]), "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    place = Path(task["outputs"])
+    place.write_bytes(data)
+    described = {"name": place.name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     costs = {"load_ns": LOAD_NS, "first_ns": FIRST_NS, "peak_bytes": PEAK, "seconds": EVALUATION_SECONDS}
     return {"event": "evaluated", "outputs": described, "graph": None, **costs}
 
