@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 ORDER = [
     "errors",
     "places",
+    "words",
     "toml_file",
     "expectations",
     "study",

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import command as shared
 from harness.errors import Exit, HostKeyError, UsageError
+from harness.words import plain
 
 app = typer.Typer(help="Add a device, look at one, trust its host key, or bring onnxruntime to it.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")]
@@ -66,7 +67,7 @@ def add(
         shared.say_json(done.as_json())
         return Exit.PASSED
     answer = Answer(done.device, done.facts, None)
-    typer.echo(f"{name}: {answer.sentence()}\n{name}: written to {done.path}\nnext: {done.next}")
+    typer.echo(f"{name}: {plain(answer.sentence())}\n{name}: written to {done.path}\nnext: {done.next}")
     return Exit.PASSED
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.words import plain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,10 +25,10 @@ def console() -> Console:
 
 
 def grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Lay out rows under titles; nothing in them is read as markup."""
+    """Lay out rows under titles; nothing in them is read as markup, or obeyed by the terminal."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in titles:
         table.add_column(escape(title), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     return table

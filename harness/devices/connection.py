@@ -56,6 +56,11 @@ class Way:
         transport: paramiko.Transport = self._connection.transport
         return transport
 
+    @property
+    def first(self) -> tuple[str, int]:
+        """The server that is connected to first: the outermost jump host, or the device."""
+        return self._before.first if self._before is not None else (str(self._device.host), int(self._device.port or 0))
+
     def open(self) -> None:
         """Connect and log in, here and on the way; does nothing if that was done.
 

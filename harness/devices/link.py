@@ -21,6 +21,7 @@ from harness.errors import DiedError, RunnerError, TransferError
 from harness.places import CHECKS, PROBER, RUNNER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
@@ -119,7 +120,8 @@ class Link:
         programs = {_hash(path): path for path in (PROBER, RUNNER, CHECKS)}
         # Most often they are there already: then one question is enough.
         if (facts := self._ask("probe", ["probe", *programs], ["facts", "missing"]))["event"] == "missing":
-            self.push(programs)
+            # With the job's program, that starting finds it there.
+            self.push({**programs, _hash(program.job()): program.job()})
             facts = self._ask("probe", ["probe", *programs], ["facts"])
         return facts
 
@@ -198,20 +200,26 @@ class Link:
                 yield reply, offset
         raise RunnerError(self.device.name, "measure", "the journal ended before the job did")
 
-    def read_output(self, job: str, name: str) -> bytes:
-        """Fetch a file of the job's outputs, verified."""
-        data = bytearray()
-        with self.agent("collect", "read", job, name) as channel:
+    def read_outputs(self, job: str, names: Sequence[str]) -> Iterator[bytes]:
+        """Fetch files of the job's outputs in their order, each verified; all in one call, for each costs the device a start of its Python."""
+        with self.agent("collect", "read", job, *names) as channel:
             channel.end()
-            for reply, _ in self.replies(channel, "collect"):
-                if reply["event"] == "ended":
-                    if reply.get("sha256") == hashlib.sha256(data).hexdigest():
-                        return bytes(data)
-                    break
-                with contextlib.suppress(binascii.Error, ValueError):
-                    data += base64.b64decode(str(reply.get("base64")), validate=True)
-                if len(data) > OUTPUT_LIMIT:
-                    raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
+            replies = self.replies(channel, "collect")
+            for name in names:
+                yield self._read_output(replies, name)
+
+    def _read_output(self, replies: Replies, name: str) -> bytes:
+        """Put one file together."""
+        data = bytearray()
+        for reply, _ in replies:
+            if reply["event"] == "ended":
+                if reply.get("sha256") == hashlib.sha256(data).hexdigest():
+                    return bytes(data)
+                break
+            with contextlib.suppress(binascii.Error, ValueError):
+                data += base64.b64decode(str(reply.get("base64")), validate=True)
+            if len(data) > OUTPUT_LIMIT:
+                raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
         raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
 
     def release(self) -> bool:

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 OPEN_SECONDS = 10
 CLOSE_SECONDS = 2
-# Many logins at once would starve each other of this machine's processors, and be too many for one jump host (MaxStartups).
-PACE_SECONDS = 0.05
+# Many logins at once would starve each other of this machine's processors; and sshd turns some away from the tenth on that is not
+# through yet (MaxStartups).
+PACE_SECONDS = 0.02
+AT_ONCE = 6
 KEEPALIVE_SECONDS = 15
 LOG_BYTES = 4096
 WRITE_BYTES = 1 << 15
@@ -36,22 +38,27 @@ for _library in ("paramiko", "stamina"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
-class _Pace:
-    """Lets one after the other begin, a little apart."""
+class _Turns:
+    """Lets logins begin one after the other, a little apart, and only a few at the same time at one server."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next = 0.0
+        self._servers: dict[tuple[str, int], threading.Semaphore] = {}
 
-    def wait(self) -> None:
+    @contextlib.contextmanager
+    def at(self, server: tuple[str, int]) -> Iterator[None]:
         with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + PACE_SECONDS
-        time.sleep(turn - now)
+            turn = self._servers.setdefault(server, threading.Semaphore(AT_ONCE))
+        with turn:
+            with self._lock:
+                now = time.monotonic()
+                begin = self._next = max(now, self._next + PACE_SECONDS)
+            time.sleep(begin - now)
+            yield
 
 
-_PACE = _Pace()
+_TURNS = _Turns()
 
 
 class SshTransport:
@@ -63,8 +70,7 @@ class SshTransport:
         self._watch = Watch(None, silence(device))
         try:
             for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
-                with attempt, mapped(device, "connect"):
-                    _PACE.wait()
+                with attempt, _TURNS.at(self._connection.first), mapped(device, "connect"):
                     self._connection.open()
             self._connection.transport.set_keepalive(KEEPALIVE_SECONDS)
             self._watch = Watch(self._connection.transport, silence(device))
@@ -145,10 +151,11 @@ class SshChannel:
             if not data:
                 break
             rest += data
-            *whole, tail = rest.split(b"\n") if b"\n" in data else [rest]
-            for line in whole:
-                yield bytes(line) + b"\n"
-            rest = bytearray(tail)
+            # A long line comes in many parts: it is not copied for each.
+            if b"\n" in data:
+                *whole, rest = rest.split(b"\n")
+                for line in whole:
+                    yield bytes(line) + b"\n"
             if len(rest) > LINE_LIMIT:
                 raise RunnerError(self._device.name, self._step, f"it sent a line of more than {LINE_LIMIT} bytes")
         if rest:

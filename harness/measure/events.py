@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.devices.facts import Facts
 
-# The highest bit of a byte: another group follows.
-CONTINUED = 128
+# The highest bit of a byte: another group follows, but no number is longer than this.
+CONTINUED, MOST_BITS = 128, 70
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Nanoseconds = Count
 Message = Annotated[str, Field(max_length=4000)]
@@ -177,10 +177,17 @@ class Samples(BaseModel):
 
     @cached_property
     def nanoseconds(self) -> list[int]:
-        """The iterations, each to at least 1/8192 of the block's median."""
+        """The iterations, each to at least 1/8192 of the block's median.
+
+        Raises:
+            ValueError: if there are more, or longer ones, than could be.
+        """
         found: list[int] = []
         value = shift = 0
         for byte in base64.b64decode(self.data, validate=True):
+            if shift >= MOST_BITS or len(found) > self.count:
+                message = "the samples are damaged"
+                raise ValueError(message)
             value |= (byte & 127) << shift
             shift += 7
             if byte < CONTINUED:

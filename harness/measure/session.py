@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.devices import facts as device_facts
@@ -41,6 +40,8 @@ Result = TypeVar("Result")
 # A step is given up when its connection broke so often without any headway, or can't be made again for so long.
 LOSSES = 3
 PAUSE_SECONDS = 1.0
+# A day of measuring writes far less.
+JOURNAL_LIMIT = 1 << 30
 RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume RUN fetches it"
 
 
@@ -183,6 +184,8 @@ class Session:
         """Read on from where the last connection broke."""
         cases = {case.id for case in self._work.cases}
         for said, offset in link.follow(job, self._progress.offset):
+            if offset > JOURNAL_LIMIT:
+                raise RunnerError(self.device.name, "measure", f"its journal is longer than {JOURNAL_LIMIT} bytes")
             event = check(said, self.device.name).model_copy(update={"offset": offset})
             if isinstance(event, Busy):
                 raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name))
@@ -198,13 +201,20 @@ class Session:
 
     def _collect(self) -> None:
         """Fetch the outputs and compare them."""
+        self._steadily(self._fetch)
+        self._record(Collected(device=self.device.name, job=self._progress.job or ""))
+
+    def _fetch(self, link: Link) -> None:
+        """Fetch what was not compared yet, all in one go."""
         cases = {case.id: case for case in self._work.cases}
-        job = self._progress.job or ""
-        for case, evaluated in list(self._progress.evaluated.items()):
-            if case not in self._progress.compared:
-                data = self._steadily(partial(_output, job, evaluated.outputs.name))
+        lacking = [
+            (case, found.outputs.name) for case, found in self._progress.evaluated.items() if case not in self._progress.compared
+        ]
+        if lacking:
+            outputs = link.read_outputs(self._progress.job or "", [name for _, name in lacking])
+            for (case, _), data in zip(lacking, outputs, strict=True):
                 self._record(self._work.compare(self.device.name, cases[case], data))
-        self._record(Collected(device=self.device.name, job=job))
+                self._losses = 0
 
     def _record(self, event: Event) -> None:
         """Take note of an event, first on the disk."""
@@ -275,7 +285,3 @@ class Session:
             timer.cancel()
             if timer.is_alive():
                 timer.join()
-
-
-def _output(job: str, name: str, link: Link) -> bytes:
-    return link.read_output(job, name)

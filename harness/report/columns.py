@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ FUSED = 4
 # Milliseconds.
 SMALL = 0.5
 OVERHEAD = "levels below 0.5 ms hold what Python takes per call: about 1 µs on a fast core (benchmarks/overhead.py)"
-# Control characters but tab and line ends, lone surrogates and non-characters.
-_OBEYED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Column(NamedTuple):
@@ -35,11 +32,6 @@ class Column(NamedTuple):
     title: str
     text: Callable[[Row], str]
     meaning: str
-
-
-def plain(words: str) -> str:
-    """Replace what a terminal would obey or XML 1.0 forbids: devices' and models' words are shown to people as they are."""
-    return _OBEYED.sub("\ufffd", words)
 
 
 def size(count: int | None) -> str:

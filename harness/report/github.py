@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report import claims, columns, gate
+from harness.report import claims, gate
+from harness.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,4 +48,4 @@ def _command(level: str, title: str, message: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    return columns.plain(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return plain(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

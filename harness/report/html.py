@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.judge import agreement
 from harness.report import charts, columns, gate, sheets
+from harness.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def beside(_run: Run, tables: Sequence[Table]) -> dict[str, bytes]:
 
 def _shown(value: object) -> object:
     """What the page shows of a value; the output of a macro is markup, and its parts went through here."""
-    return columns.plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _cells(table: Table) -> list[list[str]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.report import columns, gate
+from harness.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +99,7 @@ def _case(run: Run, table: Table, row: Row) -> TestCase:
         # The library would write 8e-05, which is no xs:decimal.
         case._elem.set("time", f"{row.median.value / 1e3:.9f}")  # noqa: SLF001
     shown = [f"{column.title}: {column.text(row)}" for column in columns.of(table)]
-    case.system_out = columns.plain("\n".join([*shown, *row.notes]))
+    case.system_out = plain("\n".join([*shown, *row.notes]))
     return case
 
 
@@ -116,17 +117,17 @@ def _check(run: Run, check: Check) -> TestCase:
         case.result = _result(Skipped, said, check.verdict)
     if check.metric == METRIC and check.candidate is not None:
         case._elem.set("time", f"{check.candidate / 1e3:.9f}")  # noqa: SLF001 - as below
-    case.system_out = columns.plain(said)
+    case.system_out = plain(said)
     return case
 
 
 def _result(kind: type[Error | Failure | Skipped], reason: str, state: str) -> Error | Failure | Skipped:
     """An outcome with its reason as attribute, which servers list, and as text, which keeps its lines."""
     result = kind(_line(reason), state)
-    result.text = columns.plain(reason)
+    result.text = plain(reason)
     return result
 
 
 def _line(words: str) -> str:
     """Words for an attribute: on one line, and legal in XML 1.0."""
-    return columns.plain(" ".join(words.split()))
+    return plain(" ".join(words.split()))

@@ -100,15 +100,16 @@ def follow(job: str, offset: str) -> None:
         store.say("died", log="\n".join(store.read_small(store.job_path(job, "log")).splitlines()[-5:])[-store.MESSAGE_LIMIT :])
 
 
-def read(job: str, name: str) -> None:
-    """Write a file of a job's outputs as base64 lines."""
-    digest, size = hashlib.sha256(), 0
-    with open(store.job_path(job, "outputs", name), "rb") as file:
-        for data in iter(lambda: file.read(store.CHUNK), b""):
-            digest.update(data)
-            size += len(data)
-            store.say("data", base64=base64.b64encode(data).decode())
-    store.say("ended", size=size, sha256=digest.hexdigest())
+def read(job: str, *names: str) -> None:
+    """Write files of a job's outputs as base64 lines, one after the other."""
+    for name in names:
+        digest, size = hashlib.sha256(), 0
+        with open(store.job_path(job, "outputs", name), "rb") as file:
+            for data in iter(lambda: file.read(store.CHUNK), b""):
+                digest.update(data)
+                size += len(data)
+                store.say("data", base64=base64.b64encode(data).decode())
+        store.say("ended", size=size, sha256=digest.hexdigest())
 
 
 def stop(job: str) -> None:
