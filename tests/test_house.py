@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 ORDER = [
+    "words",
     "errors",
     "places",
     "toml_file",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from harness.errors import Exit, HarnessError
+from harness.words import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +95,7 @@ def command(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
 
 def say_error(message: str, code: Exit, *, as_json: bool) -> None:
     """Write an error for people, and for programs where they asked."""
-    typer.echo("\n".join(f"harness: {line}" for line in message.splitlines()), err=True)
+    typer.echo("\n".join(f"harness: {line}" for line in readable(message).splitlines()), err=True)
     if as_json:
         say_json({"error": message, "exit": int(code)})
 

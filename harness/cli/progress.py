@@ -29,6 +29,7 @@ from harness.measure.events import (
     Waiting,
 )
 from harness.measure.lease import told
+from harness.words import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Lines:
     def say(self, text: str) -> None:
         """Write one line."""
         with self._lock:
-            sys.stderr.write(" ".join(text.split()) + "\n")
+            sys.stderr.write(readable(" ".join(text.split())) + "\n")
             sys.stderr.flush()
 
     def variant(self, variant: Variant, total: int) -> None:
@@ -106,7 +107,7 @@ class Bars:
         self._progress.update(self._variants, total=total, advance=1, description=f"making variants: {escape(variant.name)}")
         if variant.state == "failed":
             self._progress.console.print(
-                f"variant {escape(variant.name)}: failed: {escape(variant.reason or '')}", soft_wrap=True
+                f"variant {escape(variant.name)}: failed: {escape(readable(variant.reason or ''))}", soft_wrap=True
             )
 
     def plan(self, devices: Sequence[Device], cases: Sequence[Case], rounds: int) -> None:
@@ -137,7 +138,7 @@ class Bars:
             text = f"{again}round {event.round % self._rounds + 1}, at most {self._rounds}"
         elif isinstance(event, Failed | DeviceFailed | Connected | Lost | Waiting | Provisioned):
             self._progress.console.print(
-                f"{event.device}: {escape(describe(event, self._names, self._rounds) or '')}", soft_wrap=True
+                f"{event.device}: {escape(readable(describe(event, self._names, self._rounds) or ''))}", soft_wrap=True
             )
         self._progress.update(task, advance=done)
         if text is not None:
