@@ -35,6 +35,7 @@ BOOT = (
 )
 # An answer, and its length in bytes.
 Replies = Iterator[tuple[dict[str, Any], int]]
+RESTARTED = "killed, or the board was restarted"
 OUTPUT_LIMIT = 1 << 30
 JOURNAL_LIMIT = 4 << 30
 START_ATTEMPTS = 3
@@ -196,7 +197,7 @@ class Link:
                 if reply["event"] == "ended":
                     return
                 if reply["event"] == "died":
-                    raise DiedError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:]}")
+                    raise DiedError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:] or RESTARTED}")
                 offset += length
                 if offset > JOURNAL_LIMIT:
                     raise RunnerError(self.device.name, "measure", f"its journal is larger than {JOURNAL_LIMIT} bytes")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.devices import facts as device_facts
 from harness.devices import provision
 from harness.devices.link import Link
-from harness.errors import BusyError, ConnectError, DeviceError, DiedError, LostError, RunnerError
+from harness.errors import BusyError, ConnectError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
 from harness.measure import lease, plan
 from harness.measure.events import (
     Begin,
@@ -175,6 +175,8 @@ class Session:
                 self._steadily(lambda link: self._read(link, job, late))
         except LostError as exc:
             raise LostError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
+        except HostKeyError as exc:
+            raise HostKeyError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
         except DiedError as exc:
             hung = f"it hung, {self._longest:g} s after its start, and was ended: " if self._hung else ""
             raise DiedError(exc.device, exc.step, f"{hung}{exc.reason}; {KEPT}") from exc

@@ -345,7 +345,9 @@ class Job:
                 process.communicate(timeout=KILL_SECONDS)
             return {"event": "failed", "kind": "timeout", "message": "no result after %g s" % self.request["timeout"]}
         result = answer(out) if process.returncode == 0 else None
-        result = result or {"event": "failed", "kind": "crash", "message": ending(process.returncode, log)}
+        if result is None:
+            words = "it said something that is not its protocol: %r" % out[:100] if out else ending(process.returncode, log)
+            result = {"event": "failed", "kind": "crash", "message": words}
         if self.request.get("memory") and result.get("kind") in ("crash", "memory"):
             result["message"] += " (it may take %.1f MB: memory in devices.toml)" % (self.request["memory"] / 1e6)
         return result
