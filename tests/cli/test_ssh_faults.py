@@ -18,7 +18,7 @@ from harness.measure import plan, session
 from harness.measure.events import Apart, DeviceFailed, Duet, End, Round
 from tests.cli.struck import BOTH, Timed, board, failure, job_of, rounds
 from tests.cli.test_ssh_resume import Striker, check_whole, events, run
-from tests.proxy import Proxy
+from tests.proxy import Fault, Proxy
 from tests.runners.fakes import alive, children
 from tests.sshd import SshServer
 
@@ -105,6 +105,23 @@ def test_another_host_key_in_the_middle_ends_it(harness: Command, study: Path, s
         proxy.target = sshd.port
         assert harness("run", "--resume", "latest").code == 0
     assert rounds(folder, "board") == list(range(8))
+
+
+@pytest.mark.parametrize("fault", ["fin", "rst", "freeze"])
+def test_a_link_that_breaks_again_at_the_login_is_made_once_more(study: Path, sshd: SshServer, fault: Fault) -> None:
+    with Proxy(sshd.port) as proxy:
+        board(sshd, port=proxy.port, connect_time=1)
+        known = registry.load()
+        Link(known.get("board"), known).close()
+        login = int(0.9 * proxy.carried)
+
+        def strike() -> None:
+            proxy.plan(fault, at=login, times=2)
+            proxy.strike("rst")
+
+        folder, exit_code = run(study, Striker("round", strike), rounds=4)
+    assert exit_code == Exit.PASSED, [event for event in events(folder) if isinstance(event, DeviceFailed)]
+    check_whole(folder, sshd, 4)
 
 
 NOISE = {
