@@ -57,23 +57,29 @@ def place(store: Path, job: str, *models: str, prober: str = PROBER, **changes: 
     return folder
 
 
-def words(folder: Path) -> list[str]:
+def words(folder: Path, runner: Path | None = None) -> list[str]:
     """The command that carries a job out."""
-    runner = folder.parent.parent / "blobs" / "sha256" / hashlib.sha256(RUNNER.encode()).hexdigest()
+    runner = runner or folder.parent.parent / "blobs" / "sha256" / hashlib.sha256(RUNNER.encode()).hexdigest()
     return [sys.executable, str(program.job()), str(folder), str(runner)]
 
 
-def begin(folder: Path, *inherited: int, **env: str) -> subprocess.Popen[str]:
+def begin(folder: Path, *inherited: int, runner: Path | None = None, **env: str) -> subprocess.Popen[str]:
     """Start a job as the agent does: in a session of its own."""
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        words(folder), stdout=pipe, stderr=pipe, text=True, start_new_session=True, env={**os.environ, **env}, pass_fds=inherited
+        words(folder, runner),
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **env},
+        pass_fds=inherited,
     )
 
 
-def carry_out(folder: Path, **env: str) -> tuple[int, str]:
+def carry_out(folder: Path, runner: Path | None = None, **env: str) -> tuple[int, str]:
     """Run a job to its end; gives its code and standard error."""
-    with begin(folder, **env) as process:
+    with begin(folder, runner=runner, **env) as process:
         _, log = process.communicate(timeout=100)
     return process.returncode, log
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.places import CHECKS, RUNNER
 from tests.runners.fakes import WELL, begin, carry_out, journal, named, place, until
 
 DUET = "if task['task'] == 'duet': "
@@ -114,3 +115,28 @@ def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path) -> None:
     assert elapsed == sorted(elapsed)
     assert 0 <= elapsed[-1] < time.time() - begun
     assert journal(folder)[-1] == {"event": "end", "reason": "rounds"}
+
+
+def test_a_model_too_large_for_its_allowance_fails_for_memory_in_the_real_runner(tmp_path: Path) -> None:
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    store, inputs = tmp_path / "store", tmp_path / "inputs.npz"
+    shape = numpy_helper.from_array(np.array([400_000_000], np.int64), "shape")
+    nodes = [helper.make_node("Expand", ["x", "shape"], ["big"]), helper.make_node("ReduceMax", ["big"], ["y"], keepdims=0)]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in (("x", [1]), ("y", [])))
+    graph = helper.make_graph(nodes, "g", [x], [y], [shape])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model")
+    np.savez(inputs, np.ones((1, 1), np.float32))
+    folder = place(store, "j", "its model", memory=1 << 30)
+    request = json.loads((folder / "request.json").read_text())
+    blobs = store / "blobs" / "sha256"
+    for key, path in (("model", tmp_path / "model"), ("inputs", inputs)):
+        (blobs / request["cases"][0][key]).write_bytes(path.read_bytes())
+    (blobs / request["checks"]).write_bytes(CHECKS.read_bytes())
+    request["cases"][0] |= {"names": ["x"], "threads": 1, "provider": "CPUExecutionProvider", "optimization": "all"}
+    (folder / "request.json").write_text(json.dumps(request))
+    assert carry_out(folder, runner=RUNNER)[0] == 0
+    (failed,) = named(folder, "failed")
+    assert failed["kind"] == "memory", failed
+    assert failed["message"].endswith("(it may take 1073.7 MB: memory in devices.toml)")
