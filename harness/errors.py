@@ -28,6 +28,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar
 
+from harness.words import plain
+
 
 class Exit(IntEnum):
     """What a command's exit code says."""
@@ -87,6 +89,8 @@ class DeviceError(HarnessError):
     exit: ClassVar[Exit] = Exit.INCOMPLETE
 
     def __init__(self, device: str, step: str, reason: str) -> None:
+        # Much of it is in the device's own words.
+        reason = plain(reason)
         super().__init__(f"{device}: {step}: {reason}")
         self.device = device
         self.step = step

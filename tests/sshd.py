@@ -47,6 +47,7 @@ class SshServer:
         self.folder = Path(tempfile.mkdtemp(prefix="harness-sshd-"))
         self.identity = self.folder / "user_key"
         self.store = self.folder / "store"
+        self.lines: tuple[str, ...] = ()
 
     @staticmethod
     def lacking() -> str | None:
@@ -75,13 +76,19 @@ class SshServer:
         self.stop()
         shutil.rmtree(self.folder)
 
+    def restart(self, *lines: str) -> None:
+        """Start anew with these lines before all others of its sshd_config: the first that says a thing wins."""
+        self.stop()
+        self.lines = lines
+        self.start()
+
     def start(self) -> None:
         """Start the server on a free port."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         config = self.folder / "sshd_config"
-        config.write_text(CONFIG.format(port=self.port, folder=self.folder))
+        config.write_text("".join(f"{line}\n" for line in self.lines) + CONFIG.format(port=self.port, folder=self.folder))
         config.chmod(0o644)
         self._log = (self.folder / "log").open("wb")
         # The server itself has no more rights than the account it lets in.

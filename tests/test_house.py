@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import ROOT
 
 ORDER = [
+    "words",
     "errors",
     "places",
-    "words",
     "toml_file",
     "expectations",
     "study",

@@ -19,6 +19,7 @@ from harness.devices import push as pushing
 from harness.devices.transport import connect
 from harness.errors import DiedError, RunnerError, TransferError
 from harness.places import CHECKS, PROBER, RUNNER
+from harness.words import all_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
     from harness.devices.transport import Channel
 
 # The agent's source comes first on its own standard input: nothing needs to be there before it. Older Pythons can read this much.
+# It begins with a line of its own: what a login script printed may have no end.
 BOOT = (
     "import sys;sys.version_info<(3,9)and sys.exit('it is Python %d.%d'%sys.version_info[:2]);"
-    "n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
+    "sys.stdout.write(chr(10));sys.stdout.flush();n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
 )
 # An answer, and its length in bytes.
 Replies = Iterator[tuple[dict[str, Any], int]]
+RESTARTED = "killed, or the board was restarted"
 OUTPUT_LIMIT = 1 << 30
+# A day of measuring writes far less.
+JOURNAL_LIMIT = 1 << 30
 START_ATTEMPTS = 3
 NOISE_LIMIT = 1000
 
@@ -82,7 +87,7 @@ class Link:
             reply = _parse(line)
             if reply is None and not heard and noise < NOISE_LIMIT:
                 noise += 1
-                said = line[:200]
+                said = line.strip()[:200] or said
                 continue
             if reply is None:
                 raise RunnerError(self.device.name, step, f"the agent said something that is not its protocol: {line[:100]!r}")
@@ -195,8 +200,10 @@ class Link:
                 if reply["event"] == "ended":
                     return
                 if reply["event"] == "died":
-                    raise DiedError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:]}")
+                    raise DiedError(self.device.name, "measure", f"the runner died: {str(reply.get('log'))[-500:] or RESTARTED}")
                 offset += length
+                if offset > JOURNAL_LIMIT:
+                    raise RunnerError(self.device.name, "measure", f"its journal is larger than {JOURNAL_LIMIT} bytes")
                 yield reply, offset
         raise RunnerError(self.device.name, "measure", "the journal ended before the job did")
 
@@ -216,8 +223,12 @@ class Link:
                 if reply.get("sha256") == hashlib.sha256(data).hexdigest():
                     return bytes(data)
                 break
+            more = b""
             with contextlib.suppress(binascii.Error, ValueError):
-                data += base64.b64decode(str(reply.get("base64")), validate=True)
+                more = base64.b64decode(str(reply.get("base64")), validate=True)
+            data += more
+            if not more:
+                break
             if len(data) > OUTPUT_LIMIT:
                 raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
         raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
@@ -243,7 +254,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         raise ValueError(message)
 
     try:
-        reply = json.loads(line, parse_constant=refuse)
+        # Readable from here on: what a device says is shown to people sooner or later.
+        reply = all_plain(json.loads(line, parse_constant=refuse))
     except (ValueError, RecursionError):
         return None
     return reply if isinstance(reply, dict) and isinstance(reply.get("event"), str) else None

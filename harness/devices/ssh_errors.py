@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ SILENCE_SECONDS = 60.0
 # An emulated clock can run a hundred times slower than ours, and with it the agent's signs of life.
 EMULATED_SILENCE_SECONDS = 1800.0
 BANNER = "SSH protocol banner"
+# Paramiko calls a link that was cut or fell silent during the login a refusal.
+CUT_WORDS = re.compile(r"saw EOF|Authentication timeout")
 NO_REPLY = "No existing session"
 NOTHING_TO_OFFER = "No authentication methods"
 NO_KEY = "private key file"
@@ -57,6 +60,11 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
             hint = "load it into an SSH agent and leave identity_file out"
             return AuthenticationError(name, step, f"identity_file {device.identity_file} has a passphrase: {hint}")
         case paramiko.AuthenticationException():
+            if CUT_WORDS.search(str(exc)):
+                reason = (
+                    f"the connection to {where} was lost at the login ({exc}); if it is each time: check user and identity_file"
+                )
+                return lost(name, step, reason)
             hint = "check user, identity_file and the device's authorized_keys"
             if device.password_env is not None:
                 hint = f"check user and the password in {device.password_env}"

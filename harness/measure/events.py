@@ -390,4 +390,9 @@ Event = (
     Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine
     | DeviceFailed
 )  # fmt: skip
+# What a job may write; the others are the controller's to say.
+SAID_THERE = {
+    kind.model_fields["event"].default
+    for kind in (Waiting, Busy, Governor, Begin, Evaluated, Apart, Duet, Counted, Throughput, Trouble, Failed, Round, End)
+}
 ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pydantic import ValidationError
 
 from harness.errors import ResultsError, RunnerError
-from harness.measure.events import ADAPTER, Event
+from harness.measure.events import ADAPTER, SAID_THERE, Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ def check(said: dict[str, Any], device: str) -> Event:
     Raises:
         RunnerError: if it is not of the protocol's shape.
     """
+    if said.get("event") not in SAID_THERE:
+        raise RunnerError(device, "measure", f"the journal has a line that is none of a job's events: {str(said)[:100]}")
     try:
         return ADAPTER.validate_python({**said, "device": device})
     except ValidationError as exc:

@@ -228,8 +228,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         "throughput_seconds": THROUGHPUT_SECONDS,
         "max_time": measure.max_time,
         "timeout": measure.timeout,
-        # Evaluations and what is under way when the time is up come on top; past this the job ends itself whatever it does.
-        "longest": 2 * measure.max_time + measure.timeout * (len(described) + 2),
+        "longest": longest(measure, len(described)),
     }
     if bar is not None:
         asked |= {
@@ -247,6 +246,14 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     if device.memory is not None:
         asked["memory"] = device.memory
     return asked
+
+
+def longest(measure: MeasureSection, count: int) -> float:
+    """How long a job of so many cases may take, in seconds; past this it ends itself, whatever it does.
+
+    Evaluations, and what is under way when the time is up, come on top of the time to measure.
+    """
+    return 2 * measure.max_time + measure.timeout * (count + 2)
 
 
 def _quantiles(level: float) -> list[float]:

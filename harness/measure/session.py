@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.devices import facts as device_facts
 from harness.devices import provision
 from harness.devices.link import Link
-from harness.errors import BusyError, ConnectError, DeviceError, DiedError, LostError, RunnerError
+from harness.errors import BusyError, ConnectError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
 from harness.measure import lease, plan
 from harness.measure.events import (
     Begin,
@@ -40,8 +40,9 @@ Result = TypeVar("Result")
 # A step is given up when its connection broke so often without any headway, or can't be made again for so long.
 LOSSES = 3
 PAUSE_SECONDS = 1.0
-# A day of measuring writes far less.
-JOURNAL_LIMIT = 1 << 30
+# A job ends itself past its longest time; one that has not, so much later, hangs.
+GRACE_SECONDS = 60.0
+KEPT = "what was measured is kept: harness run --resume RUN goes on with the rest"
 RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume RUN fetches it"
 
 
@@ -73,6 +74,8 @@ class Session:
         self._link: Link | None = None
         self._running: str | None = None
         self._losses = 0
+        self._longest = plan.longest(work.measure, len(work.cases)) + GRACE_SECONDS
+        self._hung = False
         # Held while a job is asked to stop: the link must not be closed meanwhile.
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -171,6 +174,11 @@ class Session:
                 self._steadily(lambda link: self._read(link, job, late))
         except LostError as exc:
             raise LostError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
+        except HostKeyError as exc:
+            raise HostKeyError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
+        except DiedError as exc:
+            hung = f"it hung, {self._longest:g} s after its start, and was ended: " if self._hung else ""
+            raise DiedError(exc.device, exc.step, f"{hung}{exc.reason}; {KEPT}") from exc
         except DeviceError:
             # It may still be running there, unheard.
             self._end()
@@ -184,8 +192,6 @@ class Session:
         """Read on from where the last connection broke."""
         cases = {case.id for case in self._work.cases}
         for said, offset in link.follow(job, self._progress.offset):
-            if offset > JOURNAL_LIMIT:
-                raise RunnerError(self.device.name, "measure", f"its journal is longer than {JOURNAL_LIMIT} bytes")
             event = check(said, self.device.name).model_copy(update={"offset": offset})
             if isinstance(event, Busy):
                 raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name))
@@ -269,16 +275,18 @@ class Session:
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[threading.Event]:
-        """Stop the job of an emulated device when the time is up by our clock: its own can be slower by far."""
+        """Stop a job by our clock: on an emulated device, whose own can be slower by far, when the time is up; elsewhere when it hangs."""
         late = threading.Event()
 
         def stop() -> None:
             late.set()
+            self._hung = not self.device.emulated
             self._end()
 
-        timer = threading.Timer(self._work.measure.max_time + (self._work.measure.wait or 0), stop)
-        if self.device.emulated:
-            timer.start()
+        timer = threading.Timer(
+            (self._longest if not self.device.emulated else self._work.measure.max_time) + (self._work.measure.wait or 0), stop
+        )
+        timer.start()
         try:
             yield late
         finally:

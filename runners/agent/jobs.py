@@ -19,6 +19,8 @@ import store
 STOP_SECONDS = 5.0
 # Following must not disturb what is measured.
 POLL_SECONDS = 0.2
+# A disk with less room than this is full.
+FULL = 1 << 20
 
 
 def start(job: str, program: str, runner: str) -> None:
@@ -36,6 +38,7 @@ def start(job: str, program: str, runner: str) -> None:
         store.say("missing", sha256=missing)
         return
     settle()
+    bury()
     store.folder(store.job_path(job, "outputs"))
     # Taken here and inherited, so that no follower can find it free before the job holds it.
     lock = open(store.job_path(job, "lock"), "ab")
@@ -50,7 +53,12 @@ def start(job: str, program: str, runner: str) -> None:
                 env=runtimes.environment(runtimes.current()), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, pass_fds=[lock.fileno()],
             )  # fmt: skip
-        store.write_whole(store.job_path(job, "pid"), str(child.pid))
+        try:
+            store.write_whole(store.job_path(job, "pid"), str(child.pid))
+        except OSError:
+            child.kill()  # nobody could end it any more
+            child.wait()
+            raise
     store.say("started", pid=int(store.read_small(store.job_path(job, "pid")) or 0))
 
 
@@ -76,17 +84,22 @@ def follow(job: str, offset: str) -> None:
     """Write the journal from an offset on, until the job has ended."""
     with open(store.job_path(job, "journal.jsonl"), "rb") as journal, open(store.job_path(job, "lock"), "rb") as lock:
         journal.seek(int(offset))
-        rest, quiet_since = b"", time.monotonic()
+        rest: list[bytes] = []
+        held, quiet_since = 0, time.monotonic()
         while True:
             ended = not store.is_locked(lock)
             data = journal.read(store.CHUNK)
             if data:
-                whole, newline, rest = (rest + data).rpartition(b"\n")
-                if len(rest) > store.LINE_LIMIT:
+                whole, newline, tail = data.rpartition(b"\n")
+                if newline:
+                    for piece in (*rest, whole, newline):
+                        sys.stdout.buffer.write(piece)
+                    sys.stdout.buffer.flush()
+                    rest, held, quiet_since = [], 0, time.monotonic()
+                rest.append(tail)
+                held += len(tail)
+                if held > store.LINE_LIMIT:
                     raise ValueError("the journal has a line of more than %d bytes" % store.LINE_LIMIT)
-                sys.stdout.buffer.write(whole + newline)
-                sys.stdout.buffer.flush()
-                quiet_since = time.monotonic()
             elif ended:
                 break
             else:
@@ -97,7 +110,27 @@ def follow(job: str, offset: str) -> None:
     if store.read_small(store.job_path(job, "rc")) == "0":
         store.say("ended")
     else:
-        store.say("died", log="\n".join(store.read_small(store.job_path(job, "log")).splitlines()[-5:])[-store.MESSAGE_LIMIT :])
+        bury()
+        words = [*last_words(store.job_path(job, "log")).splitlines()[-5:], disk()]
+        store.say("died", log="\n".join(filter(None, words))[-store.MESSAGE_LIMIT :])
+
+
+def last_words(path: str) -> str:
+    """The end of a file."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - store.MESSAGE_LIMIT))
+        return file.read(store.MESSAGE_LIMIT).decode(errors="replace")
+    return ""
+
+
+def disk() -> str:
+    """What is wrong with the store's disk; a job that died of it could not write that down."""
+    found = os.statvfs(store.root())
+    if found.f_flag & os.ST_RDONLY:
+        return "the disk of %s is read-only" % store.root()
+    if found.f_bavail * found.f_frsize < FULL or found.f_files > 0 == found.f_favail:
+        return "the disk of %s is full" % store.root()
+    return ""
 
 
 def read(job: str, *names: str) -> None:
@@ -113,7 +146,12 @@ def read(job: str, *names: str) -> None:
 
 
 def stop(job: str) -> None:
-    """Ask a job to stop; kill its process group when it doesn't within five seconds."""
+    """Ask a job to stop, and wait until it has."""
+    store.say("stopped", was_running=end(job))
+
+
+def end(job: str) -> bool:
+    """Ask a job to stop; kill its process group when it doesn't within five seconds. Tells whether it ran."""
     pid = int(store.read_small(store.job_path(job, "pid")) or 0)
     with open(store.job_path(job, "lock"), "rb") as lock:
         running = store.is_locked(lock)
@@ -124,7 +162,7 @@ def stop(job: str) -> None:
                     os.kill(pid, sign) if sign == signal.SIGTERM else os.killpg(pid, sign)
                 while store.is_locked(lock) and time.monotonic() < deadline:
                     time.sleep(0.05)
-    store.say("stopped", was_running=running)
+    return running
 
 
 def release() -> None:
@@ -134,8 +172,23 @@ def release() -> None:
     except (ValueError, KeyError, TypeError):
         store.say("stopped", was_running=False)
         return
-    stop(job)
-    pid = int(store.read_small(store.job_path(job, "pid")) or 0)
-    if pid and store.holder() is not None:
-        with contextlib.suppress(ProcessLookupError):
+    was_running = end(job)
+    store.say("stopped", was_running=bury() or was_running)
+
+
+def bury() -> bool:
+    """Kill the workers of a job that died and left them this device; they have its process group, which is nobody else's till then."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        said = store.holder()
+        job = str(json.loads(said or "{}")["job"])
+        pid = int(store.read_small(store.job_path(job, "pid")))
+        if pid > 1 and not store.is_running(job):
+            time.sleep(0.1)
+            if store.holder() != said:
+                return False  # it was the next one, which had not written its name yet
             os.killpg(pid, signal.SIGKILL)
+            deadline = time.monotonic() + STOP_SECONDS
+            while store.holder() is not None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return True
+    return False

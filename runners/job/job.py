@@ -7,6 +7,7 @@ bounds in time, when enough is known, and the journal.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -28,14 +29,27 @@ PROTOCOL = 3
 MESSAGE_LIMIT = 2000
 # Two sessions are held in one process only if both fit in this share of the memory that is free.
 MEMORY_SHARE = 0.8
+# A worker that was killed is gone after this; if not, the kernel holds it, or a child of it holds its pipes.
+KILL_SECONDS = 5.0
+PROBE_SECONDS = 120.0
 
 
 def ending(code: int, log: str) -> str:
     """Words for how a process ended."""
     last = [line for line in log.strip().splitlines() if line.strip()][-1:] or ["no message"]
     if code < 0:
-        return "killed by %s; last words: %s" % (signal.Signals(-code).name, last[0][:MESSAGE_LIMIT])
+        names = {sign.value: sign.name for sign in signal.Signals}
+        return "killed by %s; last words: %s" % (names.get(-code, "signal %d" % -code), last[0][:MESSAGE_LIMIT])
     return last[0][:MESSAGE_LIMIT]
+
+
+def answer(out: str) -> dict[str, Any] | None:
+    """What a worker said, or None if that is no outcome."""
+    with contextlib.suppress(ValueError, RecursionError):
+        said = json.loads(out)
+        if isinstance(said, dict) and isinstance(said.get("event"), str):
+            return said
+    return None
 
 
 def bound(pid: int, memory: int | None) -> None:
@@ -125,7 +139,10 @@ class Job:
         """What the prober says of the device, right before measuring."""
         prober, checks = (os.path.join(self.blobs, self.request[key]) for key in ("prober", "checks"))
         words = [sys.executable, prober, self.runner, checks]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        try:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=PROBE_SECONDS)
+        except subprocess.CalledProcessError as error:
+            raise SystemExit("its prober failed: " + ending(error.returncode, error.stderr.decode(errors="replace"))) from None
         facts: dict[str, Any] = json.loads(done.stdout)
         facts["runtime"] = os.environ.get("QUANT_HARNESS_RUNTIME")
         return facts
@@ -159,7 +176,10 @@ class Job:
         """Compute a case's outputs once."""
         path = os.path.join(self.folder, "outputs", name + ".npz")
         outcome = self.visit("evaluate", (name,), outputs=path, samples=self.request["samples"])
-        if outcome and outcome["event"] == "evaluated":
+        if outcome and outcome["event"] != "evaluated":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        elif outcome:
             self.peaks[name] = outcome.get("peak_bytes") or 0
             self.note(dict(outcome, case=name))
 
@@ -283,6 +303,9 @@ class Job:
         outcome = self.in_worker(task)
         if self.stopping.is_set():
             return None
+        if outcome["event"] == "failed" and os.strerror(errno.ENOSPC) in outcome["message"]:
+            # No case's fault.
+            raise SystemExit(outcome["message"])
         if outcome["event"] == "failed" and what in ("count", "throughput"):
             # The case can be timed all the same.
             self.lost.add((what, names[0]))
@@ -318,12 +341,16 @@ class Job:
             out, log = process.communicate(json.dumps(task), timeout=self.request["timeout"])
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=KILL_SECONDS)
             return {"event": "failed", "kind": "timeout", "message": "no result after %g s" % self.request["timeout"]}
-        if process.returncode == 0 and out.endswith("\n"):
-            result: dict[str, Any] = json.loads(out)
-            return result
-        return {"event": "failed", "kind": "crash", "message": ending(process.returncode, log)}
+        result = answer(out) if process.returncode == 0 else None
+        if result is None:
+            words = "it said something that is not its protocol: %r" % out[:100] if out else ending(process.returncode, log)
+            result = {"event": "failed", "kind": "crash", "message": words}
+        if self.request.get("memory") and result.get("kind") in ("crash", "memory"):
+            result["message"] += " (it may take %.1f MB: memory in devices.toml)" % (self.request["memory"] / 1e6)
+        return result
 
 
 if __name__ == "__main__":

@@ -38,12 +38,10 @@ class Lease:
         Returns:
             Who holds it, if it could not be had.
         """
-        ticket = os.path.join(self.queue, "%020d-%s" % (time.time_ns(), self.job))
         deadline, told = time.monotonic() + max(wait, LEAST_SECONDS), None
-        with open(ticket, "wb") as mine:
-            fcntl.flock(mine, fcntl.LOCK_EX)
+        with self.ticket() as mine:
             try:
-                while not (self.is_first(ticket) and self.locked()):
+                while not (self.is_first(mine.name) and self.locked()):
                     self.file.seek(0)
                     holder = self.file.read(HOLDER_LIMIT)
                     if stopping() or time.monotonic() > deadline:
@@ -54,11 +52,29 @@ class Lease:
                     time.sleep(POLL_SECONDS)
             finally:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(ticket)
+                    os.unlink(mine.name)
         self.file.truncate(0)
         self.file.write(json.dumps(dict(who, job=self.job, since=time.time())))
         self.file.flush()
         return None
+
+    def ticket(self) -> IO[bytes]:
+        """Draw the next number, held for as long as the file is open. No clock gives it: one may be set back."""
+        with self.queueing():
+            drawn = [int(name.partition("-")[0]) for name in os.listdir(self.queue)]
+            file = open(os.path.join(self.queue, "%020d-%s" % (max(drawn, default=0) + 1, self.job)), "wb")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+    @contextlib.contextmanager
+    def queueing(self) -> Any:  # noqa: ANN401 - an iterator
+        """Look at the queue while nobody else changes it."""
+        folder = os.open(self.queue, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def locked(self) -> bool:
         """Take the lock, if it is free."""
@@ -70,14 +86,15 @@ class Lease:
 
     def is_first(self, ticket: str) -> bool:
         """Whether nobody who came before still waits; what the dead left is cleared away."""
-        for name in sorted(os.listdir(self.queue)):
-            path = os.path.join(self.queue, name)
-            if path >= ticket:
-                break
-            with contextlib.suppress(OSError), open(path, "rb") as other:
-                fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                os.unlink(path)
-                continue
-            if os.path.exists(path):
-                return False
+        with self.queueing():
+            for name in sorted(os.listdir(self.queue)):
+                path = os.path.join(self.queue, name)
+                if path >= ticket:
+                    break
+                with contextlib.suppress(OSError), open(path, "rb") as other:
+                    fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    os.unlink(path)
+                    continue
+                if os.path.exists(path):
+                    return False
         return True
