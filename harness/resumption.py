@@ -73,6 +73,10 @@ def resume(
         message = f"{begun.study.model.path}: is not the model any more that {folder} was begun with: start a new run"
         raise ResultsError(message)
     variants = [_here(variant, folder) for variant in begun.variants]
+    for variant in variants:
+        if variant.path is not None and not variant.path.is_file():
+            message = f"{variant.path}: is gone, and with it what {folder} was measuring: start a new run"
+            raise ResultsError(message)
     with workflow.reopen(asked, folder, begun.started, begun.seed, watcher) as place:
         hashes = tuple(found.sha256 for found in place.inputs)
         for entry in left:
@@ -87,6 +91,12 @@ def resume(
 def _reached(entry: Device, registry: Registry) -> Device:
     """A device of the run, reached as the registry says now: a virtual board has another port after it was booted again."""
     now = registry.devices.get(entry.name)
+    if now is not None and entry.host_key and now.host_key and entry.host_key.split()[:2] != now.host_key.split()[:2]:
+        message = (
+            f"{registry.path}: '{entry.name}' has another host key than when the run was begun: if it is the same device, installed "
+            f"anew, what is measured there now is another story: start a new run"
+        )
+        raise ResultsError(message)
     return entry if now is None else entry.model_copy(update={key: getattr(now, key) for key in REACHED})
 
 

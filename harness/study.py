@@ -40,7 +40,7 @@ def seconds(value: object) -> float:
     except ValueError:
         result = 0.0
     if result <= 0:
-        message = f"a duration is a number with ms, s, m or h, such as '5m', not {value!r}"
+        message = f"a duration is a number above zero with ms, s, m or h, such as '5m', not {value!r}"
         raise ValueError(message)
     return result
 

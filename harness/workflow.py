@@ -131,6 +131,7 @@ class Bench:
             measure=question.study.measure,
             compare=lambda device, case, outputs: by_dims[tuple(case.dims.items())].compare(device, case, outputs),
             seed=self.seed,
+            run=self.folder.name,
         )
 
     def measure(

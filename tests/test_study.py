@@ -78,7 +78,10 @@ max_regression = 0.05
             LEAST + "dims = { batch = 0 }\n",
             "study.toml:4: 'model.dims.batch.0': input should be greater than or equal to 1, not 0",
         ),
-        (LEAST + '[measure]\nmax_time = "soon"\n', "study.toml:5: 'measure.max_time': a duration is a number with ms, s, m or h"),
+        (
+            LEAST + '[measure]\nmax_time = "soon"\n',
+            "study.toml:5: 'measure.max_time': a duration is a number above zero with ms, s, m or h",
+        ),
         (LEAST + "[measure]\nrounds = 0\n", "study.toml:5: 'measure.rounds'"),
         ('name = "s"\n', "study.toml: 'model' is missing"),
         ('name = "../up"\n[model]\npath = "m"\n', "study.toml:1: 'name': a name is up to 100 letters"),

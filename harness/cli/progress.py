@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from harness.devices.lease import holder
 from harness.measure.events import (
     Apart,
     Connected,
@@ -28,7 +29,6 @@ from harness.measure.events import (
     Trouble,
     Waiting,
 )
-from harness.measure.lease import told
 from harness.words import plain
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _describe_way(event: Event) -> str | None:
         case Provisioned():
             return f"had no onnxruntime: {event.onnxruntime} was brought in {event.seconds:.0f} s"
         case Waiting():
-            return f"waits in the queue: {told(event.holder, event.device)}"
+            return f"waits: another job is being measured there ({holder(event.holder)})"
         case Lost():
             return f"{event.step}: {event.reason}; looking for it again"
     return None

@@ -41,6 +41,7 @@ OUTPUT_LIMIT = 1 << 30
 # A day of measuring writes far less.
 JOURNAL_LIMIT = 1 << 30
 START_ATTEMPTS = 3
+HOLDER_LIMIT = 2000
 NOISE_LIMIT = 1000
 
 
@@ -184,6 +185,11 @@ class Link:
     def has(self, job: str) -> bool:
         """Whether a job was started there."""
         return bool(self._ask("start", ["has", job], ["has"]).get("found"))
+
+    def holder(self) -> str | None:
+        """What the job that holds the device wrote of itself; None if none does."""
+        said = self._ask("lease", ["holder"], ["holder"]).get("holder")
+        return None if said is None else str(said)[:HOLDER_LIMIT]
 
     def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the job's journal from a byte offset on, as it grows, until the job has ended.

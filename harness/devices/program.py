@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MODULES = {
     "receive": ("store", "room", "delivery"),
     **dict.fromkeys(("machine", "unpack", "adopt", "probe"), ("store", "runtimes")),
-    **dict.fromkeys(("start", "has", "follow", "read", "stop", "release"), ("store", "runtimes", "jobs")),
+    **dict.fromkeys(("start", "has", "holder", "follow", "read", "stop", "release"), ("store", "runtimes", "jobs")),
 }
 JOB_MODULES = ("governor", "lease", "precision")
 LOADER = """\

@@ -43,6 +43,7 @@ class Work:
         compare: compares a case's outputs, an .npz file's bytes, with the reference.
         seed: of the random order.
         bar: of a gate; without one, everything is measured to a precision.
+        run: its name, for messages.
     """
 
     cases: tuple[Case, ...]
@@ -53,6 +54,7 @@ class Work:
     compare: Callable[[str, Case, bytes], FidelityLine]
     seed: int
     bar: plan.Bar | None = None
+    run: str = "RUN"
 
     def files(self) -> dict[str, Path]:
         """The files that a device needs, by sha256."""

@@ -9,9 +9,10 @@ import socket
 from harness.devices.lease import holder
 
 
-def told(said: str, device: str) -> str:
-    """Say who holds a device; what it wrote is input."""
-    return f"another job is being measured there ({holder(said)}); wait for it (--wait 10m), or end it: harness device release {device}"
+def told(said: str, device: str, waited: float | None) -> str:
+    """Say who holds a device, after so many seconds of waiting; what it wrote is input."""
+    still = f"after {waited:g} s another job is still" if waited else "another job is"
+    return f"{still} being measured there ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m), or end it: harness device release {device}"
 
 
 def who() -> dict[str, object]:

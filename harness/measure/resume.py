@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.measure.events import Collected, Duet, End, Evaluated, FidelityLine, Round, Started
+from harness.measure.events import Collected, Connected, Duet, End, Evaluated, FidelityLine, Round, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from harness.devices.facts import Facts
     from harness.measure.events import Event
 
 
@@ -26,6 +27,7 @@ class Progress:
         compared: the cases whose outputs were fetched from it.
         collected: nothing is left to do.
         inputs: the hashes of what the outputs were computed from.
+        facts: what the device said of itself.
     """
 
     job: str | None = None
@@ -36,11 +38,14 @@ class Progress:
     compared: set[str] = field(default_factory=set)
     collected: bool = False
     inputs: tuple[str, ...] = ()
+    facts: Facts | None = None
 
     def add(self, event: Event) -> None:
         """Take note of an event."""
         self.offset = event.offset or self.offset
         match event:
+            case Connected():
+                self.facts = event.facts
             case Started():
                 self.job, self.offset, self.ended, self.inputs = event.job, 0, None, tuple(event.inputs)
                 self.evaluated, self.compared, self.collected = {}, set(), False

@@ -25,6 +25,7 @@ from harness.measure.events import (
     Pushed,
     Runtimes,
     Started,
+    Waiting,
 )
 from harness.measure.journal import check
 from harness.measure.resume import Progress
@@ -42,8 +43,11 @@ LOSSES = 3
 PAUSE_SECONDS = 1.0
 # A job ends itself past its longest time; one that has not, so much later, hangs.
 GRACE_SECONDS = 60.0
-KEPT = "what was measured is kept: harness run --resume RUN goes on with the rest"
-RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume RUN fetches it"
+TURN_SECONDS = 2.0
+KEPT = "what was measured is kept: harness run --resume {} goes on with the rest"
+RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume {} fetches it"
+# What a machine keeps across a restart.
+SAME = ("arch", "cpu_model", "cores", "board")
 
 
 class Session:
@@ -109,7 +113,9 @@ class Session:
     def _carry_out(self) -> None:
         """Probe, push, start, follow, collect."""
         facts = self._steadily(lambda link: device_facts.check(link.probe(), self.device.name))
+        self._same(facts)
         self._note(Connected(device=self.device.name, facts=facts))
+        self._await(facts.holder)
         facts, hashes = self._runtimes(facts)
         begun = time.monotonic()
         files = self._work.files()
@@ -122,6 +128,30 @@ class Session:
             self._measure(facts, hashes)
         # Outputs are fetched when nothing is measured any more.
         self._collect()
+
+    def _same(self, facts: Facts) -> None:
+        """Refuse to go on with a run on another machine than the one that it was begun on."""
+        before = self._progress.facts
+        for key in SAME if before is not None else ():
+            was, now = getattr(before, key), getattr(facts, key)
+            if was != now:
+                reason = f"it is another machine than the one that the run was begun on: its {key} is {now}, it was {was}; start a new run"
+                raise DeviceError(self.device.name, "resume", reason)
+
+    def _await(self, holder: str | None) -> None:
+        """Send nothing while another job is measured there: it would be disturbed."""
+        device, told = self.device.name, None
+        patience = self._work.measure.wait or 0
+        deadline = time.monotonic() + patience
+        while holder is not None and not (self._progress.job and self._progress.job in holder):
+            if time.monotonic() >= deadline:
+                raise BusyError(device, "lease", lease.told(holder, device, patience))
+            if holder != told:
+                self._note(Waiting(device=device, holder=holder))
+                told = holder
+            if self._stopping.wait(TURN_SECONDS):
+                return
+            holder = self._steadily(lambda link: link.holder())
 
     def _runtimes(self, facts: Facts) -> tuple[Facts, dict[str, str]]:
         """Bring what is to be measured side by side, or a runtime where there is none; gives the facts after that, and hashes."""
@@ -146,6 +176,8 @@ class Session:
                 if self._steadily(lambda link: link.has(self._progress.job or "")):
                     self._follow(self._progress.job)
                     return
+                gone = "the job that was started there is not there any more; what it had not sent is measured anew"
+                self._note(Lost(device=self.device.name, step="resume", reason=gone))
         first_round = self._progress.next_round
         work = self._work
         asked = plan.request(
@@ -173,12 +205,12 @@ class Session:
             with self._limited() as late:
                 self._steadily(lambda link: self._read(link, job, late))
         except LostError as exc:
-            raise LostError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
+            raise LostError(exc.device, exc.step, f"{exc.reason}; {self._kept(RESUME)}") from exc
         except HostKeyError as exc:
-            raise HostKeyError(exc.device, exc.step, f"{exc.reason}; {RESUME}") from exc
+            raise HostKeyError(exc.device, exc.step, f"{exc.reason}; {self._kept(RESUME)}") from exc
         except DiedError as exc:
             hung = f"it hung, {self._longest:g} s after its start, and was ended: " if self._hung else ""
-            raise DiedError(exc.device, exc.step, f"{hung}{exc.reason}; {KEPT}") from exc
+            raise DiedError(exc.device, exc.step, f"{hung}{exc.reason}; {self._kept(KEPT)}") from exc
         except DeviceError:
             # It may still be running there, unheard.
             self._end()
@@ -187,6 +219,10 @@ class Session:
             self._running = None
         if self._progress.ended is None:
             raise RunnerError(self.device.name, "measure", "the journal has no end")
+        if self._progress.ended == "stopped" and not self._stopping.is_set():
+            raise RunnerError(
+                self.device.name, "measure", f"the job was ended there, as 'harness device release' does; {self._kept(KEPT)}"
+            )
 
     def _read(self, link: Link, job: str, late: threading.Event) -> None:
         """Read on from where the last connection broke."""
@@ -194,7 +230,7 @@ class Session:
         for said, offset in link.follow(job, self._progress.offset):
             event = check(said, self.device.name).model_copy(update={"offset": offset})
             if isinstance(event, Busy):
-                raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name))
+                raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name, self._work.measure.wait))
             if isinstance(event, End) and event.reason == "stopped" and late.is_set():
                 event = event.model_copy(update={"reason": "max_time"})
             named = {getattr(event, "case", None), *getattr(event, "cases", ()), *(getattr(event, "apart", None) or ())}
@@ -221,6 +257,10 @@ class Session:
             for (case, _), data in zip(lacking, outputs, strict=True):
                 self._record(self._work.compare(self.device.name, cases[case], data))
                 self._losses = 0
+
+    def _kept(self, words: str) -> str:
+        """What can be done next; a gate has no next but being run again."""
+        return words.format(self._work.run) if self._work.bar is None else "run the gate again"
 
     def _record(self, event: Event) -> None:
         """Take note of an event, first on the disk."""

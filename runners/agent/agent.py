@@ -14,7 +14,7 @@ import store
 # Imported when asked for, for only they were sent.
 COMMANDS = {
     "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "delivery",
-    "start": "jobs", "has": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
+    "start": "jobs", "has": "jobs", "holder": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
 }  # fmt: skip
 
 

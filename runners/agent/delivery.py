@@ -75,6 +75,10 @@ def receive() -> None:
         sizes = {store.hashed(sha256): int(size) for sha256, size in asked["files"]}
         missing = [sha256 for sha256, size in sizes.items() if not is_there(sha256, size)]
         store.say("missing", sha256=missing)
+        if not missing and asked.get("quota"):
+            # It may have been set, or lowered, since the last delivery; what is in use stays in any case.
+            with contextlib.suppress(ValueError):
+                room.make(0, asked["quota"], set(sizes), store.Alive())
         if missing:
             with locked() as alone:
                 Delivery(stream, sizes, missing, alone).take(asked.get("quota"))

@@ -67,6 +67,11 @@ def has(job: str) -> None:
     store.say("has", found=bool(store.read_small(store.job_path(job, "pid"))))
 
 
+def holder() -> None:
+    """Say who holds this device."""
+    store.say("holder", holder=store.holder())
+
+
 def settle() -> None:
     """See what arrived to the disk: power may be lost later, and writing back must not fall into the measuring."""
     marker = os.path.join(store.root(), "blobs", "unsynced")

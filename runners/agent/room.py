@@ -33,14 +33,14 @@ def make(needed: int, quota: int | None, keep: set[str], alive: store.Alive) -> 
         chosen.append(found.pop(0))
     lacking = excess - sum(size for _, size, _ in chosen)
     if lacking > 0:
-        where = (
-            "its disk is full"
-            if quota is None or used() + needed <= quota
-            else "its store's quota of %s is used up" % told(quota)
-        )
+        what = "%s are needed in %s, and %s are lacking" % (told(needed), store.root(), told(lacking))
+        rest = "what is stored is in use, was just sent or belongs to a runtime that is used"
+        if quota is not None and used() + needed > quota:
+            raise ValueError(
+                "its store's quota of %s is too small: %s; %s: raise quota for it in devices.toml" % (told(quota), what, rest)
+            )
         raise ValueError(
-            "%s: %s are needed in %s, and %s are free (%s of what is stored are in use or were just sent)"
-            % (where, told(needed), store.root(), told(max(0, free() - RESERVE)), told(used()))
+            "its disk is full: %s, though %s are free: some stays free for the device itself; %s" % (what, told(free()), rest)
         )
     for _, _, path in chosen:
         alive.tick()
@@ -109,7 +109,7 @@ def in_use() -> set[str]:
             with contextlib.suppress(ValueError, TypeError):
                 strings(json.loads(store.read_small(store.job_path(job, "request.json"))), found)
     with contextlib.suppress(ValueError, TypeError):
-        strings(json.loads(store.read_small(store.runtime_path("current"))), found)
+        strings(json.loads(store.read_small(os.path.join(store.runtime_path(), "current"))), found)
     return found
 
 

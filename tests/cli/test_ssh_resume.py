@@ -248,4 +248,53 @@ def test_a_second_run_queues_and_says_for_whom(study: Path, sshd: SshServer) -> 
         _, told = first.communicate(timeout=120)
         _, said = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (0, 0), told + said
-    assert "waits in the queue: another job is being measured there" in said
+    assert "board: waits: another job is being measured there" in said
+
+
+def test_a_run_that_waits_sends_nothing_while_another_is_measured(harness: Command, study: Path, sshd: SshServer) -> None:
+    Path("devices.toml").write_text(sshd.entry("board"))
+    first = spawn("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "30")
+    wait_for('"event":"round"')
+    before = {path.name for path in (sshd.store / "blobs" / "sha256").iterdir()}
+    busy = harness("run", str(study), "--device", "board", "--variant", "dynamic-U8", "--rounds", "2", "--wait", "1s")
+    assert busy.code == 75
+    assert "after 1 s another job is still being measured there" in busy.err
+    assert {path.name for path in (sshd.store / "blobs" / "sha256").iterdir()} == before
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+
+
+def test_a_job_that_was_released_is_a_failed_device_and_goes_on_later(harness: Command, study: Path, sshd: SshServer) -> None:
+    Path("devices.toml").write_text(sshd.entry("board"))
+    process = spawn("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "12")
+    folder = wait_for('"event":"round"')
+    assert "its job was ended" in harness("device", "release", "board").out
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert "board: failed: measure: the job was ended there, as 'harness device release' does" in said
+    assert f"harness run --resume {folder.name} goes on with the rest" in said
+    assert harness("run", "--resume", folder.name).code == 0
+    check_whole(folder, sshd, 12)
+
+
+def test_resume_goes_on_with_the_same_device_only(harness: Command, study: Path, sshd: SshServer) -> None:
+    Path("devices.toml").write_text(sshd.entry("board"))
+    process = spawn("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "30")
+    folder = wait_for('"event":"round"')
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    Path("devices.toml").write_text(sshd.entry("board", host_key=sshd.public("other_key")))
+    done = harness("run", "--resume", "latest")
+    assert done.code == 2
+    assert "'board' has another host key than when the run was begun" in done.err
+    Path("devices.toml").write_text(sshd.entry("board"))
+    text = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(text.replace('"cores":', '"cores":9'))
+    done = harness("run", "--resume", "latest")
+    assert done.code == 3
+    assert "board: failed: resume: it is another machine than the one that the run was begun on: its cores is" in done.err
+    (folder / "journal.jsonl").write_text(text)
+    (folder / "variants" / "fp16.onnx").unlink()
+    done = harness("run", "--resume", "latest")
+    assert done.code == 2
+    assert "fp16.onnx: is gone" in done.err

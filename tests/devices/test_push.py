@@ -178,9 +178,37 @@ def test_the_quota_lets_go_what_was_unused_for_longest(sshd: SshServer, tmp_path
         assert board.push(files(old)) == 0, "asking for it is using it"
         board.push(files(new))
         assert set(blobs(sshd)) == set(files(old, new))
-        with pytest.raises(TransferError, match=r"board: push: its store's quota of 5\.0 MB is used up: 6\.0 MB are needed in /"):
+        with pytest.raises(
+            TransferError, match=r"board: push: its store's quota of 5\.0 MB is too small: 6\.0 MB are needed in /.*raise quota"
+        ):
             board.push(files(noise(tmp_path / "large", 6 * MB)))
         assert set(blobs(sshd)) == set(files(old, new)), "what does not fit anyway costs nothing that is there"
+
+
+def test_a_quota_that_was_lowered_counts_although_nothing_is_sent(sshd: SshServer, tmp_path: Path) -> None:
+    old, new = (noise(tmp_path / name, 2 * MB, seed) for seed, name in enumerate(("old", "new")))
+    with link(sshd) as board:
+        board.push(files(old))
+        board.push(files(new))
+    with link(sshd, quota="3MB") as board:
+        assert board.push(files(new)) == 0
+    assert set(blobs(sshd)) == set(files(new))
+
+
+def test_the_runtime_that_is_used_stays(sshd: SshServer, tmp_path: Path) -> None:
+    with link(sshd) as board:
+        board.push(files(noise(tmp_path / "a", MB)))
+        for name in ("1" * 64, "2" * 64):
+            (sshd.store / "runtimes" / name).mkdir(parents=True)
+            noise(sshd.store / "runtimes" / name / "wheel", 2 * MB)
+        for path in [sshd.store / "runtimes", *(sshd.store / "runtimes").rglob("*")]:
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        (sshd.store / "runtimes" / "current").write_text(json.dumps({"cpython": {"runtime": "1" * 64}}))
+        (sshd.store / "runtimes" / "current").chmod(0o644)
+    with link(sshd, quota="5MB") as board:
+        board.push(files(noise(tmp_path / "b", MB, 2)))
+    assert (sshd.store / "runtimes" / ("1" * 64)).is_dir()
+    assert not (sshd.store / "runtimes" / ("2" * 64)).exists()
 
 
 def test_a_running_jobs_files_stay(sshd: SshServer, tmp_path: Path) -> None:
@@ -244,7 +272,8 @@ def test_a_full_disk_is_named_before_anything_is_sent(sshd: SshServer, tmp_path:
             board.push(files(noise(tmp_path / "a", MB)))
             with Proxy(sshd.port) as proxy, link(sshd, proxy.port) as thin:
                 with pytest.raises(
-                    TransferError, match=r"board: push: its disk is full: 20\.0 MB are needed in /.*, and [0-9.]+ MB are free"
+                    TransferError,
+                    match=r"board: push: its disk is full: 20\.0 MB are needed in /.*, and [0-9.]+ MB are lacking, though [0-9.]+ MB are free",
                 ):
                     thin.push(files(noise(tmp_path / "b", 20 * MB)))
                 assert proxy.carried < MB
