@@ -53,5 +53,3 @@ def test_a_board_can_not_write_to_the_terminal(
     done = harness(*words)
     assert "owned" in done.out + done.err
     assert not set(done.out + done.err) & set("\x1b\x07\x9b")
-    results = contents(Path("results")) if Path("results").exists() else b""
-    assert not set(results) & {0x1B, 0x07}, "JSON writes them as \\u001b"
