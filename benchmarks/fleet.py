@@ -31,7 +31,7 @@ from tests import sshd  # noqa: E402
 from tests.sshd import SshServer  # noqa: E402
 
 DEVICES, SECONDS, ROUNDS = 64, 75.0, 3
-# Of the study below: what is evaluated for half a second each, and how many pairs are visited in each round.
+# Of the study below: what is evaluated for one and a half seconds each, and how many pairs are visited in each round.
 CASES, PAIRS = 10, 9
 STUDY = """\
 name = "fleet"
@@ -119,7 +119,7 @@ def compare(alone: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:
 
 def figures(devices: int, seconds: float) -> dict[str, Any]:
     """One alone, all at once, and all behind one server."""
-    launch = max(0.01, (seconds - 0.5 * CASES) / (PAIRS * ROUNDS))
+    launch = max(0.01, (seconds - 1.5 * CASES) / (PAIRS * ROUNDS))
     with tempfile.TemporaryDirectory(prefix="fleet-") as place:
         folder = Path(place)
         with own_servers(1) as fleet:
@@ -150,6 +150,8 @@ def figures(devices: int, seconds: float) -> dict[str, Any]:
 ROWS = {
     "devices": ("devices", "{:.0f}"),
     "connect to collect, s": ("campaign_seconds", "{:.1f}"),
+    "  until all jobs have begun, s": ("starting_seconds", "{:.1f}"),
+    "  after the last job's end, s": ("collecting_seconds", "{:.1f}"),
     "the whole command, s": ("wall_seconds", "{:.1f}"),
     "the boards' jobs by their clock, median, s": ("board_seconds", "{:.1f}"),
     "  the slowest, s": ("slowest_board_seconds", "{:.1f}"),
@@ -191,7 +193,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--devices", type=int, default=DEVICES)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="that one board's study takes, more than 5")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that one board's study takes, more than 15")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if reason := SshServer.lacking():
