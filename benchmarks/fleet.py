@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
@@ -21,20 +19,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+HERE = ROOT / "benchmarks" / "fleet"
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+from boards import Fleet, one_server, own_servers  # noqa: E402
 
 from tests import sshd  # noqa: E402
 from tests.sshd import SshServer  # noqa: E402
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-HERE = Path(__file__).resolve().parent / "fleet"
 DEVICES, SECONDS, ROUNDS = 64, 75.0, 3
-# Of the study below: what is evaluated for half a second each, and how many pairs are visited in each round.
+# Of the study below: what is evaluated for one and a half seconds each, and how many pairs are visited in each round.
 CASES, PAIRS = 10, 9
 STUDY = """\
 name = "fleet"
@@ -50,68 +47,7 @@ launch = {launch}
 counting = false
 max_time = "1h"
 """
-WRAPPER = """\
-#!/bin/sh
-QUANT_HARNESS_HOME='{store}' exec '{python}' "$@"
-"""
-DROPPED = re.compile(rb"drop connection #")
 END_SECONDS = 30
-
-
-class Fleet:
-    """The boards: servers, and the entries of devices.toml that lead to them.
-
-    Attributes:
-        servers: all there are.
-        entries: of devices.toml, one for each board.
-        stores: of each board.
-    """
-
-    def __init__(self, servers: Sequence[SshServer], entries: Sequence[str], stores: Sequence[Path]) -> None:
-        self.servers, self.entries, self.stores = servers, entries, stores
-
-    def turned_away(self) -> int:
-        """How many connections the servers dropped by MaxStartups."""
-        return sum(len(DROPPED.findall((server.folder / "log").read_bytes())) for server in self.servers)
-
-    def end_jobs(self) -> None:
-        """End what an interrupted run left, by the ids that the boards wrote down, as long as the job holds its lock."""
-        for store in self.stores:
-            for lock in store.glob("jobs/*/lock"):
-                with contextlib.suppress(OSError, ValueError), lock.open("rb") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        os.killpg(int((lock.parent / "pid").read_text()), signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def own_servers(devices: int) -> Iterator[Fleet]:
-    """A server for each board."""
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(SshServer()) for _ in range(devices)]
-        entries = [server.entry(f"board{number:02}") for number, server in enumerate(servers)]
-        fleet = Fleet(servers, entries, [server.store for server in servers])
-        stack.callback(fleet.end_jobs)
-        yield fleet
-
-
-@contextlib.contextmanager
-def one_server(devices: int) -> Iterator[Fleet]:
-    """All boards behind one server; a board's Python says which store is its own."""
-    with SshServer() as server:
-        stores, entries = [], []
-        for number in range(devices):
-            stores.append(server.folder / f"store{number:02}")
-            python = server.folder / f"python{number:02}"
-            python.write_text(WRAPPER.format(store=stores[-1], python=server.python))
-            python.chmod(0o755)
-            entries.append(server.entry(f"board{number:02}", python=str(python)))
-        fleet = Fleet([server], entries, stores)
-        try:
-            yield fleet
-        finally:
-            fleet.end_jobs()
 
 
 def busy_seconds() -> float:
@@ -149,6 +85,7 @@ def measure(fleet: Fleet, folder: Path, launch: float, rounds: int) -> dict[str,
     if code:
         sys.exit(f"fleet: harness ended with {code}:\n{(results / 'log').read_text()[-3000:]}")
     found: dict[str, Any] = json.loads(figures.read_text())
+    found["agents_cpu_seconds"] = fleet.cpu_seconds()
     boards = board_seconds(next(results.glob("*/*/journal.jsonl")))
     found |= {"devices": len(names), "wall_seconds": wall, "machine_cpu_seconds": machine, "turned_away": fleet.turned_away()}
     found |= {"board_seconds": statistics.median(boards), "slowest_board_seconds": max(boards)}
@@ -182,7 +119,7 @@ def compare(alone: dict[str, Any], many: dict[str, Any]) -> dict[str, float]:
 
 def figures(devices: int, seconds: float) -> dict[str, Any]:
     """One alone, all at once, and all behind one server."""
-    launch = max(0.01, (seconds - 0.5 * CASES) / (PAIRS * ROUNDS))
+    launch = max(0.01, (seconds - 1.5 * CASES) / (PAIRS * ROUNDS))
     with tempfile.TemporaryDirectory(prefix="fleet-") as place:
         folder = Path(place)
         with own_servers(1) as fleet:
@@ -213,6 +150,8 @@ def figures(devices: int, seconds: float) -> dict[str, Any]:
 ROWS = {
     "devices": ("devices", "{:.0f}"),
     "connect to collect, s": ("campaign_seconds", "{:.1f}"),
+    "  until all jobs have begun, s": ("starting_seconds", "{:.1f}"),
+    "  after the last job's end, s": ("collecting_seconds", "{:.1f}"),
     "the whole command, s": ("wall_seconds", "{:.1f}"),
     "the boards' jobs by their clock, median, s": ("board_seconds", "{:.1f}"),
     "  the slowest, s": ("slowest_board_seconds", "{:.1f}"),
@@ -220,6 +159,7 @@ ROWS = {
     "  connect to collect, CPU s": ("campaign_cpu_seconds", "{:.1f}"),
     "controller, peak MB": ("peak_mb", "{:.0f}"),
     "  connect to collect, peak MB": ("campaign_peak_mb", "{:.0f}"),
+    "logins and agents on the boards, CPU s": ("agents_cpu_seconds", "{:.1f}"),
     "the whole machine, CPU s": ("machine_cpu_seconds", "{:.1f}"),
     "connections tried again": ("connect_retries", "{:.0f}"),
     "connections turned away": ("turned_away", "{:.0f}"),
@@ -253,7 +193,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--devices", type=int, default=DEVICES)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="that one board's study takes, more than 5")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that one board's study takes, more than 15")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if reason := SshServer.lacking():

@@ -10,13 +10,17 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import stamina.instrumentation
 
 from harness.cli import main
 from harness.devices import link
 from harness.measure.campaign import Campaign
+from harness.measure.journal import Journal
+
+if TYPE_CHECKING:
+    from harness.measure.events import Event
 
 FOUND: dict[str, Any] = {"connect_retries": 0}
 
@@ -32,7 +36,14 @@ def cpu() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-measure = Campaign.run
+measure, write = Campaign.run, Journal.write
+LAST: dict[str, float] = {}
+
+
+def note(self: Journal, event: Event) -> None:
+    """Remember when there was an event of this kind for the last time."""
+    LAST[event.event] = time.monotonic()
+    write(self, event)
 
 
 def run(self: Campaign, *words: Any, **named: Any) -> None:  # noqa: ANN401 - passed on
@@ -41,7 +52,10 @@ def run(self: Campaign, *words: Any, **named: Any) -> None:  # noqa: ANN401 - pa
     try:
         measure(self, *words, **named)
     finally:
-        FOUND["campaign_seconds"] = time.monotonic() - begun
+        ended = time.monotonic()
+        FOUND["campaign_seconds"] = ended - begun
+        FOUND["starting_seconds"] = LAST.get("begin", ended) - begun
+        FOUND["collecting_seconds"] = ended - LAST.get("end", ended)
         FOUND["campaign_cpu_seconds"] = cpu() - before
         FOUND["campaign_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -50,6 +64,7 @@ if __name__ == "__main__":
     runner, figures = Path(sys.argv[1]), Path(sys.argv[2])
     sys.argv = ["harness", *sys.argv[3:]]
     vars(link)["RUNNER"] = runner
+    Journal.write = note  # type: ignore[method-assign]
     Campaign.run = run  # type: ignore[method-assign]
     stamina.instrumentation.set_on_retry_hooks([retried])
     started = time.monotonic()

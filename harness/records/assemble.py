@@ -58,8 +58,11 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
         elif event.device in devices:
             devices[event.device] = _device(devices[event.device], event)
     launches = tuple(_launch(event) for event in duets)
+    by_device: dict[str, list[LaunchRecord]] = defaultdict(list)
+    for launch in launches:
+        by_device[launch.device].append(launch)
     results = [
-        _case(record, case, of_case[record.entry.name, case.id], launches, wanted=run.timed)
+        _case(record, case, of_case[record.entry.name, case.id], by_device[record.entry.name], wanted=run.timed)
         for record in devices.values()
         for case in run.cases
         if belongs(case, record.entry)

@@ -6,7 +6,7 @@ nanoseconds. A process is one (device, case, beside, round).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 QUANTILES = (0.9, 0.99)
 # (device, case name, name of the case beside it or None, round)
 Process = tuple[str, str, str | None, int]
-COLUMNS = 'device, "case", beside, round, rebuild, block, used, iteration'
+# A block's columns as arrays. Names are never empty: that stands for none.
+BLOCKS = {
+    "id": np.int32, "device": object, "case": object, "beside": object, "round": np.int32, "rebuild": np.int32, "block": np.int32,
+    "used": np.bool_,
+}  # fmt: skip
+TYPED = 'device::VARCHAR AS device, "case"::VARCHAR AS "case", nullif(beside::VARCHAR, \'\') AS beside, round, rebuild, block, used, iteration'
 
 
 def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
@@ -42,7 +47,11 @@ def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
         for row, nanoseconds in _blocks(duet, names):
             rows.append([len(rows), *row])
             arrays.append(nanoseconds)
-    # DuckDB reads this table of arrays by its variable's name.
+    # DuckDB reads tables of arrays; row by row it would take longer than all the rest of a report.
+    columns: Sequence[Sequence[object]] = list(zip(*rows, strict=True)) or [()] * len(BLOCKS)
+    blocks: dict[str, NDArray[Any]] = {
+        name: np.array(column, dtype=kind) for (name, kind), column in zip(BLOCKS.items(), columns, strict=True)
+    }
     samples = {
         "id": np.repeat(np.arange(len(arrays), dtype=np.int32), [len(each) for each in arrays]),
         "iteration": np.concatenate([np.arange(len(each), dtype=np.int32) for each in arrays] or [np.empty(0, np.int32)]),
@@ -51,14 +60,9 @@ def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
     beside = path.with_name(path.name + ".new")
     try:
         with duckdb.connect() as connection:
-            connection.execute(
-                'CREATE TABLE blocks (id INTEGER, device VARCHAR, "case" VARCHAR, beside VARCHAR, round INTEGER, rebuild INTEGER, '
-                "block INTEGER, used BOOLEAN)"
-            )
-            if rows:
-                connection.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.register("blocks", blocks)
             connection.register("samples", samples)
-            query = f"SELECT {COLUMNS}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY {COLUMNS}"  # noqa: S608 - constants
+            query = f"SELECT {TYPED}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY ALL"  # noqa: S608 - constants
             connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
         beside.replace(path)
     except (OSError, duckdb.IOException) as exc:
@@ -75,7 +79,7 @@ def _blocks(duet: Duet, names: dict[str, str]) -> Iterator[tuple[list[object], N
         for number, rebuild in enumerate(duet.rebuilds):
             used = {id(pair) for pair in counting(rebuild)}
             for block, pair in enumerate(rebuild.pairs):
-                row: list[object] = [duet.device, names[case], other, duet.round, number, block, id(pair) in used]
+                row: list[object] = [duet.device, names[case], other or "", duet.round, number, block, id(pair) in used]
                 yield row, np.asarray(pair.samples[index].nanoseconds, dtype=np.int64)
 
 

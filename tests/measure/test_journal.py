@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,43 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         book.write(event)
     book.close()
     assert list(journal.read(path)) == events
+
+
+def test_many_who_write_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        real(file)
+        synced.append(os.fstat(file).st_size)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "journal.jsonl"
+    book = journal.Journal(path)
+
+    def write(device: str) -> None:
+        for number in range(20):
+            book.write(DeviceFailed(device=device, step="push", reason=str(number)))
+            assert max(synced) >= mine(device, number), "what is reported next is on the disk already"
+
+    def mine(device: str, number: int) -> int:
+        lines = path.read_bytes().splitlines(keepends=True)
+        place = next(
+            i
+            for i, line in enumerate(lines)
+            if (found := json.loads(line))["device"] == device and found["reason"] == str(number)
+        )
+        return sum(map(len, lines[: place + 1]))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, [f"d{number}" for number in range(16)]))
+    book.close()
+    told = [(event.device, event.reason) for event in journal.read(path) if isinstance(event, DeviceFailed)]
+    assert len(told) == 320
+    for number in range(16):
+        assert [reason for device, reason in told if device == f"d{number}"] == [str(each) for each in range(20)]
+    assert len(synced) < 160, "they shared"
 
 
 def test_a_last_line_that_was_cut_is_left_out(tmp_path: Path) -> None:

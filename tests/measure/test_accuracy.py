@@ -1,0 +1,86 @@
+"""A board's outputs are input: any bytes give figures or a reason."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.measure.accuracy import Reference
+from harness.measure.events import FidelityLine
+from tests.models import images
+
+CASE: Any = type("Case", (), {"id": "c0"})
+OUTPUTS = [image.reshape(1, -1) for image in images(4)]
+
+
+def reference(outputs: list[Any] = OUTPUTS) -> Reference:
+    made = object.__new__(Reference)
+    made.outputs, made.labels = [[output] for output in outputs], None
+    return made
+
+
+def packed(*arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, *arrays)
+    return buffer.getvalue()
+
+
+def compared(data: bytes) -> FidelityLine:
+    return reference().compare("board", CASE, data)
+
+
+def test_the_same_outputs() -> None:
+    found = compared(packed(*OUTPUTS))
+    assert (found.identical, found.mse, found.samples, found.reason) == (True, 0.0, 4, None)
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda array: array.astype(">f4"), lambda array: array[:, ::1]])
+def test_any_layout_in_memory_is_read(change: Any) -> None:
+    found = compared(packed(*map(change, OUTPUTS)))
+    assert (found.identical, found.reason) == (True, None)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", "i1", "u8", "?", "i4"])
+def test_every_kind_of_number(dtype: str) -> None:
+    outputs = [(10 * output).astype(dtype) for output in OUTPUTS]
+    assert reference(outputs).compare("board", CASE, packed(*outputs)).identical
+
+
+def test_a_longer_header_is_read() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index, output in enumerate(OUTPUTS):
+            array = io.BytesIO()
+            np.lib.format.write_array(array, output, version=(2, 0))
+            archive.writestr(f"arr_{index}.npy", array.getvalue())
+    assert compared(buffer.getvalue()).identical
+
+
+def test_pickles_are_never_loaded() -> None:
+    assert "pickle" in str(compared(packed(np.array([print], dtype=object))).reason).lower()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"PK", packed(), packed(OUTPUTS[0][:, :3]), packed(*OUTPUTS, OUTPUTS[0]), packed(np.array("text"))]
+)
+def test_what_does_not_fit(data: bytes) -> None:
+    found = compared(data)
+    assert str(found.reason).startswith("the outputs can't be compared: ")
+    assert found.mse is None
+
+
+WHOLE = packed(*OUTPUTS)
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255), st.integers(0, len(WHOLE)))
+def test_any_damage_is_a_reason_or_other_figures(place: int, flip: int, end: int) -> None:
+    data = bytearray(WHOLE)
+    data[place] ^= flip
+    for damaged in (bytes(data), WHOLE[:end], bytes(data)[:end]):
+        assert compared(damaged).case == "c0"
