@@ -95,7 +95,7 @@ def test_another_host_key_in_the_middle_ends_it(harness: Command, study: Path, s
         failed = failure(folder)
         assert (failed.device, failed.step) == ("board", "connect")
         assert "is not the one expected: it shows ssh-ed25519 SHA256:" in failed.reason
-        assert "harness run --resume RUN" in failed.reason
+        assert f"harness run --resume {folder.name}" in failed.reason
         assert watcher.noticed < 10
         assert rounds(folder, "local") == list(range(8))
         assert not (other.store / "jobs").exists(), "nothing was asked of the other one"

@@ -104,7 +104,10 @@ def test_a_link_that_breaks_is_made_again_and_nothing_is_lost(
         assert time.monotonic() - begun < 45
     assert exit_code == Exit.PASSED
     check_whole(folder, sshd, 3)
-    assert [event.step for event in events(folder) if isinstance(event, Lost)] == [step]
+    # The end of the job may have come through, and the word that its journal ends there not.
+    expected = {"collect", "measure"} if kind == "end" else {step}
+    assert {event.step for event in events(folder) if isinstance(event, Lost)} <= expected
+    assert len([event for event in events(folder) if isinstance(event, Lost)]) == 1
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -145,7 +148,7 @@ def test_a_board_that_stays_away_fails_with_what_it_measured_and_resume_fetches_
     (failed,) = [event for event in events(folder) if isinstance(event, DeviceFailed)]
     assert failed.step == "measure"
     assert "could not be reached again within 1 s" in failed.reason
-    assert "harness run --resume RUN" in failed.reason
+    assert f"harness run --resume {folder.name} fetches it" in failed.reason
     assert 0 < len([event for event in events(folder) if isinstance(event, Duet)]) < 8
     Path("devices.toml").write_text(sshd.entry("board"))
     done = harness("run", "--resume", "latest", "--json")
