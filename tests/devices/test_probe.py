@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -95,9 +96,13 @@ def test_runtimes_are_listed_once_the_one_in_use_first() -> None:
 
 
 def test_devices_are_asked_at_the_same_time() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
-        port = silent.getsockname()[1]
-        devices = [Device(name=f"board{number}", host="127.0.0.1", port=port, user="x", connect_time=1) for number in range(12)]
+    with contextlib.ExitStack() as stack:
+        # A server each: at one, only some log in at the same time.
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=50)) for _ in range(12)]
+        devices = [
+            Device(name=f"board{number}", host="127.0.0.1", port=server.getsockname()[1], user="x", connect_time=1)
+            for number, server in enumerate(silent)
+        ]
         start = time.monotonic()
         answers = probe_all(devices, Registry(None, {device.name: device for device in devices}))
         assert time.monotonic() - start < 8
