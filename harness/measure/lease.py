@@ -1,4 +1,4 @@
-"""Who holds a device: one job at a time, enforced there by the job itself (runners/job.py)."""
+"""Who holds a device: one job at a time, enforced there by the job itself (runners/job/lease.py)."""
 
 from __future__ import annotations
 

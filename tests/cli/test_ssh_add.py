@@ -101,7 +101,7 @@ def test_a_python_is_found(harness: Command, sshd: SshServer) -> None:
 def test_the_first_python_with_onnxruntime_is_preferred(sshd: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.devices import add
 
-    old, bare = sshd.folder / "old", sshd.folder / "bare"
+    old, bare = sshd.folder / "old-python", sshd.folder / "bare-python"
     old.write_text('#!/bin/sh\necho \'{"python": "\'$0\'", "version": [3, 8, 10], "onnxruntime": true}\'\n')
     bare.write_text('#!/bin/sh\necho Welcome\necho \'{"python": "\'$0\'", "version": [3, 12, 1], "onnxruntime": false}\'\n')
     for path in (old, bare):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from harness.devices import link as links
 from harness.devices import registry, ssh
 from harness.devices.link import Link
 from harness.errors import DeviceError, RunnerError, TransferError
-from harness.measure import accuracy, journal, session
+from harness.measure import accuracy, journal
 from tests import duets
 from tests.sshd import SshServer
 
@@ -138,19 +137,6 @@ def test_samples_without_end_take_no_time(data: bytes) -> None:
     with pytest.raises(RunnerError, match=r"not of the protocol's shape: .*samples"):
         journal.check(line, "board")
     assert time.monotonic() - begun < 2
-
-
-def test_a_journal_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "JOURNAL_LIMIT", 1000)
-    said = {"event": "round", "round": 0, "elapsed": 1.0}
-    endless: Any = SimpleNamespace(follow=lambda _job, offset: ((said, offset + 100 * number) for number in range(1, 10**9)))
-    work: Any = SimpleNamespace(cases=())
-    noted: list[Any] = []
-    board = registry.Device(name="board", host="h")
-    visit = session.Session(work, board, registry.Registry(None, {}), noted.append, lambda: None)
-    with pytest.raises(RunnerError, match="board: measure: its journal is longer than 1000 bytes"):
-        visit._read(endless, "job", threading.Event())
-    assert len(noted) == 10
 
 
 def test_outputs_that_unpack_to_more() -> None:

@@ -96,7 +96,7 @@ def test_two_processes_allow_no_interval_however_many_replicates() -> None:
 
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=8), min_size=1, max_size=12))
 def test_the_device_stops_by_the_interval_that_is_printed(groups: list[list[float]]) -> None:
-    job = runpy.run_path(str(JOB))
+    job = runpy.run_path(str(JOB / "precision.py"))
     table = [float(stats.t.ppf(0.975, freedom)) for freedom in range(1, 201)]
     found = grouped(groups)
     assert found is not None
