@@ -152,6 +152,8 @@ class Delivery:
         open(os.path.join(store.root(), "blobs", "unsynced"), "wb").close()
         for sha256, plan in steps.items():
             self.build(sha256, plan, begun.get(sha256, 0), layouts[sha256])
+        # Not for each: every word is a packet, and wakes the sender in the midst of sending.
+        sys.stdout.flush()
 
     def part(self, sha256: str) -> str:
         """Where a file is built."""
@@ -211,7 +213,7 @@ class Delivery:
         if len(pieces) > 1:
             store.write_whole(layouts_path(sha256), json.dumps(pieces))
         os.rename(part, store.blob_path(sha256))
-        store.say("stored", sha256=sha256)
+        store.mention("stored", sha256=sha256)
 
     def fill(self, size: int, digest: Any, file: BinaryIO) -> None:  # noqa: ANN401 - hashlib's type has no public name
         """Write bytes of the stream."""

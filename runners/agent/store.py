@@ -78,8 +78,13 @@ def runtime_path(*names: str) -> str:
 
 def say(event: str, **fields: object) -> None:
     """Write one line of the protocol."""
-    sys.stdout.write(json.dumps(dict(event=event, **fields)) + "\n")
+    mention(event, **fields)
     sys.stdout.flush()
+
+
+def mention(event: str, **fields: object) -> None:
+    """The same, but it may wait for the next one that is said."""
+    sys.stdout.write(json.dumps(dict(event=event, **fields)) + "\n")
 
 
 class Alive:
