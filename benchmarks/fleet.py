@@ -185,7 +185,9 @@ def table(found: dict[str, Any]) -> str:
 
 
 def interrupted(_signal: int, _frame: object) -> NoReturn:
-    """End as Ctrl-C does: what was started ends first."""
+    """End what was started first, whatever else is asked meanwhile."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -198,7 +200,8 @@ def main() -> None:
     options = parser.parse_args()
     if reason := SshServer.lacking():
         sys.exit(f"fleet: {reason}")
-    signal.signal(signal.SIGTERM, interrupted)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, interrupted)
     # Each connection that is turned away gets a line.
     sshd.CONFIG += "LogLevel VERBOSE\n"
     try:

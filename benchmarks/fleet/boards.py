@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,10 +59,22 @@ class Fleet:
 
 
 @contextlib.contextmanager
+def running() -> Iterator[SshServer]:
+    """A server; also one that is interrupted while it starts is ended."""
+    server = SshServer()
+    try:
+        yield server.__enter__()
+    finally:
+        if hasattr(server, "_process"):
+            server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def own_servers(devices: int) -> Iterator[Fleet]:
     """A server for each board."""
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(SshServer()) for _ in range(devices)]
+        servers = [stack.enter_context(running()) for _ in range(devices)]
         entries = [server.entry(f"board{number:02}") for number, server in enumerate(servers)]
         fleet = Fleet(servers, entries, [server.store for server in servers])
         stack.callback(fleet.end_jobs)
@@ -71,7 +84,7 @@ def own_servers(devices: int) -> Iterator[Fleet]:
 @contextlib.contextmanager
 def one_server(devices: int) -> Iterator[Fleet]:
     """All boards behind one server; a board's Python says which store is its own."""
-    with SshServer() as server:
+    with running() as server:
         stores, entries = [], []
         for number in range(devices):
             stores.append(server.folder / f"store{number:02}")

@@ -126,8 +126,7 @@ class Link:
         programs = {_hash(path): path for path in (PROBER, RUNNER, CHECKS)}
         # Most often they are there already: then one question is enough.
         if (facts := self._ask("probe", ["probe", *programs], ["facts", "missing"]))["event"] == "missing":
-            # With the job's program, that starting finds it there.
-            self.push({**programs, _hash(program.job()): program.job()})
+            self.push(programs)
             facts = self._ask("probe", ["probe", *programs], ["facts"])
         return facts
 
