@@ -163,9 +163,15 @@ def test_a_name_that_a_board_made_up_runs_nothing(sshd: SshServer, canary: Path,
 
 
 @pytest.mark.ssh
-def test_a_word_that_no_command_line_can_hold_is_an_error_of_the_device(board: Transport) -> None:
+def test_a_word_that_no_command_line_can_hold_is_an_error_of_the_device(sshd: SshServer) -> None:
+    # The server ends the connection for it: one of its own.
+    file = sshd.folder / "devices.toml"
+    file.write_text(sshd.entry("board"))
+    known = registry.load(file)
+    board = connect(known.get("board"), known)
     with pytest.raises(DeviceError, match="board: test: "):
         said(board, ["echo", "a\0touch canary"])
+    board.close()
 
 
 # Where a shell line is made, and why that is right.
