@@ -113,7 +113,7 @@ def test_words_arrive_as_they_are(sshd: SshServer, canary: Path, board: Transpor
 @example(folder="$(touch canary)", name="'\"`;\n")
 def test_a_program_of_any_name_is_started(sshd: SshServer, canary: Path, board: Transport, folder: str, name: str) -> None:
     # Relative to the home of the account, and to the folder where the canary would be: both are looked at.
-    path = program(sshd, folder.replace("{0}", CANARY), name.replace("{0}", CANARY))
+    path = program(sshd, "in " + folder.replace("{0}", CANARY), name.replace("{0}", CANARY))
     try:
         assert said(board, [str(path), CANARY]) == [os.fsencode(path), CANARY.encode()]
     finally:
