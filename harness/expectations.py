@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness.toml_file import Section, nearest
+from harness.variants import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType, Method
 
 # Of a recipe (harness/quantize/recipe.py): what a claim's sets can speak of.
 TRAITS = (
     *("name", "method", "format", "activation", "weight", "per_channel", "reduce_range", "calibration", "calibration_data"),
-    *("op_types", "exclude_nodes"),
+    *("op_types", "nodes", "exclude_nodes", "exclude_op_types", "keep_io_types", "extra_options", "calibration_options", "bits"),
+    *("block_size", "accuracy_level", "symmetric", "algorithm", "file_format"),
 )
 EMULATED = ("icount", "wall", "user", "no")
 RUNTIME = r"(([<>=!~]=|[<>])?\d+(\.\d+)*(,(?=[<>=!~])|$))+"
@@ -34,11 +36,16 @@ TIMES = ("latency.median", "latency.p90", "latency.p99", "load")
 LEAST_SLOWDOWN = 0.01
 PERCENT = 100
 VALUES: dict[str, tuple[object, ...]] = {
-    "method": ("fp32", "fp16", "dynamic", "static", "given"),
-    "format": ("QDQ", "QOperator"),
-    "activation": ("QInt8", "QUInt8"),
-    "weight": ("QInt8", "QUInt8"),
-    "calibration": ("MinMax", "Entropy", "Percentile", "Distribution"),
+    "method": get_args(Method),
+    "format": get_args(Format),
+    "activation": get_args(IntegerType),
+    "weight": get_args(IntegerType),
+    "calibration": get_args(CalibrationMethod),
+    "algorithm": get_args(Algorithm),
+    "bits": get_args(Bits),
+    "file_format": get_args(FileFormat),
+    "symmetric": (True, False),
+    "keep_io_types": (True, False),
     "per_channel": (True, False),
     "reduce_range": (True, False),
 }

@@ -6,17 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness import toml_file
 from harness.errors import StudyError
 from harness.expectations import ClaimSection, GateSection
 from harness.toml_file import Section
-
-Method = Literal["fp32", "fp16", "dynamic", "static", "given"]
-Format = Literal["QDQ", "QOperator"]
-IntegerType = Literal["QInt8", "QUInt8"]
-CalibrationMethod = Literal["MinMax", "Entropy", "Percentile", "Distribution"]
+from harness.variants import Name, VariantSpec, VariantsSection
 
 GIVEN = "given"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -50,18 +46,7 @@ def _dim_values(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
-def _plain_name(value: str) -> str:
-    """Refuse names that can't be a folder's or a file's."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", value):
-        message = (
-            f"a name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {value!r:.120}"
-        )
-        raise ValueError(message)
-    return value
-
-
 Seconds = Annotated[float, BeforeValidator(seconds)]
-Name = Annotated[str, AfterValidator(_plain_name)]
 Optimization = Literal["all", "extended", "basic", "disabled"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -75,38 +60,6 @@ class ModelSection(Section):
     dims: Dims = {}
     calibration: str = "random"
     evaluation: str | None = None
-
-
-class VariantsSection(Section):
-    """``[variants]``: lists that are crossed."""
-
-    methods: list[Method] = ["fp32", "fp16", "dynamic", "static"]
-    formats: list[Format] = ["QDQ", "QOperator"]
-    activations: list[IntegerType] = ["QInt8", "QUInt8"]
-    weights: list[IntegerType] = ["QInt8", "QUInt8"]
-    per_channel: list[bool] = [False]
-    calibrations: list[CalibrationMethod] = ["MinMax"]
-    op_types: list[list[str]] = [[]]
-
-
-class VariantSpec(Section):
-    """``[[variant]]``: one more, spelled out.
-
-    Attributes:
-        calibration_data: other data than the study's, for this variant alone.
-    """
-
-    name: Name | None = None
-    method: Method
-    format: Format = "QDQ"
-    activation: IntegerType = "QUInt8"
-    weight: IntegerType = "QInt8"
-    per_channel: bool = False
-    reduce_range: bool = False
-    calibration: CalibrationMethod = "MinMax"
-    calibration_data: str | None = None
-    op_types: list[str] = []
-    exclude_nodes: list[str] = []
 
 
 class MeasureSection(Section):

@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "places",
     "toml_file",
+    "variants",
     "expectations",
     "study",
     "quantize",

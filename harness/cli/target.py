@@ -20,7 +20,7 @@ def study_of(
     Raises:
         UsageError: if options for a bare model are given with a study, or can't be read.
     """
-    from harness import places, study
+    from harness import places, study, variants
 
     model_options = {"--dim": dims, "--calibration": calibration, "--evaluation": evaluation, "--variants": methods}
     given = [name for name, value in model_options.items() if value]
@@ -37,8 +37,8 @@ def study_of(
         return made
     words = [word.strip() for word in methods.split(",")]
     for word in words:
-        if word not in get_args(study.Method):
-            message = f"--variants: '{word}' is no method; known: {', '.join(get_args(study.Method))}"
+        if word not in get_args(variants.Method):
+            message = f"--variants: '{word}' is no method; known: {', '.join(get_args(variants.Method))}"
             raise UsageError(message)
     return made.model_copy(update={"variants": made.variants.model_copy(update={"methods": words})})
 

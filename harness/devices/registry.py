@@ -17,7 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness import toml_file
 from harness.errors import RegistryError, SelectionError
-from harness.study import Name, Seconds
+from harness.study import Seconds
+from harness.variants import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

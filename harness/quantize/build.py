@@ -13,11 +13,12 @@ from harness.errors import ResultsError
 from harness.quantize import data, readback
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
-from harness.quantize.matrix import impossible, plan
+from harness.quantize.matrix import plan
 from harness.quantize.methods import METHODS
 from harness.quantize.model import open_model, read_model
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
+from harness.quantize.rules import impossible
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:

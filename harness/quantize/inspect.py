@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.quantize.dims import open_dims
 from harness.quantize.graph import MAIN_DOMAINS, is_quantized, nodes, tensors
-from harness.quantize.matrix import impossible, plan
+from harness.quantize.matrix import plan
 from harness.quantize.model import SourceModel, TensorSpec, read_model
+from harness.quantize.rules import impossible
 from harness.quantize.static import too_old
 from harness.study import for_model
 

@@ -1,91 +1,76 @@
-"""Which recipes a study asks for, which of them can't exist, and which a selector means."""
+"""Which recipes a study asks for, and which of them a selector means."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import SelectionError, StudyError
-from harness.quantize.recipe import SHORT, Recipe
+from harness.quantize.recipe import SHORT, Recipe, spelled
 from harness.study import GIVEN
 from harness.toml_file import nearest
+from harness.variants import VariantSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.study import Method, Study, VariantSpec
+    from harness.study import Study
+    from harness.variants import Method
 
 REFERENCE = Recipe(name="fp32", method="fp32")
 AS_GIVEN = Recipe(name=GIVEN, method="given")
 SUFFIX_LIMIT = 40  # characters of op types or node names in a recipe's name
 ORDER: tuple[tuple[str, str | None], ...] = (
     ("fp32", None),
+    ("prepared", None),
     ("fp16", None),
     ("dynamic", None),
     ("static", "QDQ"),
     ("static", "QOperator"),
+    ("nbits", "QDQ"),
+    ("nbits", "QOperator"),
 )
-
-# What onnxruntime 1.31.1 has a quantizer for; QDQ gives any other operator generic pairs of nodes.
-DYNAMIC_OPS = frozenset({"Attention", "Conv", "EmbedLayerNormalization", "Gather", "Gemm", "LSTM", "MatMul", "Transpose"})
-QOPERATOR_OPS = frozenset(
-    {
-        *("Add", "ArgMax", "AveragePool", "Clip", "Concat", "Conv", "EmbedLayerNormalization", "Flatten", "Gather", "Gemm"),
-        *("GlobalAveragePool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Softmax"),
-        *("Split", "Squeeze", "Transpose", "Unsqueeze", "Where"),
-    }
-)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A combination that can't exist.
-
-    Attributes:
-        applies: says whether a recipe is one.
-        reason: why it can't.
-        source: where that is written.
-    """
-
-    applies: Callable[[Recipe], bool]
-    reason: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.reason} ({self.source})"
-
-
-RULES = (
-    Rule(
-        lambda r: r.method == "static" and r.activation == "QInt8" and r.weight == "QUInt8",
-        "onnxruntime quantization doesn't support activations QInt8 with weights QUInt8",
-        "check_static_quant_arguments in onnxruntime/quantization/quantize.py",
+WEIGHT_FIELDS = ("weight", "per_channel", "reduce_range", "op_types", "nodes", "exclude_nodes", "extra_options", "file_format")
+# What means something to each method; a recipe has nothing else.
+FIELDS: Mapping[Method, tuple[str, ...]] = {
+    "fp32": (),
+    "prepared": ("file_format",),
+    "fp16": ("exclude_nodes", "exclude_op_types", "keep_io_types", "file_format"),
+    "dynamic": WEIGHT_FIELDS,
+    "static": (*WEIGHT_FIELDS, "format", "activation", "calibration", "calibration_data", "calibration_options"),
+    "nbits": (
+        "format",
+        "bits",
+        "block_size",
+        "accuracy_level",
+        "symmetric",
+        "algorithm",
+        "nodes",
+        "exclude_nodes",
+        "file_format",
     ),
-    Rule(
-        lambda r: r.method == "dynamic" and bool(r.op_types) and DYNAMIC_OPS.isdisjoint(r.op_types),
-        "dynamic quantization has no integer operator for any of the op types",
-        "IntegerOpsRegistry in onnxruntime/quantization/registry.py",
-    ),
-    Rule(
-        lambda r: r.format == "QOperator" and bool(r.op_types) and QOPERATOR_OPS.isdisjoint(r.op_types),
-        "the QOperator format has no quantized operator for any of the op types; QDQ can wrap them",
-        "QLinearOpsRegistry in onnxruntime/quantization/registry.py",
-    ),
-)
-
-
-def impossible(recipe: Recipe) -> str | None:
-    """Say why a recipe can't exist.
-
-    Returns:
-        The rule and its source, or None if nothing is known against it.
-    """
-    return next((str(rule) for rule in RULES if rule.applies(recipe)), None)
+    "given": (),
+}
+# The lists of ``[variants]`` in the order in which they are crossed, and the recipe's field that each is for.
+LISTS = {
+    "formats": "format",
+    "activations": "activation",
+    "weights": "weight",
+    "per_channel": "per_channel",
+    "reduce_range": "reduce_range",
+    "calibrations": "calibration",
+    "op_types": "op_types",
+    "extra_options": "extra_options",
+    "algorithms": "algorithm",
+    "bits": "bits",
+    "block_sizes": "block_size",
+    "accuracy_levels": "accuracy_level",
+    "file_formats": "file_format",
+}
 
 
 def plan(study: Study) -> tuple[Recipe, ...]:
@@ -103,7 +88,7 @@ def plan(study: Study) -> tuple[Recipe, ...]:
     crossed = dict.fromkeys((REFERENCE, *_crossed(study)))
     recipes = {recipe.name: recipe for recipe in crossed}
     for spec in study.variant:
-        recipe = _spelled_out(spec)
+        recipe = _recipe(spec)
         if spec.name is None and recipe in recipes.values():
             continue
         if recipe.name in recipes and recipe != REFERENCE:
@@ -136,59 +121,44 @@ def _crossed(study: Study) -> Iterator[Recipe]:
     """Cross the lists of ``[variants]``."""
     lists = study.variants
     for method in lists.methods:
-        if method in {"fp32", "fp16"}:
-            yield _recipe(method)
-        elif method == "dynamic":
-            for weight, per_channel, ops in product(lists.weights, lists.per_channel, lists.op_types):
-                yield _recipe(method, weight=weight, per_channel=per_channel, op_types=tuple(ops))
-        else:
-            for form, activation, weight, per_channel, calibration, ops in product(
-                lists.formats, lists.activations, lists.weights, lists.per_channel, lists.calibrations, lists.op_types
-            ):
-                yield _recipe(
-                    method,
-                    format=form,
-                    activation=activation,
-                    weight=weight,
-                    per_channel=per_channel,
-                    calibration=calibration,
-                    op_types=tuple(ops),
-                )
+        keys = [key for key, field in LISTS.items() if field in FIELDS[method]]
+        for values in product(*(getattr(lists, key) for key in keys)):
+            fields = {LISTS[key]: value for key, value in zip(keys, values, strict=True)}
+            yield _recipe(VariantSpec(method=method, **fields))
 
 
-def _spelled_out(spec: VariantSpec) -> Recipe:
-    """Make the recipe of a ``[[variant]]``, without the fields that mean nothing to its method."""
-    fields = spec.model_dump(exclude={"name", "method"})
-    if spec.method in {"fp32", "fp16", "given"}:
-        fields = {}
-    elif spec.method == "dynamic":
-        for key in ("format", "activation", "calibration", "calibration_data"):
-            del fields[key]
-    return _recipe(spec.method, name=spec.name, **fields)
-
-
-def _recipe(method: Method, *, name: str | None = None, **fields: object) -> Recipe:
-    """Make a recipe, and a name for it if it has none."""
-    recipe = Recipe.model_validate({"name": "-", "method": method, **fields})
-    return recipe.model_copy(update={"name": name or _name(recipe)})
+def _recipe(spec: VariantSpec) -> Recipe:
+    """Make a recipe, without the fields that mean nothing to its method, and a name for it if it has none."""
+    fields = {field: getattr(spec, field) for field in FIELDS[spec.method]}
+    for key in {"extra_options", "calibration_options"} & set(fields):
+        fields[key] = spelled(fields[key])
+    recipe = Recipe.model_validate({"name": "-", "method": spec.method, **fields})
+    return recipe.model_copy(update={"name": spec.name or _name(recipe)})
 
 
 def _name(recipe: Recipe) -> str:
     """Spell a recipe, leaving out what is as usual."""
     types = "".join(SHORT[kind] for kind in (recipe.activation, recipe.weight) if kind)
-    parts = [recipe.method, recipe.format, types]
-    if recipe.per_channel:
-        parts.append("pc")
-    if recipe.reduce_range:
-        parts.append("rr")
-    if recipe.calibration != "MinMax":
-        parts.append(recipe.calibration)
+    parts = [recipe.method, recipe.format if recipe.method == "static" else None, types]
+    if recipe.method == "nbits":
+        parts += [f"{recipe.bits}b{recipe.block_size}", None if recipe.format == "QDQ" else recipe.format]
+        parts += [recipe.algorithm if recipe.algorithm != "DEFAULT" else None, "asym" if recipe.symmetric is False else None]
+        parts.append(f"acc{recipe.accuracy_level}" if recipe.accuracy_level else None)
+    parts += ["pc" if recipe.per_channel else None, "rr" if recipe.reduce_range else None]
+    parts.append(recipe.calibration if recipe.calibration != "MinMax" else None)
     if recipe.calibration_data is not None:
         parts += ["by", _short(PurePath(recipe.calibration_data).stem)]
-    parts.append(_short("+".join(recipe.op_types)))
-    if recipe.exclude_nodes:
-        parts += ["without", _short("+".join(recipe.exclude_nodes))]
+    parts += [_options(recipe.options("calibration")), _short("+".join(recipe.op_types))]
+    parts += [_options(recipe.options()), None if recipe.keep_io_types else "io16"]
+    for word, names in (("only", recipe.nodes), ("without", (*recipe.exclude_op_types, *recipe.exclude_nodes))):
+        parts += [word, _short("+".join(names))] if names else []
+    parts.append(recipe.file_format if recipe.file_format != "onnx" else None)
     return "-".join(part for part in parts if part)
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """Spell options for a name: a switch that is on by its name alone."""
+    return _short("+".join(key if value is True else f"{key}_{value}" for key, value in sorted(options.items())))
 
 
 def _short(text: str) -> str:

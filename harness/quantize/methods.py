@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from harness.quantize.recipe import Recipe
     from harness.quantize.workshop import Workshop
-    from harness.study import Method
+    from harness.variants import Method
 
 
 class Make(Protocol):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.study import CalibrationMethod, Format, IntegerType, Method
+from harness.variants import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType, Method
 
-SHORT = {"QInt8": "S8", "QUInt8": "U8"}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHORT = {"QInt8": "S8", "QUInt8": "U8", "QInt16": "S16", "QUInt16": "U16", "QInt4": "S4", "QUInt4": "U4"}
 
 
 class Recipe(BaseModel):
@@ -17,6 +21,11 @@ class Recipe(BaseModel):
 
     Fields that mean nothing to a method are None or empty: ``fp32`` has only a name and a method, ``dynamic`` no format, no
     activation type (onnxruntime fixes it to QUInt8) and no calibration.
+
+    Attributes:
+        extra_options: onnxruntime's, as JSON with sorted keys, so that recipes can be compared; likewise calibration_options.
+        accuracy_level: of ``nbits``; 0 leaves it to onnxruntime.
+        file_format: ``onnx``, or onnxruntime's own for a platform.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +40,29 @@ class Recipe(BaseModel):
     calibration: CalibrationMethod | None = None
     calibration_data: str | None = None
     op_types: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     exclude_nodes: tuple[str, ...] = ()
+    exclude_op_types: tuple[str, ...] = ()
+    keep_io_types: bool = True
+    extra_options: str | None = None
+    calibration_options: str | None = None
+    bits: Bits | None = None
+    block_size: int | None = None
+    accuracy_level: int | None = None
+    symmetric: bool | None = None
+    algorithm: Algorithm | None = None
+    file_format: FileFormat = "onnx"
+
+    def options(self, of: Literal["extra", "calibration"] = "extra") -> dict[str, Any]:
+        """Return a copy of the options; empty if there are none."""
+        text = self.extra_options if of == "extra" else self.calibration_options
+        options: dict[str, Any] = json.loads(text) if text else {}
+        return options
+
+
+def spelled(options: Mapping[str, Any]) -> str | None:
+    """Spell options as a recipe holds them; none are None."""
+    return json.dumps(options, sort_keys=True) if options else None
 
 
 class Variant(BaseModel):

@@ -128,7 +128,7 @@ def test_options_that_match_nothing(harness: Command, study: Path, options: list
 
 def test_unknown_methods(harness: Command) -> None:
     tiny_cnn(Path("model.onnx"))
-    assert "'statik' is no method; known: fp32, fp16" in refused(
+    assert "'statik' is no method; known: fp32, prepared, fp16" in refused(
         harness, "run", "model.onnx", "--dim", "batch=1", "--variants", "statik"
     )
 

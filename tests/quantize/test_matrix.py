@@ -5,22 +5,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pytest
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
-from onnxruntime.quantization.registry import IntegerOpsRegistry, QLinearOpsRegistry
 
 from harness.errors import SelectionError, StudyError
-from harness.quantize.calibration import Reader
-from harness.quantize.graph import is_quantized, nodes
-from harness.quantize.matrix import DYNAMIC_OPS, QOPERATOR_OPS, REFERENCE, RULES, impossible, plan, select
-from harness.quantize.quiet import quiet
-from harness.quantize.recipe import Recipe
-from tests.models import images
+from harness.quantize.matrix import plan, select
+from harness.quantize.rules import impossible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harness.study import Study
 
@@ -106,6 +98,33 @@ def test_duplicate_names(write_study: WriteStudy, taken: str) -> None:
         plan(study)
 
 
+def test_each_method_has_the_fields_that_mean_something_to_it(write_study: WriteStudy) -> None:
+    recipes = {
+        recipe.name: recipe
+        for recipe in plan(
+            write_study(
+                '[variants]\nmethods = ["prepared", "nbits"]\nformats = ["QDQ"]\nbits = [4, 8]\nfile_formats = ["onnx", "ort-arm"]\n'
+                '[[variant]]\nmethod = "dynamic"\nextra_options = { MatMulConstBOnly = false }\n'
+                '[[variant]]\nmethod = "fp16"\nkeep_io_types = false\nexclude_op_types = ["Resize"]\n'
+                '[[variant]]\nmethod = "nbits"\nalgorithm = "HQQ"\nformat = "QOperator"\nsymmetric = false\naccuracy_level = 4\n'
+            )
+        )
+    }
+    assert list(recipes) == [
+        *(
+            "fp32",
+            "prepared",
+            "prepared-ort-arm",
+            "fp16-io16-without-Resize",
+            "dynamic-S8-MatMulConstBOnly_False",
+        ),
+        *("nbits-4b32", "nbits-4b32-ort-arm", "nbits-8b32", "nbits-8b32-ort-arm", "nbits-4b32-QOperator-HQQ-asym-acc4"),
+    ]
+    eight = recipes["nbits-8b32"]
+    assert (eight.format, eight.bits, eight.block_size, eight.symmetric, eight.weight) == ("QDQ", 8, 32, True, None)
+    assert recipes["fp16-io16-without-Resize"].weight is None
+
+
 def test_two_spelled_out_with_one_name(write_study: WriteStudy) -> None:
     spec = '[[variant]]\nname = "mine"\nmethod = "dynamic"\n'
     with pytest.raises(StudyError, match="'mine'"):
@@ -128,58 +147,6 @@ class TestSelect:
         recipes = plan(write_study(""))
         with pytest.raises(SelectionError, match=r"no variant matches 'dynamic-S9'; did you mean 'dynamic-S8'\?"):
             select(recipes, ["fp16,dynamic-S9"])
-
-
-class TestRulesOnTheRealLibrary:
-    """Each rule is what onnxruntime does, not what we believe."""
-
-    def quantized_nodes(self, path: Path) -> int:
-        return sum(is_quantized(node.op_type) for node in nodes(onnx.load(path)))
-
-    @pytest.mark.parametrize("form", list(QuantFormat))
-    def test_signed_activations_with_unsigned_weights(self, cnn: Path, tmp_path: Path, form: QuantFormat) -> None:
-        with quiet(), pytest.raises(ValueError, match=r"activation_type=QuantType\.QInt8, weight_type=QuantType\.QUInt8"):
-            quantize_static(
-                cnn,
-                tmp_path / "o.onnx",
-                Reader([{"x": images(1)}]),
-                quant_format=form,
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QUInt8,
-            )
-        recipe = Recipe(name="r", method="static", format=form.name, activation="QInt8", weight="QUInt8")
-        assert "QInt8 with weights QUInt8" in (impossible(recipe) or "")
-
-    def test_dynamic_without_an_integer_operator(self, cnn: Path, tmp_path: Path) -> None:
-        assert {*IntegerOpsRegistry, "Gemm"} == DYNAMIC_OPS
-        with quiet():
-            quantize_dynamic(cnn, tmp_path / "o.onnx", op_types_to_quantize=["Relu", "Add"])
-        assert self.quantized_nodes(tmp_path / "o.onnx") == 0
-        recipe = Recipe(name="r", method="dynamic", weight="QInt8", op_types=("Relu", "Add"))
-        assert "IntegerOpsRegistry" in (impossible(recipe) or "")
-        assert impossible(recipe.model_copy(update={"op_types": ("Relu", "Conv")})) is None
-
-    def test_qoperator_without_a_quantized_operator(self, cnn: Path, tmp_path: Path) -> None:
-        assert set(QLinearOpsRegistry) == QOPERATOR_OPS
-        kinds = ["Slice", "ReduceMean"]
-        found = {}
-        for form in QuantFormat:
-            model = onnx.load(cnn)
-            model.graph.node[4].CopyFrom(onnx.helper.make_node("ReduceMean", ["a"], ["p"], "pool", axes=[2, 3]))
-            onnx.save(model, tmp_path / "m.onnx")
-            with quiet():
-                reader = Reader([{"x": images(1)}])
-                quantize_static(tmp_path / "m.onnx", tmp_path / "o.onnx", reader, quant_format=form, op_types_to_quantize=kinds)
-            found[form.name] = self.quantized_nodes(tmp_path / "o.onnx")
-        assert found["QOperator"] == 0
-        assert found["QDQ"] > 0
-        recipe = Recipe(name="r", method="static", format="QOperator", activation="QUInt8", weight="QInt8", op_types=tuple(kinds))
-        assert impossible(recipe)
-        assert impossible(recipe.model_copy(update={"format": "QDQ"})) is None
-
-    def test_every_rule_names_its_source(self) -> None:
-        assert all(rule.source in str(rule) and rule.reason for rule in RULES)
-        assert impossible(REFERENCE) is None
 
 
 def test_planning_does_not_import_onnx() -> None:

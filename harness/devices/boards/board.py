@@ -15,8 +15,8 @@ from harness.devices.boards.process import Process
 from harness.devices.boards.qemu import Clock, Cpu
 from harness.errors import SelectionError, UsageError
 from harness.places import cache
-from harness.study import Name
 from harness.toml_file import nearest
+from harness.variants import Name
 
 RECORD = "board.json"
 State = Literal["starting", "up", "dead", "stale"]
