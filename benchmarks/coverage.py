@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "coverage", help="where models and results are kept")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
-    parser.add_argument("--seconds", type=float, default=120, help="time limit of one model")
+    parser.add_argument("--seconds", type=float, default=300, help="time limit of one model")
     parser.add_argument("--sample", type=int, help="only so many models, drawn at random from a fixed seed")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run found")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page there instead of printing it")

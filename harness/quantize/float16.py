@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from harness.quantize.graph import fix_initializers
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -45,6 +46,7 @@ def _copy(workshop: Workshop) -> ModelProto:
     """Copy the source, as the converters work in place."""
     copied = onnx.ModelProto()
     copied.CopyFrom(workshop.source.proto)
+    fix_initializers(copied)
     return copied
 
 

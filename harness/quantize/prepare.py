@@ -12,7 +12,7 @@ import onnx
 from onnxruntime.quantization import quant_pre_process
 from onnxruntime.tools import symbolic_shape_infer
 
-from harness.quantize.graph import name_nodes, strip_unused_opsets
+from harness.quantize.graph import fix_initializers, name_nodes, strip_unused_opsets
 from harness.quantize.model import dimension_name
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
@@ -85,6 +85,7 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
             break
     else:
         proto = onnx.load(start)
+    fix_initializers(proto)
     strip_unused_opsets(proto)
     name_nodes(proto)
     onnx.save(proto, output)
@@ -92,11 +93,12 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
 
 
 def _plain(proto: ModelProto) -> ModelProto:
-    """Copy a model, dropping the names of input dimensions that do not tell one from another.
+    """Copy a model with its initializers as constants, and without the names of input dimensions that do not tell one from another.
 
     Shape inference would take two unrelated dimensions that are both called ``?`` for one, and -1 for a size.
     """
     result = copy.deepcopy(proto)
+    fix_initializers(result)
     for value in result.graph.input:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_value <= 0 and dimension_name(size) is None:
