@@ -145,7 +145,8 @@ def _touched(model: Path | onnx.ModelProto) -> int:
     proto = onnx.load(model) if isinstance(model, Path) else model
     casts = (a.i == HALF for n in nodes(proto) if n.op_type == "Cast" for a in n.attribute if a.name == "to")
     half = (tensor.data_type == HALF for tensor in tensors(proto))
-    return sum(is_quantized(node.op_type) for node in nodes(proto)) + sum(casts) + sum(half)
+    quantized = (is_quantized(node.op_type) for node in nodes(proto))
+    return sum(map(bool, (*casts, *half, *quantized)))
 
 
 def _feed(folder: Path) -> dict[str, Any]:
