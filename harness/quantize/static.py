@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from harness.quantize import options
 from harness.quantize.graph import opset_of
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
@@ -38,7 +39,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     prepared = workshop.prepared
     if reason := too_old(recipe, opset_of(prepared.proto) or 0):
         raise RecipeError(reason)
+    chosen = workshop.chosen(recipe)
     excluded = workshop.excluded(recipe)
+    extra = options.translated(recipe, prepared.proto)
     method = recipe.calibration or "MinMax"
     ranges = workshop.ranges(method, recipe.calibration_data)
     with quiet():
@@ -52,7 +55,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             reduce_range=recipe.reduce_range,
             activation_type=QuantType[recipe.activation],
             weight_type=QuantType[recipe.weight],
+            nodes_to_quantize=chosen,
             nodes_to_exclude=excluded,
+            extra_options=extra,
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
         )
