@@ -46,4 +46,4 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             nodes_to_exclude=sorted(excluded),
             extra_options=options.translated(recipe, workshop.prepared.proto),
         )
-    return workshop.notes(recipe)
+    return (*workshop.notes(recipe), *options.notes(recipe))

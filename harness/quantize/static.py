@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from harness.quantize import options
-from harness.quantize.graph import opset_of
+from harness.quantize import opset, options
 from harness.quantize.quiet import quiet
-from harness.quantize.reasons import RecipeError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from onnx import ModelProto
+
     from harness.quantize.recipe import Recipe
     from harness.quantize.workshop import Workshop
-
-PER_CHANNEL_OPSET = 13  # the first in which DequantizeLinear has an axis
-
-
-def too_old(recipe: Recipe, opset: int) -> str | None:
-    """Say why a recipe can't be made of a model with an older operator set, or None."""
-    if recipe.method == "static" and recipe.format == "QDQ" and recipe.per_channel and opset < PER_CHANNEL_OPSET:
-        return (
-            f"per-channel QDQ needs opset {PER_CHANNEL_OPSET}, and the model has {opset}: DequantizeLinear has no axis there; "
-            "export the model with a newer opset"
-        )
-    return None
 
 
 def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
@@ -37,8 +26,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         RecipeError: if the recipe does not suit the model, or the calibration failed.
     """
     prepared = workshop.prepared
-    if reason := too_old(recipe, opset_of(prepared.proto) or 0):
-        raise RecipeError(reason)
+    model = opset.raised(prepared.proto, opset.needed(recipe))
     chosen = workshop.chosen(recipe)
     excluded = workshop.excluded(recipe)
     extra = options.translated(recipe, prepared.proto)
@@ -46,7 +34,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     ranges = workshop.ranges(method, recipe.calibration_data)
     with quiet():
         quantize_static(
-            prepared.path,
+            prepared.path if model is prepared.proto else _written(model, path),
             path,
             None,
             quant_format=QuantFormat[recipe.format],
@@ -62,4 +50,12 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             calibration_cache_path=ranges,
         )
     about_data = workshop.samples[recipe.calibration_data].notes
-    return (*about_data, *workshop.notes(recipe))
+    made = onnx.load(path, load_external_data=False)
+    return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe))
+
+
+def _written(model: ModelProto, path: Path) -> Path:
+    """Write a model beside the one that is being made, for tools that want a file."""
+    beside = path.with_name(f"{path.stem}-raised.onnx")
+    onnx.save(model, beside)
+    return beside
