@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, readback
+from harness.quantize import data, ort_format, readback
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -42,7 +42,7 @@ def build(
     cache: Path | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
-    """Make the variants of a study, one file ``NAME.onnx`` each.
+    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
     calibrated once per method. A file is written beside and renamed when it is whole.
@@ -62,7 +62,7 @@ def build(
     Raises:
         StudyError: if the study names two variants alike.
         ModelError: if the model can't be used.
-        DataError: if there are static recipes, and the calibration data do not fit.
+        DataError: if there are recipes that are calibrated, and the calibration data do not fit.
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
@@ -99,7 +99,7 @@ def needs_calibration(recipes: Sequence[Recipe]) -> bool:
 
 
 def _is_calibrated(recipe: Recipe) -> bool:
-    return recipe.method == "static" and impossible(recipe) is None
+    return recipe.is_calibrated and impossible(recipe) is None
 
 
 def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
@@ -110,7 +110,7 @@ def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
 
 def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None) -> Variant:
     """Take a variant from the cache, or make it and keep it there."""
-    found = cache.find(recipe, out_dir / f"{recipe.name}.onnx") if cache else None
+    found = cache.find(recipe, out_dir / recipe.file_name) if cache else None
     if found:
         return found
     variant = _make(recipe, workshop, out_dir)
@@ -121,18 +121,19 @@ def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cach
 
 def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
     """Make one variant."""
-    path = out_dir / f"{recipe.name}.onnx"
+    path = out_dir / recipe.file_name
     if rule := impossible(recipe):
         path.unlink(missing_ok=True)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
-    unfinished = workshop.folder / "made" / path.name
+    unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
         if recipe.method not in {"fp32", "given"}:
             readback.mend(unfinished)
         notes += readback.check(recipe, unfinished)
+        ort_format.finish(unfinished, recipe.file_format)
         content = unfinished.read_bytes()
         unfinished.replace(path)
     except Exception as exc:
@@ -158,7 +159,7 @@ def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir
     """
     taken = source.path.resolve()
     for recipe in recipes:
-        if (out_dir / f"{recipe.name}.onnx").resolve() == taken:
+        if (out_dir / recipe.file_name).resolve() == taken:
             message = f"{out_dir}: variant '{recipe.name}' would overwrite the model itself, {source.path}; give another folder"
             raise ResultsError(message)
 
