@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.quantize import unfit
 from harness.quantize.calibration import calibrate
 from harness.quantize.prepare import Prepared, prepare
 from harness.quantize.reasons import RecipeError, reason_of
@@ -75,12 +76,12 @@ class Workshop:
         return self._named("nodes", recipe.nodes)
 
     def excluded(self, recipe: Recipe) -> list[str]:
-        """List the nodes of the prepared model that a recipe's globs exclude.
+        """List the nodes of the prepared model that a recipe's globs exclude, and those that its tool would break.
 
         Raises:
             RecipeError: if a glob matches none; it would be ignored without a word.
         """
-        return self._named("exclude_nodes", recipe.exclude_nodes)
+        return [*self._named("exclude_nodes", recipe.exclude_nodes), *unfit.nodes(recipe, self.prepared.proto)]
 
     def _named(self, key: str, globs: Sequence[str]) -> list[str]:
         names = [node.name for node in self.prepared.proto.graph.node]
@@ -99,4 +100,4 @@ class Workshop:
         notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
         if "MatMul" in absent and "Gemm" in have:
             notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
-        return (*self.prepared.notes, *notes)
+        return (*self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))
