@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "places",
     "toml_file",
+    "extra_options",
     "variants",
     "expectations",
     "study",

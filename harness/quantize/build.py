@@ -62,7 +62,7 @@ def build(
     Raises:
         StudyError: if the study names two variants alike.
         ModelError: if the model can't be used.
-        DataError: if there are static recipes, and the calibration data do not fit.
+        DataError: if there are recipes that are calibrated, and the calibration data do not fit.
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
@@ -99,7 +99,7 @@ def needs_calibration(recipes: Sequence[Recipe]) -> bool:
 
 
 def _is_calibrated(recipe: Recipe) -> bool:
-    return recipe.method == "static" and impossible(recipe) is None
+    return recipe.is_calibrated and impossible(recipe) is None
 
 
 def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:

@@ -13,7 +13,7 @@ from harness.quantize.reasons import RecipeError, reason_of
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.quantize.data import Samples
@@ -66,20 +66,31 @@ class Workshop:
             raise RecipeError(found)
         return found
 
+    def chosen(self, recipe: Recipe) -> list[str]:
+        """List the only nodes of the prepared model that a recipe quantizes; empty means all.
+
+        Raises:
+            RecipeError: if a glob matches none; it would be ignored without a word.
+        """
+        return self._named("nodes", recipe.nodes)
+
     def excluded(self, recipe: Recipe) -> list[str]:
         """List the nodes of the prepared model that a recipe's globs exclude.
 
         Raises:
             RecipeError: if a glob matches none; it would be ignored without a word.
         """
+        return self._named("exclude_nodes", recipe.exclude_nodes)
+
+    def _named(self, key: str, globs: Sequence[str]) -> list[str]:
         names = [node.name for node in self.prepared.proto.graph.node]
-        for glob in recipe.exclude_nodes:
+        for glob in globs:
             if not any(name == glob or fnmatchcase(name, glob) for name in names):
                 hint = nearest(glob.strip("*"), names)
                 shown = hint if hint.startswith("did") else f"the first are {', '.join(names[:5])}"
-                message = f"exclude_nodes: '{glob}' matches no node of the prepared model; {shown}"
+                message = f"{key}: '{glob}' matches no node of the prepared model; {shown}"
                 raise RecipeError(message)
-        return [name for name in names if any(name == glob or fnmatchcase(name, glob) for glob in recipe.exclude_nodes)]
+        return [name for name in names if any(name == glob or fnmatchcase(name, glob) for glob in globs)]
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
         """Tell how the model was prepared, and which of the recipe's op types it does not have."""
