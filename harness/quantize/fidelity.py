@@ -167,10 +167,11 @@ def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, floa
     length = math.sqrt(signal) * math.sqrt(power)
     cosine = product / length if length else float(noise == 0)
     relative = errors / size if size else 0.0 if errors == 0 else math.inf
-    return mse, largest, relative, _decibels(signal, noise), cosine
+    return mse, largest, relative, decibels(signal, noise), cosine
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """Return 10·log10(signal / noise) of two sums of squares: infinite without noise, NaN if one is, -infinite without signal."""
     if noise == 0:
         return math.inf
     if math.isnan(noise) or math.isnan(signal):
