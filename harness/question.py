@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.measure import accuracy
-from harness.quantize import build, data, matrix
+from harness.quantize import build, data, matrix, metric
 from harness.quantize.dims import resolve_dims
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
         calibration = data.load(study.model.calibration, model, dims[0], what="calibration")
     else:
         calibration = evaluation[0]
-    references = tuple(accuracy.Reference(study.model.path, samples) for samples in evaluation)
+    figure = metric.load(study.model.metric) if study.model.metric else None
+    references = tuple(accuracy.Reference(study.model.path, samples, figure) for samples in evaluation)
     notes = dict.fromkeys(note for samples in (calibration, *evaluation) for note in samples.notes)
     return Question(study, model, dims, recipes, evaluation, references, tuple(notes))
