@@ -15,6 +15,7 @@ ORDER = [
     "places",
     "toml_file",
     "variants",
+    "datasets",
     "expectations",
     "study",
     "quantize",

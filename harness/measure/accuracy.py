@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from harness.errors import ModelError
+from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize import fidelity
@@ -53,6 +53,8 @@ class Reference:
         try:
             session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             answers = [session.run(None, feed) for feed in samples.feeds]
+        except DataError:
+            raise
         except Exception as exc:
             hint = "; random inputs may not suit it: give real ones (calibration, evaluation)" if samples.random else ""
             said = " ".join(str(exc).split())[:600]
@@ -119,9 +121,10 @@ def write_inputs(samples: Samples, dims: dict[str, int], folder: Path) -> Inputs
         dims: the symbolic dimensions' values that they are for.
         folder: where the file goes, under its hash.
     """
-    names = tuple(samples.feeds[0])
+    feeds = list(samples.feeds)  # a runner reads them as one array
+    names = tuple(feeds[0])
     buffer = io.BytesIO()
-    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in samples.feeds]) for name in names]
+    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in feeds]) for name in names]
     np.savez(buffer, *stacks)
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()
