@@ -15,7 +15,7 @@ import onnxruntime as ort
 from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
-from harness.quantize import fidelity
+from harness.quantize import fidelity, lint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,16 @@ class Reference:
             raise ModelError(message) from exc
         self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
         self.labels = samples.labels
+
+    def doubts(self, classes: int | None) -> tuple[str, ...]:
+        """What the float model's own answers say against the evaluation data."""
+        if self.labels is None:
+            return ()
+        try:
+            own = fidelity.compare(self.outputs, self.outputs, self.labels)
+        except DataError:
+            return ()  # outputs that are no table of classes
+        return lint.guessing(own.top1_accuracy, len(self.labels), classes)
 
     def compare(self, device: str, case: Case, data: bytes) -> FidelityLine:
         """Compare a case's outputs with the reference.
