@@ -16,6 +16,7 @@ ORDER = [
     "toml_file",
     "extra_options",
     "variants",
+    "datasets",
     "expectations",
     "study",
     "quantize",

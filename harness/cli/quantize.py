@@ -29,13 +29,19 @@ def quantize(
     from harness.cli import target as targets
     from harness.cli.grid import console, grid
     from harness.quantize import build, matrix
+    from harness.quantize.dims import resolve_dims
+    from harness.quantize.review import review
     from harness.report.columns import size
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
     recipes = matrix.select(matrix.plan(study), variant or [])
-    made = build.build(study, out, recipes=recipes, cache=places.variants())
+    model = build.open_source(study)
+    warnings = review(study, model, resolve_dims(model, study.model.dims)[0], recipes)
+    made = build.build(study, out, model=model, recipes=recipes, cache=places.variants())
     if as_json:
-        shared.say_json({"folder": str(out), "variants": [found.model_dump(mode="json") for found in made]})
+        shared.say_json(
+            {"folder": str(out), "variants": [found.model_dump(mode="json") for found in made], "warnings": list(warnings)}
+        )
     else:
         rows = [
             [
@@ -48,5 +54,7 @@ def quantize(
             for found in made
         ]
         console().print(grid(["variant", "state", "size", "sha256", "notes"], rows))
+        for warning in warnings:
+            typer.echo(f"  {warning}")
         typer.echo(f"variants: {out}")
     return Exit.INCOMPLETE if any(found.state == "failed" for found in made) else Exit.PASSED
