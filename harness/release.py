@@ -81,7 +81,7 @@ def check(
     comparable.check(question, rival, devices, registry, globs)
     if rival.runtime is not None:
         devices = [_with_runtime(device, rival.runtime) for device in devices]
-    with workflow.bench(question, results, watcher) as place:
+    with workflow.bench(question, devices, results, watcher) as place:
         variants, interrupted = place.make()
         wanted = [each for each in variants if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
         rivals, also_interrupted = ([], False) if interrupted else _rivals(place, rival, wanted)

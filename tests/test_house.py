@@ -24,6 +24,7 @@ ORDER = [
     "judge",
     "report",
     "question",
+    "oldest",
     "workflow",
     "rivals",
     "comparable",

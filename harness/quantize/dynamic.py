@@ -40,5 +40,6 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             reduce_range=recipe.reduce_range,
             weight_type=QuantType[recipe.weight],
             nodes_to_exclude=sorted(excluded),
+            use_external_data_format=workshop.prepared.is_large,
         )
     return workshop.notes(recipe)

@@ -55,6 +55,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             nodes_to_exclude=excluded,
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
+            use_external_data_format=prepared.is_large,
         )
     about_data = workshop.samples[recipe.calibration_data].notes
     return (*about_data, *workshop.notes(recipe))

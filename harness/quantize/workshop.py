@@ -61,7 +61,9 @@ class Workshop:
                 folder = self.folder / f"ranges-{len(self._ranges)}"
                 folder.mkdir()
                 feeds = self.samples[source].feeds
-                self._ranges[key] = calibrate(self.prepared.path, feeds, method, folder, op_types=self.op_types)
+                self._ranges[key] = calibrate(
+                    self.prepared.path, feeds, method, folder, op_types=self.op_types, large=self.prepared.is_large
+                )
             except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
                 self._ranges[key] = f"calibration by {method} failed: {reason_of(exc, [self.folder])}"
         found = self._ranges[key]
