@@ -93,7 +93,11 @@ def write(model: ModelProto, path: Path, folder: Path | None = None) -> None:
     """
     if not is_large(_size(model)):
         if locations(model) and folder is not None:
+            outside = [tensor for tensor in tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
             onnx.load_external_data_for_model(model, str(folder.resolve()))
+            for tensor in outside:
+                # So that the file is that of a model that never had any.
+                tensor.ClearField("data_location")
         onnx.save(model, path)
         return
     moved = [tensor for tensor in model.graph.initializer if _is_movable(tensor)]

@@ -103,8 +103,12 @@ class Graphs:
 
     @cached_property
     def _constants(self) -> frozenset[str]:
-        """The prepared model's initializers: what could be computed in advance became one."""
-        return frozenset(tensor.name for tensor in self.prepared.initializer)
+        """What could be computed in advance: the prepared model's initializers, and what follows from the user's alone."""
+        found = {"", *(tensor.name for tensor in (*self.source.initializer, *self.prepared.initializer))}
+        for node in self.source.node:
+            if found.issuperset(node.input) and not any(attribute.HasField("g") for attribute in node.attribute):
+                found.update(node.output)
+        return frozenset(found)
 
     @cached_property
     def _takers(self) -> Mapping[str, Sequence[NodeProto]]:
