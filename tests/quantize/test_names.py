@@ -55,10 +55,11 @@ def folding(path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def graphs(tmp_path: Path) -> Graphs:
-    source = open_model(folding(tmp_path / "m.onnx"))
-    prepared = prepare(source, tmp_path)
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    folder = tmp_path_factory.mktemp("folding")
+    source = open_model(folding(folder / "m.onnx"))
+    prepared = prepare(source, folder)
     return Graphs(source.proto.graph, prepared.proto.graph)
 
 
