@@ -26,6 +26,7 @@ ORDER = [
     "judge",
     "report",
     "question",
+    "oldest",
     "workflow",
     "rivals",
     "comparable",
