@@ -8,6 +8,7 @@ import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from harness.quantize import files
+from harness.quantize.graph import fix_initializers
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -32,13 +33,20 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     for name, convert in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         try:
             with quiet():
-                files.write(convert(workshop.source.content()), path)
+                files.write(convert(_content(workshop)), path)
                 onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             failures.append(f"{name}: {reason_of(exc, [workshop.folder])}")
             continue
         return () if not failures else (f"converted by {name}, because by {failures[0]}",)
     raise RecipeError("; ".join(failures))
+
+
+def _content(workshop: Workshop) -> ModelProto:
+    """Copy the source, as the converters work in place."""
+    copied = workshop.source.content()
+    fix_initializers(copied)
+    return copied
 
 
 def _by_onnxruntime(model: ModelProto) -> ModelProto:

@@ -155,7 +155,7 @@ def test_what_is_no_model_is_removed_all_the_same(place: Path) -> None:
 
 
 def test_types_without_a_size_count_for_nothing(place: Path) -> None:
-    text = helper.make_tensor("t", TensorProto.STRING, [2], [b"a", b"b"])
+    text = helper.make_tensor("t", TensorProto.STRING, [2], [b"a", b"b"])  # type: ignore[list-item]  # text is allowed
     model = make_model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1]}, {"y": [1]})
     model.graph.initializer.append(text)
     model.graph.initializer.append(TensorProto(name="u", data_type=0))
