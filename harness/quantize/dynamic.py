@@ -45,5 +45,6 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             nodes_to_quantize=sorted(chosen),
             nodes_to_exclude=sorted(excluded),
             extra_options=options.translated(recipe, workshop.prepared.proto),
+            use_external_data_format=workshop.prepared.is_large,
         )
     return (*workshop.notes(recipe), *options.notes(recipe))

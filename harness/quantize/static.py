@@ -61,6 +61,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             extra_options=extra,
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
+            use_external_data_format=prepared.is_large,
         )
     about_data = workshop.samples[recipe.calibration_data].notes
     made = onnx.load(path, load_external_data=False)

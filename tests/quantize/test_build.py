@@ -103,7 +103,14 @@ def test_fp32_takes_external_data_in(write_study: WriteStudy, cnn: Path, tmp_pat
     assert variants["fp32"].notes == ("the external data were put into the model file",)
     assert run(variants["fp32"]).shape == (4, 3)
     assert run(variants["static-QDQ-U8S8"]).shape == (4, 3)
-    assert not (tmp_path / "cache").exists()
+    # What was kept is found again, but not for a model whose other file changed.
+    again = build(study, tmp_path / "out", cache=tmp_path / "cache")
+    assert [variant.sha256 for variant in again] == [variant.sha256 for variant in variants.values()]
+    data = bytearray((cnn.parent / "cnn.data").read_bytes())
+    data[100] ^= 1
+    (cnn.parent / "cnn.data").write_bytes(data)
+    other = by_name(build(study, tmp_path / "out", cache=tmp_path / "cache"))
+    assert other["static-QDQ-U8S8"].sha256 != variants["static-QDQ-U8S8"].sha256
 
 
 def test_fp16_is_half_and_keeps_its_inputs(write_study: WriteStudy, tmp_path: Path) -> None:
@@ -253,7 +260,10 @@ def test_exclusions_that_match_nothing(write_study: WriteStudy, tmp_path: Path) 
     )
     variants = by_name(build(study, tmp_path / "out"))
     assert variants["a"].state == variants["b"].state == "failed"
-    assert variants["a"].reason == "exclude_nodes: 'head/gem' matches no node of the prepared model; did you mean 'head/gemm'?"
+    assert (
+        variants["a"].reason
+        == "exclude_nodes: 'head/gem' matches no node of the model, nor of the prepared one; did you mean 'head/gemm'?"
+    )
     assert "the first are conv1, relu1" in (variants["b"].reason or "")
 
 
@@ -442,7 +452,7 @@ class TestPrepare:
         monkeypatch.setattr(prepare, "quant_pre_process", fail)
         found = prepare.prepare(open_model(cnn), tmp_path)
         assert found.rung == "raw"
-        assert len(tried) == len(found.failures) == 5
+        assert len(tried) == len(found.failures) == 6
         assert found.notes == (
             "the model was not prepared, because the preparation failed: default: AssertionError: in fail of test_build.py",
         )
