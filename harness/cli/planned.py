@@ -49,7 +49,8 @@ def _platform(out: Console, plan: Plan, name: str, what: str) -> None:
     found = [(warning, each.name) for each in plan.variants for warning in each.warnings if warning.platform == name]
     found.sort(key=lambda pair: EFFECTS.index(pair[0].effect))
     warned = [(f"{warning.effect}: {warning.sentence}", variant) for warning, variant in found]
-    _heading(out, f"on {name}" + (f" ({_short(what)})" if what != name else ""))
+    # A platform that was described on the command line is called by its description.
+    _heading(out, f"on {name}" + ("" if "," in name else f" ({_short(what)})"))
     if not warned:
         _line(out, "nothing is known against any of them", dash=True)
     for text, names in _grouped(warned).items():

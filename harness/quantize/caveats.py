@@ -147,7 +147,8 @@ CAVEATS = (
             and m is not None
             and any(_has(m, kind) and kind not in r.op_types for kind in CLAMPS)
         ),
-        "Relu or Clip are not among the op types, and stay float islands between integer operators (MobileNetV2: 1.8 times slower)",
+        "Relu or Clip are not among the op types: at each of them numbers go back to float and are quantized again (MobileNetV2: 1.8 times "
+        "slower)",
         f"QDQRemovableActivation in {OPERATORS}/activation.py",
     ),
     Rule(
