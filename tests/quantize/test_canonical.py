@@ -104,7 +104,7 @@ def test_text_and_sparse_tensors_count(tmp_path: Path) -> None:
     hashes = []
     for word, number in (("a", 1.0), ("b", 1.0), ("a", 2.0)):
         model = one_op.conv()
-        model.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [1], [word])  # type: ignore[list-item]  # text is taken too)
+        model.graph.initializer.append(numpy_helper.from_array(np.array([word], dtype=object), "t"))
         values = helper.make_tensor("s", TensorProto.FLOAT, [1], [number])
         indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
         model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2]))
