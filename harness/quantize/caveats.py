@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.quantize import opset
 from harness.quantize.reach import FIRST_OPSET, STATIC_OPS, op_types, reached
-from harness.quantize.rules import INTEL, NARROW, NBITS, WIDE, Rule, static
+from harness.quantize.rules import NARROW, WIDE, Rule, static
 
 if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.quantize.summary import Summary
 
 OPERATORS = "onnxruntime/quantization/operators"
-AXIS_OPSET, BLOCKS_OPSET = 13, 21
 # QDQ pairs around these stay pairs: onnxruntime's CPU provider computes them in float.
 NEVER_INTEGER = frozenset(
     {
@@ -25,15 +25,9 @@ CLAMPS = frozenset({"Clip", "Relu"})
 
 def made_opset(recipe: Recipe, model: Summary) -> int:
     """The version of the standard operator set that a recipe's file has: some recipes need a newer one, and raise it."""
-    needed = 0
-    if (
-        (static(recipe, "QDQ") and not WIDE.isdisjoint({recipe.activation, recipe.weight}))
-        or (static(recipe) and recipe.options().get("BlockSize"))
-        or (recipe.method == "nbits" and recipe.format == "QDQ")
-    ):
-        needed = BLOCKS_OPSET
-    elif static(recipe, "QDQ") and recipe.per_channel:
-        needed = AXIS_OPSET
+    wide = static(recipe, "QDQ") and not WIDE.isdisjoint({recipe.activation, recipe.weight})
+    blocks = static(recipe) and recipe.options().get("BlockSize")
+    needed = opset.BLOCKS if wide or blocks else opset.needed(recipe)
     return max(model.opset, needed)
 
 
@@ -162,12 +156,6 @@ CAVEATS = (
         lambda r, _: static(r, "QDQ") and bool(r.options().get("BlockSize")) and r.weight == "QInt8" and r.activation == "QInt8",
         "MatMul with 8-bit blocks is fused into QLinearMatMul, which fails when it is run: leave the graph's optimization at basic",
         "QLinearMatMul in onnxruntime 1.31.1 ('weight zero point must be a scalar, 1D tensor')",
-    ),
-    Rule(
-        "nbits-four",
-        lambda r, _: r.method == "nbits" and r.algorithm in INTEL and r.bits != 4,  # noqa: PLR2004 - bits
-        "MatMulNBitsQuantizer asks this algorithm for 4 bits whatever its own bits are",
-        f"_generate_q4_node_config in {NBITS}",
     ),
     Rule(
         "nested",

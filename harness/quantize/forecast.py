@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,9 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.datasets import CALLABLE, RANDOM, DataTable
+from harness.errors import DataError, ModelError
+from harness.quantize import audio, images, random_data
+from harness.quantize.array_files import open_files
+from harness.quantize.dims import input_shapes
+from harness.quantize.fit import Fit
 from harness.quantize.reach import STATIC_OPS
 from harness.quantize.shapes import infer
-from harness.quantize.sources import RANDOM_FEEDS
+from harness.quantize.sources import SUFFIXES as ARRAYS
 from harness.quantize.summary import WEIGHT_INPUTS
 
 if TYPE_CHECKING:
@@ -101,44 +106,44 @@ def calibrated(model: Summary) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(names) if name and name not in fixed)
 
 
-def count_samples(source: str, model: SourceModel, dims: Mapping[str, int]) -> int | None:
-    """Count calibration samples by the headers of numpy's files.
+def count_samples(source: str | DataTable, model: SourceModel, dims: Mapping[str, int]) -> int | None:
+    """Count calibration samples by the headers of numpy's files and the names of others.
 
     Returns:
-        How many feeds there are, or None for other sources and for files that can't be read.
+        How many feeds there are, or None if that can't be known so: of ``module:callable``, and of data that don't fit the model.
     """
-    if source == "random":
-        return RANDOM_FEEDS
-    path = Path(source)
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     try:
-        counts = [_feeds(file, model, dims) for file in files if file.suffix == ".npz"]
-    except (OSError, ValueError, zipfile.BadZipFile):
+        table = source if isinstance(source, DataTable) else _table(source)
+    except DataError:
         return None
-    return sum(counts) or None
+    place = table.images or table.audio
+    if table.kind == "random":
+        return table.samples or random_data.SAMPLES
+    if place is not None:
+        suffixes = images.SUFFIXES if table.images else audio.SUFFIXES
+        found = Path(place)
+        files = [found] if found.is_file() else [file for file in found.rglob("*") if file.suffix.lower() in suffixes]
+        return min(len(files), table.samples or len(files)) or None
+    if CALLABLE.fullmatch(str(table.arrays)):
+        return None
+    try:
+        fit = Fit(model, input_shapes(model, dims), "calibration")
+        return len(open_files(fit, Path(str(table.arrays)))[0])
+    except (DataError, ModelError):
+        return None
 
 
-def _feeds(file: Path, model: SourceModel, dims: Mapping[str, int]) -> int:
-    with zipfile.ZipFile(file) as archive:
-        names = set(archive.namelist())
-        for spec in model.inputs:
-            if not spec.shape or f"{spec.name}.npy" not in names:
-                continue
-            with archive.open(f"{spec.name}.npy") as stream:
-                shape = _header(stream)
-            if len(shape) != len(spec.shape):
-                return shape[0] if shape else 1
-            size = spec.shape[0]
-            batch = dims.get(f"{spec.name}.0", dims.get(size, 1)) if isinstance(size, str) else size
-            return int(shape[0] // max(batch, 1))
-    return 0
-
-
-def _header(stream: object) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(stream)  # type: ignore[arg-type]  # a file of a zip archive
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, _ = read(stream)  # type: ignore[arg-type]
-    return shape
+def _table(source: str) -> DataTable:
+    """Say in a table what a text means: a folder without arrays is one of images or recordings."""
+    if RANDOM.fullmatch(source):
+        return random_data.read(source)
+    path = Path(source)
+    if path.is_dir() and not CALLABLE.fullmatch(source):
+        suffixes = {file.suffix.lower() for file in path.rglob("*")}
+        for kind, known in (("images", images.SUFFIXES), ("audio", audio.SUFFIXES)):
+            if suffixes & set(known) and not suffixes & set(ARRAYS):
+                return DataTable(**{kind: source})
+    return DataTable(arrays=source)
 
 
 def _passes(methods: Iterable[tuple[str | None, str | None]]) -> int:

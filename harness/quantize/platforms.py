@@ -10,9 +10,10 @@ from packaging.version import InvalidVersion, Version
 from harness.quantize.caveats import made_opset
 from harness.quantize.reach import op_types
 from harness.quantize.rules import NARROW, static
+from harness.quantize.stamp import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from harness.quantize.recipe import Recipe
     from harness.quantize.summary import Summary
@@ -22,20 +23,6 @@ if TYPE_CHECKING:
 Effect = Literal["refused", "wrong", "less accurate", "slow"]
 ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
-# The newest operator set and file format that a release loads: each was installed and given models of Add alone.
-LOADS: Mapping[str, tuple[int, int]] = {
-    "1.15": (19, 9),
-    "1.16": (19, 9),
-    "1.17": (20, 9),
-    "1.18": (21, 10),
-    "1.19": (21, 10),
-    "1.20": (21, 10),
-    "1.21": (22, 10),
-    "1.22": (22, 10),
-    "1.23": (23, 11),
-    "1.24": (25, 13),
-    "1.25": (26, 13),
-}
 BITS_SINCE = {2: "1.24", 4: "1.16", 8: "1.23"}  # of MatMulNBits
 
 
@@ -71,14 +58,6 @@ class Platform:
             return False
         own = Version(self.runtime)
         return Version(since) <= own and (before is None or own < Version(before))
-
-    def loads(self) -> tuple[int, int] | None:
-        """The newest operator set and IR version that its runtime loads; None if that is not known."""
-        if self.runtime is None:
-            return None
-        own = Version(self.runtime)
-        fitting = [pair for release, pair in LOADS.items() if Version(release) <= own]
-        return fitting[-1] if fitting else None
 
 
 @dataclass(frozen=True)
@@ -162,14 +141,15 @@ def _saturates(where: Platform, recipe: Recipe) -> bool:
 
 
 def _too_new(where: Platform, recipe: Recipe, model: Summary) -> bool:
-    loads = where.loads()
-    return loads is not None and recipe.file_format == "onnx" and made_opset(recipe, model) > loads[0]
+    found = limits(where.runtime)
+    return found is not None and recipe.file_format == "onnx" and made_opset(recipe, model) > found.opset
 
 
 def _newer_format(where: Platform, recipe: Recipe, model: Summary) -> bool:
-    loads = where.loads()
-    stamped = recipe.method in {"fp32", "given"}  # the others are stamped for the oldest runtime
-    return loads is not None and stamped and recipe.file_format == "onnx" and model.ir_version > loads[1]
+    found = limits(where.runtime)
+    # The others are stamped for the oldest runtime of the study's devices.
+    as_it_is = recipe.method in {"fp32", "given"} and recipe.file_format == "onnx"
+    return found is not None and as_it_is and model.ir_version > found.ir
 
 
 def _four_bits(recipe: Recipe) -> bool:
@@ -273,7 +253,7 @@ PLATFORM_RULES = (
         "refused",
         _too_new,
         "its onnxruntime does not know an operator set as new as the file's",
-        "docs/Versioning.md of onnxruntime; microsoft/onnxruntime#16584",
+        "harness/quantize/stamp.py; docs/Versioning.md of onnxruntime; microsoft/onnxruntime#16584",
         VERSIONS,
         "a newer onnxruntime there, or a model of an older opset",
     ),
@@ -282,7 +262,7 @@ PLATFORM_RULES = (
         "refused",
         _newer_format,
         "its onnxruntime does not know the IR version of the model's file",
-        "docs/Versioning.md of onnxruntime",
+        "harness/quantize/stamp.py; docs/Versioning.md of onnxruntime",
         VERSIONS,
         "export the model with an older IR version",
     ),

@@ -28,7 +28,7 @@ def op_types(recipe: Recipe) -> frozenset[str]:
         # MatMul in a list means Gemm too: onnxruntime can't tell them apart once it has rewritten Gemm.
         return DYNAMIC_OPS & (named | ({"Gemm"} if "MatMul" in named else set()) if named else DYNAMIC_OPS)
     if recipe.method == "nbits":
-        return frozenset({"MatMul"})
+        return frozenset({"Gemm", "MatMul"})
     if recipe.method != "static":
         return frozenset()
     wanted = named or STATIC_OPS

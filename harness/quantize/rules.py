@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from harness.quantize.reach import DYNAMIC_OPS, MATRIX, QOPERATOR_OPS, op_types, reached
@@ -20,7 +20,9 @@ WEIGHT_ONLY = "onnxruntime/quantization/neural_compressor/weight_only.py"
 WIDE = frozenset({"QInt16", "QUInt16"})
 NARROW = frozenset({"QInt4", "QUInt4"})
 INTEL = frozenset({"RTN", "k_quant", "GPTQ"})  # the algorithms that came from Intel Neural Compressor
-LARGEST_BLOCK = 256
+BLOCK_SIZES = (16, 32, 64, 128, 256)  # of MatMulNBits
+FOUR_BITS = 4
+SMOOTH_QUANT = "neural_compressor.adaptor.ox_utils.smooth_quant"
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,16 @@ def _only_conv(recipe: Recipe, model: Summary | None) -> bool:
     return kinds == {"Conv"}
 
 
-def _is_symmetric(recipe: Recipe) -> bool:
-    """Whether calibrated ranges are made symmetric around zero."""
-    return bool(recipe.options().get("CalibTensorRangeSymmetric") or recipe.options("calibration").get("symmetric"))
-
-
-def _keeps_clamps(recipe: Recipe) -> bool:
-    """Whether Relu and Clip stay in the graph, as they do with symmetric activations."""
+def clamps(recipe: Recipe) -> bool:
+    """Whether Relu and Clip are kept where ranges no longer do their work."""
     options = recipe.options()
-    return bool(options.get("ActivationSymmetric")) or (
-        recipe.format == "QDQ" and bool(options.get("QDQKeepRemovableActivations"))
-    )
+    return bool(options.get("ActivationSymmetric") or (recipe.format == "QDQ" and options.get("QDQKeepRemovableActivations")))
+
+
+def _widens(recipe: Recipe) -> bool:
+    """Whether ranges are made symmetric about zero; Entropy and Percentile keep them within the smallest and largest value."""
+    said = recipe.options("calibration").get("symmetric", recipe.options().get("CalibTensorRangeSymmetric"))
+    return recipe.calibration == "MinMax" and bool(said)
 
 
 def _has_clamps(model: Summary | None) -> bool:
@@ -162,24 +163,24 @@ RULES = (
     ),
     Rule(
         "smooth-quant",
-        lambda r, _: static(r) and bool(r.options().get("SmoothQuant")) and importlib.util.find_spec("neural_compressor") is None,
-        "SmoothQuant needs neural_compressor 2.x, which is not installed; 3.x has no ONNX part any more",
+        lambda r, _: bool(r.options().get("SmoothQuant")) and not _importable(SMOOTH_QUANT),
+        f"SmoothQuant needs the module {SMOOTH_QUANT}, which is not installed here; neural-compressor has it up to version 2",
         f"quantize_static in {QUANTIZE}",
     ),
     Rule(
         "calib-max-intermediate-outputs",
-        lambda r, _: static(r) and r.options().get("CalibMaxIntermediateOutputs") is not None,
-        "CalibMaxIntermediateOutputs throws samples away: it empties its buffer without looking at it",
-        "collect_data in onnxruntime/quantization/calibrate.py",
-        "leave it out: the calibration here keeps one sample in memory anyway",
+        lambda r, _: "CalibMaxIntermediateOutputs" in r.options(),
+        "CalibMaxIntermediateOutputs throws samples away: ranges come from the last few, or there are none",
+        "MinMaxCalibrater.collect_data in onnxruntime/quantization/calibrate.py",
+        "nothing needs it, as samples are taken one at a time",
     ),
     Rule(
         "calib-symmetric",
-        lambda r, m: static(r) and _is_symmetric(r) and not _keeps_clamps(r) and _has_clamps(m),
-        "CalibTensorRangeSymmetric destroys a model with Relu or Clip (97 % accuracy became 8 %): the ranges are widened below zero, "
-        "and the operator that clamped is gone",
-        "QDQRemovableActivation, QLinearActivation in onnxruntime/quantization/operators/activation.py",
-        "set ActivationSymmetric too, or in QDQ QDQKeepRemovableActivations",
+        lambda r, m: _widens(r) and not clamps(r) and _has_clamps(m),
+        "symmetric ranges with asymmetric activations ruin models with Relu or Clip (97 % accuracy became 8 %): these are removed, and "
+        "the range that would clamp in their place is widened",
+        "QLinearActivation and QDQRemovableActivation in onnxruntime/quantization/operators/activation.py",
+        "set ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true",
     ),
     Rule(
         "float-8",
@@ -188,35 +189,47 @@ RULES = (
         f"quantize_static and check_static_quant_arguments in {QUANTIZE}; session error INVALID_GRAPH in onnxruntime 1.31.1",
     ),
     Rule(
-        "nbits-qoperator-only",
-        lambda r, _: r.method == "nbits" and r.format == "QDQ" and r.algorithm != "DEFAULT",
-        "RTN, k_quant, GPTQ and HQQ write the QOperator format only",
-        f"RTNWeightOnlyQuantConfig and its siblings in {NBITS}",
+        "nbits-qdq-bits",
+        lambda r, _: r.method == "nbits" and r.format == "QDQ" and r.bits != FOUR_BITS,
+        "QDQ holds blockwise weights of 4 bits only, other nodes stay in float",
+        f"DefaultWeightOnlyQuantizer in {NBITS}",
+        'format = "QOperator" holds 2, 4 and 8',
     ),
     Rule(
-        "nbits-qdq-bits",
-        lambda r, _: r.method == "nbits" and r.format == "QDQ" and r.bits != 4,  # noqa: PLR2004 - bits
-        "weights by block in the QDQ format have 4 bits: 8 are left in float, 2 are refused",
-        f"DefaultWeightOnlyQuantizer in {NBITS}",
-        "format QOperator has 2, 4 and 8",
+        "nbits-qdq-algorithm",
+        lambda r, _: r.method == "nbits" and r.format == "QDQ" and r.algorithm != "DEFAULT",
+        "only the algorithm DEFAULT writes QDQ",
+        f"WeightOnlyQuantConfig and its kinds in {NBITS}",
+        'format = "QOperator" takes the others',
+    ),
+    Rule(
+        "nbits-qdq-accuracy-level",
+        lambda r, _: r.method == "nbits" and r.format == "QDQ" and bool(r.accuracy_level),
+        "a QDQ file has no place for an accuracy level",
+        f"DefaultWeightOnlyQuantizer.quantize_matmul in {NBITS}",
+        "where it runs, session.qdq_matmulnbits_accuracy_level sets it",
     ),
     Rule(
         "nbits-block-size",
+        lambda r, _: r.method == "nbits" and r.format == "QOperator" and r.block_size not in BLOCK_SIZES,
+        f"MatMulNBits has blocks of {', '.join(map(str, BLOCK_SIZES))}",
+        "onnxruntime/contrib_ops/cpu/quantization/matmul_nbits.cc",
+    ),
+    Rule(
+        "nbits-algorithm-bits",
         lambda r, _: (
-            r.method == "nbits"
-            and r.format == "QOperator"
-            and r.block_size is not None
-            and (r.block_size & (r.block_size - 1) != 0 or r.block_size > LARGEST_BLOCK)
+            (r.algorithm in {"RTN", "k_quant"} and r.bits not in {FOUR_BITS, 8})
+            or (r.algorithm == "GPTQ" and r.bits != FOUR_BITS)
         ),
-        f"MatMulNBits takes blocks of 16, 32, 64, 128 and {LARGEST_BLOCK}",
-        "MlasQuantizeBlockwise in onnxruntime/core/mlas/lib/q4_dq.cpp",
+        "the algorithm writes MatMulNBits with 4 bits (RTN and k_quant: or 8), and rounded weights in float for others",
+        f"rtn_quantize and gptq_quantize in {WEIGHT_ONLY}",
     ),
     Rule(
         "nbits-odd-blocks",
         lambda r, m: (
             r.method == "nbits"
             and r.algorithm in INTEL
-            and r.bits == 4  # noqa: PLR2004 - bits
+            and r.bits == FOUR_BITS
             and (r.symmetric is False or r.algorithm == "k_quant")
             and _odd_blocks(r, m)
         ),
@@ -225,9 +238,15 @@ RULES = (
         "take another block size, or algorithm DEFAULT",
     ),
     Rule(
+        "hqq-accuracy-level",
+        lambda r, _: r.algorithm == "HQQ" and bool(r.accuracy_level),
+        "HQQ writes zero points in float, and no accuracy level, as onnxruntime computes such blocks in float",
+        f"HQQWeightOnlyQuantizer in {NBITS}",
+    ),
+    Rule(
         "hqq-torch",
-        lambda r, _: r.algorithm == "HQQ" and importlib.util.find_spec("torch") is None,
-        "HQQ computes with torch, which is not installed",
+        lambda r, _: r.algorithm == "HQQ" and find_spec("torch") is None,
+        "HQQ needs the package torch, which is not installed here",
         f"HQQWeightOnlyQuantizer in {NBITS}",
         "pip install torch",
     ),
@@ -251,3 +270,10 @@ def impossible(recipe: Recipe, model: Summary | None = None) -> str | None:
 def broken(recipe: Recipe, model: Summary | None = None) -> Rule | None:
     """Find the first rule that is against a recipe."""
     return next((rule for rule in RULES if rule.applies(recipe, model)), None)
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

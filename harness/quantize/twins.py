@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.extra_options import OPTIONS
 from harness.quantize.reach import op_types, reached
 from harness.quantize.recipe import spelled
-from harness.quantize.rules import NBITS, QUANTIZE, static
+from harness.quantize.rules import QUANTIZE, static
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,18 +80,6 @@ def _absent_types(recipe: Recipe, model: Summary) -> dict[str, Any]:
     return {"op_types": kinds} if kinds != recipe.op_types else {}
 
 
-def _accuracy_level(recipe: Recipe, _: Summary) -> dict[str, Any]:
-    idle = recipe.method == "nbits" and recipe.format == "QDQ" and recipe.accuracy_level
-    return {"accuracy_level": 0} if idle else {}
-
-
-# Options that only the QDQ format's quantizer reads.
-QDQ_OPTIONS = frozenset(
-    {
-        *("AddQDQPairToWeight", "DedicatedQDQPair", "OpTypesToExcludeOutputQuantization", "QDQDisableWeightAdjustForInt32Bias"),
-        *("QDQKeepRemovableActivations", "QDQOpTypePerChannelSupportToAxis", "QuantizeBias", "UseQDQContribOps"),
-    }
-)
 # Options whose value False is what onnxruntime does without them.
 OFF = frozenset(
     {
@@ -104,10 +93,8 @@ OFF = frozenset(
 def _idle_options(recipe: Recipe, _: Summary) -> dict[str, Any]:
     options = recipe.options()
     idle = {name for name, value in options.items() if name in OFF and value is False}
-    if recipe.format != "QDQ":
-        idle |= QDQ_OPTIONS & set(options)
-    if recipe.method == "dynamic":
-        idle |= {name for name in options if _is_calib(name)}
+    mode = recipe.format or recipe.method
+    idle |= {name for name in options if name in OPTIONS and mode not in OPTIONS[name].of}
     return {"extra_options": spelled({name: value for name, value in options.items() if name not in idle})} if idle else {}
 
 
@@ -141,12 +128,6 @@ SPELLINGS = (
         _absent_types,
         "the op types that differ are not in the model, or the tool has no quantizer for them",
         f"op_types_to_quantize in {QUANTIZE}",
-    ),
-    Spelling(
-        "qdq-accuracy-level",
-        _accuracy_level,
-        "the accuracy level is an attribute of MatMulNBits, which the QDQ format does not have",
-        f"quantize_matmul in {NBITS}",
     ),
 )
 

@@ -226,14 +226,6 @@ def test_eight_bits_by_block(tmp_path: Path) -> None:
     assert "block-size-8" in told(recipe(activation="QInt8", extra_options={"BlockSize": 16}))
 
 
-@shows("nbits-four")
-def test_algorithms_that_are_asked_for_four_bits(tmp_path: Path) -> None:
-    made = onnx.load(one_op.nbits(one_op.matmul(), tmp_path, rtn=True, bits=8, block_size=32, is_symmetric=True))
-    bits = next(attribute.i for attribute in made.graph.node[0].attribute if attribute.name == "bits")
-    assert bits == 4
-    assert told(recipe("nbits", format="QOperator", algorithm="RTN", bits=8)) == {"nbits-four"}
-
-
 @shows("nested")
 @pytest.mark.parametrize("method", ["dynamic", "static"])
 def test_branches_stay_float(tmp_path: Path, method: str) -> None:

@@ -11,14 +11,16 @@ import pytest
 from onnx import helper
 from onnxruntime.quantization import CalibrationMethod
 
+from harness.extra_options import BOOLEAN, OPTIONS, QDQ
 from harness.quantize.canonical import canonical_hash
 from harness.quantize.recipe import Recipe
-from harness.quantize.twins import QDQ_OPTIONS, SPELLINGS, twins
+from harness.quantize.twins import SPELLINGS, twins
 from tests.quantize import one_op
 from tests.quantize.conftest import brief
 from tests.quantize.test_rules import Test, recipe
 
 SHOWN: set[str] = set()
+QDQ_SWITCHES = [name for name, option in OPTIONS.items() if option.of == {QDQ} and option.kind == BOOLEAN]
 
 
 def shows(key: str) -> Callable[[Test], Test]:
@@ -103,9 +105,7 @@ def test_op_types_that_the_preparation_may_bring_in_count_as_there() -> None:
 
 
 @shows("idle-options")
-@pytest.mark.parametrize(
-    "option", sorted(QDQ_OPTIONS - {"OpTypesToExcludeOutputQuantization", "QDQOpTypePerChannelSupportToAxis"})
-)
+@pytest.mark.parametrize("option", QDQ_SWITCHES)
 def test_options_that_are_not_read(tmp_path: Path, option: str) -> None:
     extra = {option: option != "QuantizeBias"}
     model = clamped()
@@ -115,17 +115,3 @@ def test_options_that_are_not_read(tmp_path: Path, option: str) -> None:
     assert dynamic(tmp_path, model) == dynamic(tmp_path, model, extra_options=dict(extra))
     assert are_twins(recipe("dynamic"), recipe("dynamic", extra_options=extra), model) == "idle-options"
     assert are_twins(recipe(), recipe(extra_options=extra), model) is None
-
-
-@shows("qdq-accuracy-level")
-def test_the_accuracy_level_of_qdq(tmp_path: Path) -> None:
-    found = [
-        canonical_hash(one_op.nbits(one_op.matmul(), tmp_path, form=form, bits=4, block_size=32, accuracy_level=level))
-        for form in ("QDQ", "QOperator")
-        for level in (0, 4)
-    ]
-    assert found[0] == found[1]
-    assert found[2] != found[3]
-    assert are_twins(recipe("nbits"), recipe("nbits", accuracy_level=4), one_op.matmul()) == "qdq-accuracy-level"
-    one, other = (recipe("nbits", format="QOperator", accuracy_level=level) for level in (0, 4))
-    assert are_twins(one, other, one_op.matmul()) is None
