@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STEPS = 8  # proposals
 WIDTH = 8  # candidates that are tried for each
+MOST = 0.5  # of the nodes may be left in float
 LAST = 1e6  # after all candidates that were not tried yet
 LEAST_GAIN_DB, LEAST_GAIN_SHARE = 0.5, 0.002  # a smaller gain is not worth a node in float
 
@@ -60,17 +61,20 @@ def propose(
         clock: the limit; nothing is tried when it is up.
     """
     merit = trials.without([]).merit
+    # The search sees few samples; what helps those alone is not proposed.
+    proven = trials.without([], whole).merit
     excluded: tuple[str, ...] = ()
     search = _Search(trials, {(node.name,): node.merit for node in scanned}, _groups(trials, tensors))
     for _ in range(STEPS):
         found = search.best(excluded, merit, clock)
         if found is None:
             return
-        added, merit = found
-        excluded = (*excluded, *added)
-        trial = trials.without(excluded, whole)
-        if trial.score is None:
-            return
+        added, reached = found
+        trial = trials.without((*excluded, *added), whole)
+        if trial.score is None or trial.merit < proven + search.least:
+            search.drop(added, excluded)
+            continue
+        excluded, merit, proven = (*excluded, *added), reached, trial.merit
         yield Exclusion(added, excluded, trial.size, trial.score, as_toml(named(trials.recipe, excluded)))
 
 
@@ -82,27 +86,40 @@ def named(recipe: Recipe, nodes: Sequence[str]) -> Recipe:
 
 
 class _Search:
-    """Candidates, and what is known of each."""
+    """Candidates, and what is known of each.
+
+    Attributes:
+        least: a smaller gain is not worth it.
+    """
 
     def __init__(self, trials: Trials, singles: dict[tuple[str, ...], float], groups: list[dict[tuple[str, ...], float]]) -> None:
         self._trials = trials
+        self.least = LEAST_GAIN_DB if trials.evaluation.has_floats else LEAST_GAIN_SHARE
+        self._most = len(trials.nodes()) * MOST
         # A small number is promising: the merit of a node alone, and once tried, minus what excluding it gained.
         self._pools = [singles, *groups]
 
+    def drop(self, names: tuple[str, ...], excluded: tuple[str, ...]) -> None:
+        """Try a candidate no more."""
+        for pool in self._pools:
+            for known in [each for each in pool if set(each) - set(excluded) == set(names)]:
+                del pool[known]
+
     def best(self, excluded: tuple[str, ...], merit: float, clock: Clock) -> tuple[tuple[str, ...], float] | None:
         """The nodes that gain most, and the merit without them; None if none gains enough or the time is up."""
-        least = LEAST_GAIN_DB if self._trials.evaluation.has_floats else LEAST_GAIN_SHARE
         for pool in self._pools:
             tried: list[tuple[float, float, tuple[str, ...]]] = []
             waiting = [names for names in sorted(pool, key=pool.__getitem__) if not set(names) <= set(excluded)]
-            for names in waiting[:WIDTH]:
+            # A variant that is mostly float is no proposal.
+            fitting = [names for names in waiting if len({*names, *excluded}) <= self._most]
+            for names in fitting[:WIDTH]:
                 if clock.left <= 0:
                     return None
                 more = tuple(name for name in names if name not in excluded)
                 found = self._trials.without((*excluded, *more)).merit
                 gain = found - merit if math.isfinite(found) or found > 0 else -math.inf
-                pool[names] = -gain if gain >= least else LAST - gain
-                if gain >= least:
+                pool[names] = -gain if gain >= self.least else LAST - gain
+                if gain >= self.least:
                     # Of groups the one that gains most for each node: all of them together would gain most, and quantize nothing.
                     tried.append((gain / len(more), found, more))
             if tried:

@@ -100,22 +100,23 @@ class Trials:
     def only(self, names: Sequence[str]) -> Trial:
         """Quantize these nodes and no others."""
         if "nodes" in FIELDS[self.recipe.method]:
-            return self._tried(self.recipe.model_copy(update={"nodes": tuple(map(glob.escape, names))}))
+            return self._tried(self.recipe.model_copy(update={"nodes": tuple(map(glob.escape, names))}), as_written=True)
         wanted = set(names)
-        return self.without([node.name for node in self.nodes() if node.name not in wanted])
+        others = [node.name for node in self.nodes() if node.name not in wanted]
+        return self._tried(excluding(self.recipe, others), as_written=True)
 
     def without(self, names: Sequence[str], evaluation: Evaluation | None = None) -> Trial:
         """Leave these nodes in float, beside those that the recipe excludes."""
         return self._tried(excluding(self.recipe, names), evaluation)
 
-    def _tried(self, recipe: Recipe, evaluation: Evaluation | None = None) -> Trial:
+    def _tried(self, recipe: Recipe, evaluation: Evaluation | None = None, *, as_written: bool = False) -> Trial:
         self.made += 1
         size = None
         try:
             METHODS[recipe.method](recipe, self.workshop, self._file)
             readback.mend(self._file)
             size = self._file.stat().st_size
-            return Trial(size, (evaluation or self.evaluation).score(self._file))
+            return Trial(size, (evaluation or self.evaluation).score(self._file, as_written=as_written))
         except Exception as exc:  # noqa: BLE001 - the tools raise anything; the others are still to be tried
             return Trial(size, None, reason_of(exc, [self._file.parent, self.workshop.folder]))
         finally:
