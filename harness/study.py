@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness import toml_file
+from harness.datasets import DataSource, absolute
 from harness.errors import StudyError
 from harness.expectations import ClaimSection, GateSection
 from harness.toml_file import Section
@@ -72,8 +73,8 @@ class ModelSection(Section):
 
     path: Path
     dims: Dims = {}
-    calibration: str = "random"
-    evaluation: str | None = None
+    calibration: DataSource = "random"
+    evaluation: DataSource | None = None
     metric: Annotated[str, AfterValidator(_callable_name)] | None = None
     metric_better: Literal["higher", "lower"] = "higher"
 
@@ -187,19 +188,12 @@ def _absolute(study: Study, folder: Path) -> Study:
     model = section.model_copy(
         update={
             "path": folder / section.path.expanduser(),
-            "calibration": _data_path(section.calibration, folder),
-            "evaluation": None if section.evaluation is None else _data_path(section.evaluation, folder),
+            "calibration": absolute(section.calibration, folder),
+            "evaluation": None if section.evaluation is None else absolute(section.evaluation, folder),
         }
     )
     variants = [
-        spec.model_copy(update={"calibration_data": _data_path(spec.calibration_data, folder)}) if spec.calibration_data else spec
+        spec.model_copy(update={"calibration_data": absolute(spec.calibration_data, folder)}) if spec.calibration_data else spec
         for spec in study.variant
     ]
     return study.model_copy(update={"model": model, "variant": variants})
-
-
-def _data_path(source: str, folder: Path) -> str:
-    """Resolve a data source that is a path; ``random`` and ``module:callable`` stay."""
-    if source == "random" or re.fullmatch(r"[\w.]+:\w+", source):
-        return source
-    return str(folder / Path(source).expanduser())

@@ -25,17 +25,26 @@ def quantize(
 
     Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one.
     """
-    from harness import places
+    from harness import oldest, places
     from harness.cli import target as targets
     from harness.cli.grid import console, grid
+    from harness.devices import registry as registries
     from harness.quantize import build, matrix
+    from harness.quantize.dims import resolve_dims
+    from harness.quantize.review import review
     from harness.report.columns import size
+    from harness.words import plain
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
     recipes = matrix.select(matrix.plan(study), variant or [])
-    made = build.build(study, out, recipes=recipes, cache=places.variants())
+    model = build.open_source(study)
+    warnings = review(study, model, resolve_dims(model, study.model.dims)[0], recipes)
+    runtime = oldest.of_study(study.devices.select, registries.load(), shared.RESULTS)
+    made = build.build(study, out, model=model, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
     if as_json:
-        shared.say_json({"folder": str(out), "variants": [found.model_dump(mode="json") for found in made]})
+        shared.say_json(
+            {"folder": str(out), "variants": [found.model_dump(mode="json") for found in made], "warnings": list(warnings)}
+        )
     else:
         rows = [
             [
@@ -43,10 +52,15 @@ def quantize(
                 found.state,
                 size(found.size),
                 (found.sha256 or "")[:12],
+                found.preparation.rung if found.preparation else "",
                 "; ".join(filter(None, [found.reason, *found.notes])),
             ]
             for found in made
         ]
-        console().print(grid(["variant", "state", "size", "sha256", "notes"], rows))
+        console().print(grid(["variant", "state", "size", "sha256", "prepared by", "notes"], rows))
+        for failure in next((found.preparation.failures for found in made if found.preparation), ()):
+            typer.echo(plain(f"the preparation failed with {failure}"))
+        for warning in warnings:
+            typer.echo(f"  {warning}")
         typer.echo(f"variants: {out}")
     return Exit.INCOMPLETE if any(found.state == "failed" for found in made) else Exit.PASSED

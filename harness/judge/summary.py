@@ -55,6 +55,7 @@ class Row:
         samples: how many of the evaluation samples the figures of accuracy are over; an emulated device computes few.
         accuracy: top-1, of the evaluation data's labels.
         accuracy_drop: fp32's accuracy on the same device minus this one's.
+        rung: how far the model was prepared for the recipe, on the ladder of preparation; None for what takes it as it is.
         mse: against the controller's fp32; sqnr_db, max_error, cosine, top1_agreement likewise.
         kl_divergence: nats, of the softmax of the outputs, or of the outputs as they are where they are probabilities.
         metrics: the study's own figures, by name.
@@ -98,6 +99,7 @@ class Row:
     kl_divergence: float | None = None
     probabilities: bool = False
     metrics: tuple[tuple[str, float], ...] = ()
+    rung: str | None = None
 
 
 @dataclass(frozen=True)
@@ -346,6 +348,7 @@ def _row(
         unfused=ops["QuantizeLinear"] + ops["DequantizeLinear"] if ops else None,
         casts=ops["Cast"] if ops else None,
         left=tuple(record.graph.left) if record.graph else (),
+        rung=variant.preparation.rung if variant.preparation else None,
     )
 
 

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
-from harness.quantize import fidelity
+from harness.quantize import fidelity, lint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,8 @@ class Reference:
         try:
             session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             answers = [session.run(None, feed) for feed in samples.feeds]
+        except DataError:
+            raise
         except Exception as exc:
             hint = "; random inputs may not suit it: give real ones (calibration, evaluation)" if samples.random else ""
             said = " ".join(str(exc).split())[:600]
@@ -68,6 +70,16 @@ class Reference:
         self.labels = samples.labels
         self.metric = metric
         self._measured(self.outputs, self.labels)
+
+    def doubts(self, classes: int | None) -> tuple[str, ...]:
+        """What the float model's own answers say against the evaluation data."""
+        if self.labels is None:
+            return ()
+        try:
+            own = fidelity.compare(self.outputs, self.outputs, self.labels)
+        except DataError:
+            return ()  # outputs that are no table of classes
+        return lint.guessing(own.top1_accuracy, len(self.labels), classes)
 
     def compare(self, device: str, case: Case, data: bytes) -> FidelityLine:
         """Compare a case's outputs with the reference.
@@ -148,9 +160,10 @@ def write_inputs(samples: Samples, dims: dict[str, int], folder: Path) -> Inputs
         dims: the symbolic dimensions' values that they are for.
         folder: where the file goes, under its hash.
     """
-    names = tuple(samples.feeds[0])
+    feeds = list(samples.feeds)  # a runner reads them as one array
+    names = tuple(feeds[0])
     buffer = io.BytesIO()
-    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in samples.feeds]) for name in names]
+    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in feeds]) for name in names]
     np.savez(buffer, *stacks)
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()

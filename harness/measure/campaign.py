@@ -60,9 +60,7 @@ class Work:
         """The files that a device needs, by sha256."""
         needed = {found.sha256: found.path for found in self.inputs}
         for case in self.cases:
-            variant = self.variants[case.variant]
-            if variant.sha256 is not None and variant.path is not None:
-                needed[variant.sha256] = variant.path
+            needed |= self.variants[case.variant].files()
         return needed
 
 

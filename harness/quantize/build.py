@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, readback
+from harness.quantize import data, files, readback
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
-def build(
+def build(  # noqa: PLR0913 - each has a name of its own
     study: Study,
     out_dir: Path,
     *,
@@ -40,6 +39,7 @@ def build(
     dims: Mapping[str, int] | None = None,
     recipes: Sequence[Recipe] | None = None,
     cache: Path | None = None,
+    oldest_runtime: str | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
     """Make the variants of a study, one file ``NAME.onnx`` each.
@@ -54,6 +54,7 @@ def build(
         dims: sizes for the calibration data; without, the first combination of the study's.
         recipes: those to make; without, all of the study's.
         cache: a folder that keeps variants for the next build; None keeps nothing.
+        oldest_runtime: the oldest version of onnxruntime that is to load the variants; None leaves files as the tools stamp them.
         on_event: is told of each variant as soon as it is known.
 
     Returns:
@@ -62,7 +63,7 @@ def build(
     Raises:
         StudyError: if the study names two variants alike.
         ModelError: if the model can't be used.
-        DataError: if there are static recipes, and the calibration data do not fit.
+        DataError: if there are recipes that are calibrated, and the calibration data do not fit.
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
@@ -75,8 +76,8 @@ def build(
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
     variants: list[Variant] = []
     with _scratch(out_dir) as scratch:
-        workshop = Workshop(source, samples, scratch, op_types)
-        kept = Cache(cache, source, samples) if cache else None
+        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime)
+        kept = Cache(cache, source, samples, oldest_runtime) if cache else None
         for recipe in recipes:
             variant = _name_twin(_find_or_make(recipe, workshop, out_dir, kept), variants)
             on_event(variant)
@@ -99,7 +100,7 @@ def needs_calibration(recipes: Sequence[Recipe]) -> bool:
 
 
 def _is_calibrated(recipe: Recipe) -> bool:
-    return recipe.method == "static" and impossible(recipe) is None
+    return recipe.is_calibrated and impossible(recipe) is None
 
 
 def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
@@ -123,29 +124,33 @@ def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
     """Make one variant."""
     path = out_dir / f"{recipe.name}.onnx"
     if rule := impossible(recipe):
-        path.unlink(missing_ok=True)
+        files.remove(path)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
     unfinished = workshop.folder / "made" / path.name
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
+        files.settle(unfinished)
         if recipe.method not in {"fp32", "given"}:
-            readback.mend(unfinished)
-        notes += readback.check(recipe, unfinished)
-        content = unfinished.read_bytes()
-        unfinished.replace(path)
+            readback.mend(unfinished, workshop.oldest_runtime)
+        notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
+        made = files.describe(unfinished)
+        files.move(unfinished, path, made.data)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        path.unlink(missing_ok=True)
-        return Variant(recipe=recipe, state="failed", reason=reason_of(exc, [unfinished.parent, workshop.folder]))
+        files.remove(path)
+        reason = reason_of(exc, [unfinished.parent, workshop.folder])
+        return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(
         recipe=recipe,
         state="made",
         path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
+        sha256=made.sha256,
+        size=made.size,
+        data=made.data,
+        preparation=workshop.preparation(recipe),
         notes=notes,
     )
 

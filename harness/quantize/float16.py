@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx
 import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from harness.quantize import files
+from harness.quantize.graph import fix_initializers
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -32,7 +33,7 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     for name, convert in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         try:
             with quiet():
-                onnx.save(convert(_copy(workshop)), path)
+                files.write(convert(_content(workshop)), path)
                 onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             failures.append(f"{name}: {reason_of(exc, [workshop.folder])}")
@@ -41,10 +42,10 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     raise RecipeError("; ".join(failures))
 
 
-def _copy(workshop: Workshop) -> ModelProto:
+def _content(workshop: Workshop) -> ModelProto:
     """Copy the source, as the converters work in place."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(workshop.source.proto)
+    copied = workshop.source.content()
+    fix_initializers(copied)
     return copied
 
 
