@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
-from harness.quantize import readback
+from harness.quantize import files, readback
 from harness.quantize.matrix import FIELDS
 from harness.quantize.methods import METHODS
 from harness.quantize.reasons import reason_of
@@ -88,13 +88,21 @@ class Trials:
         self._file = folder / "trial.onnx"
 
     def nodes(self) -> list[NodeProto]:
-        """The nodes of the prepared model's main graph that the recipe may quantize, whether or not it does."""
-        kinds = _kinds(self.recipe)
-        excluded = set(self.workshop.excluded(self.recipe)) if self.recipe.exclude_nodes else set()
+        """The nodes of the main graph that the recipe may quantize, whether or not it does, as their names are in the study."""
+        kinds, workshop = _kinds(self.recipe), self.workshop
+        # fp16 is made of the user's model, all others of the prepared one.
+        by_source = self.recipe.method == "fp16"
+        excluded = set((workshop.excluded_of_source if by_source else workshop.excluded)(self.recipe))
+        chosen = set(workshop.chosen(self.recipe))
+        graph = (workshop.source if by_source else workshop.prepared).proto.graph
         return [
             node
-            for node in self.workshop.prepared.proto.graph.node
-            if (kinds is None or node.op_type in kinds) and node.op_type != "Constant" and node.name not in excluded
+            for node in graph.node
+            if (kinds is None or node.op_type in kinds)
+            and node.op_type != "Constant"
+            and node.name
+            and node.name not in excluded
+            and (not chosen or node.name in chosen)
         ]
 
     def only(self, names: Sequence[str]) -> Trial:
@@ -114,8 +122,9 @@ class Trials:
         size = None
         try:
             METHODS[recipe.method](recipe, self.workshop, self._file)
+            files.settle(self._file)
             readback.mend(self._file)
-            size = self._file.stat().st_size
+            size = files.describe(self._file).size
             return Trial(size, (evaluation or self.evaluation).score(self._file, as_written=as_written))
         except Exception as exc:  # noqa: BLE001 - the tools raise anything; the others are still to be tried
             return Trial(size, None, reason_of(exc, [self._file.parent, self.workshop.folder]))
