@@ -228,8 +228,8 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
         )
     say(f"{variant.name}: looking for nodes to exclude")
     by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
-    suspects = dict.fromkeys(loss.name for loss in (*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS]))
-    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, list(suspects), clock))
+    suspects = list(dict.fromkeys((*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
+    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
         found.notes.append("the time was up while nodes to exclude were looked for; more may help")
     elif not found.exclusions:
