@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.study import Study
 
-# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def build(  # noqa: PLR0913 - each has a name of its own
