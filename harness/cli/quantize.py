@@ -30,15 +30,21 @@ def quantize(
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries
     from harness.quantize import build, matrix
+    from harness.quantize.dims import resolve_dims
+    from harness.quantize.review import review
     from harness.report.columns import size
     from harness.words import plain
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
     recipes = matrix.select(matrix.plan(study), variant or [])
     runtime = oldest.of_study(study.devices.select, registries.load(), shared.RESULTS)
-    made = build.build(study, out, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
+    model = build.open_source(study)
+    warnings = review(study, model, resolve_dims(model, study.model.dims)[0], recipes)
+    made = build.build(study, out, model=model, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
     if as_json:
-        shared.say_json({"folder": str(out), "variants": [found.model_dump(mode="json") for found in made]})
+        shared.say_json(
+            {"folder": str(out), "variants": [found.model_dump(mode="json") for found in made], "warnings": list(warnings)}
+        )
     else:
         rows = [
             [
@@ -54,5 +60,7 @@ def quantize(
         console().print(grid(["variant", "state", "size", "sha256", "prepared by", "notes"], rows))
         for failure in next((found.preparation.failures for found in made if found.preparation), ()):
             typer.echo(plain(f"the preparation failed with {failure}"))
+        for warning in warnings:
+            typer.echo(f"  {warning}")
         typer.echo(f"variants: {out}")
     return Exit.INCOMPLETE if any(found.state == "failed" for found in made) else Exit.PASSED

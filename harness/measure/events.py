@@ -375,6 +375,9 @@ class FidelityLine(Line):
     cosine: float | None = None
     top1_agreement: float | None = None
     accuracy: float | None = None
+    kl_divergence: float | None = None
+    probabilities: bool = False
+    metrics: dict[Id, float] = {}
     reason: Message | None = None
 
 

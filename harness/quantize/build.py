@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, files, readback
+from harness.quantize import data, readback, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -63,7 +63,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
     Raises:
         StudyError: if the study names two variants alike.
         ModelError: if the model can't be used.
-        DataError: if there are static recipes, and the calibration data do not fit.
+        DataError: if there are recipes that are calibrated, and the calibration data do not fit.
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
@@ -100,7 +100,7 @@ def needs_calibration(recipes: Sequence[Recipe]) -> bool:
 
 
 def _is_calibrated(recipe: Recipe) -> bool:
-    return recipe.method == "static" and impossible(recipe) is None
+    return recipe.is_calibrated and impossible(recipe) is None
 
 
 def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
@@ -124,23 +124,23 @@ def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
     """Make one variant."""
     path = out_dir / f"{recipe.name}.onnx"
     if rule := impossible(recipe):
-        files.remove(path)
+        storage.remove(path)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
     unfinished = workshop.folder / "made" / path.name
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        files.settle(unfinished)
+        storage.settle(unfinished)
         if recipe.method not in {"fp32", "given"}:
             readback.mend(unfinished, workshop.oldest_runtime)
         notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
-        made = files.describe(unfinished)
-        files.move(unfinished, path, made.data)
+        made = storage.describe(unfinished)
+        storage.move(unfinished, path, made.data)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        files.remove(path)
+        storage.remove(path)
         reason = reason_of(exc, [unfinished.parent, workshop.folder])
         return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(

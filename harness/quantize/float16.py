@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from harness.quantize import files
+from harness.quantize import storage
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -32,7 +32,7 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     for name, convert in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         try:
             with quiet():
-                files.write(convert(workshop.source.content()), path)
+                storage.write(convert(workshop.source.content()), path)
                 onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             failures.append(f"{name}: {reason_of(exc, [workshop.folder])}")

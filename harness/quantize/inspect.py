@@ -17,7 +17,6 @@ from harness.quantize.graph import MAIN_DOMAINS, is_quantized, nodes, tensors
 from harness.quantize.matrix import plan
 from harness.quantize.model import SourceModel, TensorSpec, read_model
 from harness.quantize.rules import impossible
-from harness.quantize.static import too_old
 from harness.study import for_model
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def _listed(of: Iterable[NodeProto], inside: str) -> list[NodeFacts]:
 def _recipe_facts(recipe: Recipe, model: SourceModel) -> RecipeFacts:
     main = model.proto.graph.node
     kinds = {node.op_type for node in main}
-    reason = impossible(recipe) or too_old(recipe, model.opset)
+    reason = impossible(recipe)
     if recipe.method != "fp32" and any(is_quantized(node.op_type) for node in nodes(model.proto)):
         reason = "the model is quantized already; give the float model"
     possible, constants = reason is None, _constants(model)

@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from harness.errors import ModelError
-from harness.quantize import external_data, files
+from harness.quantize import external_data, storage
 from harness.quantize.graph import is_garbled, is_quantized, name_nodes, nodes, opset_of
 from harness.quantize.lookalike import looks_like
 
@@ -78,7 +78,7 @@ class SourceModel:
     @property
     def is_large(self) -> bool:
         """Whether its tensors, where they are kept beside it, are left there."""
-        return files.is_large(self.size)
+        return storage.is_large(self.size)
 
     def content(self) -> ModelProto:
         """Copy the whole model, external data included, for who changes it."""
@@ -119,7 +119,7 @@ def read_model(path: Path) -> SourceModel:
     proto = _parse(path, data)
     beside = external_data.locations(proto)
     size = len(data) + external_data.size(beside, path.parent)
-    if outside := files.is_large(size) and bool(beside):
+    if outside := storage.is_large(size) and bool(beside):
         external_data.check(proto, path)
     else:
         external_data.load(proto, path)
@@ -151,7 +151,7 @@ def read_model(path: Path) -> SourceModel:
 def _sha256(data: bytes, beside: Iterable[Path]) -> str:
     """Hash a model's file, and those beside it that it names."""
     own = hashlib.sha256(data).hexdigest()
-    others = [files.digest(file) for file in beside]
+    others = [storage.digest(file) for file in beside]
     return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import onnx
 from onnxruntime.quantization import quant_pre_process, shape_inference
 from onnxruntime.tools import symbolic_shape_infer
 
-from harness.quantize import files
+from harness.quantize import storage
 from harness.quantize.graph import name_nodes, strip_unused_opsets
 from harness.quantize.model import dimension_name
 from harness.quantize.quiet import quiet
@@ -93,12 +94,12 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
         folder: where ``prepared.onnx`` is written; the tool's own temporary files go there too.
     """
     start, output = folder / "source.onnx", folder / "prepared.onnx"
-    files.write(_plain(source.proto), start, source.path.parent)
+    storage.write(_plain(source.proto), start, source.path.parent)
     failures: list[str] = []
     rung = RAW
     for name, options in LADDER:
         try:
-            with quiet(), _no_dump(), _told_of_failures():
+            with quiet(), _kept_in(folder), _told_of_failures():
                 quant_pre_process(start, output, **options, **_outside(output, large=source.is_large))
             proto = _read(output, large=source.is_large)
         except Exception as exc:  # noqa: BLE001 - the tool raises anything, plain Exception too
@@ -107,9 +108,9 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
             rung = name
             break
     else:
-        files.move(start, output, files.data_of(start))
+        storage.move(start, output, storage.data_of(start))
         proto = onnx.load(output, load_external_data=not source.is_large)
-    files.remove(start)
+    storage.remove(start)
     strip_unused_opsets(proto)
     name_nodes(proto)
     onnx.save(proto, output)
@@ -159,14 +160,24 @@ class _WithoutDump:
         """Save nothing."""
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """The tempfile module, as far as the tool uses it, with another place than the system's, which may be small."""
+
+    folder: Path
+
+    def TemporaryDirectory(self, prefix: str) -> tempfile.TemporaryDirectory[str]:  # noqa: N802 - the tool's word
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=self.folder)
+
+
 @contextmanager
-def _no_dump() -> Iterator[None]:
-    """Keep symbolic shape inference from writing ``sym_shape_infer_temp.onnx`` where the user stands when it fails."""
-    symbolic_shape_infer.onnx = _WithoutDump()
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Keep the tool's files in a folder: it would leave ``sym_shape_infer_temp.onnx`` where the user stands when it fails."""
+    symbolic_shape_infer.onnx, shape_inference.tempfile = _WithoutDump(), _Beside(folder)
     try:
         yield
     finally:
-        symbolic_shape_infer.onnx = onnx
+        symbolic_shape_infer.onnx, shape_inference.tempfile = onnx, tempfile
 
 
 class _Listener(logging.Handler):
