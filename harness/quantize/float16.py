@@ -32,7 +32,7 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     for name, convert in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         try:
             with quiet():
-                storage.write(convert(workshop.source.content()), path)
+                storage.write(convert(workshop.source.content(), inferred=workshop.source.is_large), path)
                 onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             failures.append(f"{name}: {reason_of(exc, [workshop.folder])}")
@@ -41,13 +41,13 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     raise RecipeError("; ".join(failures))
 
 
-def _by_onnxruntime(model: ModelProto) -> ModelProto:
-    converted: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+def _by_onnxruntime(model: ModelProto, *, inferred: bool) -> ModelProto:
+    converted: ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=inferred)
     return converted
 
 
-def _by_common(model: ModelProto) -> ModelProto:
+def _by_common(model: ModelProto, *, inferred: bool) -> ModelProto:
     from onnxconverter_common import float16  # noqa: PLC0415 - only needed when the first converter fails
 
-    converted: ModelProto = float16.convert_float_to_float16(model, keep_io_types=True)
+    converted: ModelProto = float16.convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=inferred)
     return converted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from harness.quantize.model import dimension_name
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import LIMIT, reason_of
 from harness.quantize.recipe import Preparation
+from harness.quantize.storage import LEAST_TENSOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,8 +84,9 @@ class _OptimizerError(Exception):
     """The tool goes on without the optimizer, and would only log that: a heading, then a traceback."""
 
     def __init__(self, logged: list[str]) -> None:
-        lines = logged[-1].strip().splitlines() or [""]
-        super().__init__(f"onnxruntime's optimizer failed: {lines[-1]}"[:LIMIT])
+        last = (logged[-1].strip().splitlines() or [""])[-1]
+        reason = re.sub(r"^[\w.]*\.(?=\w+: )|Load model from \S+ failed:", "", last)
+        super().__init__(f"onnxruntime's optimizer failed: {reason}"[:LIMIT])
 
 
 def prepare(source: SourceModel, folder: Path) -> Prepared:
@@ -123,7 +126,12 @@ def _outside(output: Path, *, large: bool) -> dict[str, Any]:
         return {}
     beside = output.with_suffix(".data")
     beside.unlink(missing_ok=True)
-    return {"save_as_external_data": True, "all_tensors_to_one_file": True, "external_data_location": beside.name}
+    return {
+        "save_as_external_data": True,
+        "all_tensors_to_one_file": True,
+        "external_data_location": beside.name,
+        "external_data_size_threshold": LEAST_TENSOR,
+    }
 
 
 def _read(path: Path, *, large: bool) -> ModelProto:
