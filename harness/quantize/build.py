@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, files, ort_format, readback
+from harness.quantize import data, ort_format, readback, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -84,7 +84,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
             variant = sharing.known(recipe, variants) or _find_or_make(recipe, workshop, out_dir, kept, sharing)
             variant = sharing.settle(variant, variants)
             if variant.path != out_dir / f"{recipe.name}.onnx":
-                files.remove(out_dir / f"{recipe.name}.onnx")
+                storage.remove(out_dir / f"{recipe.name}.onnx")
             on_event(variant)
             variants.append(variant)
     return tuple(variants)
@@ -123,24 +123,24 @@ def _make(recipe: Recipe, workshop: Workshop, out_dir: Path, sharing: Sharing) -
     """Make one variant."""
     path = out_dir / recipe.file_name
     if rule := sharing.barred(recipe):
-        files.remove(path)
+        storage.remove(path)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
     unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        files.settle(unfinished)
+        storage.settle(unfinished)
         if recipe.method not in {"fp32", "given"}:
             readback.mend(unfinished, workshop.oldest_runtime)
         notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
         ort_format.finish(unfinished, recipe.file_format)
-        made = files.describe(unfinished)
-        files.move(unfinished, path, made.data)
+        made = storage.describe(unfinished)
+        storage.move(unfinished, path, made.data)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        files.remove(path)
+        storage.remove(path)
         reason = reason_of(exc, [unfinished.parent, workshop.folder])
         return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(

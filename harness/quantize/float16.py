@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnxruntime
 from onnxruntime.transformers import float16 as own
 
-from harness.quantize import files
+from harness.quantize import storage
 from harness.quantize.captures import float_tensors, keep
 from harness.quantize.culprit import Suspects, name_all
 from harness.quantize.graph import fix_initializers, name_nodes, sort_nodes
@@ -79,7 +79,7 @@ def _convert(convert: Convert, recipe: Recipe, workshop: Workshop, path: Path, l
                 made = convert(model, recipe, left)
                 keep(made, left, floats)
                 sort_nodes(made)
-                files.write(made, path)
+                storage.write(made, path)
                 onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as exc:
             culprit = suspects.find(str(exc), left)
