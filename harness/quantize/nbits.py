@@ -12,7 +12,7 @@ from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from harness.quantize import files, opset
+from harness.quantize import opset, storage
 from harness.quantize.dynamic import GEMM, MATMUL, RENAMED
 from harness.quantize.quiet import quiet
 from harness.quantize.reader import CopiedReader
@@ -77,7 +77,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         quantizer.process()
     made: ModelProto = quantizer.model.model
     _import_domain(made)
-    files.write(made, path)
+    storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
     return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made))
 
