@@ -28,7 +28,6 @@ OUTSIDE = 0.05
 # The calibrated range against the evaluation's: 8 times as wide leaves 5 of 8 bits.
 WIDER = 8.0
 STEPS = 256
-CENTRED = 0.25  # a mean so near to zero, in standard deviations, is that of normalised data
 BYTE = 255
 CLASSIFIER = 2  # axes of an output [rows, classes]
 GUESSING_ROWS = 50
@@ -167,11 +166,9 @@ def _ranges(given: Side, name: str, look: Look, other: Look) -> Iterator[str]:
 
 def _unnormalised(look: Look, other: Look) -> str:
     """Name the likely reason, if the ranges tell it."""
-    values = other.values
-    centred = abs(values.mean()) < CENTRED * values.std() and other.least < 0
     for top, words in ((1.0, "0 to 1"), (float(BYTE), f"0 to {BYTE}")):
         if look.least >= 0 and top / 2 < look.most <= top:
-            if centred:
+            if other.least < 0:
                 return f"; values of {words} look like pixels that were not normalised"
             if other.most <= 1 < look.most:
                 return f"; values of {words} look like pixels that were not scaled"
