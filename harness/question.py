@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.measure import accuracy
-from harness.quantize import build, data, lint, matrix
+from harness.quantize import build, data, lint, matrix, metric
 from harness.quantize.dims import resolve_dims
 from harness.quantize.review import review
 
@@ -51,7 +51,8 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     evaluation = tuple(data.load(source, model, values, what="evaluation") for values in dims)
     # Calibration data are loaded again when they are used; here so that data that don't fit end the run before it begins.
     found = review(study, model, dims[0], recipes, evaluation[0])
-    references = tuple(accuracy.Reference(study.model.path, samples) for samples in evaluation)
+    figure = metric.load(study.model.metric) if study.model.metric else None
+    references = tuple(accuracy.Reference(study.model.path, samples, figure) for samples in evaluation)
     found += tuple(note for samples in evaluation[1:] for note in samples.notes)
     found += references[0].doubts(lint.classes_of(model))
     return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

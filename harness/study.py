@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness import toml_file
-from harness.datasets import DataSource, absolute
+from harness.datasets import CALLABLE, DataSource, absolute
 from harness.errors import StudyError
 from harness.expectations import ClaimSection, GateSection
 from harness.toml_file import Section
@@ -47,6 +47,14 @@ def _dim_values(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
+def _callable_name(value: str) -> str:
+    """Refuse what can't be imported."""
+    if not CALLABLE.fullmatch(value):
+        message = f"a metric is a Python function, 'module:callable', such as 'word_errors:rate', not {value!r:.120}"
+        raise ValueError(message)
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Optimization = Literal["all", "extended", "basic", "disabled"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -55,12 +63,19 @@ Dims = dict[str, Annotated[list[Positive], BeforeValidator(_dim_values), Field(m
 
 
 class ModelSection(Section):
-    """``[model]``: the file, its shapes and its data; paths are absolute once a study is loaded."""
+    """``[model]``: the file, its shapes and its data; paths are absolute once a study is loaded.
+
+    Attributes:
+        metric: ``module:callable``, the user's own figure of merit; see :mod:`harness.quantize.metric`.
+        metric_better: which way it is better.
+    """
 
     path: Path
     dims: Dims = {}
     calibration: DataSource = "random"
     evaluation: DataSource | None = None
+    metric: Annotated[str, AfterValidator(_callable_name)] | None = None
+    metric_better: Literal["higher", "lower"] = "higher"
 
 
 class MeasureSection(Section):
@@ -174,6 +189,7 @@ def _absolute(study: Study, folder: Path) -> Study:
             "path": folder / section.path.expanduser(),
             "calibration": absolute(section.calibration, folder),
             "evaluation": None if section.evaluation is None else absolute(section.evaluation, folder),
+            "metric": None if section.metric is None else absolute(section.metric, folder),
         }
     )
     variants = [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from harness.extra_options import check_calibration, check_extra
 from harness.toml_file import Section
 
 Method = Literal["fp32", "prepared", "fp16", "dynamic", "static", "nbits", "given"]
@@ -29,18 +29,9 @@ def _plain_name(value: str) -> str:
     return value
 
 
-def _plain_options(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuse values that TOML knows and onnxruntime's options do not, such as dates."""
-    try:
-        json.dumps(value)
-    except TypeError as exc:
-        message = f"options are numbers, text, booleans, lists and tables: {exc}"
-        raise ValueError(message) from exc
-    return value
-
-
 Name = Annotated[str, AfterValidator(_plain_name)]
-Options = Annotated[dict[str, Any], AfterValidator(_plain_options)]
+ExtraOptions = Annotated[dict[str, Any], AfterValidator(check_extra)]
+CalibrationOptions = Annotated[dict[str, Any], AfterValidator(check_calibration)]
 BlockSize = Annotated[int, Field(ge=16)]
 AccuracyLevel = Annotated[int, Field(ge=0, le=4)]
 
@@ -63,7 +54,7 @@ class VariantsSection(Section):
     reduce_range: list[bool] = [False]
     calibrations: list[CalibrationMethod] = ["MinMax"]
     op_types: list[list[str]] = [[]]
-    extra_options: list[Options] = [{}]
+    extra_options: list[ExtraOptions] = [{}]
     bits: list[Bits] = [4]
     block_sizes: list[BlockSize] = [32]
     accuracy_levels: list[AccuracyLevel] = [0]
@@ -94,13 +85,13 @@ class VariantSpec(Section):
     reduce_range: bool = False
     calibration: CalibrationMethod = "MinMax"
     calibration_data: str | None = None
-    calibration_options: Options = {}
+    calibration_options: CalibrationOptions = {}
     op_types: list[str] = []
     nodes: list[str] = []
     exclude_nodes: list[str] = []
     exclude_op_types: list[str] = []
     keep_io_types: bool = True
-    extra_options: Options = {}
+    extra_options: ExtraOptions = {}
     bits: Bits = 4
     block_size: BlockSize = 32
     accuracy_level: AccuracyLevel = 0

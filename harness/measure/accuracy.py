@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.measure.plan import Case
     from harness.quantize.data import Samples
+    from harness.quantize.metric import Metric
 
 # How an .npy file of format 1.0 begins.
 PLAIN = b"\x93NUMPY\x01\x00"
@@ -39,14 +40,17 @@ class Reference:
 
     Attributes:
         outputs: for each sample the numeric outputs of the model, in order.
+        names: of these outputs.
         labels: int64 [samples x batch], where the evaluation data have them.
+        metric: the user's own figures, where the study names them.
     """
 
-    def __init__(self, model: Path, samples: Samples) -> None:
-        """Run the model.
+    def __init__(self, model: Path, samples: Samples, metric: Metric | None = None) -> None:
+        """Run the model, and try the metric on its outputs.
 
         Raises:
             ModelError: if onnxruntime can't load it or run it with these inputs.
+            DataError: if the metric fails.
         """
         options = ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
@@ -61,7 +65,11 @@ class Reference:
             message = f"{model}: onnxruntime {ort.__version__} can't run it with inputs from {samples.source}: {said}{hint}"
             raise ModelError(message) from exc
         self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
+        first = answers[0] if answers else []
+        self.names = [spec.name for spec, output in zip(session.get_outputs(), first, strict=False) if _numeric(output)]
         self.labels = samples.labels
+        self.metric = metric
+        self._measured(self.outputs, self.labels)
 
     def doubts(self, classes: int | None) -> tuple[str, ...]:
         """What the float model's own answers say against the evaluation data."""
@@ -88,6 +96,7 @@ class Reference:
             outputs = self._read(data)
             rows = None if self.labels is None else self.labels[: len(self.labels) * len(outputs) // len(self.outputs)]
             found = fidelity.compare(self.outputs[: len(outputs)], outputs, rows)
+            metrics, refusal = self._tried(outputs, rows)
         except Exception as exc:  # noqa: BLE001 - a damaged archive raises whatever it likes, and the other devices go on
             return FidelityLine(device=device, case=case.id, reason=f"the outputs can't be compared: {exc}"[:4000])
         return FidelityLine(
@@ -102,8 +111,28 @@ class Reference:
             cosine=_finite(found.cosine),
             top1_agreement=found.top1_agreement,
             accuracy=found.top1_accuracy,
-            reason=f"{found.nan_count} values of its outputs are NaN" if found.nan_count else None,
+            kl_divergence=_finite(found.kl_divergence),
+            probabilities=found.probabilities,
+            metrics=metrics,
+            reason=f"{found.nan_count} values of its outputs are NaN" if found.nan_count else refusal,
         )
+
+    def _tried(
+        self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None
+    ) -> tuple[dict[str, float], str | None]:
+        """Compute the metric of a case; what it could not make of these outputs costs none of the other figures."""
+        try:
+            return self._measured(outputs, labels), None
+        except DataError as exc:
+            return {}, str(exc)[:4000]
+
+    def _measured(self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        if self.metric is None:
+            return {}
+        found, reference = (
+            [dict(zip(self.names, sample, strict=True)) for sample in side] for side in (outputs, self.outputs[: len(outputs)])
+        )
+        return self.metric(found, reference, labels)
 
     def _read(self, data: bytes) -> list[list[NDArray[Any]]]:
         """Read a runner's file of outputs, sample by sample; an emulated device computes only the first ones."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, readback
+from harness.quantize import data, ort_format, readback, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -19,6 +18,7 @@ from harness.quantize.model import open_model, read_model
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
 from harness.quantize.rules import impossible
+from harness.quantize.sharing import Sharing
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.study import Study
 
-# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
-def build(
+def build(  # noqa: PLR0913 - each has a name of its own
     study: Study,
     out_dir: Path,
     *,
@@ -40,9 +40,10 @@ def build(
     dims: Mapping[str, int] | None = None,
     recipes: Sequence[Recipe] | None = None,
     cache: Path | None = None,
+    oldest_runtime: str | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
-    """Make the variants of a study, one file ``NAME.onnx`` each.
+    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each; those that are the same share the file of the first.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
     calibrated once per method. A file is written beside and renamed when it is whole.
@@ -54,6 +55,7 @@ def build(
         dims: sizes for the calibration data; without, the first combination of the study's.
         recipes: those to make; without, all of the study's.
         cache: a folder that keeps variants for the next build; None keeps nothing.
+        oldest_runtime: the oldest version of onnxruntime that is to load the variants; None leaves files as the tools stamp them.
         on_event: is told of each variant as soon as it is known.
 
     Returns:
@@ -62,7 +64,7 @@ def build(
     Raises:
         StudyError: if the study names two variants alike.
         ModelError: if the model can't be used.
-        DataError: if there are static recipes, and the calibration data do not fit.
+        DataError: if there are recipes that are calibrated, and the calibration data do not fit.
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
@@ -74,11 +76,15 @@ def build(
     samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
     variants: list[Variant] = []
+    sharing = Sharing(recipes, source, oldest_runtime)
     with _scratch(out_dir) as scratch:
-        workshop = Workshop(source, samples, scratch, op_types)
-        kept = Cache(cache, source, samples) if cache else None
+        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime)
+        kept = Cache(cache, source, samples, oldest_runtime) if cache else None
         for recipe in recipes:
-            variant = _name_twin(_find_or_make(recipe, workshop, out_dir, kept), variants)
+            variant = sharing.known(recipe, variants) or _find_or_make(recipe, workshop, out_dir, kept, sharing)
+            variant = sharing.settle(variant, variants)
+            if variant.path != out_dir / f"{recipe.name}.onnx":
+                storage.remove(out_dir / f"{recipe.name}.onnx")
             on_event(variant)
             variants.append(variant)
     return tuple(variants)
@@ -99,53 +105,52 @@ def needs_calibration(recipes: Sequence[Recipe]) -> bool:
 
 
 def _is_calibrated(recipe: Recipe) -> bool:
-    return recipe.method == "static" and impossible(recipe) is None
+    return recipe.is_calibrated and impossible(recipe) is None
 
 
-def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
-    """Tell if an earlier recipe gave the very same file: a difference in speed between the two is noise."""
-    twin = next((other.name for other in others if variant.sha256 and other.sha256 == variant.sha256), None)
-    return variant.model_copy(update={"notes": (*variant.notes, f"the same file as {twin}")}) if twin else variant
-
-
-def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None) -> Variant:
+def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None, sharing: Sharing) -> Variant:
     """Take a variant from the cache, or make it and keep it there."""
-    found = cache.find(recipe, out_dir / f"{recipe.name}.onnx") if cache else None
+    found = cache.find(recipe, out_dir / recipe.file_name) if cache else None
     if found:
         return found
-    variant = _make(recipe, workshop, out_dir)
+    variant = _make(recipe, workshop, out_dir, sharing)
     if cache:
         cache.keep(variant)
     return variant
 
 
-def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
+def _make(recipe: Recipe, workshop: Workshop, out_dir: Path, sharing: Sharing) -> Variant:
     """Make one variant."""
-    path = out_dir / f"{recipe.name}.onnx"
-    if rule := impossible(recipe):
-        path.unlink(missing_ok=True)
+    path = out_dir / recipe.file_name
+    if rule := sharing.barred(recipe):
+        storage.remove(path)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
-    unfinished = workshop.folder / "made" / path.name
+    unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
+        storage.settle(unfinished)
         if recipe.method not in {"fp32", "given"}:
-            readback.mend(unfinished)
-        notes += readback.check(recipe, unfinished)
-        content = unfinished.read_bytes()
-        unfinished.replace(path)
+            readback.mend(unfinished, workshop.oldest_runtime)
+        notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
+        ort_format.finish(unfinished, recipe.file_format)
+        made = storage.describe(unfinished)
+        storage.move(unfinished, path, made.data)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        path.unlink(missing_ok=True)
-        return Variant(recipe=recipe, state="failed", reason=reason_of(exc, [unfinished.parent, workshop.folder]))
+        storage.remove(path)
+        reason = reason_of(exc, [unfinished.parent, workshop.folder])
+        return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(
         recipe=recipe,
         state="made",
         path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
+        sha256=made.sha256,
+        size=made.size,
+        data=made.data,
+        preparation=workshop.preparation(recipe),
         notes=notes,
     )
 
@@ -158,7 +163,7 @@ def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir
     """
     taken = source.path.resolve()
     for recipe in recipes:
-        if (out_dir / f"{recipe.name}.onnx").resolve() == taken:
+        if (out_dir / recipe.file_name).resolve() == taken:
             message = f"{out_dir}: variant '{recipe.name}' would overwrite the model itself, {source.path}; give another folder"
             raise ResultsError(message)
 

@@ -33,7 +33,9 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not
         return next(self._feeds, None)
 
 
-def calibrate(model: Path, feeds: Sequence[Feed], method: str, folder: Path, op_types: Iterable[str] = ()) -> Path:
+def calibrate(
+    model: Path, feeds: Sequence[Feed], method: str, folder: Path, op_types: Iterable[str] = (), *, large: bool = False
+) -> Path:
     """Find the range of each activation.
 
     Tensors of all operator types that onnxruntime quantizes are covered, so that one calibration serves every list of
@@ -45,6 +47,7 @@ def calibrate(model: Path, feeds: Sequence[Feed], method: str, folder: Path, op_
         method: a name of onnxruntime's CalibrationMethod.
         folder: where the file and temporary ones go.
         op_types: further types that recipes name.
+        large: whether the model's tensors lie beside it.
 
     Returns:
         A JSON file for ``quantize_static(calibration_cache_path=…)``.
@@ -52,7 +55,11 @@ def calibrate(model: Path, feeds: Sequence[Feed], method: str, folder: Path, op_
     kinds = sorted({*QLinearOpsRegistry, *QDQRegistry, *op_types})
     with quiet():
         calibrator = create_calibrator(
-            model, kinds, augmented_model_path=str(folder / "augmented.onnx"), calibrate_method=CalibrationMethod[method]
+            model,
+            kinds,
+            augmented_model_path=str(folder / "augmented.onnx"),
+            calibrate_method=CalibrationMethod[method],
+            use_external_data_format=large,
         )
         if method == "MinMax":
             calibrator.collect_data(Reader(feeds))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from harness.quantize import options
 from harness.quantize.quiet import quiet
 
 if TYPE_CHECKING:
@@ -21,16 +22,18 @@ RENAMED = "_MatMul"  # what onnxruntime appends to a Gemm's name when it rewrite
 def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     """Quantize the prepared model.
 
-    onnxruntime rewrites each Gemm as a MatMul, under another name, before it looks at op types and excluded nodes. Excluded
-    names are translated here, and ``Gemm`` means these alone; ``MatMul`` means both, as it does for onnxruntime.
+    onnxruntime rewrites each Gemm as a MatMul, under another name, before it looks at op types and names of nodes. Names
+    are translated here, and ``Gemm`` means these alone; ``MatMul`` means both, as it does for onnxruntime.
     """
     nodes = workshop.prepared.proto.graph.node
-    excluded = set(workshop.excluded(recipe))
+    chosen, excluded = set(workshop.chosen(recipe)), set(workshop.excluded(recipe))
     kinds = set(recipe.op_types)
     if GEMM in kinds and MATMUL not in kinds:
         excluded |= {node.name for node in nodes if node.op_type == MATMUL}
         kinds.add(MATMUL)
-    excluded |= {node.name + RENAMED for node in nodes if node.op_type == GEMM and node.name in excluded}
+    renamed = {node.name for node in nodes if node.op_type == GEMM}
+    chosen |= {name + RENAMED for name in chosen & renamed}
+    excluded |= {name + RENAMED for name in excluded & renamed}
     with quiet():
         quantize_dynamic(
             workshop.prepared.path,
@@ -39,6 +42,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
             weight_type=QuantType[recipe.weight],
+            nodes_to_quantize=sorted(chosen),
             nodes_to_exclude=sorted(excluded),
+            extra_options=options.translated(recipe, workshop.prepared.proto),
+            use_external_data_format=workshop.prepared.is_large,
         )
-    return workshop.notes(recipe)
+    return (*workshop.notes(recipe), *options.notes(recipe))

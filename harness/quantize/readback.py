@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import onnx
 import onnxruntime
 
+from harness.quantize import external_data
 from harness.quantize.graph import is_quantized, nodes, sort_nodes, tensors
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
+from harness.quantize.stamp import refusal, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,19 +40,25 @@ WEIGHT_INPUTS: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def mend(path: Path) -> None:
-    """Sort the nodes of a model that a tool wrote, if it left them in an order that ONNX does not allow."""
-    model = onnx.load(path)
-    if sort_nodes(model):
+def mend(path: Path, runtime: str | None = None) -> None:
+    """Sort the nodes of a model that a tool wrote, if it left them in an order that ONNX does not allow, and stamp it.
+
+    Args:
+        path: its file.
+        runtime: the oldest version of onnxruntime that is to load it, if it is known.
+    """
+    model = onnx.load(path, load_external_data=False)
+    if sort_nodes(model) | stamp(model, runtime):
         onnx.save(model, path)
 
 
-def check(recipe: Recipe, path: Path) -> tuple[str, ...]:
+def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, ...]:
     """Check a model that was made.
 
     Args:
         recipe: what it should be.
         path: its file.
+        runtime: the oldest version of onnxruntime that is to load it, if it is known.
 
     Returns:
         Notes on what a reader would not expect.
@@ -58,13 +66,17 @@ def check(recipe: Recipe, path: Path) -> tuple[str, ...]:
     Raises:
         Exception: of onnx, if the model is not valid.
     """
-    model = onnx.load(path)
-    onnx.checker.check_model(model)
+    model = onnx.load(path, load_external_data=False)
+    # By its path where tensors lie beside it: together they would be too much for one protobuf message.
+    onnx.checker.check_model(str(path) if external_data.locations(model) else model)
     notes = []
     if recipe.method in {"dynamic", "static"}:
         notes += [*_untouched(model), *_other_weights(recipe, model)]
     elif recipe.method == "fp16" and not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors(model)):
         notes.append("no weight was converted")
+    if reason := refusal(model, runtime):
+        # fp32 and given are taken as they are; so nothing was done about it.
+        notes.append(f"{reason}: it will not load there" + ("; the recipe 'prepared' may" if recipe.method == "fp32" else ""))
     return (*notes, *_refusal(path))
 
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from harness.quantize.graph import opset_of
+from harness.quantize import opset, options, repairs
 from harness.quantize.quiet import quiet
-from harness.quantize.reasons import RecipeError
+from harness.quantize.reader import CopiedReader
+from harness.quantize.rules import clamps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from onnx import ModelProto
+
     from harness.quantize.recipe import Recipe
     from harness.quantize.workshop import Workshop
 
-PER_CHANNEL_OPSET = 13  # the first in which DequantizeLinear has an axis
+# Seen on studies/digits: 99.7 % became 12.5 %.
+UNCLAMPED = (
+    "Distribution gives ranges on both sides of the mean, and Relu and Clip, which would clamp, were removed: set "
+    "ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true"
+)
 
-
-def too_old(recipe: Recipe, opset: int) -> str | None:
-    """Say why a recipe can't be made of a model with an older operator set, or None."""
-    if recipe.method == "static" and recipe.format == "QDQ" and recipe.per_channel and opset < PER_CHANNEL_OPSET:
-        return (
-            f"per-channel QDQ needs opset {PER_CHANNEL_OPSET}, and the model has {opset}: DequantizeLinear has no axis there; "
-            "export the model with a newer opset"
-        )
-    return None
+repairs.install()
 
 
 def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
@@ -36,25 +36,47 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         RecipeError: if the recipe does not suit the model, or the calibration failed.
     """
     prepared = workshop.prepared
-    if reason := too_old(recipe, opset_of(prepared.proto) or 0):
-        raise RecipeError(reason)
+    model = opset.raised(prepared.proto, opset.needed(recipe))
+    chosen = workshop.chosen(recipe)
     excluded = workshop.excluded(recipe)
+    extra = options.translated(recipe, prepared.proto)
     method = recipe.calibration or "MinMax"
-    ranges = workshop.ranges(method, recipe.calibration_data)
+    smooth = bool(extra.get("SmoothQuant"))
+    # SmoothQuant moves scales between activations and weights first: the shared ranges are not those of its model.
+    ranges = None if smooth else workshop.ranges(method, recipe.calibration_data)
+    reader = CopiedReader(workshop.samples[recipe.calibration_data].feeds) if smooth else None
     with quiet():
         quantize_static(
-            prepared.path,
+            prepared.path if model is prepared.proto else _written(model, path),
             path,
-            None,
+            reader,
             quant_format=QuantFormat[recipe.format],
             op_types_to_quantize=list(recipe.op_types),
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
             activation_type=QuantType[recipe.activation],
             weight_type=QuantType[recipe.weight],
+            nodes_to_quantize=chosen,
             nodes_to_exclude=excluded,
+            extra_options=extra,
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
+            use_external_data_format=prepared.is_large,
         )
     about_data = workshop.samples[recipe.calibration_data].notes
-    return (*about_data, *workshop.notes(recipe))
+    made = onnx.load(path, load_external_data=False)
+    lost = _clamping(prepared.proto) - _clamping(made)
+    warning = (UNCLAMPED,) if recipe.calibration == "Distribution" and lost > 0 and not clamps(recipe) else ()
+    return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe), *warning)
+
+
+def _clamping(model: ModelProto) -> int:
+    """Count the nodes that onnxruntime removes where it takes a range for their work."""
+    return sum(node.op_type in {"Relu", "Clip"} for node in model.graph.node)
+
+
+def _written(model: ModelProto, path: Path) -> Path:
+    """Write a model beside the one that is being made, for tools that want a file."""
+    beside = path.with_name(f"{path.stem}-raised.onnx")
+    onnx.save(model, beside)
+    return beside

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.quantize import unfit
 from harness.quantize.calibration import calibrate
+from harness.quantize.names import Graphs
 from harness.quantize.prepare import Prepared, prepare
 from harness.quantize.reasons import RecipeError, reason_of
-from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from harness.quantize.data import Samples
     from harness.quantize.model import SourceModel
-    from harness.quantize.recipe import Recipe
+    from harness.quantize.recipe import Preparation, Recipe
+
+PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Workshop:
         samples: calibration data by what recipes call them; None is the study's own; empty if no recipe needs them.
         folder: a temporary one.
         op_types: every type that a static recipe names; one calibration covers them all.
+        oldest_runtime: the oldest version of onnxruntime that is to load what is made, if it is known.
     """
 
     source: SourceModel
     samples: Mapping[str | None, Samples]
     folder: Path
     op_types: tuple[str, ...] = ()
+    oldest_runtime: str | None = None
     _ranges: dict[tuple[str, str | None], Path | str] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -58,7 +62,9 @@ class Workshop:
                 folder = self.folder / f"ranges-{len(self._ranges)}"
                 folder.mkdir()
                 feeds = self.samples[source].feeds
-                self._ranges[key] = calibrate(self.prepared.path, feeds, method, folder, op_types=self.op_types)
+                self._ranges[key] = calibrate(
+                    self.prepared.path, feeds, method, folder, op_types=self.op_types, large=self.prepared.is_large
+                )
             except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
                 self._ranges[key] = f"calibration by {method} failed: {reason_of(exc, [self.folder])}"
         found = self._ranges[key]
@@ -66,20 +72,40 @@ class Workshop:
             raise RecipeError(found)
         return found
 
-    def excluded(self, recipe: Recipe) -> list[str]:
-        """List the nodes of the prepared model that a recipe's globs exclude.
+    def chosen(self, recipe: Recipe) -> list[str]:
+        """List the only nodes of the prepared model that a recipe quantizes; empty means all.
 
         Raises:
-            RecipeError: if a glob matches none; it would be ignored without a word.
+            RecipeError: if a name or glob matches none; it would be ignored without a word.
         """
-        names = [node.name for node in self.prepared.proto.graph.node]
-        for glob in recipe.exclude_nodes:
-            if not any(name == glob or fnmatchcase(name, glob) for name in names):
-                hint = nearest(glob.strip("*"), names)
-                shown = hint if hint.startswith("did") else f"the first are {', '.join(names[:5])}"
-                message = f"exclude_nodes: '{glob}' matches no node of the prepared model; {shown}"
-                raise RecipeError(message)
-        return [name for name in names if any(name == glob or fnmatchcase(name, glob) for glob in recipe.exclude_nodes)]
+        return list(self._graphs.in_prepared("nodes", recipe.nodes).names) if recipe.nodes else []
+
+    def excluded(self, recipe: Recipe) -> list[str]:
+        """List the nodes of the prepared model that a recipe excludes, by their names there or in the user's model, and those that its tool would break.
+
+        Raises:
+            RecipeError: if a name or glob matches none.
+        """
+        asked = self._graphs.in_prepared("exclude_nodes", recipe.exclude_nodes).names if recipe.exclude_nodes else ()
+        return [*asked, *unfit.nodes(recipe, self.prepared.proto)]
+
+    def excluded_of_source(self, recipe: Recipe) -> list[str]:
+        """List the nodes of the user's model that a recipe excludes: ``fp16`` works on that one.
+
+        Raises:
+            RecipeError: if a name or glob matches none.
+        """
+        return list(self._graphs.in_source("exclude_nodes", recipe.exclude_nodes).names) if recipe.exclude_nodes else []
+
+    def preparation(self, recipe: Recipe) -> Preparation | None:
+        """Tell how far the preparation went of the model that a recipe works on, if it was prepared for it."""
+        # Only what was looked at: a recipe that failed before needs none.
+        used = recipe.method in PREPARED_METHODS and "prepared" in vars(self)
+        return self.prepared.preparation if used else None
+
+    @cached_property
+    def _graphs(self) -> Graphs:
+        return Graphs(self.source.proto.graph, self.prepared.proto.graph)
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
         """Tell how the model was prepared, and which of the recipe's op types it does not have."""
@@ -88,4 +114,6 @@ class Workshop:
         notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
         if "MatMul" in absent and "Gemm" in have:
             notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
-        return (*self.prepared.notes, *notes)
+        for key, globs in (("nodes", recipe.nodes), ("exclude_nodes", recipe.exclude_nodes)):
+            notes += self._graphs.in_prepared(key, globs).notes
+        return (*self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))

@@ -103,7 +103,14 @@ def test_fp32_takes_external_data_in(write_study: WriteStudy, cnn: Path, tmp_pat
     assert variants["fp32"].notes == ("the external data were put into the model file",)
     assert run(variants["fp32"]).shape == (4, 3)
     assert run(variants["static-QDQ-U8S8"]).shape == (4, 3)
-    assert not (tmp_path / "cache").exists()
+    # What was kept is found again, but not for a model whose other file changed.
+    again = build(study, tmp_path / "out", cache=tmp_path / "cache")
+    assert [variant.sha256 for variant in again] == [variant.sha256 for variant in variants.values()]
+    data = bytearray((cnn.parent / "cnn.data").read_bytes())
+    data[100] ^= 1
+    (cnn.parent / "cnn.data").write_bytes(data)
+    other = by_name(build(study, tmp_path / "out", cache=tmp_path / "cache"))
+    assert other["static-QDQ-U8S8"].sha256 != variants["static-QDQ-U8S8"].sha256
 
 
 def test_fp16_is_half_and_keeps_its_inputs(write_study: WriteStudy, tmp_path: Path) -> None:
@@ -115,7 +122,7 @@ def test_fp16_is_half_and_keeps_its_inputs(write_study: WriteStudy, tmp_path: Pa
 
 
 def test_fp16_falls_back(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object) -> object:
+    def broken(*_: object) -> object:
         message = "no converter today"
         raise TypeError(message)
 
@@ -253,17 +260,28 @@ def test_exclusions_that_match_nothing(write_study: WriteStudy, tmp_path: Path) 
     )
     variants = by_name(build(study, tmp_path / "out"))
     assert variants["a"].state == variants["b"].state == "failed"
-    assert variants["a"].reason == "exclude_nodes: 'head/gem' matches no node of the prepared model; did you mean 'head/gemm'?"
+    assert (
+        variants["a"].reason
+        == "exclude_nodes: 'head/gem' matches no node of the model, nor of the prepared one; did you mean 'head/gemm'?"
+    )
     assert "the first are conv1, relu1" in (variants["b"].reason or "")
 
 
-def test_per_channel_qdq_needs_opset_13(cnn: Path, write_study: WriteStudy, tmp_path: Path) -> None:
-    study = write_study('[variants]\nmethods = ["static"]\nweights = ["QInt8"]\nper_channel = [false, true]\n')
+def test_the_opset_is_raised_where_a_recipe_needs_it(cnn: Path, write_study: WriteStudy, tmp_path: Path) -> None:
+    study = write_study(
+        '[variants]\nmethods = ["static"]\nactivations = ["QUInt8", "QUInt16"]\nweights = ["QInt8"]\nper_channel = [false, true]\n'
+    )
     tiny_cnn(cnn, opset=11)
     variants = by_name(build(study, tmp_path / "out"))
-    failed = {name for name, variant in variants.items() if variant.state == "failed"}
-    assert failed == {"static-QDQ-S8S8-pc", "static-QDQ-U8S8-pc"}
-    assert "needs opset 13, and the model has 11" in (variants["static-QDQ-U8S8-pc"].reason or "")
+    raised = {name: note for name, variant in variants.items() for note in variant.notes if "opset" in note}
+    # Per channel by ours, 16 bits by quantize_static itself.
+    assert raised == {
+        "static-QDQ-U8S8-pc": "opset 11 was raised to 13",
+        "static-QDQ-U16S8": "opset 11 was raised to 21",
+        "static-QDQ-U16S8-pc": "opset 11 was raised to 21",
+    }
+    error = {name: np.abs(run(variants[name]) - run(variants["fp32"])).max() for name in raised}
+    assert all(0 < found < 0.1 * np.abs(run(variants["fp32"])).max() for found in error.values())
     assert run(variants["static-QOperator-U8S8-pc"]).shape == (4, 3)
 
 
@@ -434,7 +452,7 @@ class TestPrepare:
         monkeypatch.setattr(prepare, "quant_pre_process", fail)
         found = prepare.prepare(open_model(cnn), tmp_path)
         assert found.rung == "raw"
-        assert len(tried) == len(found.failures) == 5
+        assert len(tried) == len(found.failures) == 6
         assert found.notes == (
             "the model was not prepared, because the preparation failed: default: AssertionError: in fail of test_build.py",
         )

@@ -111,7 +111,7 @@ def test_fixed_dimensions_may_not_differ(tmp_path: Path, write: Write) -> None:
         data.load(source, open_model(tmp_path / "fixed.onnx"), {"batch": 1}, what="calibration")
 
 
-def test_one_sample_is_held_at_a_time(model: SourceModel, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sample_is_held_at_a_time(model: SourceModel, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: set[int] = set()
     most = 0
     whole = feeds.add_to
@@ -174,7 +174,9 @@ def test_another_number_the_second_time(model: SourceModel, write: Write, counts
 
 def test_other_values_the_second_time(model: SourceModel, write: Write) -> None:
     samples = load(write("rng = np.random.default_rng(0)\ndef f():\n    yield rng.random((2, 3), np.float32)\n"), model)
-    with pytest.raises(DataError, match="gave 1 samples each time, but not the same values; .*seeds of its random numbers fixed"):
+    with pytest.raises(
+        DataError, match=r"gave 1 samples each time, but not the same values; .*seeds of its random numbers fixed"
+    ):
         list(samples.feeds)
 
 

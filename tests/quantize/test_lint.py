@@ -96,7 +96,7 @@ def test_zeros() -> None:
 
 
 def test_a_setting_may_be_constant() -> None:
-    rate = {"rate": np.array(16000), "mask": np.ones((1, 4), np.int64), "gain": np.ones(1, np.float32)}
+    rate: dict[str, Any] = {"rate": np.array(16000), "mask": np.ones((1, 4), np.int64), "gain": np.ones(1, np.float32)}
     given, judged = data(normal(), **rate), data(normal(2), **rate)
     assert lint.calibration(lint.Side("c", given), judged) == ()
     assert lint.calibration(lint.Side("c", given), None) == ()
