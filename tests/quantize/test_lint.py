@@ -64,7 +64,7 @@ def test_values_beyond_the_calibrated_range() -> None:
     assert "; in the evaluation data it lies in -" in text
     assert "(mean 0.496, standard deviation 0.288)" in text
     assert "66 % of these values lie outside" in text
-    assert "values of 0 to 1 look like pixels that were not normalised" in text
+    assert "static variants cut them off; values of 0 to 1 look like pixels that were not normalised" in text
     assert "from 97 % to 15 %" in text
     assert text.endswith("prepare both the same way")
 
@@ -144,7 +144,18 @@ def test_integers_are_compared_by_range_only() -> None:
     assert lint.calibration(lint.Side("c", tokens(30522)), tokens(1000)) == ()
     (text,) = lint.calibration(lint.Side("c", tokens(2)), tokens(30522))
     assert "'ids' lies in 0 … 1 " in text
-    assert "100 % of these values lie outside" in text
+    assert "100 % of these values lie outside: what they lead to in the model was not seen in calibration" in text
+
+
+def test_a_mask_that_is_always_full() -> None:
+    def masked(fill: int) -> Samples:
+        mask = np.random.default_rng(0).integers(fill, 2, (ROWS, 32))
+        return Samples(tuple({"x": x[None], "mask": row[None]} for x, row in zip(normal(fill), mask, strict=True)), None, "")
+
+    (text,) = lint.calibration(lint.Side("c", masked(1)), masked(0))
+    assert "every value of 'mask' is 1; in the evaluation data it lies in 0 … 1 " in text
+    assert "not seen in calibration; calibrate with real samples" in text
+    assert "no range" not in text
 
 
 def test_numbers_that_are_none_in_evaluation_data(cnn: Path) -> None:
