@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, files, readback
+from harness.quantize import data, ort_format, readback, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.study import Study
 
-# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def build(  # noqa: PLR0913 - each has a name of its own
@@ -43,7 +43,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
     oldest_runtime: str | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
-    """Make the variants of a study, one file ``NAME.onnx`` each; those that are the same share the file of the first.
+    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each; those that are the same share the file of the first.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
     calibrated once per method. A file is written beside and renamed when it is whole.
@@ -84,7 +84,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
             variant = sharing.known(recipe, variants) or _find_or_make(recipe, workshop, out_dir, kept, sharing)
             variant = sharing.settle(variant, variants)
             if variant.path != out_dir / f"{recipe.name}.onnx":
-                files.remove(out_dir / f"{recipe.name}.onnx")
+                storage.remove(out_dir / f"{recipe.name}.onnx")
             on_event(variant)
             variants.append(variant)
     return tuple(variants)
@@ -110,7 +110,7 @@ def _is_calibrated(recipe: Recipe) -> bool:
 
 def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None, sharing: Sharing) -> Variant:
     """Take a variant from the cache, or make it and keep it there."""
-    found = cache.find(recipe, out_dir / f"{recipe.name}.onnx") if cache else None
+    found = cache.find(recipe, out_dir / recipe.file_name) if cache else None
     if found:
         return found
     variant = _make(recipe, workshop, out_dir, sharing)
@@ -121,25 +121,26 @@ def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cach
 
 def _make(recipe: Recipe, workshop: Workshop, out_dir: Path, sharing: Sharing) -> Variant:
     """Make one variant."""
-    path = out_dir / f"{recipe.name}.onnx"
+    path = out_dir / recipe.file_name
     if rule := sharing.barred(recipe):
-        files.remove(path)
+        storage.remove(path)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
-    unfinished = workshop.folder / "made" / path.name
+    unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        files.settle(unfinished)
+        storage.settle(unfinished)
         if recipe.method not in {"fp32", "given"}:
             readback.mend(unfinished, workshop.oldest_runtime)
         notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
-        made = files.describe(unfinished)
-        files.move(unfinished, path, made.data)
+        ort_format.finish(unfinished, recipe.file_format)
+        made = storage.describe(unfinished)
+        storage.move(unfinished, path, made.data)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        files.remove(path)
+        storage.remove(path)
         reason = reason_of(exc, [unfinished.parent, workshop.folder])
         return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(
@@ -162,7 +163,7 @@ def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir
     """
     taken = source.path.resolve()
     for recipe in recipes:
-        if (out_dir / f"{recipe.name}.onnx").resolve() == taken:
+        if (out_dir / recipe.file_name).resolve() == taken:
             message = f"{out_dir}: variant '{recipe.name}' would overwrite the model itself, {source.path}; give another folder"
             raise ResultsError(message)
 

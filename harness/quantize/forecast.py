@@ -13,8 +13,8 @@ import numpy as np
 from harness.datasets import CALLABLE, RANDOM, DataTable
 from harness.errors import DataError, ModelError
 from harness.quantize import audio, images, random_data
-from harness.quantize.array_files import open_files
 from harness.quantize.dims import input_shapes
+from harness.quantize.files import open_files
 from harness.quantize.fit import Fit
 from harness.quantize.reach import STATIC_OPS
 from harness.quantize.shapes import infer

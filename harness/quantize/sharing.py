@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize import files, readback
+from harness.quantize import readback, storage
 from harness.quantize.canonical import canonical_hash
 from harness.quantize.rules import impossible
 from harness.quantize.summary import summarize
@@ -67,7 +67,7 @@ class Sharing:
             if other.path is None or other.path == variant.path or other.recipe.method in OWN or self._hash(other) != own:
                 continue
             if other.recipe.file_format == variant.recipe.file_format:
-                files.remove(variant.path)
+                storage.remove(variant.path)
                 return _sharing(variant, other)
         return variant
 
@@ -75,7 +75,7 @@ class Sharing:
         sha256 = variant.sha256 or ""
         if sha256 not in self._hashes:
             assert variant.path is not None  # noqa: S101 - made
-            large = files.is_large(variant.size or 0)
+            large = storage.is_large(variant.size or 0)
             self._hashes[sha256] = sha256 if large else canonical_hash(variant.path)
         return self._hashes[sha256]
 
