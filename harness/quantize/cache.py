@@ -83,8 +83,8 @@ class Cache:
         return self.folder / f"{self._key(recipe)}.onnx"
 
     def _key(self, recipe: Recipe) -> str:
-        taken = limits(self.oldest_runtime)
         samples = self.samples.get(recipe.calibration_data) if recipe.is_calibrated else None
+        taken = limits(self.oldest_runtime)
         parts = {
             "recipe": recipe.model_dump(exclude={"name", "calibration_data"}),
             "source": self.source.sha256,

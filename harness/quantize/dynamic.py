@@ -44,7 +44,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             weight_type=QuantType[recipe.weight],
             nodes_to_quantize=sorted(chosen),
             nodes_to_exclude=sorted(excluded),
-            use_external_data_format=workshop.prepared.is_large,
             extra_options=options.translated(recipe, workshop.prepared.proto),
+            use_external_data_format=workshop.prepared.is_large,
         )
     return (*workshop.notes(recipe), *options.notes(recipe))

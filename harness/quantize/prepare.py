@@ -16,7 +16,7 @@ from onnxruntime.quantization import quant_pre_process, shape_inference
 from onnxruntime.tools import symbolic_shape_infer
 
 from harness.quantize import storage
-from harness.quantize.graph import name_nodes, strip_unused_opsets
+from harness.quantize.graph import fix_initializers, name_nodes, strip_unused_opsets
 from harness.quantize.model import dimension_name
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import LIMIT, reason_of
@@ -114,6 +114,7 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
         storage.move(start, output, storage.data_of(start))
         proto = onnx.load(output, load_external_data=not source.is_large)
     storage.remove(start)
+    fix_initializers(proto)
     strip_unused_opsets(proto)
     name_nodes(proto)
     onnx.save(proto, output)
@@ -145,12 +146,13 @@ def _read(path: Path, *, large: bool) -> ModelProto:
 
 
 def _plain(proto: ModelProto) -> ModelProto:
-    """Copy a model, dropping the names of input dimensions that do not tell one from another.
+    """Copy a model with its initializers as constants, and without the names of input dimensions that do not tell one from another.
 
     Shape inference would take two unrelated dimensions that are both called ``?`` for one, and -1 for a size.
     """
     result = onnx.ModelProto()
     result.CopyFrom(proto)
+    fix_initializers(result)
     for value in result.graph.input:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_value <= 0 and dimension_name(size) is None:

@@ -139,7 +139,7 @@ def diagnose(
     figure = metric.load(study.model.metric) if study.model.metric else None
     whole = evaluation.begin(study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples)
     found.notes += feeds.notes
-    found.samples = min(samples, len(whole.feeds))
+    found.samples = min(samples, len(whole.reference))
     with TemporaryDirectory(prefix="quant-harness-debug-") as name:
         folder = Path(name)
         say(f"making {len(recipes)} variant{'s' if len(recipes) > 1 else ''} of {source.path.name}")
@@ -228,8 +228,8 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
         )
     say(f"{variant.name}: looking for nodes to exclude")
     by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
-    suspects = dict.fromkeys(loss.name for loss in (*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS]))
-    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, list(suspects), clock))
+    suspects = list(dict.fromkeys((*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
+    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
         found.notes.append("the time was up while nodes to exclude were looked for; more may help")
     elif not found.exclusions:
@@ -251,8 +251,8 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     folder = trials.workshop.folder / "opened"
     folder.mkdir()
     try:
-        found.weights = weights.rank(prepared.proto, onnx.load(path))
-        found.tensors, found.exact = tensors.rank(prepared.path, path, trials.evaluation.feeds, folder, qdq=qdq)
+        found.weights = weights.rank(onnx.load(prepared.path) if prepared.is_large else prepared.proto, onnx.load(path))
+        found.tensors, found.exact = tensors.rank(prepared.path, path, list(trials.evaluation.feeds), folder, qdq=qdq)
     except Exception as exc:  # noqa: BLE001 - onnxruntime refuses to open some graphs up; the outputs can be compared all the same
         found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.workshop.folder])}")
 
