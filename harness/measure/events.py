@@ -390,8 +390,7 @@ class DeviceFailed(Line):
 
 
 Event = (
-    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine
-    | DeviceFailed
+    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine | DeviceFailed
 )  # fmt: skip
 # What a job may write; the others are the controller's to say.
 SAID_THERE = {

@@ -95,7 +95,7 @@ class Diagnosis:
                     "state": each.state,
                     "size": each.variant.size,
                     "reason": each.reason,
-                    **_plain(each.score),
+                    **(_plain(each.score) or {}),
                 }
                 for each in self.compared
             ],
