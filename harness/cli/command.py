@@ -47,6 +47,14 @@ Methods = Annotated[
     str | None,
     typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static; or given: as it is."),
 ]
+Platforms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--platform",
+        metavar="ARCH,FEATURE,…,VERSION",
+        help="A processor and onnxruntime's version in a device's place, such as aarch64,asimddp,1.23.2; may be repeated.",
+    ),
+]
 
 Rounds = Annotated[
     int | None, typer.Option("--rounds", min=1, help="At most so many rounds for each device. [default: the study's]")

@@ -153,6 +153,11 @@ def name_nodes(model: ModelProto) -> None:
             node.name = name if name not in taken else f"{name}_unnamed"
 
 
+def nodes_in(node: NodeProto) -> Iterator[NodeProto]:
+    """Yield a node and those of its bodies, at any depth."""
+    yield from _nested([node])
+
+
 def _taken(node: NodeProto) -> Iterator[str]:
     """Yield the names that a node takes, those that its bodies take from outside included."""
     for inner in _nested([node]):

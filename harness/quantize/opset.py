@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import helper, version_converter
 
+from harness.quantize.external_data import locations
 from harness.quantize.graph import opset_of
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -44,6 +45,11 @@ def raised(model: ModelProto, version: int) -> ModelProto:
     own = opset_of(model) or 0
     if own >= version:
         return model
+    if locations(model):
+        message = (
+            f"this needs opset {version}, and the model has {own}, which is not raised above 2 GB; export it with a newer opset"
+        )
+        raise RecipeError(message)
     try:
         converted: ModelProto = version_converter.convert_version(model, version)
         onnx.checker.check_model(converted)

@@ -122,7 +122,7 @@ def test_fp16_is_half_and_keeps_its_inputs(write_study: WriteStudy, tmp_path: Pa
 
 
 def test_fp16_falls_back(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object) -> object:
+    def broken(*_: object) -> object:
         message = "no converter today"
         raise TypeError(message)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
-from harness.quantize import files, readback
+from harness.quantize import readback, storage
 from harness.quantize.matrix import FIELDS
 from harness.quantize.methods import METHODS
 from harness.quantize.reasons import reason_of
@@ -122,9 +122,9 @@ class Trials:
         size = None
         try:
             METHODS[recipe.method](recipe, self.workshop, self._file)
-            files.settle(self._file)
+            storage.settle(self._file)
             readback.mend(self._file)
-            size = files.describe(self._file).size
+            size = storage.describe(self._file).size
             return Trial(size, (evaluation or self.evaluation).score(self._file, as_written=as_written))
         except Exception as exc:  # noqa: BLE001 - the tools raise anything; the others are still to be tried
             return Trial(size, None, reason_of(exc, [self._file.parent, self.workshop.folder]))
