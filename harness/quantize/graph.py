@@ -53,6 +53,13 @@ def nodes(model: ModelProto) -> Iterator[NodeProto]:
         yield from _nested(function.node)
 
 
+def inside(node: NodeProto) -> Iterator[NodeProto]:
+    """Yield every node in the bodies of an If, Loop or Scan, and in those of the nodes there."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _nested(graph.node)
+
+
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Yield every stored tensor: initializers, sparse ones and attributes, of subgraphs and functions too."""
     yield from _initializers(model.graph)
