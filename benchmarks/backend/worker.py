@@ -136,17 +136,15 @@ def _build(study: Study, out: Path, recipes: Sequence[Recipe]) -> tuple[tuple[Va
 def _outcome(
     variant: Variant, source: onnx.ModelProto, feed: dict[str, Any] | None, reference: list[Any] | None, *, runs: bool
 ) -> dict[str, Any]:
-    if variant.path is None:
-        if NO_WEIGHTS in (variant.reason or ""):
-            return {"outcome": "nothing"}
-        return {"outcome": variant.state, "reason": variant.reason}
-    if _touched(variant.path) <= _touched(source):
+    if NO_WEIGHTS in (variant.reason or "") or (variant.path and _touched(variant.path) <= _touched(source)):
         return {"outcome": "nothing"}
+    if variant.path is None:
+        return {"outcome": variant.state, "reason": variant.reason}
     outputs, reason = _run(variant.path, feed)
-    if reason:
-        return {"outcome": "not run", "reason": reason} if runs else {"outcome": "no fp32"}
     if not runs:
         return {"outcome": "no fp32"}
+    if reason:
+        return {"outcome": "not run", "reason": reason}
     shapes = [[np.shape(each) for each in one or []] for one in (reference, outputs)]
     if shapes[0] != shapes[1]:
         return {"outcome": "not run", "reason": f"outputs of other shapes: {shapes[1]} instead of {shapes[0]}"}
