@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 MAIN_DOMAINS = ("", "ai.onnx")
+CONTRIB = "com.microsoft"
 CONSTANTS_ARE_NO_INPUTS = 4  # the first IR version that allows initializers that are no inputs
 
 # Operators that work on quantized numbers: the ONNX standard's, then onnxruntime's own (docs/ContribOperators.md).
@@ -123,6 +124,20 @@ def fix_initializers(model: ModelProto) -> None:
             del said[:]
             said.extend(kept)
     model.ir_version = max(model.ir_version, CONSTANTS_ARE_NO_INPUTS)
+
+
+def import_opsets(model: ModelProto) -> bool:
+    """Import, in place, onnxruntime's own operators where a node uses them and the model does not say so.
+
+    Its tools look for them in the main graph alone, and with EnableSubgraph write them into the bodies of If and Loop.
+
+    Returns:
+        Whether the import was missing.
+    """
+    missing = any(node.domain == CONTRIB for node in nodes(model)) and all(o.domain != CONTRIB for o in model.opset_import)
+    if missing:
+        model.opset_import.add(domain=CONTRIB, version=1)
+    return missing
 
 
 def sort_nodes(model: ModelProto) -> bool:
