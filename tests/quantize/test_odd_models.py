@@ -158,7 +158,10 @@ def test_operators_of_onnxruntime_inside_of_an_if(tmp_path: Path) -> None:
     """With EnableSubgraph its tool writes them there, and imports them only for the main graph; silero_vad is such a model."""
     weights = {name: np.random.default_rng(0).standard_normal((1, 16, 4)).astype(np.float32) for name in ("w", "r")}
     output = [helper.make_tensor_value_info("h", TensorProto.FLOAT, [1, 1, 4])]
-    lstm = helper.make_graph([helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], "lstm", hidden_size=4)], "then", [], output)
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], "lstm", hidden_size=4)
+    lstm = helper.make_graph(
+        [node], "then", [], output, [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    )
     mean = helper.make_node("ReduceMean", ["x"], ["h"], "mean", axes=[0])
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["sum"], "sum", keepdims=0),
@@ -167,7 +170,7 @@ def test_operators_of_onnxruntime_inside_of_an_if(tmp_path: Path) -> None:
             "If", ["which"], ["y"], "if", then_branch=lstm, else_branch=helper.make_graph([mean], "else", [], output)
         ),
     ]
-    proto = make_model(nodes, {"x": [3, 1, 4]}, {"y": [1, 1, 4]}, {**weights, "zero": np.zeros((), np.float32)})
+    proto = make_model(nodes, {"x": [3, 1, 4]}, {"y": [1, 1, 4]}, {"zero": np.zeros((), np.float32)})
     onnx.save(proto, tmp_path / "m.onnx")
     study = studies.for_model(tmp_path / "m.onnx")
     specs = [VariantSpec(method="dynamic"), VariantSpec(method="dynamic", extra_options={"EnableSubgraph": True})]
