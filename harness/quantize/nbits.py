@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper
 from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 # Its import would set up the root logger, and put the INFO of every library on the user's terminal.
 with quiet():
     from onnxruntime.quantization import matmul_nbits_quantizer as tool
-
-DOMAIN = "com.microsoft"
 
 
 class Quantizer(tool.MatMulNBitsQuantizer):  # type: ignore[misc]  # onnxruntime is not typed
@@ -76,7 +73,6 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
         quantizer.process()
     made: ModelProto = quantizer.model.model
-    _import_domain(made)
     files.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
     return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made))
@@ -111,10 +107,3 @@ def _feeds(recipe: Recipe, workshop: Workshop) -> CopiedReader:
         # All that GPTQ wants of torch is to turn its tensors into arrays, and arrays are all that it is given.
         util.to_numpy = np.asarray
     return CopiedReader(workshop.samples[recipe.calibration_data].feeds)
-
-
-def _import_domain(model: ModelProto) -> None:
-    """Import, in place, the operator set of MatMulNBits: the tool forgets it for some algorithms."""
-    used = any(node.domain == DOMAIN for node in model.graph.node)
-    if used and all(entry.domain != DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
