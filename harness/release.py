@@ -13,7 +13,7 @@ from harness.errors import Exit, SelectionError, StudyError
 from harness.expectations import ALL_METRICS, TIMES, GateSection
 from harness.judge import decision, gate, summary
 from harness.measure import pairs, plan
-from harness.quantize import files
+from harness.quantize import storage
 from harness.records import folder as run_folder
 from harness.records import samples as run_samples
 from harness.toml_file import nearest
@@ -164,7 +164,7 @@ def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list
             continue
         path = variant.path and folder / variant.recipe.file_name
         if path is not None and variant.path is not None and path != variant.path:
-            files.copy(variant.path, path, variant.data)
+            storage.copy(variant.path, path, variant.data)
         recipe = variant.recipe.model_copy(update={"name": pairs.BASELINE + variant.name})
         kept.append(variant.model_copy(update={"recipe": recipe, "path": path, "notes": ()}))
     return kept, interrupted

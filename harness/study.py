@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness import toml_file
-from harness.datasets import DataSource, absolute
+from harness.datasets import CALLABLE, DataSource, absolute
 from harness.errors import StudyError
 from harness.expectations import ClaimSection, GateSection
 from harness.toml_file import Section
 from harness.variants import Name, VariantSpec, VariantsSection
 
 GIVEN = "given"
-CALLABLE = r"[\w.]+:\w+"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -50,7 +49,7 @@ def _dim_values(value: object) -> object:
 
 def _callable_name(value: str) -> str:
     """Refuse what can't be imported."""
-    if not re.fullmatch(CALLABLE, value):
+    if not CALLABLE.fullmatch(value):
         message = f"a metric is a Python function, 'module:callable', such as 'word_errors:rate', not {value!r:.120}"
         raise ValueError(message)
     return value
@@ -190,6 +189,7 @@ def _absolute(study: Study, folder: Path) -> Study:
             "path": folder / section.path.expanduser(),
             "calibration": absolute(section.calibration, folder),
             "evaluation": None if section.evaluation is None else absolute(section.evaluation, folder),
+            "metric": None if section.metric is None else absolute(section.metric, folder),
         }
     )
     variants = [_absolute_spec(spec, folder) for spec in study.variant]

@@ -65,5 +65,5 @@ def _write(folder: Path, model: onnx.ModelProto, inputs: Sequence[Any]) -> None:
         plain = {name: array[np.newaxis] if array.ndim else array for name, array in arrays.items()}
     except Exception:  # noqa: BLE001 - fewer inputs than the model has, text, sequences
         return
-    if all(array.dtype.kind in "fiub" for array in plain.values()):
+    if all(array.dtype.isbuiltin == 1 and array.dtype.kind in "fiub" for array in plain.values()):
         np.savez(folder / INPUTS, allow_pickle=False, **plain)

@@ -27,7 +27,7 @@ made is loaded and run here on that input. {crashes}
 
 
 def summary(results: Results) -> dict[str, Any]:
-    """Count: ``models``, ``crashed``, ``refused``, ``no_fp32``, and for each recipe how many models had which outcome."""
+    """Count: ``models``, ``crashed``, ``refused``, ``not_taken``, ``no_fp32``, and for each recipe how many models had which outcome."""
     recipes: dict[str, Counter[str]] = defaultdict(Counter)
     for found in results.values():
         for recipe, said in found.get("recipes", {}).items():
@@ -36,6 +36,7 @@ def summary(results: Results) -> dict[str, Any]:
         "models": len(results),
         "crashed": {name: found["crash"] for name, found in results.items() if "crash" in found},
         "refused": sum("refused" in found for found in results.values()),
+        "not_taken": sum("not_taken" in found for found in results.values()),
         "no_fp32": sum("fp32" in found for found in results.values()),
         "recipes": {recipe: {outcome: counts[outcome] for outcome in OUTCOMES} for recipe, counts in recipes.items()},
     }
@@ -52,6 +53,9 @@ def render(results: Results, versions: Mapping[str, str]) -> str:
         f"{inspected:,} are inspected, {counts['refused']} are refused; the message says why:",
         "",
         *_grouped((found["refused"], "", name) for name, found in results.items() if "refused" in found),
+        f"Of those that are inspected, {counts['not_taken']} are not taken for quantizing:",
+        "",
+        *_grouped((found["not_taken"], "", name) for name, found in results.items() if "not_taken" in found),
         f"{counts['no_fp32']} of those inspected are not run by onnxruntime {versions['onnxruntime']} itself, so that nothing can be compared with them:",
         "",
         *_grouped((found["fp32"], "", name) for name, found in results.items() if "fp32" in found),
@@ -120,9 +124,10 @@ def _grouped(told: Any) -> list[str]:  # noqa: ANN401 - any iterable of (reason,
 
 def _alike(reason: str) -> str:
     """Drop what differs from model to model: names in quotes, numbers, lists."""
-    text = " ".join(reason.split())
+    text = " ".join(reason.removeprefix("model.onnx: ").split())
     text = re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", text)
     text = re.sub(r"('…'(, )?)+", "'…'", text)
+    text = re.sub(r"nodes: [^;]*;", "nodes: …;", text)
     text = re.sub(r"\b(?:name|node|Node)[:=]? ?\([^)]*\)", "node …", text)
     text = re.sub(r"(?<![\w.])-?\d+(\.\d+)?(?![\w.])", "N", text)
     text = re.sub(r"\[[^\]]*N[^\]]*\]|\{[^}]*\}", "[…]", text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from harness import study as studies
 from harness.errors import DataError, HarnessError
@@ -22,9 +23,11 @@ from harness.quantize.build import build
 from harness.quantize.graph import is_quantized, nodes, tensors
 from harness.quantize.inspect import inspect_model
 from harness.quantize.methods import METHODS
+from harness.quantize.model import read_model
+from harness.quantize.planner import plan_build
+from harness.quantize.platforms import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
-from harness.quantize.rules import impossible
 from harness.variants import VariantSpec, VariantsSection
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 MEMORY = 12 * 2**30  # bytes of address space; a model that wants more fails alone
 HALF = onnx.TensorProto.FLOAT16
+STATIC_OPS = frozenset({*QDQRegistry, *QLinearOpsRegistry})
 METHOD_ORDER = ("prepared", "fp16", "dynamic", "static", "nbits")
 
 
@@ -43,17 +47,28 @@ def examine(folder: Path) -> dict[str, Any]:
     """Take a model through everything.
 
     Returns:
-        ``refused``: why the harness does not take the model; ``fp32``: why onnxruntime does not run it; ``recipes``: for each its
+        ``refused``: why the harness does not inspect the model; ``not_taken``: why it makes nothing of it; ``fp32``: why onnxruntime
+        does not run it; ``recipes``: for each its
         ``outcome`` (quantized, nothing, impossible, failed, not run) with the reason and the SQNR in dB; ``crash``: what was raised
         that should not have been.
     """
     try:
-        return _examine(folder)
+        facts = inspect_model(folder / "model.onnx")
     except HarnessError as exc:
         return {"refused": str(exc).replace(f"{folder}/", "")}
     except Exception as exc:  # noqa: BLE001 - to be found and mended
-        frame = traceback.extract_tb(exc.__traceback__)[-1]
-        return {"crash": f"{reason_of(exc)} in {frame.name}, {Path(frame.filename).name}:{frame.lineno}"}
+        return {"crash": _crash(exc)}
+    try:
+        return _examine(folder, facts)
+    except HarnessError as exc:
+        return {"not_taken": str(exc).replace(f"{folder}/", "")}
+    except Exception as exc:  # noqa: BLE001
+        return {"crash": _crash(exc)}
+
+
+def _crash(exc: Exception) -> str:
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{reason_of(exc)} in {frame.name}, {Path(frame.filename).name}:{frame.lineno}"
 
 
 def study_of(folder: Path, facts: ModelFacts, data: str) -> Study:
@@ -74,15 +89,14 @@ def study_of(folder: Path, facts: ModelFacts, data: str) -> Study:
 
 
 def planned(study: Study) -> tuple[Recipe, ...]:
-    """Plan a study, as ``harness quantize`` does; raises what should not be raised."""
+    """Plan a study, as ``harness quantize --plan`` does for two platforms; raises what should not be raised."""
     recipes = matrix.plan(study)
-    for recipe in recipes:
-        impossible(recipe)
+    platforms = [platform("x86_64,avx2,1.17.3"), platform("aarch64,asimddp,1.23.2")]
+    plan_build(study, recipes, read_model(study.model.path), platforms)
     return recipes
 
 
-def _examine(folder: Path) -> dict[str, Any]:
-    facts = inspect_model(folder / "model.onnx")
+def _examine(folder: Path, facts: ModelFacts) -> dict[str, Any]:
     data = str(folder / "inputs.npz") if (folder / "inputs.npz").exists() else "random"
     study = study_of(folder, facts, data)
     recipes = planned(study)
@@ -101,11 +115,10 @@ def _examine(folder: Path) -> dict[str, Any]:
             if variant.name != "fp32"
         }
         if without:
-            found["recipes"] |= {
-                recipe.name: {"outcome": "failed", "reason": without.replace(f"{folder}/", "")}
-                for recipe in recipes
-                if recipe.method == "static"
-            }
+            # No array of ours holds its inputs, such as numbers of 4 bits.
+            known = any(node.op_type in STATIC_OPS for node in source.graph.node)
+            outcome = {"outcome": "failed", "reason": without.replace(f"{folder}/", "")} if known else {"outcome": "nothing"}
+            found["recipes"] |= {recipe.name: outcome for recipe in recipes if recipe.method == "static"}
     return found
 
 

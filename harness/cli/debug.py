@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from harness.quantize.debug.exclusion import Exclusion
 
 SHOWN = 15  # rows of a table; --json has all
+NAMED = 4  # nodes in a cell
+FALLS = 5  # tensors at which most is lost
+REASON = 100  # characters
 
 
 @shared.command
@@ -123,6 +126,7 @@ def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> t
 
 def _inside(out: Console, found: Diagnosis) -> None:
     from harness.cli.grid import grid
+    from harness.words import plain
 
     if found.tensors:
         out.print("tensors, the farthest from fp32's first", markup=False)
@@ -132,6 +136,10 @@ def _inside(out: Console, found: Diagnosis) -> None:
         ]
         out.print(grid(["tensor", "node", "op type", "SQNR", "rounding alone", "lost here"], rows))
         _more(out, len(found.tensors), f"; {found.exact} are exactly fp32's" if found.exact else "")
+        falls = sorted((each for each in found.tensors if (each.lost_db or 0) > 0), key=lambda each: -(each.lost_db or 0))[:FALLS]
+        if falls:
+            words = ", ".join(f"{each.node or each.name} ({each.op_type}) {decibels(each.lost_db)}" for each in falls)
+            out.print(f"  most is lost at {plain(words)}\n", markup=False, soft_wrap=True)
     if found.weights:
         out.print("weights, the farthest from fp32's first", markup=False)
         rows = [
@@ -156,7 +164,7 @@ def _scan(out: Console, found: Diagnosis) -> None:
                     each.name,
                     each.op_type if heading == "nodes" else str(each.nodes),
                     merit(each.merit, floats=floats),
-                    each.reason or "",
+                    (each.reason or "")[:REASON],
                 ]
                 for each in telling[:SHOWN]
             ]
@@ -174,13 +182,12 @@ def _exclusions(out: Console, chosen: Compared, exclusions: Sequence[Exclusion])
     out.print("nodes to exclude, each step with those above it", markup=False)
     every: list[Compared | Exclusion] = [chosen, *exclusions]
     titles, first = _figures(chosen.score, every)
-    rows = [["(as it is)", size(chosen.variant.size), *first]]
-    rows += [[", ".join(each.added), size(each.size), *_figures(each.score, every)[1]] for each in exclusions]
-    out.print(grid(["without", "size", *titles], rows))
-    best = max(exclusions, key=lambda each: each.score.merit)
-    out.print("for the study:\n", markup=False)
+    rows = [[size(chosen.variant.size), *first, "(as it is)"]]
+    rows += [[size(each.size), *_figures(each.score, every)[1], several(each.added)] for each in exclusions]
+    out.print(grid(["size", *titles, "without"], rows))
+    out.print("for the study, with all of them; the list begins with the first steps, and can end after any:\n", markup=False)
     # As it is: a terminal's width must not break what is to be pasted.
-    typer.echo(best.toml + "\n")
+    typer.echo(exclusions[-1].toml + "\n")
 
 
 def _more(out: Console, count: int, also: str = "") -> None:
@@ -193,7 +200,12 @@ def decibels(value: float | None) -> str:
     """A ratio in dB; without noise it is exact."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:.1f} dB" if math.isfinite(value) else "exact" if value > 0 else "not finite"
+    return f"{round(value, 1) + 0.0:.1f} dB" if math.isfinite(value) else "exact" if value > 0 else "not finite"
+
+
+def several(names: Sequence[str]) -> str:
+    """Name a few, and count the others."""
+    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
 
 
 def merit(value: float, *, floats: bool) -> str:

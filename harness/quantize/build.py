@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, files, ort_format, readback
+from harness.quantize import data, ort_format, readback, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.matrix import plan
@@ -18,6 +18,7 @@ from harness.quantize.model import open_model, read_model
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
 from harness.quantize.rules import impossible
+from harness.quantize.sharing import Sharing
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.study import Study
 
-# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def build(  # noqa: PLR0913 - each has a name of its own
@@ -42,7 +43,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
     oldest_runtime: str | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
-    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each.
+    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each; those that are the same share the file of the first.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
     calibrated once per method. A file is written beside and renamed when it is whole.
@@ -75,11 +76,15 @@ def build(  # noqa: PLR0913 - each has a name of its own
     samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
     variants: list[Variant] = []
+    sharing = Sharing(recipes, source, oldest_runtime)
     with _scratch(out_dir) as scratch:
         workshop = Workshop(source, samples, scratch, op_types, oldest_runtime)
         kept = Cache(cache, source, samples, oldest_runtime) if cache else None
         for recipe in recipes:
-            variant = _name_twin(_find_or_make(recipe, workshop, out_dir, kept), variants)
+            variant = sharing.known(recipe, variants) or _find_or_make(recipe, workshop, out_dir, kept, sharing)
+            variant = sharing.settle(variant, variants)
+            if variant.path != out_dir / f"{recipe.name}.onnx":
+                storage.remove(out_dir / f"{recipe.name}.onnx")
             on_event(variant)
             variants.append(variant)
     return tuple(variants)
@@ -103,45 +108,39 @@ def _is_calibrated(recipe: Recipe) -> bool:
     return recipe.is_calibrated and impossible(recipe) is None
 
 
-def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
-    """Tell if an earlier recipe gave the very same file: a difference in speed between the two is noise."""
-    twin = next((other.name for other in others if variant.sha256 and other.sha256 == variant.sha256), None)
-    return variant.model_copy(update={"notes": (*variant.notes, f"the same file as {twin}")}) if twin else variant
-
-
-def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None) -> Variant:
+def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None, sharing: Sharing) -> Variant:
     """Take a variant from the cache, or make it and keep it there."""
     found = cache.find(recipe, out_dir / recipe.file_name) if cache else None
     if found:
         return found
-    variant = _make(recipe, workshop, out_dir)
+    variant = _make(recipe, workshop, out_dir, sharing)
     if cache:
         cache.keep(variant)
     return variant
 
 
-def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
+def _make(recipe: Recipe, workshop: Workshop, out_dir: Path, sharing: Sharing) -> Variant:
     """Make one variant."""
     path = out_dir / recipe.file_name
-    if rule := impossible(recipe):
-        files.remove(path)
+    if rule := sharing.barred(recipe):
+        storage.remove(path)
         return Variant(recipe=recipe, state="impossible", reason=rule)
     # A folder of its own, as a recipe may be called like a file of the workshop.
     unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        files.settle(unfinished)
+        storage.settle(unfinished)
         if recipe.method not in {"fp32", "given"}:
             readback.mend(unfinished, workshop.oldest_runtime)
         notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
         ort_format.finish(unfinished, recipe.file_format)
-        made = files.describe(unfinished)
-        files.move(unfinished, path, made.data)
+        made = storage.describe(unfinished)
+        storage.move(unfinished, path, made.data)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        files.remove(path)
+        storage.remove(path)
         reason = reason_of(exc, [unfinished.parent, workshop.folder])
         return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from pydantic import ValidationError
 
-from harness.quantize import files
+from harness.quantize import storage
 from harness.quantize.recipe import Recipe, Variant
 from harness.quantize.stamp import limits
 
@@ -53,11 +53,11 @@ class Cache:
         kept = self._file(recipe)
         try:
             variant = Variant.model_validate_json(kept.with_suffix(".json").read_bytes())
-            if not files.is_whole(kept, variant.sha256, variant.data):
+            if not storage.is_whole(kept, variant.sha256, variant.data):
                 return None
         except (OSError, ValidationError):
             return None
-        files.copy(kept, path, variant.data)
+        storage.copy(kept, path, variant.data)
         return variant.model_copy(update={"recipe": recipe, "path": path})
 
     def keep(self, variant: Variant) -> None:
@@ -69,8 +69,8 @@ class Cache:
         with suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with TemporaryDirectory(dir=self.folder) as beside:
-                files.copy(variant.path, Path(beside) / kept.name, variant.data)
-                files.move(Path(beside) / kept.name, kept, variant.data)
+                storage.copy(variant.path, Path(beside) / kept.name, variant.data)
+                storage.move(Path(beside) / kept.name, kept, variant.data)
             self._write(kept.with_suffix(".json"), variant.model_copy(update={"path": None}).model_dump_json().encode())
 
     def _write(self, path: Path, content: bytes) -> None:

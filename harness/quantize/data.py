@@ -12,9 +12,9 @@ import numpy as np
 from harness.datasets import CALLABLE, RANDOM, DataTable
 from harness.errors import DataError
 from harness.quantize import audio, generators, images, random_data
-from harness.quantize.array_files import open_files
 from harness.quantize.dims import input_shapes
 from harness.quantize.feeds import Stream
+from harness.quantize.files import open_files
 from harness.quantize.fit import LABELS, Fit, Purpose, check_label_count
 from harness.quantize.profile import Profile, profile
 from harness.quantize.sources import SUFFIXES

@@ -7,6 +7,7 @@ followed such paths (CVE-2026-27489, -34446, -34447).
 from __future__ import annotations
 
 import stat
+from math import inf
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,19 @@ def load(model: ModelProto, path: Path) -> tuple[str, ...]:
     return files
 
 
+def load_small(model: ModelProto, path: Path, limit: int) -> tuple[str, ...]:
+    """As :func:`load`, but for tensors of so many bytes and more, which stay where they are."""
+    files = check(model, path)
+    small = [each for each in tensors(model) if each.data_location == onnx.TensorProto.EXTERNAL and _length(each) < limit]
+    for tensor in small:
+        try:
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent.resolve()))
+        except Exception as exc:
+            message = f"{path}: its external data can't be read: {str(exc).strip().splitlines()[0]}"
+            raise ModelError(message) from exc
+    return files
+
+
 def check(model: ModelProto, path: Path) -> tuple[str, ...]:
     """See that the files that hold a model's tensors are there, long enough, and where they may be.
 
@@ -101,6 +115,12 @@ def place_of(tensor: TensorProto) -> tuple[str, int, int | None]:
         message = ", ".join(f"{key} {value!r:.80}" for key, value in said.items()) or "nothing"
         raise ValueError(message)
     return said["location"], offset, length
+
+
+def _length(tensor: TensorProto) -> float:
+    """How many bytes a tensor has elsewhere; one that does not say may have any number."""
+    length = place_of(tensor)[2]
+    return inf if length is None else length
 
 
 def relocate(tensor: TensorProto, location: str, offset: int, length: int | None) -> None:

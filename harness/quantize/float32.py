@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize import files
+from harness.quantize import storage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         return ()
     # Not the workshop's copy, where nodes without a name were given one.
     model = onnx.load(source.path, load_external_data=False)
-    files.write(model, path, source.path.parent)
+    storage.write(model, path, source.path.parent)
     if source.is_large:
         return ("the external data were put into one file, which is named by its sha256",)
     return ("the external data were put into the model file",)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import numbers
-import sys
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import DataError
+from harness.quantize.callables import blamed, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,49 +50,36 @@ class Metric:
             DataError: if it raises, or gives something else than finite numbers.
         """
         arguments = [[{name: _sealed(value) for name, value in feed.items()} for feed in side] for side in (outputs, reference)]
-        try:
-            with self._lock:
-                found = self.function(*arguments, labels)
-        except Exception as exc:
-            said = " ".join(str(exc).split())[:500]
-            message = f"{self.source} (model.metric): raised {type(exc).__name__}: {said}"
-            raise DataError(message) from exc
+        with self._lock, blamed(f"model.metric: {self.source}"):
+            found = self.function(*arguments, labels)
         return self._checked(found)
 
     def _checked(self, found: object) -> dict[str, float]:
         figures = found if isinstance(found, dict) else {self.source.rpartition(":")[2]: found}
         if not 0 < len(figures) <= COUNT_LIMIT:
-            message = f"{self.source} (model.metric): gave {len(figures)} figures; give 1 to {COUNT_LIMIT}"
+            message = f"model.metric: {self.source}: gave {len(figures)} figures; give 1 to {COUNT_LIMIT}"
             raise DataError(message)
         checked: dict[str, float] = {}
         for name, value in figures.items():
             number: Any = value.item() if isinstance(value, np.ndarray | np.generic) and value.shape == () else value
             if not isinstance(number, numbers.Real) or not math.isfinite(number):
-                message = f"{self.source} (model.metric): gave {value!r:.60} for '{name}'; give a finite number, or a dict of them by name"
+                message = f"model.metric: {self.source}: gave {value!r:.60} for '{name}'; give a finite number, or a dict of them by name"
                 raise DataError(message)
             checked[" ".join(str(name).split())[:NAME_LIMIT] or "metric"] = float(number)
         return checked
 
 
 def load(source: str) -> Metric:
-    """Import ``module:callable``; the module may lie in the working folder.
+    """Import ``module:callable`` or ``file.py:callable``; a module may lie in the working folder.
 
     Raises:
         DataError: if it can't be imported, or is not callable.
     """
-    module_name, _, name = source.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except Exception as exc:
-        message = f"{source} (model.metric): module '{module_name}' can't be imported: {type(exc).__name__}: {exc}"
+        function = find(source)
+    except DataError as exc:
+        message = f"model.metric: {exc}"
         raise DataError(message) from exc
-    function = getattr(module, name, None)
-    if not callable(function):
-        message = f"{source} (model.metric): {module.__file__} has no callable '{name}'"
-        raise DataError(message)
     return Metric(source, function)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from harness.errors import ModelError
-from harness.quantize import external_data, files
+from harness.quantize import external_data, storage
 from harness.quantize.graph import is_garbled, is_quantized, name_nodes, nodes, opset_of
 from harness.quantize.lookalike import looks_like
 
@@ -54,7 +55,7 @@ class SourceModel:
 
     Attributes:
         path: the file.
-        proto: its content, not to be changed; external data included, but for a model that is large. Nodes of the main graph that
+        proto: its content, not to be changed; external data included, but for tensors of 1 KiB and more of a model that is large. Nodes of the main graph that
             have no name are given one, by which they can be excluded.
         sha256: of the file's bytes, in hex; with external data, over the file's and then the others' hashes, in hex too.
         size: of the file and its external data, in bytes.
@@ -78,13 +79,15 @@ class SourceModel:
     @property
     def is_large(self) -> bool:
         """Whether its tensors, where they are kept beside it, are left there."""
-        return files.is_large(self.size)
+        return storage.is_large(self.size)
 
     def content(self) -> ModelProto:
-        """Copy the whole model, external data included, for who changes it."""
+        """Copy the whole model, external data included, for who changes it; shapes of a large one are inferred, for the tools can't."""
         copied = onnx.ModelProto()
         copied.CopyFrom(self.proto)
         if self.is_large and self.external_data:
+            with suppress(Exception):  # onnx raises its own, and what it can't tell is not needed
+                copied = onnx.shape_inference.infer_shapes(copied)
             external_data.load(copied, self.path)
         return copied
 
@@ -119,8 +122,8 @@ def read_model(path: Path) -> SourceModel:
     proto = _parse(path, data)
     beside = external_data.locations(proto)
     size = len(data) + external_data.size(beside, path.parent)
-    if outside := files.is_large(size) and bool(beside):
-        external_data.check(proto, path)
+    if outside := storage.is_large(size) and bool(beside):
+        external_data.load_small(proto, path, storage.LEAST_TENSOR)
     else:
         external_data.load(proto, path)
     _check_inputs(path, proto)
@@ -151,7 +154,7 @@ def read_model(path: Path) -> SourceModel:
 def _sha256(data: bytes, beside: Iterable[Path]) -> str:
     """Hash a model's file, and those beside it that it names."""
     own = hashlib.sha256(data).hexdigest()
-    others = [files.digest(file) for file in beside]
+    others = [storage.digest(file) for file in beside]
     return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own
 
 

@@ -11,7 +11,7 @@ from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from harness.quantize import files, opset
+from harness.quantize import opset, repairs, storage
 from harness.quantize.dynamic import GEMM, MATMUL, RENAMED
 from harness.quantize.quiet import quiet
 from harness.quantize.reader import CopiedReader
@@ -50,6 +50,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     model = onnx.load(prepared.path) if prepared.is_large else onnx.ModelProto.FromString(raised.SerializeToString())
     chosen, excluded = set(workshop.chosen(recipe)), set(workshop.excluded(recipe))
     renamed = {node.name: node.name + RENAMED for node in model.graph.node if node.op_type == GEMM}
+    repairs.part_shared_transposed(model)
     with quiet():
         ONNXModel(model).replace_gemm_with_matmul()
     names = [node.name for node in model.graph.node if node.op_type == MATMUL]
@@ -73,7 +74,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
         quantizer.process()
     made: ModelProto = quantizer.model.model
-    files.write(made, path)
+    storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
     return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made))
 

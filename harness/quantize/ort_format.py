@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.quantize import files
+from harness.quantize import storage
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -36,7 +36,7 @@ def finish(path: Path, file_format: FileFormat) -> None:
     """
     if file_format not in TARGETS:
         return
-    if files.data_of(path):
+    if storage.data_of(path):
         message = "it can't be written in onnxruntime's format: a model of more than 2 GB does not fit into its one file"
         raise RecipeError(message)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +15,13 @@ import onnx
 from onnxruntime.quantization import quant_pre_process, shape_inference
 from onnxruntime.tools import symbolic_shape_infer
 
-from harness.quantize import files
+from harness.quantize import storage
 from harness.quantize.graph import fix_initializers, name_nodes, strip_unused_opsets
 from harness.quantize.model import dimension_name
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import LIMIT, reason_of
 from harness.quantize.recipe import Preparation
+from harness.quantize.storage import LEAST_TENSOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,8 +84,9 @@ class _OptimizerError(Exception):
     """The tool goes on without the optimizer, and would only log that: a heading, then a traceback."""
 
     def __init__(self, logged: list[str]) -> None:
-        lines = logged[-1].strip().splitlines() or [""]
-        super().__init__(f"onnxruntime's optimizer failed: {lines[-1]}"[:LIMIT])
+        last = (logged[-1].strip().splitlines() or [""])[-1]
+        reason = re.sub(r"^[\w.]*\.(?=\w+: )|Load model from \S+ failed:", "", last)
+        super().__init__(f"onnxruntime's optimizer failed: {reason}"[:LIMIT])
 
 
 def prepare(source: SourceModel, folder: Path) -> Prepared:
@@ -93,12 +97,12 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
         folder: where ``prepared.onnx`` is written; the tool's own temporary files go there too.
     """
     start, output = folder / "source.onnx", folder / "prepared.onnx"
-    files.write(_plain(source.proto), start, source.path.parent)
+    storage.write(_plain(source.proto), start, source.path.parent)
     failures: list[str] = []
     rung = RAW
     for name, options in LADDER:
         try:
-            with quiet(), _no_dump(), _told_of_failures():
+            with quiet(), _kept_in(folder), _told_of_failures():
                 quant_pre_process(start, output, **options, **_outside(output, large=source.is_large))
             proto = _read(output, large=source.is_large)
         except Exception as exc:  # noqa: BLE001 - the tool raises anything, plain Exception too
@@ -107,9 +111,9 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
             rung = name
             break
     else:
-        files.move(start, output, files.data_of(start))
+        storage.move(start, output, storage.data_of(start))
         proto = onnx.load(output, load_external_data=not source.is_large)
-    files.remove(start)
+    storage.remove(start)
     fix_initializers(proto)
     strip_unused_opsets(proto)
     name_nodes(proto)
@@ -123,7 +127,12 @@ def _outside(output: Path, *, large: bool) -> dict[str, Any]:
         return {}
     beside = output.with_suffix(".data")
     beside.unlink(missing_ok=True)
-    return {"save_as_external_data": True, "all_tensors_to_one_file": True, "external_data_location": beside.name}
+    return {
+        "save_as_external_data": True,
+        "all_tensors_to_one_file": True,
+        "external_data_location": beside.name,
+        "external_data_size_threshold": LEAST_TENSOR,
+    }
 
 
 def _read(path: Path, *, large: bool) -> ModelProto:
@@ -161,14 +170,24 @@ class _WithoutDump:
         """Save nothing."""
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """The tempfile module, as far as the tool uses it, with another place than the system's, which may be small."""
+
+    folder: Path
+
+    def TemporaryDirectory(self, prefix: str) -> tempfile.TemporaryDirectory[str]:  # noqa: N802 - the tool's word
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=self.folder)
+
+
 @contextmanager
-def _no_dump() -> Iterator[None]:
-    """Keep symbolic shape inference from writing ``sym_shape_infer_temp.onnx`` where the user stands when it fails."""
-    symbolic_shape_infer.onnx = _WithoutDump()
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Keep the tool's files in a folder: it would leave ``sym_shape_infer_temp.onnx`` where the user stands when it fails."""
+    symbolic_shape_infer.onnx, shape_inference.tempfile = _WithoutDump(), _Beside(folder)
     try:
         yield
     finally:
-        symbolic_shape_infer.onnx = onnx
+        symbolic_shape_infer.onnx, shape_inference.tempfile = onnx, tempfile
 
 
 class _Listener(logging.Handler):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize import files
+from harness.quantize import storage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     """Copy the prepared model."""
     made = workshop.prepared
     if made.is_large:
-        files.write(onnx.load(made.path, load_external_data=False), path, made.path.parent)
+        storage.write(onnx.load(made.path, load_external_data=False), path, made.path.parent)
     else:
         shutil.copyfile(made.path, path)
     return workshop.notes(recipe)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.quantize import unfit
 from harness.quantize.calibration import calibrate
 from harness.quantize.names import Graphs
 from harness.quantize.prepare import Prepared, prepare
@@ -80,12 +81,13 @@ class Workshop:
         return list(self._graphs.in_prepared("nodes", recipe.nodes).names) if recipe.nodes else []
 
     def excluded(self, recipe: Recipe) -> list[str]:
-        """List the nodes of the prepared model that a recipe excludes, by their names there or in the user's model.
+        """List the nodes of the prepared model that a recipe excludes, by their names there or in the user's model, and those that its tool would break.
 
         Raises:
             RecipeError: if a name or glob matches none.
         """
-        return list(self._graphs.in_prepared("exclude_nodes", recipe.exclude_nodes).names) if recipe.exclude_nodes else []
+        asked = self._graphs.in_prepared("exclude_nodes", recipe.exclude_nodes).names if recipe.exclude_nodes else ()
+        return [*asked, *unfit.nodes(recipe, self.prepared.proto)]
 
     def excluded_of_source(self, recipe: Recipe) -> list[str]:
         """List the nodes of the user's model that a recipe excludes: ``fp16`` works on that one.
@@ -114,4 +116,4 @@ class Workshop:
             notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
         for key, globs in (("nodes", recipe.nodes), ("exclude_nodes", recipe.exclude_nodes)):
             notes += self._graphs.in_prepared(key, globs).notes
-        return (*self.prepared.notes, *notes)
+        return (*self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from harness.errors import ResultsError
-from harness.quantize import files
+from harness.quantize import storage
 from harness.records.baseline import Baseline
 from harness.records.folder import write_text
 
@@ -41,7 +41,7 @@ def save(baseline: Baseline, path: Path, models: Path) -> int:
             assert variant.path is not None and variant.sha256 is not None  # noqa: S101, PT018 - only made ones are taken
             kept = models / f"{variant.sha256}.onnx"
             if not kept.exists():
-                files.copy(variant.path, kept, variant.data)
+                storage.copy(variant.path, kept, variant.data)
                 added += 1
         path.parent.mkdir(parents=True, exist_ok=True)
         bare = tuple(variant.model_copy(update={"path": None}) for variant in baseline.variants)
@@ -104,6 +104,6 @@ def _check(variants: Iterable[Variant], where: Path, hint: str) -> None:
         if lost := next((file for file in (path, *variant.files().values()) if not file.is_file()), None):
             message = f"{where}: the model of '{variant.name}' is missing: {lost}; {hint}"
             raise ResultsError(message)
-        if not files.is_whole(path, variant.sha256, variant.data):
+        if not storage.is_whole(path, variant.sha256, variant.data):
             message = f"{where}: the model of '{variant.name}' is not the one that was measured: {path} was changed; {hint}"
             raise ResultsError(message)

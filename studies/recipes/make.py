@@ -82,7 +82,8 @@ def mobilenet(folder: Path) -> None:
 
 def transformer(folder: Path) -> None:
     """An encoder as BERT's (Devlin et al. 2018), 6 layers of width 384 with 12 heads over 128 tokens, its activation GELU by Erf."""
-    net = Model([1, LENGTH], 4)
+    # With an open batch: where all sizes are known, the preparation makes a Gemm of each MatMul and Add.
+    net = Model(["batch", LENGTH], 4)
 
     def norm(value: str) -> str:
         scale, shift = net.constant(np.ones(WIDTH, np.float32)), net.constant(np.zeros(WIDTH, np.float32))
@@ -95,8 +96,8 @@ def transformer(folder: Path) -> None:
         spread = net.add("Add", [net.add("Erf", [net.add("Div", [value, scalar(math.sqrt(2))])]), scalar(1)])
         return net.add("Mul", [net.add("Mul", [value, spread]), scalar(0.5)])
 
-    split = net.constant(np.array([1, LENGTH, HEADS, WIDTH // HEADS], np.int64))
-    joined = net.constant(np.array([1, LENGTH, WIDTH], np.int64))
+    split = net.constant(np.array([0, LENGTH, HEADS, WIDTH // HEADS], np.int64))
+    joined = net.constant(np.array([0, LENGTH, WIDTH], np.int64))
     words = net.add("Gather", [net.random([VOCABULARY, WIDTH], 2), "x"])
     x = norm(net.add("Add", [words, net.random([1, LENGTH, WIDTH], 200)]))
     for _ in range(LAYERS):

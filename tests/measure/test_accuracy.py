@@ -98,4 +98,4 @@ def test_a_metric_that_fails_costs_nothing_else() -> None:
     made.metric = Metric("mine:rate", lambda *_: 1 / 0)
     found = made.compare("board", CASE, WHOLE)
     assert (found.metrics, found.mse) == ({}, 0.0)
-    assert "mine:rate (model.metric): raised ZeroDivisionError" in str(found.reason)
+    assert "model.metric: mine:rate: raised ZeroDivisionError" in str(found.reason)

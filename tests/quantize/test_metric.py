@@ -41,12 +41,12 @@ def test_one_figure_or_several(given: Any, found: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("given", [None, "0.5", float("nan"), np.ones(2), {}, {"a": float("inf")}, {"a": [1]}, 1j])
 def test_anything_else_is_refused_by_name(given: Any) -> None:
-    with pytest.raises(DataError, match=r"^mine:rate \(model\.metric\): gave "):
+    with pytest.raises(DataError, match=r"^model\.metric: mine:rate: gave "):
         measured(lambda *_: given)
 
 
 def test_its_exception_is_told_by_name() -> None:
-    with pytest.raises(DataError, match=re.escape("mine:rate (model.metric): raised KeyError: 'z'")):
+    with pytest.raises(DataError, match=re.escape("model.metric: mine:rate: raised KeyError: 'z'")):
         measured(lambda outputs, *_: outputs[0]["z"])
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from harness.errors import ModelError
-from harness.quantize import files
 from harness.quantize import model as models
+from harness.quantize import storage
 from harness.quantize.dims import input_shapes, open_dims, resolve_dims
 from harness.quantize.model import open_model, read_model
 from tests.models import make_model, tiny_cnn, tiny_mlp
@@ -234,11 +234,14 @@ class TestExternalData:
 
     def test_a_large_models_tensors_stay_there(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = open_model(model)
-        monkeypatch.setattr(files, "LARGE", 1)
+        monkeypatch.setattr(storage, "LARGE", 1)
+        monkeypatch.setattr(storage, "LEAST_TENSOR", 1)
         large = open_model(model)
         assert large.is_large
         assert not any(tensor.raw_data for tensor in large.proto.graph.initializer)
-        assert large.content().graph == whole.proto.graph
+        copied = large.content().graph
+        assert (copied.node, copied.initializer) == (whole.proto.graph.node, whole.proto.graph.initializer)
+        assert {value.name for value in copied.value_info} == {"c1", "r1", "c2", "a", "p", "f"}, "its shapes are inferred"
         assert (large.sha256, large.size, large.inputs) == (whole.sha256, whole.size, whole.inputs)
 
     @pytest.mark.parametrize("size", [1, 10**15])
@@ -247,7 +250,7 @@ class TestExternalData:
         [("offset", "-1"), ("length", "-1"), ("offset", "1e3"), ("offset", str(10**12)), ("length", str(10**12))],
     )
     def test_places_that_are_none(self, model: Path, monkeypatch: pytest.MonkeyPatch, size: int, key: str, value: str) -> None:
-        monkeypatch.setattr(files, "LARGE", size)
+        monkeypatch.setattr(storage, "LARGE", size)
         proto = onnx.load(model, load_external_data=False)
         for entry in proto.graph.initializer[0].external_data:
             if entry.key == key:

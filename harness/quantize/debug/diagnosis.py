@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.study import Study
 
 # Of the time: one comparison of a variant over the evaluation inputs; op types; nodes, of what is left then.
-COMPARE_SHARE, TYPES_SHARE, NODES_SHARE = 0.02, 0.25, 0.6
+COMPARE_SHARE, TYPES_SHARE, NODES_SHARE = 0.02, 0.25, 0.5
 SUSPECTS = 8  # tensors whose nodes are excluded together
 
 
@@ -95,7 +95,7 @@ class Diagnosis:
                     "state": each.state,
                     "size": each.variant.size,
                     "reason": each.reason,
-                    **_plain(each.score),
+                    **(_plain(each.score) or {}),
                 }
                 for each in self.compared
             ],
@@ -139,7 +139,7 @@ def diagnose(
     figure = metric.load(study.model.metric) if study.model.metric else None
     whole = evaluation.begin(study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples)
     found.notes += feeds.notes
-    found.samples = min(samples, len(whole.feeds))
+    found.samples = min(samples, len(whole.reference))
     with TemporaryDirectory(prefix="quant-harness-debug-") as name:
         folder = Path(name)
         say(f"making {len(recipes)} variant{'s' if len(recipes) > 1 else ''} of {source.path.name}")
@@ -216,7 +216,8 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
     say(f"{variant.name}: comparing tensors over {found.samples} samples")
     _look_inside(found, trials, variant)
     found.scannable = len(trials.nodes())
-    suspicion = {loss.node: loss.lost_db for loss in reversed(found.tensors) if loss.node and loss.lost_db}
+    by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
+    suspicion = _suspicion([loss.node for loss in by_loss], [loss.node for loss in found.weights])
     say(f"{variant.name}: quantizing one op type at a time")
     _sorted_in(found.op_types, scan.by_op_type(trials, clock.share(TYPES_SHARE)))
     left = scan.order(trials, found.op_types, suspicion)
@@ -227,9 +228,8 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
             f"the time was up after {len(found.nodes)} of {len(left)} nodes; give --max-time more, or --samples fewer"
         )
     say(f"{variant.name}: looking for nodes to exclude")
-    by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
-    suspects = dict.fromkeys(loss.name for loss in (*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS]))
-    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, list(suspects), clock))
+    suspects = list(dict.fromkeys((*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
+    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
         found.notes.append("the time was up while nodes to exclude were looked for; more may help")
     elif not found.exclusions:
@@ -237,6 +237,15 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
             "no few nodes are to blame: excluding none of those that were tried gains half a decibel; "
             "per_channel, another calibration or 16-bit activations may"
         )
+
+
+def _suspicion(*rankings: Sequence[str]) -> dict[str, int]:
+    """The best place of each node in any of the rankings."""
+    found: dict[str, int] = {}
+    for ranking in rankings:
+        for place, name in enumerate(dict.fromkeys(ranking)):
+            found[name] = min(place, found.get(name, place))
+    return found
 
 
 def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
@@ -251,8 +260,8 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     folder = trials.workshop.folder / "opened"
     folder.mkdir()
     try:
-        found.weights = weights.rank(prepared.proto, onnx.load(path))
-        found.tensors, found.exact = tensors.rank(prepared.path, path, trials.evaluation.feeds, folder, qdq=qdq)
+        found.weights = weights.rank(onnx.load(prepared.path) if prepared.is_large else prepared.proto, onnx.load(path))
+        found.tensors, found.exact = tensors.rank(prepared.path, path, list(trials.evaluation.feeds), folder, qdq=qdq)
     except Exception as exc:  # noqa: BLE001 - onnxruntime refuses to open some graphs up; the outputs can be compared all the same
         found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.workshop.folder])}")
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import ModelError
+from harness.errors import DataError, ModelError
 from harness.quantize import fidelity
 from harness.quantize.debug.session import Session
 from harness.quantize.reasons import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,12 +55,12 @@ class Evaluation:
     """The evaluation inputs, and what fp32 makes of them.
 
     Attributes:
-        feeds: of the model.
-        reference: for each of them fp32's numeric outputs, by name.
+        feeds: of the model, gone over one at a time; there may be more than were computed.
+        reference: for each of the first of them fp32's numeric outputs, by name.
         labels: int64 [rows of these feeds], or None.
     """
 
-    feeds: Sequence[Outputs]
+    feeds: Iterable[Outputs]
     reference: Sequence[Outputs]
     labels: NDArray[np.int64] | None = None
     metric: Metric | None = None
@@ -70,21 +71,30 @@ class Evaluation:
         return any(value.dtype.kind == "f" for value in self.reference[0].values())
 
     def first(self, count: int) -> Evaluation:
-        """The same over the first feeds only; labels that can't be told apart by feed are left out."""
-        if count >= len(self.feeds):
-            return self
-        rows = None if self.labels is None else self.labels[: len(self.labels) * count // len(self.feeds)]
-        return replace(self, feeds=self.feeds[:count], reference=self.reference[:count], labels=rows)
+        """The same over the first feeds only, which are held in memory."""
+        count = min(count, len(self.reference))
+        rows = None if self.labels is None else self.labels[: len(self.labels) * count // len(self.reference)]
+        return Evaluation(list(islice(self.feeds, count)), self.reference[:count], rows, self.metric)
 
-    def score(self, model: Path) -> Score:
+    def score(self, model: Path, *, as_written: bool = False) -> Score:
         """Run a model.
+
+        Args:
+            model: its file.
+            as_written: run the graph without optimizations where onnxruntime fails at those: it does at some that are quantized
+                in part ("Attempt to replace the existing tensor"), and what quantizing costs is to be seen all the same.
 
         Raises:
             Exception: of onnxruntime, if it can't.
             DataError: if the outputs can't be compared, or the study's metric fails.
         """
-        session = Session(model)
-        outputs = [session.run(feed) for feed in self.feeds]
+        try:
+            session = Session(model)
+        except Exception:
+            if not as_written:
+                raise
+            session = Session(model, optimized=False)
+        outputs = [session.run(feed) for feed in islice(self.feeds, len(self.reference))]
         pairs = [
             (ref[name], x[name])
             for ref, x in zip(self.reference, outputs, strict=True)
@@ -95,7 +105,7 @@ class Evaluation:
         count = sum(ref.size for ref, _ in pairs)
         equal = float(sum(int(np.sum(ref == x)) for ref, x in pairs) / count) if count else None
         metrics = self.metric(outputs, self.reference, self.labels) if self.metric else {}
-        return Score(found, equal, metrics, len(self.feeds))
+        return Score(found, equal, metrics, len(outputs))
 
 
 def begin(model: Path, samples: Samples, metric: Metric | None, *, seconds: float, least: int) -> Evaluation:
@@ -113,11 +123,15 @@ def begin(model: Path, samples: Samples, metric: Metric | None, *, seconds: floa
             if len(outputs) >= least and time.monotonic() > end:
                 break
             outputs.append(session.run(feed))
+    except DataError:
+        raise
     except Exception as exc:
         message = f"{model}: onnxruntime can't run it with inputs from {samples.source}: {reason_of(exc, [model.parent])}"
         raise ModelError(message) from exc
-    whole = Evaluation(samples.feeds, [*outputs, *([{}] * (len(samples.feeds) - len(outputs)))], samples.labels, metric)
-    found = whole.first(len(outputs))
+    labels = samples.labels
+    if labels is not None:
+        labels = labels[: len(labels) * len(outputs) // len(samples.feeds)]
+    found = Evaluation(samples.feeds, outputs, labels, metric)
     if metric is not None:
         metric(found.reference, found.reference, found.labels)
     return found

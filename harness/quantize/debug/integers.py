@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,21 @@ def quantized_tensors(original: ModelProto, variant: ModelProto) -> list[Quantiz
             if scale.size == 1:
                 found.append(QuantizedTensor(output, _clamped(base, clamps), scale, zero_point))
     return found
+
+
+def limits(node: NodeProto | None, model: ModelProto) -> tuple[float, float] | None:
+    """The limits of a Relu or Clip: where the node is gone, the range of the integers does its work; None of other nodes."""
+    if node is None or node.op_type not in CLAMPS:
+        return None
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    given = {attribute.name: attribute.f for attribute in node.attribute}
+    ends = [given.get("min", -math.inf), given.get("max", math.inf)]
+    for position, name in enumerate(node.input[1:3]):
+        if name in stored:
+            ends[position] = float(numpy_helper.to_array(stored[name]).ravel()[0])
+    return ends[0], ends[1]
 
 
 def weights(original: ModelProto, variant: ModelProto) -> dict[str, tuple[Array, Array]]:

@@ -11,6 +11,7 @@ from harness.variants import VariantSpec
 if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
 
+LAST = "exclude_nodes"
 # Said even where they are as usual: what a reader asks first.
 ALWAYS = {"static": ("format", "activation", "weight"), "dynamic": ("weight",), "nbits": ("bits", "block_size")}
 
@@ -18,7 +19,8 @@ ALWAYS = {"static": ("format", "activation", "weight"), "dynamic": ("weight",), 
 def as_toml(recipe: Recipe) -> str:
     """Write a recipe as TOML that a study can hold: what differs from a [[variant]]'s defaults."""
     lines = ["[[variant]]", f"name = {_value(recipe.name)}", f"method = {_value(recipe.method)}"]
-    for key in FIELDS[recipe.method]:
+    known = [key for key in VariantSpec.model_fields if key in FIELDS[recipe.method] and key != LAST]
+    for key in (*known, LAST):
         value = recipe.options(_kind(key)) if key.endswith("_options") else getattr(recipe, key)
         plain = list(value) if isinstance(value, tuple) else value
         default = VariantSpec.model_fields[key].get_default(call_default_factory=True)

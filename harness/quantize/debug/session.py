@@ -45,6 +45,8 @@ class Session:
         """
         options = ort.SessionOptions()
         options.log_severity_level = FATAL
+        # Sessions come and go by the hundred here; threads that spin for the next call would take the cores from each other.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimized:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with quiet():

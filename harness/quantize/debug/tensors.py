@@ -112,6 +112,7 @@ def rank(
         if qdq
         else _by_outputs(original, onnx.load(variant), feeds, on_chunk)
     )
+    makers = {output: node for node in original.graph.node for output in node.output if output}
     across: dict[str, _Sums] = {}
     rounding: dict[str, _Sums] = {}
     for name, ref, x, before in matches:
@@ -119,10 +120,10 @@ def rank(
             continue
         across.setdefault(name, _Sums()).add(ref, x)
         if before is not None:
-            rounding.setdefault(name, _Sums()).add(before, x)
+            limits = integers.limits(makers.get(name), original)
+            rounding.setdefault(name, _Sums()).add([np.clip(each, *limits) for each in before] if limits else before, x)
     sqnr = {name: sums.sqnr for name, sums in across.items()}
     own = {name: sums.sqnr for name, sums in rounding.items()}
-    makers = {output: node for node in original.graph.node for output in node.output if output}
     losses = [_loss(name, sqnr, own.get(name), makers) for name in sqnr if sqnr[name] < math.inf]
     return sorted(losses, key=lambda loss: loss.sqnr_db), len(sqnr) - len(losses)
 

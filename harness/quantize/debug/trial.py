@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
-from harness.quantize import readback
+from harness.quantize import readback, storage
 from harness.quantize.matrix import FIELDS
 from harness.quantize.methods import METHODS
 from harness.quantize.reasons import reason_of
@@ -88,34 +88,44 @@ class Trials:
         self._file = folder / "trial.onnx"
 
     def nodes(self) -> list[NodeProto]:
-        """The nodes of the prepared model's main graph that the recipe may quantize, whether or not it does."""
-        kinds = _kinds(self.recipe)
-        excluded = set(self.workshop.excluded(self.recipe)) if self.recipe.exclude_nodes else set()
+        """The nodes of the main graph that the recipe may quantize, whether or not it does, as their names are in the study."""
+        kinds, workshop = _kinds(self.recipe), self.workshop
+        # fp16 is made of the user's model, all others of the prepared one.
+        by_source = self.recipe.method == "fp16"
+        excluded = set((workshop.excluded_of_source if by_source else workshop.excluded)(self.recipe))
+        chosen = set(workshop.chosen(self.recipe))
+        graph = (workshop.source if by_source else workshop.prepared).proto.graph
         return [
             node
-            for node in self.workshop.prepared.proto.graph.node
-            if (kinds is None or node.op_type in kinds) and node.op_type != "Constant" and node.name not in excluded
+            for node in graph.node
+            if (kinds is None or node.op_type in kinds)
+            and node.op_type != "Constant"
+            and node.name
+            and node.name not in excluded
+            and (not chosen or node.name in chosen)
         ]
 
     def only(self, names: Sequence[str]) -> Trial:
         """Quantize these nodes and no others."""
         if "nodes" in FIELDS[self.recipe.method]:
-            return self._tried(self.recipe.model_copy(update={"nodes": tuple(map(glob.escape, names))}))
+            return self._tried(self.recipe.model_copy(update={"nodes": tuple(map(glob.escape, names))}), as_written=True)
         wanted = set(names)
-        return self.without([node.name for node in self.nodes() if node.name not in wanted])
+        others = [node.name for node in self.nodes() if node.name not in wanted]
+        return self._tried(excluding(self.recipe, others), as_written=True)
 
     def without(self, names: Sequence[str], evaluation: Evaluation | None = None) -> Trial:
         """Leave these nodes in float, beside those that the recipe excludes."""
         return self._tried(excluding(self.recipe, names), evaluation)
 
-    def _tried(self, recipe: Recipe, evaluation: Evaluation | None = None) -> Trial:
+    def _tried(self, recipe: Recipe, evaluation: Evaluation | None = None, *, as_written: bool = False) -> Trial:
         self.made += 1
         size = None
         try:
             METHODS[recipe.method](recipe, self.workshop, self._file)
+            storage.settle(self._file)
             readback.mend(self._file)
-            size = self._file.stat().st_size
-            return Trial(size, (evaluation or self.evaluation).score(self._file))
+            size = storage.describe(self._file).size
+            return Trial(size, (evaluation or self.evaluation).score(self._file, as_written=as_written))
         except Exception as exc:  # noqa: BLE001 - the tools raise anything; the others are still to be tried
             return Trial(size, None, reason_of(exc, [self._file.parent, self.workshop.folder]))
         finally:
