@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def chain(small_limit: None) -> Path:  # noqa: ARG001 - for its effect
     (folder / "study.toml").write_text(
         'name = "chain"\n[model]\npath = "m.onnx"\ncalibration = "data.npz"\nevaluation = "data.npz"\n'
         '[variants]\nmethods = ["fp32", "fp16", "dynamic", "static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QUInt8"]\n'
-        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.002\nwarmup = 0.01\n"
+        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.002\nwarmup = 0.01\ncounting = false\n"
     )
     return folder
 
@@ -106,6 +107,22 @@ def test_variants_that_are_made_again_leave_nothing_over(harness: Command, chain
         assert {path.name for path in Path("out").iterdir()} == {"fp32.onnx", variant["data"]}
 
 
+def test_the_cache_keeps_both_files(harness: Command, chain: Path) -> None:
+    file = chain / "study.toml"
+    file.write_text(re.sub(r"methods = .*", 'methods = ["prepared"]', file.read_text()))
+    first, again = (harness("quantize", str(chain), "-o", name, "--json").json["variants"][1] for name in ("one", "two"))
+    assert first["data"] is not None
+    assert {**again, "path": None} == {**first, "path": None}
+    kept = Path(os.environ["QUANT_HARNESS_HOME"]) / "variants"
+    assert first["data"] in {path.name for path in kept.iterdir()}
+    assert (Path("two") / first["data"]).read_bytes() == (Path("one") / first["data"]).read_bytes()
+    # Damaged there, it is made anew.
+    (kept / first["data"]).write_bytes(b"rotten")
+    third = harness("quantize", str(chain), "-o", "three", "--json").json["variants"][1]
+    assert (third["state"], third["sha256"]) == ("made", first["sha256"])
+    assert (Path("three") / first["data"]).read_bytes() == (Path("one") / first["data"]).read_bytes()
+
+
 def test_inspect_reads_no_tensors(harness: Command, chain: Path) -> None:
     done = harness("inspect", str(chain / "m.onnx"), "--json")
     assert done.code == 0, done.err
@@ -149,8 +166,8 @@ def test_a_model_of_2_gb(harness: Command) -> None:
     np.savez("data.npz", x=rng.normal(size=(1, 1, WIDTH)).astype(np.float32))
     Path("study.toml").write_text(
         'name = "large"\n[model]\npath = "large.onnx"\ncalibration = "data.npz"\nevaluation = "data.npz"\n'
-        '[variants]\nmethods = ["fp32", "dynamic", "static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\n'
-        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.01\nwarmup = 0.01\ntimeout = 300\n"
+        '[variants]\nmethods = ["fp32", "fp16", "dynamic", "static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\n'
+        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.01\nwarmup = 0.01\ncounting = false\ntimeout = 300\n"
     )
     done = harness("run", "study.toml", "--json")
     assert done.code == 0, done.err
@@ -161,5 +178,6 @@ def test_a_model_of_2_gb(harness: Command) -> None:
     )
     assert rows["fp32"]["identical"]
     assert rows["fp32"]["size"] > LAYERS * size
+    assert 0.49 < rows["fp16"]["size_ratio"] < 0.51
     assert 0.24 < rows["dynamic-S8"]["size_ratio"] < 0.26
     assert rows["dynamic-S8"]["rung"] == rows["static-QDQ-U8S8"]["rung"]
