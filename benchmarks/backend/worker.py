@@ -23,9 +23,11 @@ from harness.quantize.build import build
 from harness.quantize.graph import is_quantized, nodes, tensors
 from harness.quantize.inspect import inspect_model
 from harness.quantize.methods import METHODS
+from harness.quantize.model import read_model
+from harness.quantize.planner import plan_build
+from harness.quantize.platforms import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
-from harness.quantize.rules import impossible
 from harness.variants import VariantSpec, VariantsSection
 
 if TYPE_CHECKING:
@@ -87,10 +89,10 @@ def study_of(folder: Path, facts: ModelFacts, data: str) -> Study:
 
 
 def planned(study: Study) -> tuple[Recipe, ...]:
-    """Plan a study, as ``harness quantize`` does; raises what should not be raised."""
+    """Plan a study, as ``harness quantize --plan`` does for two platforms; raises what should not be raised."""
     recipes = matrix.plan(study)
-    for recipe in recipes:
-        impossible(recipe)
+    platforms = [platform("x86_64,avx2,1.17.3"), platform("aarch64,asimddp,1.23.2")]
+    plan_build(study, recipes, read_model(study.model.path), platforms)
     return recipes
 
 

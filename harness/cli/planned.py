@@ -119,6 +119,8 @@ def _megabytes(count: int | None) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms" if seconds >= 0.0005 else "less than 1 ms"  # noqa: PLR2004 - what rounds to 1 ms
+    if seconds < 10:  # noqa: PLR2004 - one digit
+        return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - two minutes
 
 

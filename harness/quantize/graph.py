@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,6 +100,12 @@ def strip_unused_opsets(model: ModelProto) -> None:
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
+
+
+def all_inputs(model: ModelProto) -> Counter[str]:
+    """Count who takes each tensor: nodes, those of subgraphs too, and the graph's outputs."""
+    taken = Counter(name for node in model.graph.node for name in _taken(node))
+    return taken + Counter(value.name for value in model.graph.output)
 
 
 def fix_initializers(model: ModelProto) -> None:

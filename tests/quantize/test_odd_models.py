@@ -131,3 +131,23 @@ def test_a_mask_behind_a_quantized_operator(tmp_path: Path, monkeypatch: pytest.
     ]
     assert {variant.recipe.format for variant in failed} == {"QOperator"}
     assert all("unknown initializers" in (variant.reason or "") for variant in failed)
+
+
+@pytest.mark.parametrize(("rows", "turned"), [(3, (1, 1)), (4, (1, 0)), (4, (1, 1))])
+def test_weights_that_several_gemms_transpose(rows: int, turned: tuple[int, int], tmp_path: Path) -> None:
+    """The dynamic tool turns them where they lie, once for each: the square ones came out wrong without a word."""
+    weights = {"w": np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], "first", transB=turned[0]),
+        helper.make_node("Relu", ["x"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w"], ["b"], "second", transB=turned[1]),
+        helper.make_node("Add", ["a", "b"], ["y"], "add"),
+    ]
+    onnx.save(make_model(nodes, {"x": [2, 4]}, {"y": [2, rows]}, weights), tmp_path / "m.onnx")
+    x = np.random.default_rng(1).standard_normal((2, 4)).astype(np.float32)
+    outputs = {}
+    for name, variant in made(tmp_path / "m.onnx").items():
+        if variant.path and name in {"fp32", "dynamic-S8"}:
+            session = onnxruntime.InferenceSession(variant.path, providers=["CPUExecutionProvider"])
+            outputs[name] = session.run(None, {"x": x})[0]
+    assert np.abs(outputs["dynamic-S8"] - outputs["fp32"]).max() < 0.1 * np.abs(outputs["fp32"]).max()

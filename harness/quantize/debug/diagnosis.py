@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.study import Study
 
 # Of the time: one comparison of a variant over the evaluation inputs; op types; nodes, of what is left then.
-COMPARE_SHARE, TYPES_SHARE, NODES_SHARE = 0.02, 0.25, 0.6
+COMPARE_SHARE, TYPES_SHARE, NODES_SHARE = 0.02, 0.25, 0.5
 SUSPECTS = 8  # tensors whose nodes are excluded together
 
 
@@ -95,7 +95,7 @@ class Diagnosis:
                     "state": each.state,
                     "size": each.variant.size,
                     "reason": each.reason,
-                    **_plain(each.score),
+                    **(_plain(each.score) or {}),
                 }
                 for each in self.compared
             ],
@@ -216,7 +216,8 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
     say(f"{variant.name}: comparing tensors over {found.samples} samples")
     _look_inside(found, trials, variant)
     found.scannable = len(trials.nodes())
-    suspicion = {loss.node: loss.lost_db for loss in reversed(found.tensors) if loss.node and loss.lost_db}
+    by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
+    suspicion = _suspicion([loss.node for loss in by_loss], [loss.node for loss in found.weights])
     say(f"{variant.name}: quantizing one op type at a time")
     _sorted_in(found.op_types, scan.by_op_type(trials, clock.share(TYPES_SHARE)))
     left = scan.order(trials, found.op_types, suspicion)
@@ -227,7 +228,6 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
             f"the time was up after {len(found.nodes)} of {len(left)} nodes; give --max-time more, or --samples fewer"
         )
     say(f"{variant.name}: looking for nodes to exclude")
-    by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
     suspects = list(dict.fromkeys((*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
     found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
@@ -237,6 +237,15 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
             "no few nodes are to blame: excluding none of those that were tried gains half a decibel; "
             "per_channel, another calibration or 16-bit activations may"
         )
+
+
+def _suspicion(*rankings: Sequence[str]) -> dict[str, int]:
+    """The best place of each node in any of the rankings."""
+    found: dict[str, int] = {}
+    for ranking in rankings:
+        for place, name in enumerate(dict.fromkeys(ranking)):
+            found[name] = min(place, found.get(name, place))
+    return found
 
 
 def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:

@@ -49,13 +49,13 @@ def by_op_type(trials: Trials, clock: Clock) -> Iterator[Sensitivity]:
         yield Sensitivity("op_type", kind, kind, len(names), trial.merit, trial.reason)
 
 
-def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, float], clock: Clock) -> Iterator[Sensitivity]:
+def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int], clock: Clock) -> Iterator[Sensitivity]:
     """Quantize one node at a time, as long as there is time, the likeliest culprits first.
 
     Args:
         trials: of the recipe.
         kinds: what is known of op types; nodes of one that changed nothing are left out.
-        suspicion: for nodes, dB that were lost at them.
+        suspicion: the places of nodes among those at whose tensors and weights most is lost, from 0.
         clock: the limit.
     """
     for node in order(trials, kinds, suspicion):
@@ -65,8 +65,9 @@ def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str
         yield Sensitivity("node", node.name, node.op_type, 1, trial.merit, trial.reason)
 
 
-def order(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, float]) -> list[NodeProto]:
-    """The nodes to scan: by what was lost at their tensors, then by how sensitive their op type is."""
+def order(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int]) -> list[NodeProto]:
+    """The nodes to scan: by what was lost at their tensors and weights, then by how sensitive their op type is."""
     merits = {kind.name: kind.merit for kind in kinds}
     scanned = [node for node in trials.nodes() if merits.get(node.op_type, 0.0) < math.inf]
-    return sorted(scanned, key=lambda node: (-suspicion.get(node.name, 0.0), merits.get(node.op_type, 0.0)))
+    last = len(suspicion)
+    return sorted(scanned, key=lambda node: (suspicion.get(node.name, last), merits.get(node.op_type, 0.0)))
