@@ -126,18 +126,17 @@ def fix_initializers(model: ModelProto) -> None:
     model.ir_version = max(model.ir_version, CONSTANTS_ARE_NO_INPUTS)
 
 
-def import_opsets(model: ModelProto) -> bool:
-    """Import, in place, onnxruntime's own operators where a node uses them and the model does not say so.
-
-    Its tools look for them in the main graph alone, and with EnableSubgraph write them into the bodies of If and Loop.
+def import_contrib(model: ModelProto) -> bool:
+    """Import, in place, onnxruntime's own operator set if a node uses it: its tools forget that for bodies and some algorithms.
 
     Returns:
-        Whether the import was missing.
+        Whether it was missing.
     """
-    missing = any(node.domain == CONTRIB for node in nodes(model)) and all(o.domain != CONTRIB for o in model.opset_import)
-    if missing:
-        model.opset_import.add(domain=CONTRIB, version=1)
-    return missing
+    used = any(node.domain == CONTRIB for node in nodes(model))
+    if not used or any(entry.domain == CONTRIB for entry in model.opset_import):
+        return False
+    model.opset_import.add(domain=CONTRIB, version=1)
+    return True
 
 
 def sort_nodes(model: ModelProto) -> bool:
