@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, readback
+from harness.quantize import data
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
+from harness.quantize.making import DISK, make_all
 from harness.quantize.matrix import plan
-from harness.quantize.methods import METHODS
 from harness.quantize.model import open_model, read_model
-from harness.quantize.reasons import reason_of
+from harness.quantize.ranges import Ranges
 from harness.quantize.recipe import Variant
 from harness.quantize.rules import impossible
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Recipe
     from harness.study import Study
 
-# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
-
-def build(
+def build(  # noqa: PLR0913 - all but two go by their names
     study: Study,
     out_dir: Path,
     *,
@@ -40,12 +36,14 @@ def build(
     dims: Mapping[str, int] | None = None,
     recipes: Sequence[Recipe] | None = None,
     cache: Path | None = None,
+    executor: Executor | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
     """Make the variants of a study, one file ``NAME.onnx`` each.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
-    calibrated once per method. A file is written beside and renamed when it is whole.
+    calibrated once, by all methods together. A file is written beside and renamed when it is whole. What takes longer than
+    processes take to start is made by one for each core; one that dies is a failed variant.
 
     Args:
         study: the question.
@@ -53,8 +51,10 @@ def build(
         model: the study's model, if it is open already.
         dims: sizes for the calibration data; without, the first combination of the study's.
         recipes: those to make; without, all of the study's.
-        cache: a folder that keeps variants for the next build; None keeps nothing.
-        on_event: is told of each variant as soon as it is known.
+        cache: a folder that keeps variants, and the ranges of calibrations, for the next build; None keeps nothing.
+        executor: makes the variants, instead of processes of this build; what runs there must see ``out_dir`` under the same
+            path, and have this package. It is not shut down.
+        on_event: is told of each variant as soon as it is known, which is not in the order of the recipes.
 
     Returns:
         One variant per recipe, in their order.
@@ -73,15 +73,31 @@ def build(
     sources = dict.fromkeys(recipe.calibration_data for recipe in calibrated)
     samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
-    variants: list[Variant] = []
+    known: dict[str, Variant] = {}
+
+    def tell(variant: Variant) -> None:
+        on_event(_name_twin(variant, tuple(known.values())))
+        known[variant.name] = variant
+
+    kept = Cache(cache, source, samples) if cache else None
     with _scratch(out_dir) as scratch:
-        workshop = Workshop(source, samples, scratch, op_types)
-        kept = Cache(cache, source, samples) if cache else None
+        missing = []
         for recipe in recipes:
-            variant = _name_twin(_find_or_make(recipe, workshop, out_dir, kept), variants)
-            on_event(variant)
-            variants.append(variant)
-    return tuple(variants)
+            if rule := impossible(recipe):
+                tell(_settled(Variant(recipe=recipe, state="impossible", reason=rule), out_dir))
+            elif kept and (found := kept.find(recipe, out_dir / f"{recipe.name}.onnx")):
+                tell(found)
+            else:
+                missing.append(recipe)
+        workshop = Workshop(source, samples, scratch, op_types, Ranges(cache / "ranges") if cache else None)
+        with closing(make_all(missing, workshop, executor)) as made:
+            for variant in made:
+                settled = _settled(variant, out_dir)
+                if kept:
+                    kept.keep(settled)
+                tell(settled)
+    variants = [known[recipe.name] for recipe in recipes]
+    return tuple(_name_twin(variant, variants[:number]) for number, variant in enumerate(variants))
 
 
 def open_source(study: Study) -> SourceModel:
@@ -108,46 +124,14 @@ def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
     return variant.model_copy(update={"notes": (*variant.notes, f"the same file as {twin}")}) if twin else variant
 
 
-def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None) -> Variant:
-    """Take a variant from the cache, or make it and keep it there."""
-    found = cache.find(recipe, out_dir / f"{recipe.name}.onnx") if cache else None
-    if found:
-        return found
-    variant = _make(recipe, workshop, out_dir)
-    if cache:
-        cache.keep(variant)
-    return variant
-
-
-def _make(recipe: Recipe, workshop: Workshop, out_dir: Path) -> Variant:
-    """Make one variant."""
-    path = out_dir / f"{recipe.name}.onnx"
-    if rule := impossible(recipe):
+def _settled(variant: Variant, out_dir: Path) -> Variant:
+    """Move a finished file to its place; when there is none, nothing of an earlier build keeps its name."""
+    path = out_dir / f"{variant.name}.onnx"
+    if variant.path is None:
         path.unlink(missing_ok=True)
-        return Variant(recipe=recipe, state="impossible", reason=rule)
-    # A folder of its own, as a recipe may be called like a file of the workshop.
-    unfinished = workshop.folder / "made" / path.name
-    try:
-        unfinished.parent.mkdir(exist_ok=True)
-        notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        if recipe.method not in {"fp32", "given"}:
-            readback.mend(unfinished)
-        notes += readback.check(recipe, unfinished)
-        content = unfinished.read_bytes()
-        unfinished.replace(path)
-    except Exception as exc:
-        if isinstance(exc, OSError) and exc.errno in DISK:
-            raise
-        path.unlink(missing_ok=True)
-        return Variant(recipe=recipe, state="failed", reason=reason_of(exc, [unfinished.parent, workshop.folder]))
-    return Variant(
-        recipe=recipe,
-        state="made",
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
-        notes=notes,
-    )
+        return variant
+    variant.path.replace(path)
+    return variant.model_copy(update={"path": path})
 
 
 def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir: Path) -> None:
@@ -178,7 +162,7 @@ def _scratch(out_dir: Path) -> Iterator[Path]:
         raise ResultsError(message) from exc
     try:
         with folder:
-            yield Path(folder.name)
+            yield Path(folder.name).resolve()
     except OSError as exc:
         if exc.errno not in DISK:
             raise

@@ -31,7 +31,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     excluded = workshop.excluded(recipe)
     extra = options.translated(recipe, prepared.proto)
     method = recipe.calibration or "MinMax"
-    ranges = workshop.ranges(method, recipe.calibration_data)
+    ranges = workshop.ranges(recipe)
     with quiet():
         quantize_static(
             prepared.path if model is prepared.proto else _written(model, path),
@@ -49,9 +49,8 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
         )
-    about_data = workshop.samples[recipe.calibration_data].notes
     made = onnx.load(path, load_external_data=False)
-    return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe))
+    return (*workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe))
 
 
 def _written(model: ModelProto, path: Path) -> Path:

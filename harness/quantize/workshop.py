@@ -2,66 +2,104 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from harness.quantize.calibration import calibrate
+import onnx
+
+from harness.quantize import opset
+from harness.quantize.calibration import Calibration, calibrate
+from harness.quantize.model import SourceModel, read_model
 from harness.quantize.prepare import Prepared, prepare
+from harness.quantize.ranges import Ranges, digest_of, key_of
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.quantize.data import Samples
-    from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Recipe
 
 
-@dataclass(frozen=True)
 class Workshop:
     """The shared things of one build.
 
     Attributes:
-        source: the float model.
         samples: calibration data by what recipes call them; None is the study's own; empty if no recipe needs them.
         folder: a temporary one.
         op_types: every type that a static recipe names; one calibration covers them all.
     """
 
-    source: SourceModel
-    samples: Mapping[str | None, Samples]
-    folder: Path
-    op_types: tuple[str, ...] = ()
-    _ranges: dict[tuple[str, str | None], Path | str] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        source: SourceModel | Path,
+        samples: Mapping[str | None, Samples],
+        folder: Path,
+        op_types: tuple[str, ...] = (),
+        kept: Ranges | None = None,
+    ) -> None:
+        """Make nothing yet.
+
+        Args:
+            source: the float model, or its file, which is opened when it is needed.
+            samples: see the attribute.
+            folder: see the attribute.
+            op_types: see the attribute.
+            kept: ranges of earlier builds.
+        """
+        self.samples = samples
+        self.folder = folder
+        self.op_types = op_types
+        self._source = source
+        self._kept = kept
+        self._models: dict[tuple[object, ...], Path] = {}
+        self._ranges: dict[Recipe, Path | str] = {}
+        self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
+
+    @cached_property
+    def source(self) -> SourceModel:
+        """The float model."""
+        return self._source if isinstance(self._source, SourceModel) else read_model(self._source)
 
     @cached_property
     def prepared(self) -> Prepared:
         """The model that is quantized."""
         return prepare(self.source, self.folder)
 
-    def ranges(self, method: str, source: str | None = None) -> Path:
-        """Return the file of ranges of a calibration method, over the study's data or others.
+    def calibrate(self, recipes: Iterable[Recipe]) -> None:
+        """Find the ranges of static recipes: for each model and data all calibration methods at once. What fails is kept as a reason."""
+        groups: dict[tuple[Path, str | None], dict[Recipe, Calibration]] = {}
+        for recipe in recipes:
+            if recipe in self._ranges or recipe.calibration_data not in self.samples:
+                continue
+            try:
+                group = groups.setdefault((self._quantized(recipe), recipe.calibration_data), {})
+            except Exception as exc:  # noqa: BLE001 - of this recipe alone
+                self._ranges[recipe] = reason_of(exc, [self.folder])
+            else:
+                group[recipe] = Calibration.of(recipe)
+        for (model, source), asked in groups.items():
+            found = self._found(model, source, list(dict.fromkeys(asked.values())))
+            for recipe, calibration in asked.items():
+                self._ranges[recipe] = found[calibration]
+
+    def ranges(self, recipe: Recipe) -> Path:
+        """Return the file of a static recipe's ranges.
 
         Raises:
             RecipeError: if there are no data, or the calibration failed, now or for an earlier recipe.
         """
-        if source not in self.samples:
+        self.calibrate([recipe])
+        if recipe not in self._ranges:
             message = "no calibration data were given"
             raise RecipeError(message)
-        key = (method, source)
-        if key not in self._ranges:
-            try:
-                folder = self.folder / f"ranges-{len(self._ranges)}"
-                folder.mkdir()
-                feeds = self.samples[source].feeds
-                self._ranges[key] = calibrate(self.prepared.path, feeds, method, folder, op_types=self.op_types)
-            except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
-                self._ranges[key] = f"calibration by {method} failed: {reason_of(exc, [self.folder])}"
-        found = self._ranges[key]
+        found = self._ranges[recipe]
         if isinstance(found, str):
             raise RecipeError(found)
         return found
@@ -82,6 +120,78 @@ class Workshop:
         """
         return self._named("exclude_nodes", recipe.exclude_nodes)
 
+    def notes(self, recipe: Recipe) -> tuple[str, ...]:
+        """Tell of the calibration data, how the model was prepared, and which of the recipe's op types it does not have."""
+        about_data = self._notes.get(recipe.calibration_data, ()) if recipe.method == "static" else ()
+        have = {node.op_type for node in self.prepared.proto.graph.node}
+        absent = [kind for kind in recipe.op_types if kind not in have]
+        notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
+        if "MatMul" in absent and "Gemm" in have:
+            notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
+        return (*about_data, *self.prepared.notes, *notes)
+
+    def bench(self, recipe: Recipe) -> Bench:
+        """Describe what another process needs to make a recipe."""
+        return Bench(
+            source=self.source.path.resolve(),
+            folder=self.folder,
+            prepared=dataclasses.replace(self.prepared, proto=onnx.ModelProto()),
+            ranges=self._ranges.get(recipe),
+            notes=self._notes.get(recipe.calibration_data, ()),
+        )
+
+    def given(self, recipe: Recipe, ranges: Path | str | None, notes: tuple[str, ...]) -> None:
+        """Take a recipe's ranges, and the notes on its data, from another process."""
+        self._notes[recipe.calibration_data] = notes
+        if ranges is not None:
+            self._ranges[recipe] = ranges
+
+    def _quantized(self, recipe: Recipe) -> Path:
+        """Return the file of the model whose ranges a static recipe needs: the prepared one, or a copy in a newer operator set.
+
+        ``quantize_static`` calibrates what it quantizes, so for types that need a newer one, it is that; the last digit differs.
+        """
+        key = (opset.needed(recipe), recipe.activation, recipe.weight, recipe.extra_options)
+        if key not in self._models:
+            model = opset.quantized(recipe, self.prepared.proto)
+            if model is self.prepared.proto:
+                self._models[key] = self.prepared.path
+            else:
+                self._models[key] = self.folder / f"raised-{len(self._models)}.onnx"
+                onnx.save(model, self._models[key])
+        return self._models[key]
+
+    def _found(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, Path | str]:
+        """Take ranges from an earlier build or find them."""
+        folder = Path(mkdtemp(prefix="ranges-", dir=self.folder))
+        found: dict[Calibration, Path | str] = {}
+        try:
+            keys = self._keys(model, source, wanted)
+            for number, (calibration, key) in enumerate(keys.items()):
+                path = folder / f"kept-{number}.json"
+                if self._kept and self._kept.find(key, path):
+                    found[calibration] = path
+            missing = [calibration for calibration in wanted if calibration not in found]
+            if missing:
+                found |= calibrate(model, self.samples[source].feeds, missing, folder, self.op_types)
+            for calibration in missing:
+                path_or_reason = found[calibration]
+                if self._kept and isinstance(path_or_reason, Path):
+                    self._kept.keep(keys[calibration], path_or_reason)
+        except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
+            found = {one: found.get(one, reason_of(exc, [folder, self.folder])) for one in wanted}
+        return {
+            calibration: f"calibration by {calibration.method} failed: {one}" if isinstance(one, str) else one
+            for calibration, one in found.items()
+        }
+
+    def _keys(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, str]:
+        """Name the ranges for the next build; hashing takes time, so not when none are kept."""
+        if self._kept is None:
+            return {}
+        digest, samples = digest_of(model), self.samples[source].digest
+        return {calibration: key_of(digest, samples, calibration, self.op_types) for calibration in wanted}
+
     def _named(self, key: str, globs: Sequence[str]) -> list[str]:
         names = [node.name for node in self.prepared.proto.graph.node]
         for glob in globs:
@@ -92,11 +202,36 @@ class Workshop:
                 raise RecipeError(message)
         return [name for name in names if any(name == glob or fnmatchcase(name, glob) for glob in globs)]
 
-    def notes(self, recipe: Recipe) -> tuple[str, ...]:
-        """Tell how the model was prepared, and which of the recipe's op types it does not have."""
-        have = {node.op_type for node in self.prepared.proto.graph.node}
-        absent = [kind for kind in recipe.op_types if kind not in have]
-        notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
-        if "MatMul" in absent and "Gemm" in have:
-            notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
-        return (*self.prepared.notes, *notes)
+
+@dataclass(frozen=True)
+class Bench:
+    """What a process elsewhere needs to make one recipe: paths and words, nothing large.
+
+    Attributes:
+        source: file of the float model.
+        folder: temporary, and on a disk that both processes see.
+        prepared: without its content.
+        ranges: the file, or why there is none; None if the recipe has none.
+        notes: on the calibration data.
+    """
+
+    source: Path
+    folder: Path
+    prepared: Prepared
+    ranges: Path | str | None
+    notes: tuple[str, ...]
+
+    def workshop(self, recipe: Recipe) -> Workshop:
+        """Set up a workshop for the recipe; it is the same one for all recipes of a build."""
+        found = _OPEN.get(self.folder)
+        if found is None:
+            found = Workshop(self.source, {}, self.folder)
+            found.prepared = dataclasses.replace(self.prepared, proto=onnx.load(self.prepared.path))
+            # Builds come one after the other: what the last one left is of no use.
+            _OPEN.clear()
+            _OPEN[self.folder] = found
+        found.given(recipe, self.ranges, self.notes)
+        return found
+
+
+_OPEN: dict[Path, Workshop] = {}

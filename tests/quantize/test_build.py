@@ -29,7 +29,7 @@ from harness.quantize import build as building
 from harness.quantize import calibration as calibrating
 from harness.quantize import data, float16, methods, prepare, readback, workshop
 from harness.quantize.build import build, needs_calibration
-from harness.quantize.calibration import Reader
+from tests.quantize.reader import Reader
 from harness.quantize.graph import is_quantized, nodes
 from harness.quantize.matrix import plan
 from harness.quantize.model import open_model
