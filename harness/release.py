@@ -162,7 +162,7 @@ def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list
     for variant in found:
         if variant.name not in names or variant.state == "impossible":
             continue
-        path = variant.path and folder / f"{variant.name}.onnx"
+        path = variant.path and folder / variant.recipe.file_name
         if path is not None and variant.path is not None and path != variant.path:
             shutil.copyfile(variant.path, path)
         recipe = variant.recipe.model_copy(update={"name": pairs.BASELINE + variant.name})

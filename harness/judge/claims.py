@@ -182,7 +182,7 @@ def _outcomes(
             found.append(_outcome(claim, name, variant.name, works=False, reason=f"can't be made: {variant.reason}"))
         for case in of_variant:
             record = records[case.id]
-            if record.state == "unmeasured":
+            if record.state in {"unmeasured", "impossible"}:
                 found.append(PairVerdict(name, case.name, None, "not judged", reason=record.reason))
             else:
                 words = f"{record.kind}: {record.reason}" if record.state == "failed" else "it loads and runs"

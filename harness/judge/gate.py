@@ -134,7 +134,7 @@ class _Judge:
     def check(self, unit: Unit, metric: Metric, limit: float) -> Check:
         """Judge one metric of one pair."""
         found = Check(self._device.entry.name, self._cases[unit[1]].name, metric, "skipped", limit)
-        if reason := self._impossible(metric):
+        if reason := self._impossible(unit, metric):
             return replace(found, reason=reason)
         baseline, candidate = (self._value(case, metric) for case in unit)
         found = replace(found, verdict="unmeasured", baseline=baseline, candidate=candidate)
@@ -167,8 +167,11 @@ class _Judge:
             reason=reasons[second.verdict],
         )
 
-    def _impossible(self, metric: Metric) -> str | None:
+    def _impossible(self, unit: Unit, metric: Metric) -> str | None:
         """Why this device can't tell a metric, whatever one does."""
+        for case in unit:
+            if self._records[case].state == "impossible":
+                return self._records[case].reason
         if metric in TIMES and self._device.emulated:
             return f"the device is emulated ({self._device.emulated}): it has no times"
         facts = self._device.facts

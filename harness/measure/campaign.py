@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import DeviceError
+from harness.measure import plan
 from harness.measure.events import DeviceFailed, Event, FidelityLine
 from harness.measure.resume import Progress
 from harness.measure.session import Session
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
-    from harness.measure import pairs, plan
+    from harness.measure import pairs
     from harness.measure.journal import Journal
     from harness.measure.plan import Case, Inputs
     from harness.quantize.recipe import Variant
@@ -56,12 +57,12 @@ class Work:
     bar: plan.Bar | None = None
     run: str = "RUN"
 
-    def files(self) -> dict[str, Path]:
-        """The files that a device needs, by sha256."""
+    def files(self, arch: str) -> dict[str, Path]:
+        """The files that a device of an architecture needs, by sha256."""
         needed = {found.sha256: found.path for found in self.inputs}
         for case in self.cases:
             variant = self.variants[case.variant]
-            if variant.sha256 is not None and variant.path is not None:
+            if variant.sha256 is not None and variant.path is not None and not plan.misplaced(variant, arch):
                 needed[variant.sha256] = variant.path
         return needed
 

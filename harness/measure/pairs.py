@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.quantize.matrix import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 REFERENCE = "fp32"
 # Marks the names of a baseline's variants.
 BASELINE = "baseline:"
-# Methods of which a recipe says nothing more.
-WHOLE = {"fp32", "fp16", "given"}
+HALVES = {"exclude_nodes", "exclude_op_types", "keep_io_types"}
+# Spelled as JSON in a recipe, and as a table in a claim.
+OPTIONS: Mapping[str, Literal["extra", "calibration"]] = {"extra_options": "extra", "calibration_options": "calibration"}
 Unit = tuple[str, ...]
 
 
@@ -102,6 +105,8 @@ def matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
         if key == "calibration_data":
             # A variant has a path of the machine that made it.
             fits = found is not None and PurePath(found).name == PurePath(str(value)).name
+        elif key in OPTIONS:
+            fits = variant.recipe.options(OPTIONS[key]) == value
         elif isinstance(found, tuple):
             fits = list(found) == list(value)
         else:
@@ -113,11 +118,14 @@ def matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
 
 def _alike(one: Recipe, other: Recipe, named: set[str]) -> bool:
     """Whether two recipes differ in nothing but what is named; what means nothing to one of them is no difference."""
-    if WHOLE & {one.method, other.method}:
-        return one.method != other.method or one == other
-    return all(
-        getattr(one, key) == getattr(other, key)
-        or (one.method != other.method and None in {getattr(one, key), getattr(other, key)})
-        for key in type(one).model_fields
-        if key not in {*named, "name"}
-    )
+    shared = set(type(one).model_fields) - {"name"}
+    if one.method != other.method:
+        if not {"method", "name"} & named:
+            return False
+        shared = _meant(one) & _meant(other)
+    return all(getattr(one, key) == getattr(other, key) for key in shared - named)
+
+
+def _meant(recipe: Recipe) -> set[str]:
+    """The fields in which a recipe can be compared with one of another method: what fp16 leaves in float32 is its own affair."""
+    return set(FIELDS[recipe.method]) - (HALVES if recipe.method == "fp16" else set())

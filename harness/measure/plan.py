@@ -33,6 +33,8 @@ THROUGHPUT_ROUNDS, THROUGHPUT_SECONDS = 4, 0.5
 COUNT_ROUNDS = 5
 COUNT_SPREAD = 0.001
 COUNT_ITERATIONS = 5
+# The platform of onnxruntime's own file format, by the machine's name; those of 32-bit ARM are many.
+PLATFORMS = {"x86_64": "ort-amd64", "amd64": "ort-amd64", "aarch64": "ort-arm"}
 
 
 class Inputs(BaseModel):
@@ -97,6 +99,21 @@ def runtimes(devices: Sequence[Device]) -> tuple[str | None, ...]:
 def belongs(case: Case, device: Device) -> bool:
     """Whether a device measures a case: its runtime is one of the device's."""
     return case.runtime in _versions(device)
+
+
+def misplaced(variant: Variant, arch: str) -> str | None:
+    """Say why a device of an architecture measures no case of a variant, or None: a file in onnxruntime's format is for one platform.
+
+    Args:
+        variant: any.
+        arch: as ``uname -m`` tells it.
+    """
+    platform = variant.recipe.file_format
+    if platform == "onnx" or platform == PLATFORMS.get(arch, "ort-arm" if arch.startswith("arm") else None):
+        return None
+    return (
+        f"the file is written for {platform.removeprefix('ort-')}, and this device is {arch}: such files suit one platform only"
+    )
 
 
 def _versions(device: Device) -> tuple[str | None, ...]:
@@ -183,7 +200,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
 
     Hashes are those of its runtimes by version; a bar asks for decisions in the place of precision.
     """
-    planned = [case for case in planned if belongs(case, device)]
+    planned = [case for case in planned if belongs(case, device) and not misplaced(variants[case.variant], facts.arch)]
     ids = {case.id for case in planned}
     by_dims = {tuple(found.dims.items()): found for found in inputs}
     described = []

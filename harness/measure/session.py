@@ -118,7 +118,7 @@ class Session:
         self._await(facts.holder)
         facts, hashes = self._runtimes(facts)
         begun = time.monotonic()
-        files = self._work.files()
+        files = self._work.files(facts.arch)
         sent = self._steadily(lambda link: link.push(files))
         self._note(Pushed(device=self.device.name, files=len(files), sent_bytes=sent, seconds=time.monotonic() - begun))
         if self._stopping.is_set():
@@ -193,7 +193,7 @@ class Session:
         self._record(Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs]))
         request = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
         self._running = job
-        self._steadily(lambda link: link.start(job, request, work.files()))
+        self._steadily(lambda link: link.start(job, request, work.files(facts.arch)))
         if self._stopping.is_set():
             self.stop()
         self._follow(job)

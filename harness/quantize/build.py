@@ -39,7 +39,7 @@ def build(  # noqa: PLR0913 - all but two go by their names
     executor: Executor | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
-    """Make the variants of a study, one file ``NAME.onnx`` each.
+    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
     calibrated once, by all methods together. A file is written beside and renamed when it is whole. What takes longer than
@@ -62,7 +62,7 @@ def build(  # noqa: PLR0913 - all but two go by their names
     Raises:
         StudyError: if the study names two variants alike.
         ModelError: if the model can't be used.
-        DataError: if there are static recipes, and the calibration data do not fit.
+        DataError: if there are recipes that are calibrated, and the calibration data do not fit.
         ResultsError: if the folder can't be written.
     """
     recipes = plan(study) if recipes is None else recipes
@@ -85,7 +85,7 @@ def build(  # noqa: PLR0913 - all but two go by their names
         for recipe in recipes:
             if rule := impossible(recipe):
                 tell(_settled(Variant(recipe=recipe, state="impossible", reason=rule), out_dir))
-            elif kept and (found := kept.find(recipe, out_dir / f"{recipe.name}.onnx")):
+            elif kept and (found := kept.find(recipe, out_dir / recipe.file_name)):
                 tell(found)
             else:
                 missing.append(recipe)
@@ -115,7 +115,7 @@ def needs_calibration(recipes: Sequence[Recipe]) -> bool:
 
 
 def _is_calibrated(recipe: Recipe) -> bool:
-    return recipe.method == "static" and impossible(recipe) is None
+    return recipe.is_calibrated and impossible(recipe) is None
 
 
 def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
@@ -126,7 +126,7 @@ def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
 
 def _settled(variant: Variant, out_dir: Path) -> Variant:
     """Move a finished file to its place; when there is none, nothing of an earlier build keeps its name."""
-    path = out_dir / f"{variant.name}.onnx"
+    path = out_dir / variant.recipe.file_name
     if variant.path is None:
         path.unlink(missing_ok=True)
         return variant
@@ -142,7 +142,7 @@ def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir
     """
     taken = source.path.resolve()
     for recipe in recipes:
-        if (out_dir / f"{recipe.name}.onnx").resolve() == taken:
+        if (out_dir / recipe.file_name).resolve() == taken:
             message = f"{out_dir}: variant '{recipe.name}' would overwrite the model itself, {source.path}; give another folder"
             raise ResultsError(message)
 

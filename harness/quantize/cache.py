@@ -80,7 +80,7 @@ class Cache:
         return self.folder / f"{self._key(recipe)}.onnx"
 
     def _key(self, recipe: Recipe) -> str:
-        samples = self.samples.get(recipe.calibration_data) if recipe.method == "static" else None
+        samples = self.samples.get(recipe.calibration_data) if recipe.is_calibrated else None
         parts = {
             "recipe": recipe.model_dump(exclude={"name", "calibration_data"}),
             "source": self.source.sha256,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.quantize import readback
+from harness.quantize import ort_format, readback
 from harness.quantize.children import Children
 from harness.quantize.cores import cores
 from harness.quantize.methods import METHODS
@@ -69,6 +69,7 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
         if recipe.method not in COPIED:
             readback.mend(unfinished)
         notes += readback.check(recipe, unfinished)
+        ort_format.finish(unfinished, recipe.file_format)
         return _described(recipe, unfinished, notes)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
@@ -110,7 +111,8 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
 
 def _travels(recipe: Recipe) -> bool:
     """Say whether a recipe may be made elsewhere: not a mere copy, nor one that looks at the calibration data themselves."""
-    return recipe.method not in COPIED and recipe.algorithm != "GPTQ"
+    looks = recipe.algorithm == "GPTQ" or recipe.options().get("SmoothQuant")
+    return recipe.method not in COPIED and not looks
 
 
 def _useful(each: float, left: int, workshop: Workshop) -> int:

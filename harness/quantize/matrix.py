@@ -49,11 +49,20 @@ FIELDS: Mapping[Method, tuple[str, ...]] = {
         "accuracy_level",
         "symmetric",
         "algorithm",
+        "calibration_data",
         "nodes",
         "exclude_nodes",
         "file_format",
     ),
     "given": (),
+}
+# What the algorithms of nbits have no use for: k_quant and HQQ set their zero points themselves, and only GPTQ looks at data.
+IDLE: Mapping[str, tuple[str, ...]] = {
+    "DEFAULT": ("calibration_data",),
+    "RTN": ("calibration_data",),
+    "k_quant": ("symmetric", "calibration_data"),
+    "HQQ": ("symmetric", "calibration_data"),
+    "GPTQ": (),
 }
 # The lists of ``[variants]`` in the order in which they are crossed, and the recipe's field that each is for.
 LISTS = {
@@ -132,6 +141,8 @@ def _recipe(spec: VariantSpec) -> Recipe:
     fields = {field: getattr(spec, field) for field in FIELDS[spec.method]}
     for key in {"extra_options", "calibration_options"} & set(fields):
         fields[key] = spelled(fields[key])
+    if spec.method == "nbits":
+        fields |= dict.fromkeys(IDLE[spec.algorithm])
     recipe = Recipe.model_validate({"name": "-", "method": spec.method, **fields})
     return recipe.model_copy(update={"name": spec.name or _name(recipe)})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from harness.quantize import dynamic, float16, float32, static
+from harness.quantize import dynamic, float16, float32, nbits, prepared, static
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,10 @@ class Make(Protocol):
 
 METHODS: Mapping[Method, Make] = {
     "fp32": float32.make,
+    "prepared": prepared.make,
     "fp16": float16.make,
     "dynamic": dynamic.make,
     "static": static.make,
+    "nbits": nbits.make,
     "given": float32.make,
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
 
 from harness.extra_options import OPTIONS
 from harness.quantize.reasons import RecipeError
@@ -26,6 +27,14 @@ OF_CALIBRATION = {
 }
 STRIDE = "CalibStridedMinMax"
 TENSORS = "TensorQuantOverrides"
+LIMITS = {
+    "QInt4": (-8, 7),
+    "QUInt4": (0, 15),
+    "QInt8": (-128, 127),
+    "QUInt8": (0, 255),
+    "QInt16": (-32768, 32767),
+    "QUInt16": (0, 65535),
+}
 
 
 def of_calibration(recipe: Recipe) -> dict[str, Any]:
@@ -96,7 +105,11 @@ def _table(said: dict[str, Any], usual: str) -> dict[str, Any]:
     for key in {"scale", "rmin", "rmax"} & set(said):
         table[key] = np.array(said[key], dtype=np.float32)
     if "zero_point" in said:
-        table["zero_point"] = np.array(said["zero_point"]).astype(helper.tensor_dtype_to_np_dtype(kind.tensor_type))
+        least, most = LIMITS[kind.name]
+        if not least <= said["zero_point"] <= most:
+            message = f"{TENSORS}: a zero_point of {kind.name} lies between {least} and {most}, not at {said['zero_point']}"
+            raise RecipeError(message)
+        table["zero_point"] = np.array(said["zero_point"], dtype=ONNX_TYPE_TO_NP_TYPE[kind.tensor_type])
     if "convert" in said:
         table["convert"] = _table(said["convert"], usual)
     if "recv_nodes" in said:

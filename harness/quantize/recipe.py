@@ -53,6 +53,16 @@ class Recipe(BaseModel):
     algorithm: Algorithm | None = None
     file_format: FileFormat = "onnx"
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it needs calibration data."""
+        return self.method == "static" or self.algorithm == "GPTQ"
+
+    @property
+    def file_name(self) -> str:
+        """What a variant's file is called: onnxruntime knows its own format by the suffix."""
+        return f"{self.name}.onnx" if self.file_format == "onnx" else f"{self.name}.ort"
+
     def options(self, of: Literal["extra", "calibration"] = "extra") -> dict[str, Any]:
         """Return a copy of the options; empty if there are none."""
         text = self.extra_options if of == "extra" else self.calibration_options

@@ -28,7 +28,7 @@ from harness.measure.events import (
     Throughput,
     Trouble,
 )
-from harness.measure.plan import belongs
+from harness.measure.plan import belongs, misplaced
 from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
     for launch in launches:
         by_device[launch.device].append(launch)
     results = [
-        _case(record, case, of_case[record.entry.name, case.id], by_device[record.entry.name], wanted=run.timed)
+        _misplaced(record, case, run)
+        or _case(record, case, of_case[record.entry.name, case.id], by_device[record.entry.name], wanted=run.timed)
         for record in devices.values()
         for case in run.cases
         if belongs(case, record.entry)
@@ -181,6 +182,12 @@ def _alone(device: str, case: str, launches: Iterable[LaunchRecord], events: Ite
             peaks.append(launch.peak_bytes)
     peak = max((peak for peak in peaks if peak), default=None)
     return {"load_ns": tuple(loads), "first_ns": tuple(firsts), "peak_bytes": peak}
+
+
+def _misplaced(device: DeviceRecord, case: Case, run: Run) -> CaseRecord | None:
+    """A case whose file is for other platforms than the device's: it was never asked for there."""
+    reason = misplaced(run.variant(case.variant), device.facts.arch) if device.facts is not None else None
+    return CaseRecord(device=device.entry.name, case=case.id, state="impossible", reason=reason) if reason else None
 
 
 def _case(

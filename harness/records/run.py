@@ -174,7 +174,8 @@ class CaseRecord(_Record):
     """What became of one case on one device.
 
     Attributes:
-        state: ``measured``; ``failed`` (load, run, crash, …); ``unmeasured`` when its device failed or the time was up before it.
+        state: ``measured``; ``failed`` (load, run, crash, …); ``unmeasured`` when its device failed or the time was up before it;
+            ``impossible`` when its file is not for that device's platform.
         load_ns: to create the session, of each process where it was the first one; first_ns likewise: its first inference.
         peak_bytes: the resident high-water mark of a process that held this session alone; peaks: of the evaluation of each job.
         graph: what onnxruntime runs after its optimizations.
@@ -183,7 +184,7 @@ class CaseRecord(_Record):
 
     device: str
     case: str
-    state: Literal["measured", "failed", "unmeasured"]
+    state: Literal["measured", "failed", "unmeasured", "impossible"]
     kind: str | None = None
     reason: str | None = None
     fidelity: FidelityLine | None = None

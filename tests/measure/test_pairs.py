@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.expectations import ClaimSection
 from harness.measure import pairs
@@ -71,3 +71,54 @@ def test_a_claim_names_data_as_the_study_does_wherever_the_variants_were_made() 
     assert not pairs.matches(made, {"calibration_data": "random"})
     plain = Variant(recipe=Recipe(name="v", method="static"), state="made")
     assert not pairs.matches(plain, {"calibration_data": "random"})
+
+
+class TestWhatDiffersInNothingElse:
+    FOUND: ClassVar = {
+        found.name: found
+        for found in (
+            variant("fp32", method="fp32"),
+            variant("prepared", method="prepared"),
+            variant("prepared-ort", method="prepared", file_format="ort-arm"),
+            variant("fp16", method="fp16", exclude_op_types=("Resize",)),
+            variant("dynamic", method="dynamic", weight="QInt8"),
+            variant("static", format="QDQ", activation="QUInt8", weight="QInt8", calibration="MinMax"),
+            variant("static-pc", format="QDQ", activation="QUInt8", weight="QInt8", calibration="MinMax", per_channel=True),
+            variant("static-ort", format="QDQ", activation="QUInt8", weight="QInt8", calibration="MinMax", file_format="ort-arm"),
+            variant("nbits", method="nbits", format="QOperator", bits=4, block_size=32, algorithm="DEFAULT", accuracy_level=0),
+            variant("nbits-rtn", method="nbits", format="QOperator", bits=4, block_size=32, algorithm="RTN", accuracy_level=4),
+            variant("asym", method="dynamic", weight="QInt8", extra_options='{"WeightSymmetric": false}'),
+        )
+    }
+
+    def pairs_of(self, faster: dict[str, Any], than: dict[str, Any]) -> set[tuple[str, str]]:
+        claim = ClaimSection(text="t", faster=faster, than=than)
+        return set(pairs.claimed(claim, [case(name, name) for name in self.FOUND], self.FOUND))  # type: ignore[arg-type]
+
+    def test_of_one_method(self) -> None:
+        assert self.pairs_of({"file_format": "ort-arm"}, {"file_format": "onnx"}) == {
+            ("prepared", "prepared-ort"),
+            ("static", "static-ort"),
+        }
+        # fp32 and fp16 are not per channel either, but that is not all they differ in.
+        assert self.pairs_of({"per_channel": True}, {"per_channel": False}) == {("static", "static-pc")}
+        assert self.pairs_of({"algorithm": "RTN"}, {"algorithm": "DEFAULT"}) == set()
+        assert self.pairs_of({"algorithm": "RTN", "accuracy_level": 4}, {"algorithm": "DEFAULT"}) == {("nbits", "nbits-rtn")}
+
+    def test_of_two_methods(self) -> None:
+        assert self.pairs_of({"method": "static"}, {"method": "fp32"}) == {
+            ("fp32", name) for name in ("static", "static-pc", "static-ort")
+        }
+        assert self.pairs_of({"method": "fp16"}, {"method": "static"}) == {("static", "fp16"), ("static-pc", "fp16")}
+        assert self.pairs_of({"method": "static"}, {"method": "prepared"}) == {
+            ("prepared", "static"),
+            ("prepared", "static-pc"),
+            ("prepared-ort", "static-ort"),
+        }
+        assert self.pairs_of({"method": "static"}, {"method": "dynamic"}) == {("dynamic", "static")}
+        assert self.pairs_of({"method": "dynamic"}, {"method": "nbits"}) == {
+            (one, other) for one in ("nbits", "nbits-rtn") for other in ("dynamic", "asym")
+        }
+
+    def test_options(self) -> None:
+        assert self.pairs_of({"extra_options": {"WeightSymmetric": False}}, {"extra_options": {}}) == {("dynamic", "asym")}
