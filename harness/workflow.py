@@ -75,14 +75,14 @@ class Bench:
         Raises:
             ResultsError: if the disk does not take them; nothing is left behind.
         """
-        variants: list[Variant] = []
+        known: dict[str, Variant] = {}
 
         def made(variant: Variant) -> None:
-            variants.append(variant)
+            known[variant.name] = variant
             self.watcher.variant(variant, len(self.question.recipes))
 
         try:
-            build.build(
+            variants = build.build(
                 study or self.question.study,
                 self.folder / run_folder.VARIANTS / within,
                 model=model or self.question.model,
@@ -92,11 +92,11 @@ class Bench:
                 on_event=made,
             )
         except KeyboardInterrupt:
-            return variants, True
+            return [known[recipe.name] for recipe in self.question.recipes if recipe.name in known], True
         except ResultsError:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        return variants, False
+        return list(variants), False
 
     def begin(
         self, devices: Sequence[Device], variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Unit, ...]

@@ -54,7 +54,8 @@ class Ranges:
         """Keep the ranges in a file; a folder that can't be written keeps nothing."""
         content = path.read_bytes()
         with suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.folder.parent, self.folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Beside, and renamed: two builds may share the folder.
             with NamedTemporaryFile(dir=self.folder, delete=False) as file:
                 file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize import opset
+from harness.quantize import external_data, opset
 from harness.quantize.calibration import Calibration, calibrate
 from harness.quantize.model import SourceModel, read_model
 from harness.quantize.prepare import Prepared, prepare
@@ -222,16 +224,27 @@ class Bench:
     notes: tuple[str, ...]
 
     def workshop(self, recipe: Recipe) -> Workshop:
-        """Set up a workshop for the recipe; it is the same one for all recipes of a build."""
-        found = _OPEN.get(self.folder)
-        if found is None:
-            found = Workshop(self.source, {}, self.folder)
-            found.prepared = dataclasses.replace(self.prepared, proto=onnx.load(self.prepared.path))
-            # Builds come one after the other: what the last one left is of no use.
-            _OPEN.clear()
-            _OPEN[self.folder] = found
-        found.given(recipe, self.ranges, self.notes)
+        """Set up a workshop for the recipe; all recipes of a build have the same one in a process.
+
+        It has a folder and a copy of the prepared model of its own: onnxruntime's tools write a file beside the model that
+        they are given, always under the same name.
+        """
+        with _OPENING:
+            found = _OPEN.get(self.folder)
+            if found is None:
+                found = Workshop(self.source, {}, Path(mkdtemp(prefix="elsewhere-", dir=self.folder)))
+                path = found.folder / self.prepared.path.name
+                proto = onnx.load(self.prepared.path)
+                beside = external_data.locations(onnx.load(self.prepared.path, load_external_data=False))
+                for name in (path.name, *beside):
+                    shutil.copyfile(self.prepared.path.with_name(name), path.with_name(name))
+                found.prepared = dataclasses.replace(self.prepared, path=path, proto=proto)
+                # Builds come one after the other: what the last one left is of no use.
+                _OPEN.clear()
+                _OPEN[self.folder] = found
+            found.given(recipe, self.ranges, self.notes)
         return found
 
 
+_OPENING = Lock()
 _OPEN: dict[Path, Workshop] = {}

@@ -12,7 +12,6 @@ from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QLinearOpsRegistry
 
 from harness.quantize import rules
-from harness.quantize.calibration import Reader
 from harness.quantize.graph import is_quantized, nodes
 from harness.quantize.matrix import REFERENCE
 from harness.quantize.quiet import quiet
@@ -37,7 +36,7 @@ class TestRulesOnTheRealLibrary:
             quantize_static(
                 cnn,
                 tmp_path / "o.onnx",
-                Reader([{"x": images(1)}]),
+                CopiedReader([{"x": images(1)}]),
                 quant_format=form,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QUInt8,
@@ -63,7 +62,7 @@ class TestRulesOnTheRealLibrary:
             model.graph.node[4].CopyFrom(onnx.helper.make_node("ReduceMean", ["a"], ["p"], "pool", axes=[2, 3]))
             onnx.save(model, tmp_path / "m.onnx")
             with quiet():
-                reader = Reader([{"x": images(1)}])
+                reader = CopiedReader([{"x": images(1)}])
                 quantize_static(tmp_path / "m.onnx", tmp_path / "o.onnx", reader, quant_format=form, op_types_to_quantize=kinds)
             found[form.name] = self.quantized_nodes(tmp_path / "o.onnx")
         assert found["QOperator"] == 0
@@ -162,7 +161,7 @@ class TestOptionsThatDestroy:
             quantize_static(
                 cnn,
                 tmp_path / "o.onnx",
-                Reader(feeds),
+                CopiedReader(feeds),
                 quant_format=QuantFormat[form],
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
