@@ -2,7 +2,7 @@
 
 The model is MobileNetV2-sized, of random weights; the variants are those of 3 calibration methods x 2 formats x 3 pairs of types x per tensor
 and per channel. Each side is a process of its own, from the source model (the harness) or the prepared one (the loop) to finished
-files; its children are counted in its memory, which is looked at fifty times a second. Files are compared by the sha256 of their
+files; its children are counted in its memory, which is looked at twenty times a second. Files are compared by the sha256 of their
 deterministic serialization. Then the harness builds again: with the ranges of the first build, and with its files.
 """
 
@@ -48,7 +48,7 @@ calibrations = ["MinMax", "Percentile", "Entropy"]
 """
 PAIRS = {("QUInt8", "QInt8"), ("QUInt8", "QUInt8"), ("QInt8", "QInt8")}
 MEGABYTE = 1e6
-INTERVAL = 0.02
+INTERVAL = 0.05
 LOOP, HARNESS, RANGES, CACHED = "quantize_static in a loop", "harness", "harness, ranges kept", "harness, files kept"
 
 
@@ -117,16 +117,28 @@ def side_of(name: str, folder: Path) -> dict[str, float]:
 
 
 def _memory(pid: int) -> int:
-    """Bytes that a process and its children hold; what they share is counted for each."""
+    """Bytes that a process and its children hold; a page that several of them share is counted once between them."""
+    pids = _family(pid)
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-        children = [
-            Path(f"/proc/{pid}/task/{task.name}/children").read_text("utf-8") for task in Path(f"/proc/{pid}/task").iterdir()
-        ]
-    except (OSError, ValueError):
-        return 0  # it ended while we looked
-    own = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:")), 0)
-    return own + sum(_memory(int(child)) for listed in children for child in listed.split())
+        if len(pids) == 1:
+            # Sharing means nothing then, and adding up the pages of gigabytes would hold the process up.
+            return _sum(Path(f"/proc/{pid}/status"), "VmRSS:")
+        return sum(_sum(Path(f"/proc/{one}/smaps_rollup"), "Pss:") for one in pids)
+    except OSError:
+        return 0  # one ended while we looked
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        children = [(task / "children").read_text(encoding="ascii") for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return [pid]
+    return [pid, *(one for listed in children for child in listed.split() for one in _family(int(child)))]
+
+
+def _sum(file: Path, field: str) -> int:
+    return sum(int(line.split()[1]) * 1024 for line in file.read_text(encoding="utf-8").splitlines() if line.startswith(field))
 
 
 def identical(folder: Path, outs: list[str]) -> int:
