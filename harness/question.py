@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.measure import accuracy
-from harness.quantize import build, data, matrix
+from harness.quantize import build, data, lint, matrix, metric
 from harness.quantize.dims import resolve_dims
+from harness.quantize.review import review
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,11 +49,10 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     recipes = matrix.select(matrix.plan(study), globs) if globs else matrix.plan(study)
     source = study.model.evaluation or study.model.calibration
     evaluation = tuple(data.load(source, model, values, what="evaluation") for values in dims)
-    if build.needs_calibration(recipes):
-        # Loaded again when it is used; here only so that data that don't fit end the run before it begins.
-        calibration = data.load(study.model.calibration, model, dims[0], what="calibration")
-    else:
-        calibration = evaluation[0]
-    references = tuple(accuracy.Reference(study.model.path, samples) for samples in evaluation)
-    notes = dict.fromkeys(note for samples in (calibration, *evaluation) for note in samples.notes)
-    return Question(study, model, dims, recipes, evaluation, references, tuple(notes))
+    # Calibration data are loaded again when they are used; here so that data that don't fit end the run before it begins.
+    found = review(study, model, dims[0], recipes, evaluation[0])
+    figure = metric.load(study.model.metric) if study.model.metric else None
+    references = tuple(accuracy.Reference(study.model.path, samples, figure) for samples in evaluation)
+    found += tuple(note for samples in evaluation[1:] for note in samples.notes)
+    found += references[0].doubts(lint.classes_of(model))
+    return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from harness.errors import Exit, SelectionError, StudyError
 from harness.expectations import ALL_METRICS, TIMES, GateSection
 from harness.judge import decision, gate, summary
 from harness.measure import pairs, plan
+from harness.quantize import storage
 from harness.records import folder as run_folder
 from harness.records import samples as run_samples
 from harness.toml_file import nearest
@@ -81,7 +81,7 @@ def check(
     comparable.check(question, rival, devices, registry, globs)
     if rival.runtime is not None:
         devices = [_with_runtime(device, rival.runtime) for device in devices]
-    with workflow.bench(question, results, watcher) as place:
+    with workflow.bench(question, devices, results, watcher) as place:
         variants, interrupted = place.make()
         wanted = [each for each in variants if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
         rivals, also_interrupted = ([], False) if interrupted else _rivals(place, rival, wanted)
@@ -164,7 +164,7 @@ def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list
             continue
         path = variant.path and folder / variant.recipe.file_name
         if path is not None and variant.path is not None and path != variant.path:
-            shutil.copyfile(variant.path, path)
+            storage.copy(variant.path, path, variant.data)
         recipe = variant.recipe.model_copy(update={"name": pairs.BASELINE + variant.name})
         kept.append(variant.model_copy(update={"recipe": recipe, "path": path, "notes": ()}))
     return kept, interrupted

@@ -74,8 +74,8 @@ def resume(
         raise ResultsError(message)
     variants = [_here(variant, folder) for variant in begun.variants]
     for variant in variants:
-        if variant.path is not None and not variant.path.is_file():
-            message = f"{variant.path}: is gone, and with it what {folder} was measuring: start a new run"
+        if gone := next((file for file in variant.files().values() if not file.is_file()), None):
+            message = f"{gone}: is gone, and with it what {folder} was measuring: start a new run"
             raise ResultsError(message)
     with workflow.reopen(asked, folder, begun.started, begun.seed, watcher) as place:
         hashes = tuple(found.sha256 for found in place.inputs)

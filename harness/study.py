@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness import toml_file
+from harness.datasets import CALLABLE, DataSource, absolute
 from harness.errors import StudyError
 from harness.expectations import ClaimSection, GateSection
 from harness.toml_file import Section
@@ -46,6 +47,14 @@ def _dim_values(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
+def _callable_name(value: str) -> str:
+    """Refuse what can't be imported."""
+    if not CALLABLE.fullmatch(value):
+        message = f"a metric is a Python function, 'module:callable', such as 'word_errors:rate', not {value!r:.120}"
+        raise ValueError(message)
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Optimization = Literal["all", "extended", "basic", "disabled"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -54,12 +63,19 @@ Dims = dict[str, Annotated[list[Positive], BeforeValidator(_dim_values), Field(m
 
 
 class ModelSection(Section):
-    """``[model]``: the file, its shapes and its data; paths are absolute once a study is loaded."""
+    """``[model]``: the file, its shapes and its data; paths are absolute once a study is loaded.
+
+    Attributes:
+        metric: ``module:callable``, the user's own figure of merit; see :mod:`harness.quantize.metric`.
+        metric_better: which way it is better.
+    """
 
     path: Path
     dims: Dims = {}
-    calibration: str = "random"
-    evaluation: str | None = None
+    calibration: DataSource = "random"
+    evaluation: DataSource | None = None
+    metric: Annotated[str, AfterValidator(_callable_name)] | None = None
+    metric_better: Literal["higher", "lower"] = "higher"
 
 
 class MeasureSection(Section):
@@ -171,19 +187,20 @@ def _absolute(study: Study, folder: Path) -> Study:
     model = section.model_copy(
         update={
             "path": folder / section.path.expanduser(),
-            "calibration": _data_path(section.calibration, folder),
-            "evaluation": None if section.evaluation is None else _data_path(section.evaluation, folder),
+            "calibration": absolute(section.calibration, folder),
+            "evaluation": None if section.evaluation is None else absolute(section.evaluation, folder),
+            "metric": None if section.metric is None else absolute(section.metric, folder),
         }
     )
-    variants = [
-        spec.model_copy(update={"calibration_data": _data_path(spec.calibration_data, folder)}) if spec.calibration_data else spec
-        for spec in study.variant
-    ]
+    variants = [_absolute_spec(spec, folder) for spec in study.variant]
     return study.model_copy(update={"model": model, "variant": variants})
 
 
-def _data_path(source: str, folder: Path) -> str:
-    """Resolve a data source that is a path; ``random`` and ``module:callable`` stay."""
-    if source == "random" or re.fullmatch(r"[\w.]+:\w+", source):
-        return source
-    return str(folder / Path(source).expanduser())
+def _absolute_spec(spec: VariantSpec, folder: Path) -> VariantSpec:
+    """Resolve the paths of a variant that is spelled out."""
+    update: dict[str, Any] = {}
+    if spec.calibration_data:
+        update["calibration_data"] = absolute(spec.calibration_data, folder)
+    if spec.model:
+        update["model"] = str(folder / Path(spec.model).expanduser())
+    return spec.model_copy(update=update) if update else spec

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Location = tuple[str | int, ...]
+# What pydantic puts into a place beside the names of keys: it speaks of a key itself, or of one of the forms of a value.
+MARKS = ("[key]", "[text]", "[table]")
 
 
 class Section(BaseModel):
@@ -124,7 +126,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def _describe(model: type[BaseModel], fault: Any, path: Path, text: str, above: Location) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     """One fault of a validation, as a line."""
-    location: Location = tuple(part for part in fault["loc"] if part != "[key]")
+    location: Location = tuple(part for part in fault["loc"] if part not in MARKS)
     number = line_of(text, above + location)
     place = f"{path}:{number}" if number else f"{path}"
     names = ".".join(str(part) for part in above + location)

@@ -8,7 +8,7 @@ import random
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.judge import summary
 from harness.measure import accuracy, pairs, plan
 from harness.measure.campaign import Campaign, Work
 from harness.measure.journal import Journal
+from harness.oldest import oldest_runtime
 from harness.quantize import build
 from harness.records import folder as run_folder
 from harness.records import samples as run_samples
@@ -60,6 +61,7 @@ class Bench:
         folder: of the run.
         inputs: the evaluation inputs as files, one for each of the question's dims.
         seed: of the random order.
+        oldest_runtime: the oldest version of onnxruntime that the variants are to load in, if it is known.
     """
 
     question: Question
@@ -68,6 +70,7 @@ class Bench:
     started: datetime
     seed: int
     watcher: Watcher
+    oldest_runtime: str | None = None
 
     def make(self, study: Study | None = None, model: SourceModel | None = None, within: str = "") -> tuple[list[Variant], bool]:
         """Make the variants of the question's recipes, of its own model or another; returns them, and whether that was interrupted.
@@ -75,28 +78,29 @@ class Bench:
         Raises:
             ResultsError: if the disk does not take them; nothing is left behind.
         """
-        known: dict[str, Variant] = {}
+        variants: list[Variant] = []
 
         def made(variant: Variant) -> None:
-            known[variant.name] = variant
+            variants.append(variant)
             self.watcher.variant(variant, len(self.question.recipes))
 
         try:
-            variants = build.build(
+            build.build(
                 study or self.question.study,
                 self.folder / run_folder.VARIANTS / within,
                 model=model or self.question.model,
                 dims=self.question.dims[0],
                 recipes=self.question.recipes,
                 cache=places.variants(),
+                oldest_runtime=self.oldest_runtime,
                 on_event=made,
             )
         except KeyboardInterrupt:
-            return [known[recipe.name] for recipe in self.question.recipes if recipe.name in known], True
+            return variants, True
         except ResultsError:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        return list(variants), False
+        return variants, False
 
     def begin(
         self, devices: Sequence[Device], variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Unit, ...]
@@ -149,7 +153,7 @@ class Bench:
 
 
 @contextmanager
-def bench(question: Question, results: Path, watcher: Watcher) -> Iterator[Bench]:
+def bench(question: Question, devices: Sequence[Device], results: Path, watcher: Watcher) -> Iterator[Bench]:
     """Make a run's folder, and files that go when the run has ended.
 
     Raises:
@@ -158,7 +162,7 @@ def bench(question: Question, results: Path, watcher: Watcher) -> Iterator[Bench
     started = datetime.now(UTC)
     folder = run_folder.create(results, question.study.name, started)
     with reopen(question, folder, started, random.SystemRandom().getrandbits(32), watcher) as place:
-        yield place
+        yield replace(place, oldest_runtime=oldest_runtime(devices, results))
 
 
 @contextmanager
@@ -185,7 +189,7 @@ def run(
         ResultsError: if the results folder can't be written.
     """
     study = question.study
-    with bench(question, results, watcher) as place:
+    with bench(question, devices, results, watcher) as place:
         variants, interrupted = place.make()
         cases = plan.cases(variants, study.measure, question.dims, plan.runtimes(devices))
         units = pairs.units(cases, {variant.name: variant for variant in variants}, study.claim)

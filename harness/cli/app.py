@@ -9,7 +9,7 @@ import signal
 
 import typer
 
-from harness.cli import baseline, board, check, claims, compare, device, devices, inspect, quantize, run, show
+from harness.cli import baseline, board, check, claims, compare, debug, device, devices, inspect, quantize, run, show
 
 app = typer.Typer(
     name="harness",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("inspect")(inspect.inspect)
 app.command("quantize")(quantize.quantize)
+app.command("debug")(debug.debug)
 app.command("devices")(devices.devices)
 app.add_typer(device.app, name="device")
 app.add_typer(board.app, name="board")

@@ -38,7 +38,12 @@ Dims = Annotated[
     typer.Option("--dim", metavar="NAME=VALUE", help="A symbolic dimension of a bare model; VALUE may be a list: 1,8."),
 ]
 Calibration = Annotated[
-    str | None, typer.Option("--calibration", metavar="DATA", help="For a bare model: .npz, folder, module:callable or 'random'.")
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="DATA",
+        help="For a bare model: .npz, folder of arrays, images or recordings, module:callable, 'random', 'random:uniform(0,1)'.",
+    ),
 ]
 Evaluation = Annotated[
     str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")
@@ -46,6 +51,14 @@ Evaluation = Annotated[
 Methods = Annotated[
     str | None,
     typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static; or given: as it is."),
+]
+Platforms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--platform",
+        metavar="ARCH,FEATURE,…,VERSION",
+        help="A processor and onnxruntime's version in a device's place, such as aarch64,asimddp,1.23.2; may be repeated.",
+    ),
 ]
 
 Rounds = Annotated[

@@ -11,7 +11,10 @@ from harness.cli import command as shared
 from harness.errors import Exit, HostKeyError, UsageError
 from harness.words import plain
 
-app = typer.Typer(help="Add a device, look at one, trust its host key, or bring onnxruntime to it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Add a device, look at one, trust its host key, bring onnxruntime to it, or end a job that was left there.",
+    no_args_is_help=True,
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")]
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from harness.cli import command as shared
 from harness.errors import Exit
 
@@ -11,7 +15,10 @@ TABLE_WIDTH = 160
 
 @shared.command
 def devices(
-    device: shared.Devices = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="NAME|@TAG", help="Ask these devices only; may be repeated. [default: all]"),
+    ] = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:

@@ -17,20 +17,33 @@ if TYPE_CHECKING:
 @shared.command
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
+    device: Annotated[
+        list[str] | None, typer.Option("--device", metavar="NAME|@TAG", help="Where variants would run; may be repeated.")
+    ] = None,
+    platform: shared.Platforms = None,
+    registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Show a model's nodes, operators, inputs and outputs, and what each recipe can and can't do with it."""
+    """Show a model's nodes, operators, inputs and outputs, and what each recipe can and can't do with it.
+
+    Exit code: 0 shown, 2 wrong usage or input, 3 a device can't be reached.
+    """
+    from harness.cli.platforms import platforms_of
     from harness.quantize.inspect import inspect_model
 
-    facts = inspect_model(model)
+    platforms, silent = platforms_of(platform or [], device or [], registry)
+    facts = inspect_model(model, platforms)
     if as_json:
-        shared.say_json(facts.model_dump(mode="json"))
+        shared.say_json(facts.model_dump(mode="json") | {"unreached": silent})
     else:
         _print(facts)
-    return Exit.PASSED
+        for name, reason in silent.items():
+            shared.say_error(f"{name}: nothing is known of it: {reason}", Exit.INCOMPLETE, as_json=False)
+    return Exit.INCOMPLETE if silent else Exit.PASSED
 
 
 def _print(facts: ModelFacts) -> None:
+    from harness.cli import planned
     from harness.cli.grid import console, grid
     from harness.report.columns import size
 
@@ -66,11 +79,4 @@ def _print(facts: ModelFacts) -> None:
         )
     )
     out.print(grid(["op type", "nodes"], [[kind, str(count)] for kind, count in facts.op_histogram.items()]))
-    recipes = []
-    for recipe in facts.recipes:
-        taken = ", ".join(f"{count} {kind}" for kind, count in recipe.quantizes.items())
-        word = "yes" if recipe.possible else "no"
-        recipes.append(
-            [recipe.name, word, recipe.reason or taken, ", ".join(recipe.stays_float) if recipe.possible and taken else ""]
-        )
-    out.print(grid(["recipe", "possible", "works on, or why not", "stays float"], recipes))
+    planned.show(facts.plan, out)

@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import command as shared
 from harness.errors import Exit
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.quantize.recipe import Recipe
+    from harness.study import Study
+
 
 @shared.command
 def quantize(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the variants go.")],
     target: shared.Target = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the variants go; --plan needs none.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be made, and what can't be and why.")] = False,
     variant: shared.Variants = None,
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
     variants: shared.Methods = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="NAME|@TAG", help="With --plan: ask these devices, not the study's; may be repeated."),
+    ] = None,
+    platform: shared.Platforms = None,
+    registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Make the variants of a model, and measure nothing.
+    """Make the variants of a model, and measure nothing; or with --plan, say what would come of it.
 
-    Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one.
+    A plan needs no calibration: it lists what is made, what would be the same file, what can't exist and why, and what the devices'
+    runtimes and processors make of each. --platform x86_64,avx512_vnni,1.31.1 stands for a device that is not there.
+
+    Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one or, with --plan, a device can't be reached.
     """
-    from harness import places
+    from harness import oldest, places
     from harness.cli import target as targets
     from harness.cli.grid import console, grid
+    from harness.devices import registry as registries
+    from harness.errors import UsageError
     from harness.quantize import build, matrix
+    from harness.quantize.dims import resolve_dims
+    from harness.quantize.review import review
     from harness.report.columns import size
+    from harness.words import plain
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
     recipes = matrix.select(matrix.plan(study), variant or [])
-    made = build.build(study, out, recipes=recipes, cache=places.variants())
+    if plan:
+        # Platforms that are described take the place of the study's devices.
+        asked = device or ([] if platform else study.devices.select)
+        return _plan(study, recipes, platform or [], asked, registry, as_json=as_json)
+    if device or platform:
+        message = "--device and --platform go with --plan: making variants needs no device"
+        raise UsageError(message)
+    if out is None:
+        message = "say where the variants go: -o DIR; or --plan to see what would be made"
+        raise UsageError(message)
+    model = build.open_source(study)
+    warnings = review(study, model, resolve_dims(model, study.model.dims)[0], recipes)
+    runtime = oldest.of_study(study.devices.select, registries.load(registry), shared.RESULTS)
+    made = build.build(study, out, model=model, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
     if as_json:
-        shared.say_json({"folder": str(out), "variants": [found.model_dump(mode="json") for found in made]})
+        shared.say_json(
+            {"folder": str(out), "variants": [found.model_dump(mode="json") for found in made], "warnings": list(warnings)}
+        )
     else:
         rows = [
             [
@@ -43,10 +81,42 @@ def quantize(
                 found.state,
                 size(found.size),
                 (found.sha256 or "")[:12],
+                found.preparation.rung if found.preparation else "",
                 "; ".join(filter(None, [found.reason, *found.notes])),
             ]
             for found in made
         ]
-        console().print(grid(["variant", "state", "size", "sha256", "notes"], rows))
+        console().print(grid(["variant", "state", "size", "sha256", "prepared by", "notes"], rows))
+        for failure in next((found.preparation.failures for found in made if found.preparation), ()):
+            typer.echo(plain(f"the preparation failed with {failure}"))
+        for warning in warnings:
+            typer.echo(f"  {warning}")
         typer.echo(f"variants: {out}")
     return Exit.INCOMPLETE if any(found.state == "failed" for found in made) else Exit.PASSED
+
+
+def _plan(
+    study: Study,
+    recipes: Sequence[Recipe],
+    described: list[str],
+    devices: list[str],
+    registry: Path | None,
+    *,
+    as_json: bool,
+) -> Exit:
+    """Print what a build would give."""
+    from harness.cli import planned
+    from harness.cli.grid import console
+    from harness.cli.platforms import platforms_of
+    from harness.quantize.model import read_model
+    from harness.quantize.planner import plan_build
+
+    platforms, silent = platforms_of(described, devices, registry)
+    told = plan_build(study, recipes, read_model(study.model.path), platforms)
+    if as_json:
+        shared.say_json(told.model_dump(mode="json") | {"unreached": silent})
+    else:
+        planned.show(told, console())
+        for name, reason in silent.items():
+            shared.say_error(f"{name}: nothing is known of it: {reason}", Exit.INCOMPLETE, as_json=False)
+    return Exit.INCOMPLETE if silent else Exit.PASSED

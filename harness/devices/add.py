@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,11 @@ class Added:
 
     @property
     def next(self) -> str:
-        """The command that comes next."""
+        """The command that comes next; the file is named unless it is found without."""
+        where = "" if registries.locate(None) == self.path else f" --registry {shlex.quote(str(self.path))}"
         if self.facts.onnxruntime.version is None:
-            return f"harness device provision {self.device.name}"
-        return f"harness run --device {self.device.name}"
+            return f"harness device provision {self.device.name}{where}"
+        return f"harness run --device {self.device.name}{where}"
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""

@@ -1,7 +1,11 @@
-"""A model file cut at its large tensors: variants of one model share most of them, and each needs to travel only once."""
+"""A model file cut at its large tensors: variants of one model share most of them, and each needs to travel only once.
+
+The tensors of a model of 2 GB and more lie in a file beside it, which the model names by its hash: that one is cut by the model's word.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import mmap
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 SUFFIX = ".onnx"
@@ -22,6 +26,8 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 # Fields of onnx.proto on the way from a model to the bytes of its tensors.
 GRAPH, INITIALIZER, NODE, ATTRIBUTE, ATTRIBUTE_TENSOR = 7, 5, 1, 5, 5
 TENSOR_DATA = frozenset({4, 5, 7, 9, 10, 11})
+# Of a tensor that lies elsewhere: entries of key and value.
+EXTERNAL_DATA, KEY, VALUE = 13, 1, 2
 
 
 @dataclass(frozen=True)
@@ -37,22 +43,23 @@ class _NotAModelError(Exception):
     pass
 
 
-def cut(path: Path, sha256: str) -> tuple[Piece, ...]:
-    """Cut a file; anything but a model is one piece.
+def cut(path: Path, sha256: str, starts: Sequence[int] = ()) -> tuple[Piece, ...]:
+    """Cut a file; anything but a model, or a model's tensors, is one piece.
 
     Args:
         path: the file.
         sha256: of the whole.
+        starts: where tensors begin, if it is a file of tensors.
 
     Returns:
         Pieces that make up the file, in its order.
     """
     size = path.stat().st_size
-    if path.suffix != SUFFIX or size < LEAST_FILE:
+    if (path.suffix != SUFFIX and not starts) or size < LEAST_FILE:
         return (Piece(sha256, 0, size),)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            edges = _edges(data)
+            edges = sorted({0, *(start for start in starts if 0 < start < size), size}) if starts else _edges(data)
         except (_NotAModelError, IndexError):
             edges = [0, size]
         if len(edges) == 2:  # noqa: PLR2004 - start and end
@@ -64,6 +71,37 @@ def cut(path: Path, sha256: str) -> tuple[Piece, ...]:
             )
         finally:
             view.release()
+
+
+def outside(models: Iterable[Path]) -> dict[str, list[int]]:
+    """Find where the tensors begin that models keep in other files.
+
+    Returns:
+        By what the models call the file.
+    """
+    found: dict[str, list[int]] = {}
+    for path in models:
+        # An empty file can't be mapped: a ValueError, as is text that is none.
+        with (
+            path.open("rb") as file,
+            contextlib.suppress(_NotAModelError, IndexError, ValueError),
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            for location, offset in _elsewhere(data):
+                found.setdefault(location, []).append(offset)
+    return found
+
+
+def _elsewhere(data: mmap.mmap) -> Iterator[tuple[str, int]]:
+    """Yield the file and the offset of each initializer that lies in another file."""
+    for graph in _inside(data, 0, len(data), GRAPH):
+        for tensor in _inside(data, *graph, INITIALIZER):
+            said = {}
+            for entry in _inside(data, *tensor, EXTERNAL_DATA):
+                texts = {number: data[first:last].decode() for number, first, last in _fields(data, *entry)}
+                said[texts.get(KEY)] = texts.get(VALUE, "")
+            if "location" in said:
+                yield said["location"], int(said.get("offset") or 0)
 
 
 def _edges(data: mmap.mmap) -> list[int]:

@@ -49,8 +49,13 @@ def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
             missing = _missing(link, replies, wanted)
             if not missing:
                 break
+            # Only a large model's tensors are a file without a suffix, under its hash.
+            large = any(files[sha256].name == sha256 for sha256 in missing)
+            starts = pieces.outside(path for path in files.values() if path.suffix == pieces.SUFFIX) if large else {}
             with ThreadPoolExecutor(pieces.processors()) as pool:
-                cuts = list(pool.map(lambda sha256: pieces.cut(files[sha256], sha256), missing))
+                cuts = list(
+                    pool.map(pieces.cut, [files[name] for name in missing], missing, [starts.get(name, ()) for name in missing])
+                )
             layouts = dict(zip(missing, cuts, strict=True))
             said = {sha256: [[piece.sha256, piece.size] for piece in layout] for sha256, layout in layouts.items()}
             _say(channel, {"layouts": said, "fresh": bool(attempt)})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness import toml_file
 from harness.errors import RegistryError, SelectionError
@@ -46,7 +46,33 @@ def size(value: object) -> object:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-Size = Annotated[int, BeforeValidator(size), Field(ge=2**20)]
+def _enough(value: int) -> int:
+    """Refuse what nothing fits in."""
+    if value < 2**20:
+        message = f"{value} bytes are too few for anything: 1 MiB is the least"
+        raise ValueError(message)
+    return value
+
+
+def _a_second(value: float) -> float:
+    """Refuse a silence that any busy board keeps."""
+    if value < 1:
+        message = f"{value:g} s is shorter than any busy device is silent: 1 s is the least"
+        raise ValueError(message)
+    return value
+
+
+def _a_version(value: str) -> str:
+    """Refuse what pip would not take for one release."""
+    if not re.fullmatch(r"\d+(\.\d+){1,3}", value):
+        message = f"'{value}' is no version of onnxruntime: write it as \"1.23.2\""
+        raise ValueError(message)
+    return value
+
+
+Size = Annotated[int, BeforeValidator(size), AfterValidator(_enough)]
+Silence = Annotated[Seconds, AfterValidator(_a_second)]
+Version = Annotated[str, AfterValidator(_a_version)]
 
 
 class Device(BaseModel):
@@ -75,16 +101,16 @@ class Device(BaseModel):
     password_env: str | None = None
     host_key: str | None = None
     jump: str | None = None
-    python: str | None = None
+    python: Annotated[str, Field(min_length=1)] | None = None
     tags: list[str] = []
     cpus: list[Annotated[int, Field(ge=0)]] | None = None
-    runtimes: list[Annotated[str, Field(pattern=r"^\d+(\.\d+){1,3}$")]] = []
+    runtimes: list[Version] = []
     governor: Annotated[str, Field(pattern="^[a-z_]{1,30}$")] | None = None
     emulated: Literal["icount", "wall", "user"] | None = None
     quota: Size | None = None
     memory: Size | None = None
     connect_time: Seconds = 10.0
-    silence_time: Seconds | None = None
+    silence_time: Silence | None = None
     reconnect_time: Seconds = 60.0
 
     @model_validator(mode="after")

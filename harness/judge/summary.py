@@ -55,7 +55,10 @@ class Row:
         samples: how many of the evaluation samples the figures of accuracy are over; an emulated device computes few.
         accuracy: top-1, of the evaluation data's labels.
         accuracy_drop: fp32's accuracy on the same device minus this one's.
+        rung: how far the model was prepared for the recipe, on the ladder of preparation; None for what takes it as it is.
         mse: against the controller's fp32; sqnr_db, max_error, cosine, top1_agreement likewise.
+        kl_divergence: nats, of the softmax of the outputs, or of the outputs as they are where they are probabilities.
+        metrics: the study's own figures, by name.
     """
 
     device: str
@@ -93,6 +96,10 @@ class Row:
     casts: int | None = None
     left: tuple[str, ...] = ()
     mean_relative_error: float | None = None
+    kl_divergence: float | None = None
+    probabilities: bool = False
+    metrics: tuple[tuple[str, float], ...] = ()
+    rung: str | None = None
 
 
 @dataclass(frozen=True)
@@ -329,6 +336,9 @@ def _row(
         identical=fidelity.identical if fidelity else False,
         cosine=fidelity.cosine if fidelity else None,
         top1_agreement=fidelity.top1_agreement if fidelity else None,
+        kl_divergence=fidelity.kl_divergence if fidelity else None,
+        probabilities=fidelity.probabilities if fidelity else False,
+        metrics=tuple(fidelity.metrics.items()) if fidelity else (),
         samples=fidelity.samples if fidelity else None,
         notes=tuple(notes),
         medians=timing.medians(record.case),
@@ -338,6 +348,7 @@ def _row(
         unfused=ops["QuantizeLinear"] + ops["DequantizeLinear"] if ops else None,
         casts=ops["Cast"] if ops else None,
         left=tuple(record.graph.left) if record.graph else (),
+        rung=variant.preparation.rung if variant.preparation else None,
     )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from harness.errors import ModelError
+from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
-from harness.quantize import fidelity
+from harness.quantize import fidelity, lint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.measure.plan import Case
     from harness.quantize.data import Samples
+    from harness.quantize.metric import Metric
 
 # How an .npy file of format 1.0 begins.
 PLAIN = b"\x93NUMPY\x01\x00"
@@ -39,27 +40,46 @@ class Reference:
 
     Attributes:
         outputs: for each sample the numeric outputs of the model, in order.
+        names: of these outputs.
         labels: int64 [samples x batch], where the evaluation data have them.
+        metric: the user's own figures, where the study names them.
     """
 
-    def __init__(self, model: Path, samples: Samples) -> None:
-        """Run the model.
+    def __init__(self, model: Path, samples: Samples, metric: Metric | None = None) -> None:
+        """Run the model, and try the metric on its outputs.
 
         Raises:
             ModelError: if onnxruntime can't load it or run it with these inputs.
+            DataError: if the metric fails.
         """
         options = ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
         try:
             session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             answers = [session.run(None, feed) for feed in samples.feeds]
+        except DataError:
+            raise
         except Exception as exc:
             hint = "; random inputs may not suit it: give real ones (calibration, evaluation)" if samples.random else ""
             said = " ".join(str(exc).split())[:600]
             message = f"{model}: onnxruntime {ort.__version__} can't run it with inputs from {samples.source}: {said}{hint}"
             raise ModelError(message) from exc
         self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
+        first = answers[0] if answers else []
+        self.names = [spec.name for spec, output in zip(session.get_outputs(), first, strict=False) if _numeric(output)]
         self.labels = samples.labels
+        self.metric = metric
+        self._measured(self.outputs, self.labels)
+
+    def doubts(self, classes: int | None) -> tuple[str, ...]:
+        """What the float model's own answers say against the evaluation data."""
+        if self.labels is None:
+            return ()
+        try:
+            own = fidelity.compare(self.outputs, self.outputs, self.labels)
+        except DataError:
+            return ()  # outputs that are no table of classes
+        return lint.guessing(own.top1_accuracy, len(self.labels), classes)
 
     def compare(self, device: str, case: Case, data: bytes) -> FidelityLine:
         """Compare a case's outputs with the reference.
@@ -76,6 +96,7 @@ class Reference:
             outputs = self._read(data)
             rows = None if self.labels is None else self.labels[: len(self.labels) * len(outputs) // len(self.outputs)]
             found = fidelity.compare(self.outputs[: len(outputs)], outputs, rows)
+            metrics, refusal = self._tried(outputs, rows)
         except Exception as exc:  # noqa: BLE001 - a damaged archive raises whatever it likes, and the other devices go on
             return FidelityLine(device=device, case=case.id, reason=f"the outputs can't be compared: {exc}"[:4000])
         return FidelityLine(
@@ -90,8 +111,28 @@ class Reference:
             cosine=_finite(found.cosine),
             top1_agreement=found.top1_agreement,
             accuracy=found.top1_accuracy,
-            reason=f"{found.nan_count} values of its outputs are NaN" if found.nan_count else None,
+            kl_divergence=_finite(found.kl_divergence),
+            probabilities=found.probabilities,
+            metrics=metrics,
+            reason=f"{found.nan_count} values of its outputs are NaN" if found.nan_count else refusal,
         )
+
+    def _tried(
+        self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None
+    ) -> tuple[dict[str, float], str | None]:
+        """Compute the metric of a case; what it could not make of these outputs costs none of the other figures."""
+        try:
+            return self._measured(outputs, labels), None
+        except DataError as exc:
+            return {}, str(exc)[:4000]
+
+    def _measured(self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        if self.metric is None:
+            return {}
+        found, reference = (
+            [dict(zip(self.names, sample, strict=True)) for sample in side] for side in (outputs, self.outputs[: len(outputs)])
+        )
+        return self.metric(found, reference, labels)
 
     def _read(self, data: bytes) -> list[list[NDArray[Any]]]:
         """Read a runner's file of outputs, sample by sample; an emulated device computes only the first ones."""
@@ -119,9 +160,10 @@ def write_inputs(samples: Samples, dims: dict[str, int], folder: Path) -> Inputs
         dims: the symbolic dimensions' values that they are for.
         folder: where the file goes, under its hash.
     """
-    names = tuple(samples.feeds[0])
+    feeds = list(samples.feeds)  # a runner reads them as one array
+    names = tuple(feeds[0])
     buffer = io.BytesIO()
-    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in samples.feeds]) for name in names]
+    stacks: Sequence[NDArray[Any]] = [np.stack([feed[name] for feed in feeds]) for name in names]
     np.savez(buffer, *stacks)
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()

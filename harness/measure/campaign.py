@@ -62,8 +62,8 @@ class Work:
         needed = {found.sha256: found.path for found in self.inputs}
         for case in self.cases:
             variant = self.variants[case.variant]
-            if variant.sha256 is not None and variant.path is not None and not plan.misplaced(variant, arch):
-                needed[variant.sha256] = variant.path
+            if not plan.misplaced(variant, arch):
+                needed |= variant.files()
         return needed
 
 

@@ -375,6 +375,9 @@ class FidelityLine(Line):
     cosine: float | None = None
     top1_agreement: float | None = None
     accuracy: float | None = None
+    kl_divergence: float | None = None
+    probabilities: bool = False
+    metrics: dict[Id, float] = {}
     reason: Message | None = None
 
 
@@ -387,8 +390,7 @@ class DeviceFailed(Line):
 
 
 Event = (
-    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine
-    | DeviceFailed
+    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine | DeviceFailed
 )  # fmt: skip
 # What a job may write; the others are the controller's to say.
 SAID_THERE = {

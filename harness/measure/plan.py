@@ -210,6 +210,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
             {
                 "id": case.id,
                 "model": variants[case.variant].sha256,
+                "data": variants[case.variant].data,
                 "inputs": feed.sha256,
                 "names": list(feed.names),
                 "threads": case.threads,

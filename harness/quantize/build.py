@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data
+from harness.quantize import data, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
 from harness.quantize.making import DISK, make_all
@@ -17,6 +17,7 @@ from harness.quantize.model import open_model, read_model
 from harness.quantize.ranges import Ranges
 from harness.quantize.recipe import Variant
 from harness.quantize.rules import impossible
+from harness.quantize.sharing import Sharing
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from harness.study import Study
 
 
-def build(  # noqa: PLR0913 - all but two go by their names
+def build(  # noqa: PLR0913 - each has a name of its own
     study: Study,
     out_dir: Path,
     *,
@@ -36,10 +37,11 @@ def build(  # noqa: PLR0913 - all but two go by their names
     dims: Mapping[str, int] | None = None,
     recipes: Sequence[Recipe] | None = None,
     cache: Path | None = None,
+    oldest_runtime: str | None = None,
     executor: Executor | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
-    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each.
+    """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each; those that are the same share the file of the first.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
     calibrated once, by all methods together. A file is written beside and renamed when it is whole. What takes longer than
@@ -52,9 +54,10 @@ def build(  # noqa: PLR0913 - all but two go by their names
         dims: sizes for the calibration data; without, the first combination of the study's.
         recipes: those to make; without, all of the study's.
         cache: a folder that keeps variants, and the ranges of calibrations, for the next build; None keeps nothing.
+        oldest_runtime: the oldest version of onnxruntime that is to load the variants; None leaves files as the tools stamp them.
         executor: makes the variants, instead of processes of this build; what runs there must see ``out_dir`` under the same
             path, and have this package. It is not shut down.
-        on_event: is told of each variant as soon as it is known, which is not in the order of the recipes.
+        on_event: is told of each variant, in their order, as soon as it and those before it are known.
 
     Returns:
         One variant per recipe, in their order.
@@ -73,31 +76,40 @@ def build(  # noqa: PLR0913 - all but two go by their names
     sources = dict.fromkeys(recipe.calibration_data for recipe in calibrated)
     samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
-    known: dict[str, Variant] = {}
+    variants: list[Variant] = []
+    ready: dict[str, Variant] = {}
+    sharing = Sharing(recipes, source, oldest_runtime)
 
-    def tell(variant: Variant) -> None:
-        on_event(_name_twin(variant, tuple(known.values())))
-        known[variant.name] = variant
+    def deliver() -> None:
+        """Tell of what is known, up to the first that is not: of two that are the same, the later one takes the earlier one's file."""
+        for recipe in recipes[len(variants) :]:
+            variant = sharing.known(recipe, variants) or ready.get(recipe.name)
+            if variant is None:
+                return
+            variant = sharing.settle(variant, variants)
+            if variant.path != out_dir / f"{recipe.name}.onnx":
+                storage.remove(out_dir / f"{recipe.name}.onnx")
+            on_event(variant)
+            variants.append(variant)
 
-    kept = Cache(cache, source, samples) if cache else None
+    kept = Cache(cache, source, samples, oldest_runtime) if cache else None
     with _scratch(out_dir) as scratch:
         missing = []
         for recipe in recipes:
-            if rule := impossible(recipe):
-                tell(_settled(Variant(recipe=recipe, state="impossible", reason=rule), out_dir))
-            elif kept and (found := kept.find(recipe, out_dir / recipe.file_name)):
-                tell(found)
-            else:
+            found = _found(recipe, sharing, kept, out_dir)
+            if found is not None:
+                ready[recipe.name] = found
+            elif sharing.twin_of(recipe) is None:
                 missing.append(recipe)
-        workshop = Workshop(source, samples, scratch, op_types, Ranges(cache / "ranges") if cache else None)
+        deliver()
+        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, Ranges(cache / "ranges") if cache else None)
         with closing(make_all(missing, workshop, executor)) as made:
             for variant in made:
-                settled = _settled(variant, out_dir)
+                ready[variant.name] = _settled(variant, out_dir)
                 if kept:
-                    kept.keep(settled)
-                tell(settled)
-    variants = [known[recipe.name] for recipe in recipes]
-    return tuple(_name_twin(variant, variants[:number]) for number, variant in enumerate(variants))
+                    kept.keep(ready[variant.name])
+                deliver()
+    return tuple(variants)
 
 
 def open_source(study: Study) -> SourceModel:
@@ -118,19 +130,22 @@ def _is_calibrated(recipe: Recipe) -> bool:
     return recipe.is_calibrated and impossible(recipe) is None
 
 
-def _name_twin(variant: Variant, others: Sequence[Variant]) -> Variant:
-    """Tell if an earlier recipe gave the very same file: a difference in speed between the two is noise."""
-    twin = next((other.name for other in others if variant.sha256 and other.sha256 == variant.sha256), None)
-    return variant.model_copy(update={"notes": (*variant.notes, f"the same file as {twin}")}) if twin else variant
+def _found(recipe: Recipe, sharing: Sharing, kept: Cache | None, out_dir: Path) -> Variant | None:
+    """Give a variant for which nothing is to be made: it can't exist, or an earlier build kept it."""
+    if rule := sharing.barred(recipe):
+        return _settled(Variant(recipe=recipe, state="impossible", reason=rule), out_dir)
+    if sharing.twin_of(recipe) is not None or kept is None:
+        return None
+    return kept.find(recipe, out_dir / recipe.file_name)
 
 
 def _settled(variant: Variant, out_dir: Path) -> Variant:
     """Move a finished file to its place; when there is none, nothing of an earlier build keeps its name."""
     path = out_dir / variant.recipe.file_name
     if variant.path is None:
-        path.unlink(missing_ok=True)
+        storage.remove(path)
         return variant
-    variant.path.replace(path)
+    storage.move(variant.path, path, variant.data)
     return variant.model_copy(update={"path": path})
 
 

@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,9 @@ import onnx
 import onnxruntime
 from pydantic import ValidationError
 
+from harness.quantize import storage
 from harness.quantize.recipe import Recipe, Variant
+from harness.quantize.stamp import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from harness.quantize.data import Samples
     from harness.quantize.model import SourceModel
 
-EDITION = 1  # raised when this package makes other files of the same recipe
+EDITION = 2  # raised when this package makes other files of the same recipe
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Cache:
         folder: made when something is kept.
         source: the float model.
         samples: calibration data by what recipes call them; None is the study's own.
+        oldest_runtime: the version of onnxruntime that files are stamped for, if it is known.
     """
 
     folder: Path
     source: SourceModel
     samples: Mapping[str | None, Samples]
+    oldest_runtime: str | None = None
 
     def find(self, recipe: Recipe, path: Path) -> Variant | None:
         """Copy a kept variant to a path.
@@ -49,25 +53,24 @@ class Cache:
         kept = self._file(recipe)
         try:
             variant = Variant.model_validate_json(kept.with_suffix(".json").read_bytes())
-            content = kept.read_bytes()
+            if not storage.is_whole(kept, variant.sha256, variant.data):
+                return None
         except (OSError, ValidationError):
             return None
-        if hashlib.sha256(content).hexdigest() != variant.sha256:
-            return None
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        storage.copy(kept, path, variant.data)
         return variant.model_copy(update={"recipe": recipe, "path": path})
 
     def keep(self, variant: Variant) -> None:
         """Keep a variant that was made; a cache that can't be written keeps nothing."""
-        # The source's hash does not cover files beside it; fp32 is a copy anyway.
-        if variant.path is None or self.source.external_data or variant.recipe.method in {"fp32", "given"}:
+        # What is a copy of the source anyway is not kept.
+        if variant.path is None or variant.recipe.method in {"fp32", "given"}:
             return
         kept = self._file(variant.recipe)
         with suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._write(kept, variant.path.read_bytes())
+            with TemporaryDirectory(dir=self.folder) as beside:
+                storage.copy(variant.path, Path(beside) / kept.name, variant.data)
+                storage.move(Path(beside) / kept.name, kept, variant.data)
             self._write(kept.with_suffix(".json"), variant.model_copy(update={"path": None}).model_dump_json().encode())
 
     def _write(self, path: Path, content: bytes) -> None:
@@ -81,10 +84,12 @@ class Cache:
 
     def _key(self, recipe: Recipe) -> str:
         samples = self.samples.get(recipe.calibration_data) if recipe.is_calibrated else None
+        taken = limits(self.oldest_runtime)
         parts = {
             "recipe": recipe.model_dump(exclude={"name", "calibration_data"}),
             "source": self.source.sha256,
             "samples": samples.digest if samples else None,
+            "stamped": taken.ir if taken else None,
             "versions": [onnxruntime.__version__, onnx.__version__, np.__version__, EDITION],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ followed such paths (CVE-2026-27489, -34446, -34447).
 from __future__ import annotations
 
 import stat
+from math import inf
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-    from onnx import ModelProto
+    from onnx import ModelProto, TensorProto
 
 
 def locations(model: ModelProto) -> tuple[str, ...]:
@@ -47,11 +48,7 @@ def load(model: ModelProto, path: Path) -> tuple[str, ...]:
     Raises:
         ModelError: if a file is missing, too short, or lies where a model has no business.
     """
-    files = locations(model)
-    for location in files:
-        if reason := _objection(location, path.parent):
-            message = f"{path}: its external data '{location}' {reason}"
-            raise ModelError(message)
+    files = check(model, path)
     if files:
         try:
             onnx.load_external_data_for_model(model, str(path.parent.resolve()))
@@ -59,6 +56,80 @@ def load(model: ModelProto, path: Path) -> tuple[str, ...]:
             message = f"{path}: its external data can't be read: {str(exc).strip().splitlines()[0]}"
             raise ModelError(message) from exc
     return files
+
+
+def load_small(model: ModelProto, path: Path, limit: int) -> tuple[str, ...]:
+    """As :func:`load`, but for tensors of so many bytes and more, which stay where they are."""
+    files = check(model, path)
+    small = [each for each in tensors(model) if each.data_location == onnx.TensorProto.EXTERNAL and _length(each) < limit]
+    for tensor in small:
+        try:
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent.resolve()))
+        except Exception as exc:
+            message = f"{path}: its external data can't be read: {str(exc).strip().splitlines()[0]}"
+            raise ModelError(message) from exc
+    return files
+
+
+def check(model: ModelProto, path: Path) -> tuple[str, ...]:
+    """See that the files that hold a model's tensors are there, long enough, and where they may be.
+
+    Args:
+        model: the model as it was parsed.
+        path: its file.
+
+    Returns:
+        The files, relative to the model's folder.
+
+    Raises:
+        ModelError: if not.
+    """
+    files = locations(model)
+    for location in files:
+        if reason := _objection(location, path.parent):
+            message = f"{path}: its external data '{location}' {reason}"
+            raise ModelError(message)
+    for tensor in tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            try:
+                location, offset, length = place_of(tensor)
+                end = offset + (length or 0)
+            except ValueError as exc:
+                message = f"{path}: tensor '{tensor.name}' does not say where its external data are: {exc}"
+                raise ModelError(message) from exc
+            if end > (there := (path.parent / location).stat().st_size):
+                message = f"{path}: its external data '{location}' is truncated: {there} bytes, and tensor '{tensor.name}' ends at {end}; copy it again"
+                raise ModelError(message)
+    return files
+
+
+def place_of(tensor: TensorProto) -> tuple[str, int, int | None]:
+    """Tell where a tensor's external data are: the file, the offset and the number of bytes; None is up to the file's end.
+
+    Raises:
+        ValueError: if what it says is no place.
+    """
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    offset, length = int(said.get("offset") or 0), int(said["length"]) if said.get("length") else None
+    if not said.get("location") or offset < 0 or (length or 0) < 0:
+        message = ", ".join(f"{key} {value!r:.80}" for key, value in said.items()) or "nothing"
+        raise ValueError(message)
+    return said["location"], offset, length
+
+
+def _length(tensor: TensorProto) -> float:
+    """How many bytes a tensor has elsewhere; one that does not say may have any number."""
+    length = place_of(tensor)[2]
+    return inf if length is None else length
+
+
+def relocate(tensor: TensorProto, location: str, offset: int, length: int | None) -> None:
+    """Say, in place, that a tensor's data are in another file."""
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        if value is not None:
+            tensor.external_data.add(key=key, value=str(value))
 
 
 def size(files: tuple[str, ...], folder: Path) -> int:

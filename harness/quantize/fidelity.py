@@ -15,6 +15,10 @@ from harness.errors import DataError
 Array = NDArray[Any]
 Outputs = Mapping[str, Array] | Sequence[Array]
 MIN_CLASSES = 2
+# [batch, classes], or [batch, positions, classes] as language models and text recognizers give.
+TABLE_RANKS = (2, 3)
+# How far from 1 a row of probabilities in float32 may sum, and what stands for a probability of 0, as in keras.losses.KLDivergence.
+SUM_TOLERANCE, LEAST_PROBABILITY = 1e-3, 1e-7
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Fidelity:
         top1_agreement: share of rows whose largest class is the reference's; None if the first floating-point output is no
             table [batch, classes].
         top1_accuracy: share of rows whose largest class is the label; None without labels or classes.
+        kl_divergence: mean over the rows of the first floating-point output of Σ p·ln(p / q), in nats (Kullback and Leibler 1951,
+            Ann. Math. Stat. 22:79), p being the softmax of the reference's row and q that of the variant's; None if that output is
+            no table [batch, classes] or [batch, positions, classes], NaN when a value of it is not finite.
+        probabilities: the rows of the reference are probabilities already (none negative, sums of 1): p and q are the rows as they
+            are, q's cut to what is possible and scaled to a sum of 1, and a 0 counts as 1e-7.
     """
 
     mse: float | None
@@ -46,6 +55,8 @@ class Fidelity:
     nan_count: int
     top1_agreement: float | None
     top1_accuracy: float | None
+    kl_divergence: float | None = None
+    probabilities: bool = False
 
     def as_json(self) -> dict[str, float | int | bool | None]:
         """Return the fields, with None for what JSON has no number for: infinity and NaN."""
@@ -69,7 +80,9 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
     floats = [(ref, x) for pair in pairs for ref, x in pair if ref.dtype.kind == "f"]
     tables = [next(((r, x) for r, x in pair if r.dtype.kind == "f"), None) for pair in pairs]
     classes = [
-        table for table in tables if table is not None and table[0].ndim == MIN_CLASSES and table[0].shape[1] >= MIN_CLASSES
+        table
+        for table in tables
+        if table is not None and table[0].ndim == MIN_CLASSES and table[0].shape[1] >= MIN_CLASSES and len(table[0])
     ]
     agreement = accuracy = None
     if classes and len(classes) == len(tables):
@@ -81,6 +94,9 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
                 raise DataError(message)
             accuracy = float(np.mean(guess == labels))
     mse, max_error, relative, sqnr, cosine = _distances(floats) if floats else (None,) * 5
+    divergence, probabilities = _divergence(
+        [table for table in tables if table is not None and _has_classes(table[0])], len(pairs)
+    )
     return Fidelity(
         mse=mse,
         max_error=max_error,
@@ -91,7 +107,44 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
         nan_count=sum(int(np.isnan(x).sum()) for _, x in floats),
         top1_agreement=agreement,
         top1_accuracy=accuracy,
+        kl_divergence=divergence,
+        probabilities=probabilities,
     )
+
+
+def _has_classes(output: Array) -> bool:
+    return output.ndim in TABLE_RANKS and output.shape[-1] >= MIN_CLASSES
+
+
+def _divergence(tables: Sequence[tuple[Array, Array]], feeds: int) -> tuple[float | None, bool]:
+    """Return the mean KL divergence over all rows, and whether the rows are probabilities; None if not every feed has a table."""
+    if not tables or len(tables) < feeds or not any(ref.size for ref, _ in tables):
+        return None, False
+    probabilities = all(_is_probabilities(ref) for ref, _ in tables)
+    logarithms = _logarithms if probabilities else _log_softmax
+    total, rows = 0.0, 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for ref, x in tables:
+            p, q = (logarithms(side.astype(np.float64)) for side in (ref, x))
+            total += float(np.sum(np.exp(p) * (p - q)))
+            rows += p.size // p.shape[-1]
+    # Rounding can leave a mean of equal rows just below zero.
+    return (max(0.0, total / rows) if math.isfinite(total) else math.nan), probabilities
+
+
+def _is_probabilities(rows: Array) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool((rows >= 0).all() and (np.abs(rows.sum(axis=-1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all())
+
+
+def _log_softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = rows - rows.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _logarithms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    possible = np.clip(rows, LEAST_PROBABILITY, 1)
+    return np.asarray(np.log(possible / possible.sum(axis=-1, keepdims=True)))
 
 
 def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, float, float, float]:
@@ -114,10 +167,11 @@ def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, floa
     length = math.sqrt(signal) * math.sqrt(power)
     cosine = product / length if length else float(noise == 0)
     relative = errors / size if size else 0.0 if errors == 0 else math.inf
-    return mse, largest, relative, _decibels(signal, noise), cosine
+    return mse, largest, relative, decibels(signal, noise), cosine
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """Return 10·log10(signal / noise) of two sums of squares: infinite without noise, NaN if one is, -infinite without signal."""
     if noise == 0:
         return math.inf
     if math.isnan(noise) or math.isnan(signal):

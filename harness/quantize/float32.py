@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from harness.quantize import storage
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,9 +17,14 @@ if TYPE_CHECKING:
 
 
 def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
-    """Copy the source's bytes; a model with external data is written as one file."""
-    if not workshop.source.external_data:
-        shutil.copyfile(workshop.source.path, path)
+    """Copy the source's bytes; a model with external data is written as one file, or two if it is large."""
+    source = workshop.source
+    if not source.external_data:
+        shutil.copyfile(source.path, path)
         return ()
-    onnx.save(workshop.source.proto, path)
+    # Not the workshop's copy, where nodes without a name were given one.
+    model = onnx.load(source.path, load_external_data=False)
+    storage.write(model, path, source.path.parent)
+    if source.is_large:
+        return ("the external data were put into one file, which is named by its sha256",)
     return ("the external data were put into the model file",)

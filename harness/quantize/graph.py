@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 MAIN_DOMAINS = ("", "ai.onnx")
+CONSTANTS_ARE_NO_INPUTS = 4  # the first IR version that allows initializers that are no inputs
 
 # Operators that work on quantized numbers: the ONNX standard's, then onnxruntime's own (docs/ContribOperators.md).
 QUANTIZED_PREFIXES = ("QLinear", "QOrdered")
@@ -49,6 +51,13 @@ def nodes(model: ModelProto) -> Iterator[NodeProto]:
     yield from _nested(model.graph.node)
     for function in model.functions:
         yield from _nested(function.node)
+
+
+def inside(node: NodeProto) -> Iterator[NodeProto]:
+    """Yield every node in the bodies of an If, Loop or Scan, and in those of the nodes there."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _nested(graph.node)
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
@@ -93,6 +102,29 @@ def strip_unused_opsets(model: ModelProto) -> None:
     model.opset_import.extend(kept)
 
 
+def all_inputs(model: ModelProto) -> Counter[str]:
+    """Count who takes each tensor: nodes, those of subgraphs too, and the graph's outputs."""
+    taken = Counter(name for node in model.graph.node for name in _taken(node))
+    return taken + Counter(value.name for value in model.graph.output)
+
+
+def fix_initializers(model: ModelProto) -> None:
+    """Make, in place, every initializer of the main graph a constant that says its shape itself.
+
+    Up to IR version 3 each had to be an input too, which could change it: tools that add initializers break such a model, and
+    onnxruntime folds and fuses nothing into an input. And where the shape of a constant is said a second time, as is left over when
+    the node that made it was folded, onnxruntime's dynamic tool forgets it when it transposes a Gemm's weights.
+    """
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    fixed |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    for said in (model.graph.input, model.graph.value_info):
+        kept = [type(value).FromString(value.SerializeToString()) for value in said if value.name not in fixed]
+        if len(kept) < len(said):
+            del said[:]
+            said.extend(kept)
+    model.ir_version = max(model.ir_version, CONSTANTS_ARE_NO_INPUTS)
+
+
 def sort_nodes(model: ModelProto) -> bool:
     """Put, in place, each node of the main graph after those that it needs; others keep their order.
 
@@ -133,6 +165,11 @@ def name_nodes(model: ModelProto) -> None:
         if not node.name:
             name = f"{node.op_type}_{index}"
             node.name = name if name not in taken else f"{name}_unnamed"
+
+
+def nodes_in(node: NodeProto) -> Iterator[NodeProto]:
+    """Yield a node and those of its bodies, at any depth."""
+    yield from _nested([node])
 
 
 def _taken(node: NodeProto) -> Iterator[str]:

@@ -8,29 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 from pydantic import BaseModel, ConfigDict
 
 from harness.quantize.dims import open_dims
 from harness.quantize.graph import MAIN_DOMAINS, is_quantized, nodes, tensors
 from harness.quantize.matrix import plan
-from harness.quantize.model import SourceModel, TensorSpec, read_model
-from harness.quantize.rules import impossible
+from harness.quantize.model import TensorSpec, read_model
+from harness.quantize.planner import Plan, PlannedVariant, plan_build
 from harness.study import for_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from onnx import NodeProto
 
+    from harness.quantize.platforms import Platform
     from harness.quantize.recipe import Recipe
 
 T = onnx.TensorProto
 WEIGHTS = frozenset({T.FLOAT, T.FLOAT16, T.BFLOAT16, T.DOUBLE, T.INT8, T.UINT8, T.INT4, T.UINT4})
-# Dynamic quantization rewrites Gemm as MatMul, and takes only weights that are constant.
-DYNAMIC = frozenset({*IntegerOpsRegistry, "Gemm"})
-CONSTANT_WEIGHT = {"Conv": 1, "MatMul": 1, "Gemm": 1, "LSTM": 1}
+NOTHING = "the main graph has no node that it works on"
 
 
 class Facts(BaseModel):
@@ -98,6 +95,7 @@ class ModelFacts(Facts):
         op_histogram: nodes by op type, the most frequent first, subgraphs and functions included.
         nodes: in the order of the file.
         recipes: of the default matrix.
+        plan: what making these would give.
     """
 
     path: Path
@@ -117,10 +115,15 @@ class ModelFacts(Facts):
     op_histogram: dict[str, int]
     nodes: tuple[NodeFacts, ...]
     recipes: tuple[RecipeFacts, ...]
+    plan: Plan
 
 
-def inspect_model(path: Path) -> ModelFacts:
+def inspect_model(path: Path, platforms: Sequence[Platform] = ()) -> ModelFacts:
     """Describe a model, which may be quantized.
+
+    Args:
+        path: its file.
+        platforms: where its variants would run.
 
     Raises:
         ModelError: if it can't be opened; see :func:`harness.quantize.model.read_model`.
@@ -128,6 +131,10 @@ def inspect_model(path: Path) -> ModelFacts:
     model = read_model(path)
     proto = model.proto
     histogram = Counter(node.op_type for node in nodes(proto))
+    study = for_model(path)
+    recipes = plan(study)
+    told = plan_build(study, recipes, model, platforms)
+    kinds = Counter(node.op_type for node in proto.graph.node)
     listed = [*_listed(proto.graph.node, "")]
     for function in proto.functions:
         listed += _listed(function.node, function.name)
@@ -148,7 +155,8 @@ def inspect_model(path: Path) -> ModelFacts:
         quantized={kind: count for kind, count in histogram.most_common() if is_quantized(kind)},
         op_histogram=dict(histogram.most_common()),
         nodes=tuple(fact.model_copy(update={"index": index}) for index, fact in enumerate(listed)),
-        recipes=tuple(_recipe_facts(recipe, model) for recipe in plan(for_model(path))),
+        recipes=tuple(_recipe_facts(*pair, kinds) for pair in zip(recipes, told.variants, strict=True)),
+        plan=told,
     )
 
 
@@ -175,43 +183,14 @@ def _listed(of: Iterable[NodeProto], inside: str) -> list[NodeFacts]:
     return found
 
 
-def _recipe_facts(recipe: Recipe, model: SourceModel) -> RecipeFacts:
-    main = model.proto.graph.node
-    kinds = {node.op_type for node in main}
-    reason = impossible(recipe)
-    if recipe.method != "fp32" and any(is_quantized(node.op_type) for node in nodes(model.proto)):
-        reason = "the model is quantized already; give the float model"
-    possible, constants = reason is None, _constants(model)
-    taken = Counter(node.op_type for node in main if possible and _takes(recipe, node, constants))
-    if possible and not taken and recipe.method != "fp32":
-        reason = "the main graph has no node that it works on"
+def _recipe_facts(recipe: Recipe, planned: PlannedVariant, kinds: Counter[str]) -> RecipeFacts:
+    reason = planned.why.sentence if planned.why and planned.state == "impossible" else None
+    if reason is None and not planned.nodes and recipe.method != "fp32":
+        reason = NOTHING
     return RecipeFacts(
         name=recipe.name,
-        possible=possible,
+        possible=planned.state != "impossible",
         reason=reason,
-        quantizes=dict(taken.most_common()),
-        stays_float=tuple(sorted(kinds - set(taken))),
+        quantizes=planned.nodes,
+        stays_float=tuple(sorted(set(kinds) - set(planned.nodes))),
     )
-
-
-def _constants(model: SourceModel) -> frozenset[str]:
-    """List the tensors that are fixed: initializers, and outputs of Constant nodes."""
-    graph = model.proto.graph
-    made = (node.output[0] for node in graph.node if node.op_type == "Constant")
-    return frozenset([*(tensor.name for tensor in graph.initializer), *made])
-
-
-def _takes(recipe: Recipe, node: NodeProto, constants: frozenset[str]) -> bool:
-    """Say whether a recipe, with onnxruntime's default op types, works on a node."""
-    kind = node.op_type
-    if recipe.method == "fp32" or kind == "Constant":
-        return False
-    if recipe.method == "fp16":
-        return kind not in DEFAULT_OP_BLOCK_LIST
-    if recipe.method == "dynamic":
-        position = CONSTANT_WEIGHT.get(kind)
-        return kind in DYNAMIC and (position is None or node.input[position] in constants)
-    if recipe.format == "QOperator":
-        return kind in QLinearOpsRegistry
-    # QDQ gives operators that only QOperator knows a generic pair of nodes.
-    return kind in QDQRegistry or kind in QLinearOpsRegistry

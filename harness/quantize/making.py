@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Future, as_completed, wait
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.quantize import ort_format, readback
+from harness.quantize import ort_format, readback, storage
 from harness.quantize.children import Children
 from harness.quantize.cores import cores
 from harness.quantize.methods import METHODS
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.quantize.workshop import Bench, Workshop
 
-# What a disk answers that is full, over quota, read-only or broken: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 COPIED = {"fp32", "given"}
 START = 2.0  # seconds that children must save to be worth their start: each imports onnxruntime, and reads the model
 MEMORY = 300_000_000  # bytes of a child that has imported everything and quantizes a small model
@@ -66,15 +65,27 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
     try:
         unfinished.parent.mkdir(exist_ok=True)
         notes = METHODS[recipe.method](recipe, workshop, unfinished)
+        storage.settle(unfinished)
         if recipe.method not in COPIED:
-            readback.mend(unfinished)
-        notes += readback.check(recipe, unfinished)
+            readback.mend(unfinished, workshop.oldest_runtime)
+        notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
         ort_format.finish(unfinished, recipe.file_format)
-        return _described(recipe, unfinished, notes)
+        made = storage.describe(unfinished)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        return Variant(recipe=recipe, state="failed", reason=reason_of(exc, [unfinished.parent, workshop.folder]))
+        reason = reason_of(exc, [unfinished.parent, workshop.folder])
+        return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
+    return Variant(
+        recipe=recipe,
+        state="made",
+        path=unfinished,
+        sha256=made.sha256,
+        size=made.size,
+        data=made.data,
+        preparation=workshop.preparation(recipe),
+        notes=notes,
+    )
 
 
 def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor | None) -> Generator[Variant]:
@@ -93,14 +104,18 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     others = [recipe for recipe in recipes if _travels(recipe)]
     for recipe in here:
         yield make(recipe, workshop)
-    workshop.calibrate(recipe for recipe in others if recipe.method == "static")
+    static = [recipe for recipe in others if recipe.method == "static"]
     if executor is not None:
+        workshop.calibrate(static)
         yield from _through(executor, others, workshop)
         return
     spent = 0.0
     for done, recipe in enumerate(others):
+        if recipe in static:
+            workshop.calibrate(static)
         count = _useful(spent / max(done, 1), len(others) - done, workshop)
         if count > 1:
+            workshop.calibrate(static)
             yield from _by_children(others[done:], workshop, count)
             return
         begun = time.perf_counter()
@@ -173,10 +188,3 @@ def _submit(executor: Executor, recipe: Recipe, workshop: Workshop) -> Future[Va
         future: Future[Variant] = Future()
         future.set_exception(exc)
         return future
-
-
-def _described(recipe: Recipe, path: Path, notes: tuple[str, ...]) -> Variant:
-    """Say what a finished file is."""
-    content = path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Variant(recipe=recipe, state="made", path=path, sha256=sha256, size=len(content), notes=notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from harness.errors import ModelError
-from harness.quantize import external_data
-from harness.quantize.graph import is_garbled, is_quantized, nodes, opset_of
+from harness.quantize import external_data, storage
+from harness.quantize.graph import is_garbled, is_quantized, name_nodes, nodes, opset_of
 from harness.quantize.lookalike import looks_like
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Dimension = TensorShapeProto.Dimension
 
-LIMIT = 2**31  # bytes; protobuf can't hold more in one message
+LIMIT = 2**31  # bytes; protobuf can't hold so many in one message
 SHOWN = 3  # names in a message
 # A field of ModelProto is its ir_version, number 1, a varint: nearly every exporter writes it first.
 ONNX_START = b"\x08"
@@ -54,8 +55,9 @@ class SourceModel:
 
     Attributes:
         path: the file.
-        proto: its content, external data included; not to be changed.
-        sha256: of the file's bytes, in hex.
+        proto: its content, not to be changed; external data included, but for tensors of 1 KiB and more of a model that is large. Nodes of the main graph that
+            have no name are given one, by which they can be excluded.
+        sha256: of the file's bytes, in hex; with external data, over the file's and then the others' hashes, in hex too.
         size: of the file and its external data, in bytes.
         inputs: without those that only give an initializer its value.
         outputs: those that are tensors.
@@ -73,6 +75,21 @@ class SourceModel:
     opset: int
     ir_version: int
     external_data: tuple[str, ...] = ()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its tensors, where they are kept beside it, are left there."""
+        return storage.is_large(self.size)
+
+    def content(self) -> ModelProto:
+        """Copy the whole model, external data included, for who changes it; shapes of a large one are inferred, for the tools can't."""
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self.proto)
+        if self.is_large and self.external_data:
+            with suppress(Exception):  # onnx raises its own, and what it can't tell is not needed
+                copied = onnx.shape_inference.infer_shapes(copied)
+            external_data.load(copied, self.path)
+        return copied
 
 
 def open_model(path: Path) -> SourceModel:
@@ -105,12 +122,14 @@ def read_model(path: Path) -> SourceModel:
     proto = _parse(path, data)
     beside = external_data.locations(proto)
     size = len(data) + external_data.size(beside, path.parent)
-    if size >= LIMIT:
-        raise ModelError(_too_large(path, size))
-    external_data.load(proto, path)
+    if outside := storage.is_large(size) and bool(beside):
+        external_data.load_small(proto, path, storage.LEAST_TENSOR)
+    else:
+        external_data.load(proto, path)
     _check_inputs(path, proto)
     try:
-        onnx.checker.check_model(proto)
+        # Protobuf can't hand over a message of 2 GB; a file's tensors the checker leaves where they are.
+        onnx.checker.check_model(str(path) if outside else proto)
     except Exception as exc:
         message = f"{path}: not a valid ONNX model, perhaps truncated or damaged: {_first_line(exc)}"
         raise ModelError(message) from exc
@@ -118,10 +137,11 @@ def read_model(path: Path) -> SourceModel:
     if opset is None:
         message = f"{path}: the model does not say which version of the standard operator set it uses; export it again"
         raise ModelError(message)
+    name_nodes(proto)
     return SourceModel(
         path=path,
         proto=proto,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=_sha256(data, [path.parent / name for name in beside]),
         size=size,
         inputs=tuple(_spec(path, value) for value in _fed(proto)),
         outputs=tuple(_spec(path, value) for value in proto.graph.output if value.type.HasField("tensor_type")),
@@ -129,6 +149,13 @@ def read_model(path: Path) -> SourceModel:
         ir_version=proto.ir_version,
         external_data=beside,
     )
+
+
+def _sha256(data: bytes, beside: Iterable[Path]) -> str:
+    """Hash a model's file, and those beside it that it names."""
+    own = hashlib.sha256(data).hexdigest()
+    others = [storage.digest(file) for file in beside]
+    return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own
 
 
 def dimension_name(dimension: Dimension) -> str | None:
@@ -229,7 +256,10 @@ def _spec(path: Path, value: ValueInfoProto) -> TensorSpec:
 
 
 def _too_large(path: Path, size: int) -> str:
-    return f"{path}: {size / 2**30:.1f} GB with its external data; models of 2 GB and more are not supported yet"
+    return (
+        f"{path}: {size / 2**30:.1f} GB in one file, and no ONNX file can be read that has 2 GB or more; "
+        "export it with external data: a small .onnx file, and its tensors beside it"
+    )
 
 
 def _first_line(exc: Exception) -> str:

@@ -12,7 +12,7 @@ from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from harness.quantize import opset
+from harness.quantize import opset, storage
 from harness.quantize.dynamic import GEMM, MATMUL, RENAMED
 from harness.quantize.quiet import quiet
 from harness.quantize.reader import CopiedReader
@@ -48,8 +48,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         RecipeError: if the recipe does not suit the model, or needs calibration data that are not there.
     """
     prepared = workshop.prepared
-    model = onnx.ModelProto()
-    model.CopyFrom(opset.raised(prepared.proto, opset.needed(recipe)))
+    raised = opset.raised(prepared.proto, opset.needed(recipe))
+    # The tensors of a large model are not there until its file is read.
+    model = onnx.load(prepared.path) if prepared.is_large else onnx.ModelProto.FromString(raised.SerializeToString())
     chosen, excluded = set(workshop.chosen(recipe)), set(workshop.excluded(recipe))
     renamed = {node.name: node.name + RENAMED for node in model.graph.node if node.op_type == GEMM}
     with quiet():
@@ -76,7 +77,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         quantizer.process()
     made: ModelProto = quantizer.model.model
     _import_domain(made)
-    onnx.save(made, path)
+    storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
     return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made))
 

@@ -10,6 +10,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.quant_utils import update_opset_version
 
 from harness.quantize import options
+from harness.quantize.external_data import locations
 from harness.quantize.graph import opset_of
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
@@ -48,6 +49,11 @@ def raised(model: ModelProto, version: int) -> ModelProto:
     own = opset_of(model) or 0
     if own >= version:
         return model
+    if locations(model):
+        message = (
+            f"this needs opset {version}, and the model has {own}, which is not raised above 2 GB; export it with a newer opset"
+        )
+        raise RecipeError(message)
     try:
         converted: ModelProto = version_converter.convert_version(model, version)
         onnx.checker.check_model(converted)

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.quantize import storage
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -31,10 +32,13 @@ def finish(path: Path, file_format: FileFormat) -> None:
     keeps some for later, and a session has to be told to trust them.
 
     Raises:
-        RecipeError: if onnxruntime here can't load the model.
+        RecipeError: if onnxruntime here can't load the model, or it is too large.
     """
     if file_format not in TARGETS:
         return
+    if storage.data_of(path):
+        message = "it can't be written in onnxruntime's format: a model of more than 2 GB does not fit into its one file"
+        raise RecipeError(message)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         given = Path(folder, "model.onnx")
         path.rename(given)

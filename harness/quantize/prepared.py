@@ -5,6 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import onnx
+
+from harness.quantize import storage
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,5 +18,9 @@ if TYPE_CHECKING:
 
 def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     """Copy the prepared model."""
-    shutil.copyfile(workshop.prepared.path, path)
+    made = workshop.prepared
+    if made.is_large:
+        storage.write(onnx.load(made.path, load_external_data=False), path, made.path.parent)
+    else:
+        shutil.copyfile(made.path, path)
     return workshop.notes(recipe)

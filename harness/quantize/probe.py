@@ -48,16 +48,14 @@ class Probe:
         file = folder / "augmented.onnx"
         outside = bool(external_data.locations(onnx.load(model, load_external_data=False)))
         self._minmax = MinMaxCalibrater(model, kinds_of(op_types), str(file), use_external_data_format=outside)
-        # Before there are nodes for the extremes, whose operators may be among those to calibrate.
         chosen, values = self._minmax.select_tensors_to_calibrate(self._minmax.model)
         self.tensors: tuple[str, ...] = tuple(sorted(chosen))
-        self._minmax.augment_graph()
         if whole:
             graph = self._minmax.model.graph
             already = {output.name for output in graph.output}
             graph.output.extend(values[name] for name in self.tensors if name not in already)
-            file.unlink()
-            onnx.save(self._minmax.model, file, save_as_external_data=outside)
+            self._minmax.num_model_outputs = len(graph.output)
+        self._minmax.augment_graph()
         # The session has it from the file.
         self._minmax.model = None
         self._minmax.infer_session = onnxruntime.InferenceSession(file, _options(), providers=["CPUExecutionProvider"])

@@ -26,6 +26,7 @@ class Recipe(BaseModel):
         extra_options: onnxruntime's, as JSON with sorted keys, so that recipes can be compared; likewise calibration_options.
         accuracy_level: of ``nbits``; 0 leaves it to onnxruntime.
         file_format: ``onnx``, or onnxruntime's own for a platform.
+        model: of ``given``: the file that is taken as it is; None is the study's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class Recipe(BaseModel):
     symmetric: bool | None = None
     algorithm: Algorithm | None = None
     file_format: FileFormat = "onnx"
+    model: str | None = None
 
     @property
     def is_calibrated(self) -> bool:
@@ -75,6 +77,20 @@ def spelled(options: Mapping[str, Any]) -> str | None:
     return json.dumps(options, sort_keys=True) if options else None
 
 
+class Preparation(BaseModel):
+    """How far a model's preparation for quantization went.
+
+    Attributes:
+        rung: of the ladder in ``prepare.py``: ``default`` is all of it, ``raw`` none.
+        failures: for each rung that was tried before, its name and why it failed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rung: str
+    failures: tuple[str, ...] = ()
+
+
 class Variant(BaseModel):
     """What a recipe gave: a model file, or the reason why there is none.
 
@@ -82,8 +98,11 @@ class Variant(BaseModel):
         recipe: how it was made.
         state: ``made``; ``impossible`` by a rule, never tried; ``failed`` when a tool refused.
         path: the file, while it is on this machine.
-        sha256: the file's hash, in hex; a variant's identity.
-        size: bytes.
+        sha256: the file's hash, in hex; a variant's identity. A large model's file names that of its tensors by its hash: so
+            it covers both.
+        size: bytes, of both.
+        data: sha256 of the file beside it that holds the tensors of a large model, and that file's name; None if there is none.
+        preparation: how far that of the model went; None for recipes that take the model as it is.
         reason: why there is no file; for ``impossible`` the rule and its source.
         notes: what a reader of the table should know, such as the rung of the preparation.
     """
@@ -95,6 +114,8 @@ class Variant(BaseModel):
     path: Path | None = None
     sha256: str | None = None
     size: int | None = None
+    data: str | None = None
+    preparation: Preparation | None = None
     reason: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -102,3 +123,10 @@ class Variant(BaseModel):
     def name(self) -> str:
         """The recipe's name."""
         return self.recipe.name
+
+    def files(self) -> dict[str, Path]:
+        """The variant's files on this machine, by sha256."""
+        found = {} if self.sha256 is None or self.path is None else {self.sha256: self.path}
+        if self.path is not None and self.data is not None:
+            found[self.data] = self.path.with_name(self.data)
+        return found

@@ -1,16 +1,11 @@
-"""Where arrays come from: .npz and .npy files, folders of them, a Python callable, a random generator.
-
-Files are never unpickled.
-"""
+"""Arrays in numpy's files: .npz and .npy, and folders of them. Files are never unpickled."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 import zipfile
 import zlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -19,111 +14,134 @@ from harness.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from harness.quantize.dims import Shapes
     from harness.quantize.model import TensorSpec
 
     Array = NDArray[Any]
     Feed = dict[str, Array]
 
-RANDOM_FEEDS = 16
 SUFFIXES = (".npz", ".npy")
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+ARCHIVE = b"PK"
 
 
-def read_path(path: Path, inputs: Sequence[TensorSpec]) -> list[tuple[Path, Feed]]:
-    """Read a file, or all .npz and .npy files of a folder in the order of their names.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of an array before its values."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A .npz or .npy file whose headers were read.
+
+    Attributes:
+        headers: of each array, by name.
+        plain: it is a .npy file, which need not be read to be looked at.
+    """
+
+    path: Path
+    headers: Mapping[str, Header]
+    plain: bool
+
+    def read(self, names: Sequence[str]) -> Feed:
+        """Read some of its arrays; those of a .npy file stay on disk until they are used.
+
+        Raises:
+            DataError: if the file is damaged, or was changed.
+        """
+        try:
+            if self.plain:
+                return dict.fromkeys(names, np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)))
+            with self.path.open("rb") as stream:
+                loaded = np.load(stream, allow_pickle=False)
+                if not isinstance(loaded, NpzFile):
+                    raise zipfile.BadZipFile
+                arrays = {name: loaded[name] for name in names}
+        except UNREADABLE as exc:
+            raise _unreadable(self.path, exc) from exc
+        for name, array in arrays.items():
+            if (array.shape, array.dtype) != (self.headers[name].shape, self.headers[name].dtype):
+                message = f"{self.path}: '{name}' was changed while it was read"
+                raise DataError(message)
+        return arrays
+
+
+def files_of(path: Path) -> list[Path]:
+    """List a file, or all .npz and .npy files of a folder in the order of their names.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    if not files:
+        message = f"{path}: the folder holds no .npz or .npy file, image or recording"
+        raise DataError(message)
+    return files
+
+
+def open_file(path: Path, inputs: Sequence[TensorSpec]) -> ArrayFile:
+    """Read the headers of a file.
 
     Args:
-        path: the file or folder.
+        path: the file.
         inputs: the model's; the array of a .npy file is for the only one.
 
-    Returns:
-        Each file and its arrays by name.
-
     Raises:
-        DataError: if there is nothing to read, or a file is damaged, pickled or not numpy's.
+        DataError: if it is damaged, pickled or not numpy's.
     """
-    if not path.exists():
-        message = (
-            f"{path}: no such file or folder; calibration data is an .npz file, a folder of them, 'module:callable' or 'random'"
-        )
-        raise DataError(message)
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
-        if not files:
-            message = f"{path}: the folder holds no .npz or .npy file"
-            raise DataError(message)
-    return [(file, _read_file(file, inputs)) for file in files]
-
-
-def call(source: str) -> list[Feed]:
-    """Call ``module:callable`` without arguments; the module may lie in the working folder.
-
-    Returns:
-        What it yields, as dictionaries of arrays.
-
-    Raises:
-        DataError: if it can't be imported or called, raises, or yields something else.
-    """
-    module_name, _, name = source.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as exc:
-        message = f"{source}: module '{module_name}' can't be imported: {type(exc).__name__}: {exc}"
-        raise DataError(message) from exc
-    function = getattr(module, name, None)
-    if not callable(function):
-        message = f"{source}: {module.__file__} has no callable '{name}'"
-        raise DataError(message)
-    try:
-        yielded = list(function())
-    except Exception as exc:
-        message = f"{source}: raised {type(exc).__name__}: {exc}"
-        raise DataError(message) from exc
-    if not yielded:
-        message = f"{source}: yielded nothing"
-        raise DataError(message)
-    return [_as_feed(source, number, item) for number, item in enumerate(yielded)]
-
-
-def random_feeds(inputs: Sequence[TensorSpec], shapes: Shapes) -> list[Feed]:
-    """Make 16 feeds from a fixed seed: standard normal floats, integers 0 and 1, booleans.
-
-    Raises:
-        DataError: if an input is of a type that has no obvious distribution.
-    """
-    rng = np.random.default_rng(0)
-    return [{spec.name: _random(rng, spec, shapes[spec.name]) for spec in inputs} for _ in range(RANDOM_FEEDS)]
-
-
-def _read_file(file: Path, inputs: Sequence[TensorSpec]) -> Feed:
     try:
         # Opened here, as numpy leaves a damaged file open.
-        with file.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if not isinstance(loaded, NpzFile):
-                return {_only(file, inputs): loaded}
-            arrays = {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as stream:
+            plain = stream.read(len(ARCHIVE)) != ARCHIVE
+            stream.seek(0)
+            headers = {"": _header(stream)} if plain else _members(stream)
     except UNREADABLE as exc:
-        if "allow_pickle" in str(exc) and "Object arrays" in str(exc):
-            reason = "holds pickled Python objects, which are not read; save plain arrays of numbers"
-        elif isinstance(exc, OSError) and exc.strerror:
-            reason = f"can't be read: {exc.strerror}"
-        else:
-            reason = "not a numpy file or damaged; write it with numpy.savez"
-        message = f"{file}: {reason}"
-        raise DataError(message) from exc
-    if stray := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
-        message = f"{file}: '{stray[0]}' is no numpy array; write the file with numpy.savez"
+        raise _unreadable(path, exc) from exc
+    if any(header.dtype.hasobject for header in headers.values()):
+        message = f"{path}: holds pickled Python objects, which are not read; save plain arrays of numbers"
         raise DataError(message)
-    return arrays
+    return ArrayFile(path, {_only(path, inputs): headers[""]} if plain else headers, plain)
+
+
+def _members(stream: IO[bytes]) -> dict[str, Header]:
+    with zipfile.ZipFile(stream) as archive:
+        names = archive.namelist()
+        stray = [name for name in names if not name.endswith(".npy")]
+        if stray:
+            message = f"'{stray[0]}' is no numpy array"
+            raise ValueError(message)
+        headers = {}
+        for name in names:
+            with archive.open(name) as member:
+                headers[name.removesuffix(".npy")] = _header(member)
+    return headers
+
+
+def _header(stream: IO[bytes]) -> Header:
+    version = np.lib.format.read_magic(stream)
+    shape, _, dtype = HEADERS[version](stream)
+    return Header(shape, dtype)
+
+
+def _unreadable(path: Path, exc: BaseException) -> DataError:
+    if isinstance(exc, OSError) and exc.strerror:
+        return DataError(f"{path}: can't be read: {exc.strerror}")
+    said = f": {exc}" if "is no numpy array" in str(exc) else ""
+    return DataError(f"{path}: not a numpy file or damaged{said}; write it with numpy.savez")
 
 
 def _only(file: Path, inputs: Sequence[TensorSpec]) -> str:
@@ -132,25 +150,4 @@ def _only(file: Path, inputs: Sequence[TensorSpec]) -> str:
         return inputs[0].name
     names = ", ".join(spec.name for spec in inputs)
     message = f"{file}: a .npy file holds one array without a name, but the model has {len(inputs)} inputs: {names}; save an .npz"
-    raise DataError(message)
-
-
-def _as_feed(source: str, number: int, item: object) -> Feed:
-    if isinstance(item, dict) and all(isinstance(value, np.ndarray) for value in item.values()):
-        feed: Mapping[object, Array] = item
-        return {str(name): value for name, value in feed.items()}
-    message = f"{source}: item {number} is {type(item).__name__}, not a dictionary of numpy arrays by input name"
-    raise DataError(message)
-
-
-def _random(rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    try:
-        dtype = np.dtype(spec.dtype)
-    except TypeError:
-        dtype = np.dtype(object)
-    if dtype.kind == "f":
-        return np.asarray(rng.standard_normal(shape)).astype(dtype)
-    if dtype.kind in "iub":
-        return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
-    message = f"random data: input '{spec.name}' is {spec.dtype}, for which none can be made; give calibration data"
     raise DataError(message)

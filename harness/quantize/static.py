@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from harness.quantize import opset, options
+from harness.quantize import opset, options, repairs
 from harness.quantize.quiet import quiet
 from harness.quantize.reader import CopiedReader
 from harness.quantize.rules import clamps
@@ -25,6 +25,8 @@ UNCLAMPED = (
     "Distribution gives ranges on both sides of the mean, and Relu and Clip, which would clamp, were removed: set "
     "ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true"
 )
+
+repairs.install()
 
 
 def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
@@ -59,6 +61,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             extra_options=extra,
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
+            use_external_data_format=prepared.is_large,
         )
     made = onnx.load(path, load_external_data=False)
     lost = _clamping(prepared.proto) - _clamping(made)

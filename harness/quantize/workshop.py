@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,19 +13,21 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize import external_data, opset
+from harness.quantize import external_data, opset, unfit
 from harness.quantize.calibration import Calibration, calibrate
 from harness.quantize.model import SourceModel, read_model
+from harness.quantize.names import Graphs
 from harness.quantize.prepare import Prepared, prepare
 from harness.quantize.ranges import Ranges, digest_of, key_of
 from harness.quantize.reasons import RecipeError, reason_of
-from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.quantize.data import Samples
-    from harness.quantize.recipe import Recipe
+    from harness.quantize.recipe import Preparation, Recipe
+
+PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
 
 
 class Workshop:
@@ -36,6 +37,7 @@ class Workshop:
         samples: calibration data by what recipes call them; None is the study's own; empty if no recipe needs them.
         folder: a temporary one.
         op_types: every type that a static recipe names; one calibration covers them all.
+        oldest_runtime: the oldest version of onnxruntime that is to load what is made, if it is known.
     """
 
     def __init__(
@@ -44,24 +46,28 @@ class Workshop:
         samples: Mapping[str | None, Samples],
         folder: Path,
         op_types: tuple[str, ...] = (),
+        oldest_runtime: str | None = None,
         kept: Ranges | None = None,
     ) -> None:
         """Make nothing yet.
 
         Args:
             source: the float model, or its file, which is opened when it is needed.
-            samples: see the attribute.
-            folder: see the attribute.
-            op_types: see the attribute.
+            samples: see the attribute; likewise the next three.
+            folder: where everything goes.
+            op_types: of all recipes.
+            oldest_runtime: its version.
             kept: ranges of earlier builds.
         """
         self.samples = samples
         self.folder = folder
         self.op_types = op_types
+        self.oldest_runtime = oldest_runtime
         self._source = source
         self._kept = kept
         self._models: dict[tuple[object, ...], Path] = {}
-        self._ranges: dict[Recipe, Path | str] = {}
+        self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
+        self._told: dict[Recipe, Path | str] = {}
         self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
 
     @cached_property
@@ -76,20 +82,20 @@ class Workshop:
 
     def calibrate(self, recipes: Iterable[Recipe]) -> None:
         """Find the ranges of static recipes: for each model and data all calibration methods at once. What fails is kept as a reason."""
-        groups: dict[tuple[Path, str | None], dict[Recipe, Calibration]] = {}
+        groups: dict[tuple[Path, str | None], dict[Calibration, None]] = {}
         for recipe in recipes:
-            if recipe in self._ranges or recipe.calibration_data not in self.samples:
+            if recipe in self._told or recipe.calibration_data not in self.samples:
                 continue
             try:
-                group = groups.setdefault((self._quantized(recipe), recipe.calibration_data), {})
+                key = self._key(recipe)
             except Exception as exc:  # noqa: BLE001 - of this recipe alone
-                self._ranges[recipe] = reason_of(exc, [self.folder])
+                self._told[recipe] = reason_of(exc, [self.folder])
             else:
-                group[recipe] = Calibration.of(recipe)
-        for (model, source), asked in groups.items():
-            found = self._found(model, source, list(dict.fromkeys(asked.values())))
-            for recipe, calibration in asked.items():
-                self._ranges[recipe] = found[calibration]
+                if key not in self._ranges:
+                    groups.setdefault(key[:2], {})[key[2]] = None
+        for (model, source), wanted in groups.items():
+            for calibration, found in self._found(model, source, list(wanted)).items():
+                self._ranges[model, source, calibration] = found
 
     def ranges(self, recipe: Recipe) -> Path:
         """Return the file of a static recipe's ranges.
@@ -98,10 +104,10 @@ class Workshop:
             RecipeError: if there are no data, or the calibration failed, now or for an earlier recipe.
         """
         self.calibrate([recipe])
-        if recipe not in self._ranges:
+        found = self._known(recipe)
+        if found is None:
             message = "no calibration data were given"
             raise RecipeError(message)
-        found = self._ranges[recipe]
         if isinstance(found, str):
             raise RecipeError(found)
         return found
@@ -110,17 +116,36 @@ class Workshop:
         """List the only nodes of the prepared model that a recipe quantizes; empty means all.
 
         Raises:
-            RecipeError: if a glob matches none; it would be ignored without a word.
+            RecipeError: if a name or glob matches none; it would be ignored without a word.
         """
-        return self._named("nodes", recipe.nodes)
+        return list(self._graphs.in_prepared("nodes", recipe.nodes).names) if recipe.nodes else []
 
     def excluded(self, recipe: Recipe) -> list[str]:
-        """List the nodes of the prepared model that a recipe's globs exclude.
+        """List the nodes of the prepared model that a recipe excludes, by their names there or in the user's model, and those that its tool would break.
 
         Raises:
-            RecipeError: if a glob matches none; it would be ignored without a word.
+            RecipeError: if a name or glob matches none.
         """
-        return self._named("exclude_nodes", recipe.exclude_nodes)
+        asked = self._graphs.in_prepared("exclude_nodes", recipe.exclude_nodes).names if recipe.exclude_nodes else ()
+        return [*asked, *unfit.nodes(recipe, self.prepared.proto)]
+
+    def excluded_of_source(self, recipe: Recipe) -> list[str]:
+        """List the nodes of the user's model that a recipe excludes: ``fp16`` works on that one.
+
+        Raises:
+            RecipeError: if a name or glob matches none.
+        """
+        return list(self._graphs.in_source("exclude_nodes", recipe.exclude_nodes).names) if recipe.exclude_nodes else []
+
+    def preparation(self, recipe: Recipe) -> Preparation | None:
+        """Tell how far the preparation went of the model that a recipe works on, if it was prepared for it."""
+        # Only what was looked at: a recipe that failed before needs none.
+        used = recipe.method in PREPARED_METHODS and "prepared" in vars(self)
+        return self.prepared.preparation if used else None
+
+    @cached_property
+    def _graphs(self) -> Graphs:
+        return Graphs(self.source.proto.graph, self.prepared.proto.graph)
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
         """Tell of the calibration data, how the model was prepared, and which of the recipe's op types it does not have."""
@@ -130,7 +155,9 @@ class Workshop:
         notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
         if "MatMul" in absent and "Gemm" in have:
             notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
-        return (*about_data, *self.prepared.notes, *notes)
+        for key, globs in (("nodes", recipe.nodes), ("exclude_nodes", recipe.exclude_nodes)):
+            notes += self._graphs.in_prepared(key, globs).notes if globs else ()
+        return (*about_data, *self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))
 
     def bench(self, recipe: Recipe) -> Bench:
         """Describe what another process needs to make a recipe."""
@@ -138,7 +165,8 @@ class Workshop:
             source=self.source.path.resolve(),
             folder=self.folder,
             prepared=dataclasses.replace(self.prepared, proto=onnx.ModelProto()),
-            ranges=self._ranges.get(recipe),
+            oldest_runtime=self.oldest_runtime,
+            ranges=self._known(recipe) if recipe.method == "static" else None,
             notes=self._notes.get(recipe.calibration_data, ()),
         )
 
@@ -146,7 +174,16 @@ class Workshop:
         """Take a recipe's ranges, and the notes on its data, from another process."""
         self._notes[recipe.calibration_data] = notes
         if ranges is not None:
-            self._ranges[recipe] = ranges
+            self._told[recipe] = ranges
+
+    def _known(self, recipe: Recipe) -> Path | str | None:
+        """The ranges of a recipe that was calibrated, or why there are none; None if there are no data."""
+        if recipe in self._told:
+            return self._told[recipe]
+        return self._ranges[self._key(recipe)] if recipe.calibration_data in self.samples else None
+
+    def _key(self, recipe: Recipe) -> tuple[Path, str | None, Calibration]:
+        return self._quantized(recipe), recipe.calibration_data, Calibration.of(recipe)
 
     def _quantized(self, recipe: Recipe) -> Path:
         """Return the file of the model whose ranges a static recipe needs: the prepared one, or a copy in a newer operator set.
@@ -194,16 +231,6 @@ class Workshop:
         digest, samples = digest_of(model), self.samples[source].digest
         return {calibration: key_of(digest, samples, calibration, self.op_types) for calibration in wanted}
 
-    def _named(self, key: str, globs: Sequence[str]) -> list[str]:
-        names = [node.name for node in self.prepared.proto.graph.node]
-        for glob in globs:
-            if not any(name == glob or fnmatchcase(name, glob) for name in names):
-                hint = nearest(glob.strip("*"), names)
-                shown = hint if hint.startswith("did") else f"the first are {', '.join(names[:5])}"
-                message = f"{key}: '{glob}' matches no node of the prepared model; {shown}"
-                raise RecipeError(message)
-        return [name for name in names if any(name == glob or fnmatchcase(name, glob) for glob in globs)]
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -213,6 +240,7 @@ class Bench:
         source: file of the float model.
         folder: temporary, and on a disk that both processes see.
         prepared: without its content.
+        oldest_runtime: as the workshop's.
         ranges: the file, or why there is none; None if the recipe has none.
         notes: on the calibration data.
     """
@@ -220,6 +248,7 @@ class Bench:
     source: Path
     folder: Path
     prepared: Prepared
+    oldest_runtime: str | None
     ranges: Path | str | None
     notes: tuple[str, ...]
 
@@ -232,11 +261,11 @@ class Bench:
         with _OPENING:
             found = _OPEN.get(self.folder)
             if found is None:
-                found = Workshop(self.source, {}, Path(mkdtemp(prefix="elsewhere-", dir=self.folder)))
-                path = found.folder / self.prepared.path.name
-                proto = onnx.load(self.prepared.path)
-                beside = external_data.locations(onnx.load(self.prepared.path, load_external_data=False))
-                for name in (path.name, *beside):
+                own = Path(mkdtemp(prefix="elsewhere-", dir=self.folder))
+                found = Workshop(self.source, {}, own, oldest_runtime=self.oldest_runtime)
+                path = own / self.prepared.path.name
+                proto = onnx.load(self.prepared.path, load_external_data=not self.prepared.is_large)
+                for name in (path.name, *external_data.locations(proto)):
                     shutil.copyfile(self.prepared.path.with_name(name), path.with_name(name))
                 found.prepared = dataclasses.replace(self.prepared, path=path, proto=proto)
                 # Builds come one after the other: what the last one left is of no use.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from harness.errors import ResultsError
+from harness.quantize import storage
 from harness.records.baseline import Baseline
 from harness.records.folder import write_text
 
@@ -42,9 +41,7 @@ def save(baseline: Baseline, path: Path, models: Path) -> int:
             assert variant.path is not None and variant.sha256 is not None  # noqa: S101, PT018 - only made ones are taken
             kept = models / f"{variant.sha256}.onnx"
             if not kept.exists():
-                beside = kept.with_name(kept.name + ".new")
-                shutil.copyfile(variant.path, beside)
-                beside.replace(kept)
+                storage.copy(variant.path, kept, variant.data)
                 added += 1
         path.parent.mkdir(parents=True, exist_ok=True)
         bare = tuple(variant.model_copy(update={"path": None}) for variant in baseline.variants)
@@ -104,9 +101,9 @@ def _check(variants: Iterable[Variant], where: Path, hint: str) -> None:
     """
     for variant in variants:
         path = variant.path or Path()
-        if not path.is_file():
-            message = f"{where}: the model of '{variant.name}' is missing: {path}; {hint}"
+        if lost := next((file for file in (path, *variant.files().values()) if not file.is_file()), None):
+            message = f"{where}: the model of '{variant.name}' is missing: {lost}; {hint}"
             raise ResultsError(message)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != variant.sha256:
+        if not storage.is_whole(path, variant.sha256, variant.data):
             message = f"{where}: the model of '{variant.name}' is not the one that was measured: {path} was changed; {hint}"
             raise ResultsError(message)

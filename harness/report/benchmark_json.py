@@ -127,6 +127,8 @@ def _extra(run: Run, device: DeviceRecord, row: Row, case: Case, iterations: lis
         "size": row.size,
         "accuracy": row.accuracy,
         "sqnr_db": row.sqnr_db,
+        "kl_divergence": row.kl_divergence,
+        "metrics": dict(row.metrics),
         "speedup": speedup.value if speedup else None,
         "speedup_low": speedup.low if speedup else None,
         "speedup_high": speedup.high if speedup else None,

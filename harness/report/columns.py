@@ -161,6 +161,9 @@ ACCURACY = (
     Column("MSE", lambda row: number(row.mse), "mean squared error of the outputs against the controller's fp32"),
     Column("SQNR", _sqnr, "signal to quantization noise of the outputs against the controller's fp32"),
 )
+DIVERGENCE = Column(
+    "KL", lambda row: number(row.kl_divergence), "Kullback-Leibler divergence of the classes' probabilities from fp32's, in nats"
+)
 
 
 def of(table: Table) -> tuple[Column, ...]:
@@ -177,10 +180,22 @@ def of(table: Table) -> tuple[Column, ...]:
         *counts,
         *cycles,
         *ACCURACY,
+        *((DIVERGENCE,) if any(row.kl_divergence is not None for row in table.rows) else ()),
+        *_metrics(table),
         *(() if table.emulated else STARTS),
         MEMORY,
         *graph,
     )
+
+
+def _metrics(table: Table) -> list[Column]:
+    """A column for each figure of the study's own."""
+    names = dict.fromkeys(name for row in table.rows for name, _ in row.metrics)
+
+    def column(name: str) -> Column:
+        return Column(name, lambda row: number(dict(row.metrics).get(name), 4), "the study's own metric")
+
+    return [column(name) for name in names]
 
 
 def _throughput(sessions: int) -> Column:
@@ -216,6 +231,8 @@ def reasons(table: Table) -> list[str]:
         lines.append(OVERHEAD)
     lines += _alike(table)
     lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
+    if any(row.probabilities for row in table.rows):
+        lines.append("KL is of the outputs as they are: fp32's are probabilities already")
     lines += table.remarks
     return [*lines, *_unmeasured(table)]
 

@@ -47,6 +47,8 @@ def flat(row: Row) -> dict[str, Any]:
             found[field] = "; ".join(value)
         elif field == "throughput":
             found["throughput_per_second"] = "; ".join(f"{sessions}: {each.value}" for sessions, each in value)
+        elif field == "metrics":
+            found[field] = "; ".join(f"{name}: {each}" for name, each in value)
         else:
             found[field] = value
     return found

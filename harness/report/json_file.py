@@ -78,7 +78,8 @@ def _check(run: Run, check: Check) -> dict[str, Any]:
 def _row(row: Row) -> dict[str, Any]:
     """A row as in the CSV file, but for what JSON has lists for."""
     crowds = [{"sessions": sessions, **_estimate("per_second", each)} for sessions, each in row.throughput]
-    return {**flat(row), "notes": list(row.notes), "left": list(row.left), "throughput_per_second": crowds}
+    lists = {"notes": list(row.notes), "left": list(row.left), "throughput_per_second": crowds}
+    return {**flat(row), **lists, "metrics": dict(row.metrics)}
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

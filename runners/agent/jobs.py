@@ -32,7 +32,7 @@ def start(job: str, program: str, runner: str) -> None:
     if request.get("protocol") != store.PROTOCOL:
         raise ValueError("this agent speaks protocol %d, not %r" % (store.PROTOCOL, request.get("protocol")))
     files = [program, runner, request["prober"], request["checks"]]
-    files += [case[key] for case in request["cases"] for key in ("model", "inputs")]
+    files += [case[key] for case in request["cases"] for key in ("model", "inputs", "data") if case.get(key)]
     missing = sorted({name for name in files if not os.path.exists(store.blob_path(name))})
     if missing:
         store.say("missing", sha256=missing)

@@ -30,6 +30,13 @@ def words(sshd: SshServer, name: str = "rpi", **other: str) -> list[str]:
 
 
 @ssh
+def test_what_comes_next_names_a_registry_that_is_elsewhere(harness: Command, sshd: SshServer) -> None:
+    done = harness(*words(sshd), "--registry", "the lab.toml")
+    assert done.code == 0, done.err
+    assert done.out.endswith("next: harness run --device rpi --registry 'the lab.toml'\n")
+
+
+@ssh
 def test_a_device_is_added_with_its_new_key(harness: Command, sshd: SshServer) -> None:
     done = harness(*words(sshd), "--tag", "arm64", "--tag", "lab")
     assert done.code == 0, done.err

@@ -86,3 +86,39 @@ def test_a_real_model_survives(tmp_path: Path) -> None:
         b"".join(path.read_bytes()[piece.offset : piece.offset + piece.size] for piece in found)
     )
     onnx.checker.check_model(str(tmp_path / "again.onnx"))
+
+
+def outside(path: Path, *weights: np.ndarray) -> tuple[Path, str]:
+    """A model whose tensors lie in a file beside it, which it names by its hash."""
+    proto = onnx.load(model(path, *weights))
+    path.unlink()
+    onnx.save(proto, path, save_as_external_data=True, location="data", size_threshold=0)
+    name = digest((path.parent / "data").read_bytes())
+    (path.parent / "data").rename(path.parent / name)
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        tensor.external_data[0].value = name
+    path.write_bytes(proto.SerializeToString())
+    return path.parent / name, name
+
+
+def test_tensors_beside_a_model_are_cut_where_it_says(tmp_path: Path) -> None:
+    data, name = outside(tmp_path / "a.onnx", weight(1), weight(2), weight(3))
+    starts = pieces.outside([tmp_path / "a.onnx"])
+    assert list(starts) == [name]
+    found = pieces.cut(data, name, starts[name])
+    assert [piece.size for piece in found] == [20_000] * 3
+    assert [piece.sha256 for piece in found] == [digest(weight(number).tobytes()) for number in (1, 2, 3)]
+    other, other_name = outside(tmp_path / "b.onnx", weight(4), weight(3), weight(2))
+    cut_again = pieces.cut(other, other_name, pieces.outside([tmp_path / "b.onnx"])[other_name])
+    assert len({piece.sha256 for piece in found} & {piece.sha256 for piece in cut_again}) == 2
+    # Without the model's word it is one piece, and places outside of it are none.
+    assert pieces.cut(data, name) == (pieces.Piece(name, 0, 60_000),)
+    assert sum(piece.size for piece in pieces.cut(data, name, [-5, 10**9, 7])) == 60_000
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x3a\xff\xff\xff\xff\x0f", b"\x3a\x06\x2a\x04\x6a\x02\x0a\x09"])
+def test_what_is_no_model_has_nothing_outside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    assert pieces.outside([path]) == {}

@@ -17,7 +17,7 @@ import pytest
 from harness.devices import registry
 from harness.devices.link import Link
 from harness.errors import DeviceError, LostError, TransferError
-from tests.devices.test_pieces import model, weight
+from tests.devices.test_pieces import model, outside, weight
 from tests.proxy import Fault, Proxy
 
 if TYPE_CHECKING:
@@ -65,6 +65,19 @@ def test_tensors_that_are_there_or_were_just_sent_are_not_sent_again(sshd: SshSe
         assert 200_000 < sent < 202_000, "one tensor, and the graphs"
         assert board.push({**first, **rest}) == 0
     assert blobs(sshd) == {sha256: path.read_bytes() for sha256, path in {**first, **rest}.items()}
+
+
+def test_tensors_beside_models_are_shared_too(sshd: SshServer, tmp_path: Path) -> None:
+    found = []
+    for name, seeds in (("a", (1, 2)), ("b", (3, 2, 1))):
+        data, sha256 = outside(tmp_path / f"{name}.onnx", *(weight(seed, 50_000) for seed in seeds))
+        found.append({**files(tmp_path / f"{name}.onnx"), sha256: data})
+    first, second = found
+    with link(sshd) as board:
+        assert board.push(first) == sum(path.stat().st_size for path in first.values())
+        assert 200_000 < board.push(second) < 202_000, "one tensor, and the graph"
+        assert board.push({**first, **second}) == 0
+    assert blobs(sshd) == {sha256: path.read_bytes() for sha256, path in {**first, **second}.items()}
 
 
 def test_a_store_whose_blob_rotted_heals(sshd: SshServer, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from harness import workflow
 from harness.devices.registry import Device
+from harness.errors import Exit
+from harness.judge import gate
 from harness.judge.summary import Row, Table
 from harness.measure.events import Begin, DeviceFailed, End, Event, Failed, FidelityLine
 from harness.measure.plan import Case
-from harness.quantize.recipe import Variant
+from harness.quantize.recipe import Recipe, Variant
 from harness.records.run import DeviceRecord
 from tests.report.runs import FAST, FP32, blocks, case, facts, finish, lacking, variant
 
@@ -150,6 +153,25 @@ def test_variants_without_a_file_keep_their_place_and_reason() -> None:
         (FAST, "unmeasured"),
     ]
     assert table.rows[1].reason == variants[1].reason
+
+
+def test_a_file_for_another_platform_is_an_outcome_and_no_failure() -> None:
+    recipe = Recipe(name="for-amd64", method="prepared", file_format="ort-amd64")
+    variants = [variant(FP32, 4000), Variant(recipe=recipe, state="made", sha256="cd" * 32, size=9)]
+    cases = [FP32_CASE, case("c1", "for-amd64")]
+    events = [
+        Begin(device="board", time=0.0, facts=facts()),
+        *blocks("board", "c0", [1.0, 1.1, 1.0]),
+        End(device="board", reason="rounds"),
+    ]
+    run, (table,) = finish(events, DeviceRecord(entry=Device(name="board", host="h")), variants=variants, cases=cases)
+    reason = "the file is written for amd64, and this device is aarch64: such files suit one platform only"
+    assert [(row.state, row.reason) for row in table.rows] == [("measured", None), ("impossible", reason)]
+    assert table.trouble is None
+    assert workflow.verdict(run) == Exit.PASSED
+    judge = gate._Judge(run, run.devices[0], {each.id: each for each in cases}, {each.case: each for each in run.results}, {})
+    check = judge.check(("c0", "c1"), "size", 0.05)
+    assert (check.verdict, check.reason) == ("skipped", reason)
 
 
 def test_a_failed_device_says_where_and_why() -> None:

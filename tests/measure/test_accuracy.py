@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness.measure.accuracy import Reference
 from harness.measure.events import FidelityLine
+from harness.quantize.metric import Metric
 from tests.models import images
 
 CASE: Any = type("Case", (), {"id": "c0"})
@@ -21,7 +22,7 @@ OUTPUTS = [image.reshape(1, -1) for image in images(4)]
 
 def reference(outputs: list[Any] = OUTPUTS) -> Reference:
     made = object.__new__(Reference)
-    made.outputs, made.labels = [[output] for output in outputs], None
+    made.outputs, made.names, made.labels, made.metric = [[output] for output in outputs], ["y"], None, None
     return made
 
 
@@ -84,3 +85,17 @@ def test_any_damage_is_a_reason_or_other_figures(place: int, flip: int, end: int
     data[place] ^= flip
     for damaged in (bytes(data), WHOLE[:end], bytes(data)[:end]):
         assert compared(damaged).case == "c0"
+
+
+def test_the_metric_of_the_study_stands_beside_the_others() -> None:
+    made = reference()
+    made.metric = Metric("mine:rate", lambda outputs, fp32, _: float(len(outputs) + len(fp32) + len(outputs[0]["y"])))
+    assert made.compare("board", CASE, packed(*OUTPUTS[:2])).metrics == {"rate": 5.0}
+
+
+def test_a_metric_that_fails_costs_nothing_else() -> None:
+    made = reference()
+    made.metric = Metric("mine:rate", lambda *_: 1 / 0)
+    found = made.compare("board", CASE, WHOLE)
+    assert (found.metrics, found.mse) == ({}, 0.0)
+    assert "model.metric: mine:rate: raised ZeroDivisionError" in str(found.reason)

@@ -8,6 +8,8 @@ import pytest
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.devices.registry import Device
 from harness.measure import plan
+from harness.measure.campaign import Work
+from harness.measure.events import FidelityLine
 from harness.quantize.recipe import Recipe, Variant
 from harness.study import MeasureSection
 
@@ -53,6 +55,35 @@ def test_the_request_names_files_by_hash_and_keeps_the_devices_cores() -> None:
     assert (asked["rounds"], asked["units"]) == (2, [["c0", "c1"]])
     assert asked["t"][:2] == [12.706205, 4.302653]
     assert "governor" not in asked
+
+
+@pytest.mark.parametrize(
+    ("arch", "names"),
+    [
+        ("x86_64", ["fp32", "amd64"]),
+        ("aarch64", ["fp32", "arm"]),
+        ("armv7l", ["fp32", "arm"]),
+        ("riscv64", ["fp32"]),
+    ],
+)
+def test_a_file_for_one_platform_is_asked_of_that_platform_only(arch: str, names: list[str]) -> None:
+    variants = {"fp32": variant("fp32")}
+    for platform in ("amd64", "arm"):
+        recipe = Recipe.model_validate({"name": platform, "method": "prepared", "file_format": f"ort-{platform}"})
+        variants[platform] = variant(platform).model_copy(update={"recipe": recipe})
+    cases = plan.cases(list(variants.values()), MeasureSection(), [{"n": 1}])
+    inputs = plan.Inputs(path=Path("i"), sha256="inputs", names=("x",), dims={"n": 1})
+    facts = FACTS.model_copy(update={"arch": arch})
+    asked = plan.request(
+        cases, [("c0", "c1"), ("c0", "c2")], variants, [inputs], MeasureSection(), Device(name="b", host="h"), facts, 1
+    )
+    assert [case["model"] for case in asked["cases"]] == names
+    assert len(asked["units"]) == len(names) - 1
+    work = Work(cases, (), variants, [inputs], MeasureSection(), lambda *_: FidelityLine(device="b", case="c0"), 1)
+    assert set(work.files(arch)) == {"inputs", *names}
+    misplaced = [plan.misplaced(found, arch) for found in variants.values()]
+    assert [reason is None for reason in misplaced] == [name in names for name in variants]
+    assert all(f"this device is {arch}" in reason for reason in misplaced if reason)
 
 
 @pytest.mark.parametrize(

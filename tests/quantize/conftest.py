@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from harness import study as studies
+from harness.quantize.graph import opset_of
+from harness.quantize.model import SourceModel
+from harness.quantize.summary import Summary, summarize
 from tests.models import images, tiny_cnn, tiny_mlp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from onnx import ModelProto
 
     from harness.study import Study
+
+
+def brief(proto: ModelProto, size: int | None = None) -> Summary:
+    """Summarize a model that is in no file."""
+    proto_opset = opset_of(proto)
+    assert proto_opset
+    source = SourceModel(Path("model.onnx"), proto, "", size or proto.ByteSize(), (), (), proto_opset, proto.ir_version)
+    return summarize(source)
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ class TestCallable:
         [
             ("shape", "item 0: 'x' is float32 [1, 1, 8, 8]; cnn.onnx wants float32 [2, 1, 8, 8]"),
             ("empty", "yielded nothing"),
-            ("lists", "item 0 is dict, not a dictionary of numpy arrays"),
+            ("lists", "item 0: 'x' is list, not a numpy array: numpy.asarray makes one"),
             ("raises", "raised KeyError: 'oh'"),
             ("absent", "has no callable 'absent'"),
         ],

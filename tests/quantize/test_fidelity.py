@@ -86,6 +86,50 @@ def test_no_classes(shape: tuple[int, ...]) -> None:
     assert (found.top1_agreement, found.top1_accuracy) == (None, None)
 
 
+def test_kl_divergence_by_hand() -> None:
+    # Softmax of log-probabilities gives them back: p = (1/2, 1/2), q = (1/4, 3/4).
+    logits = compare([[np.log([[0.5, 0.5]]) + 7]], [[np.log([[0.25, 0.75]]) - 3]])
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert logits.kl_divergence == pytest.approx(expected)
+    assert not logits.probabilities
+    as_they_are = compare([[np.array([[0.5, 0.5]])]], [[np.array([[0.25, 0.75]])]])
+    assert as_they_are.kl_divergence == pytest.approx(expected)
+    assert as_they_are.probabilities
+
+
+def test_kl_divergence_is_a_mean_over_rows_of_all_feeds() -> None:
+    reference, candidate = [np.array([[0.5, 0.5], [0.5, 0.5]])], [np.array([[0.25, 0.75], [0.5, 0.5]])]
+    one = compare([reference], [candidate]).kl_divergence
+    assert one is not None
+    assert compare([reference, reference], [candidate, reference]).kl_divergence == pytest.approx(one / 2)
+    positions = compare([[reference[0][None]]], [[candidate[0][None]]])
+    assert positions.kl_divergence == pytest.approx(one)
+    assert positions.top1_agreement is None
+
+
+@given(arrays(np.float64, (3, 5), elements=st.floats(-50, 50)), arrays(np.float64, (3, 5), elements=st.floats(-50, 50)))
+def test_kl_divergence_is_never_negative_and_zero_for_the_same(one: np.ndarray, other: np.ndarray) -> None:
+    found = compare([[one]], [[other]]).kl_divergence
+    assert found is not None
+    assert found >= 0
+    assert compare([[one]], [[one]]).kl_divergence == 0
+
+
+def test_probabilities_that_rounding_made_zero_are_finite() -> None:
+    # As an 8-bit Softmax gives them: small classes are 0, and the sum is not quite 1.
+    found = compare([[np.array([[0.99, 0.009, 0.001]], np.float32)]], [[np.array([[0.98, 0.0, 0.0]], np.float32)]])
+    assert found.probabilities
+    assert found.kl_divergence is not None
+    assert 0 < found.kl_divergence < 1
+
+
+@pytest.mark.parametrize(
+    "outputs", [[np.ones((2, 1))], [np.ones(3)], [np.ones((1, 2, 3, 4))], [np.ones((0, 3))], [np.array([1])]]
+)
+def test_no_kl_divergence_without_classes(outputs: list[np.ndarray]) -> None:
+    assert compare([outputs], [outputs]).kl_divergence is None
+
+
 def test_nan_and_infinity_are_counted_and_stay_out_of_json() -> None:
     reference = [[np.array([[1.0, 2.0, 3.0]])]]
     found = compare(reference, [[np.array([[1.0, np.nan, np.nan]])]])
@@ -93,6 +137,7 @@ def test_nan_and_infinity_are_counted_and_stay_out_of_json() -> None:
     assert not found.identical
     text = json.dumps(found.as_json(), allow_nan=False)
     assert json.loads(text)["mse"] is None
+    assert math.isnan(found.kl_divergence or 0)
     endless = compare(reference, [[np.array([[1.0, np.inf, 3.0]])]])
     assert (endless.sqnr_db, endless.max_error) == (-math.inf, math.inf)
     json.dumps(endless.as_json(), allow_nan=False)

@@ -127,6 +127,18 @@ def test_quiet_is_undone_after_an_error() -> None:
         (ValueError(), "ValueError: "),
         (RecipeError("plain"), "plain"),
         (RuntimeError("1 Status Message: 2 Status Message: root"), "RuntimeError: root"),
+        (
+            RuntimeError(
+                "[ONNXRuntimeError] : 1 : FAIL : Load model from m.onnx failed:/onnxruntime_src/onnxruntime/core/graph/model.cc:256 "
+                "onnxruntime::Model::Model(onnx::ModelProto&&, std::function<bool(int)>, const onnxruntime::ModelOptions&) "
+                "Unsupported model IR version: 14, max supported IR version: 13"
+            ),
+            "RuntimeError: Load model from m.onnx failed:Unsupported model IR version: 14, max supported IR version: 13",
+        ),
+        (
+            RuntimeError("/onnxruntime_src/a.cc:23 a::Locale(const string&)::<lambda()> [with T = float] no (such) name"),
+            "RuntimeError: no (such) name",
+        ),
     ],
 )
 def test_reasons(exc: Exception, said: str) -> None:

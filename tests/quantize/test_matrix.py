@@ -118,7 +118,7 @@ def test_each_method_has_the_fields_that_mean_something_to_it(write_study: Write
             "fp16-io16-without-Resize",
             "dynamic-S8-MatMulConstBOnly_False",
         ),
-        *("nbits-4b32", "nbits-4b32-ort-arm", "nbits-8b32", "nbits-8b32-ort-arm", "nbits-4b32-QOperator-HQQ-asym-acc4"),
+        *("nbits-4b32", "nbits-4b32-ort-arm", "nbits-8b32", "nbits-8b32-ort-arm", "nbits-4b32-QOperator-HQQ-acc4"),
     ]
     eight = recipes["nbits-8b32"]
     assert (eight.format, eight.bits, eight.block_size, eight.symmetric, eight.weight) == ("QDQ", 8, 32, True, None)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from harness.errors import ModelError
 from harness.quantize import model as models
+from harness.quantize import storage
 from harness.quantize.dims import input_shapes, open_dims, resolve_dims
 from harness.quantize.model import open_model, read_model
 from tests.models import make_model, tiny_cnn, tiny_mlp
@@ -196,7 +197,7 @@ def test_inputs_that_cant_be_fed(tmp_path: Path, value: onnx.ValueInfoProto, sai
 
 def test_too_large(cnn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "LIMIT", cnn.stat().st_size)
-    assert "not supported yet" in refusal(cnn)
+    assert "export it with external data" in refusal(cnn)
 
 
 class TestExternalData:
@@ -220,9 +221,42 @@ class TestExternalData:
         assert opened.size == model.stat().st_size + (model.parent / "m.data").stat().st_size
         assert not any(tensor.external_data for tensor in opened.proto.graph.initializer)
 
-    def test_counts_for_the_limit(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_does_not_count_for_the_limit(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(models, "LIMIT", model.stat().st_size + 1)
-        assert "with its external data" in refusal(model)
+        assert open_model(model).size > models.LIMIT
+
+    def test_counts_for_the_hash(self, model: Path) -> None:
+        before = open_model(model).sha256
+        data = bytearray((model.parent / "m.data").read_bytes())
+        data[10] ^= 1
+        (model.parent / "m.data").write_bytes(data)
+        assert open_model(model).sha256 != before
+
+    def test_a_large_models_tensors_stay_there(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = open_model(model)
+        monkeypatch.setattr(storage, "LARGE", 1)
+        monkeypatch.setattr(storage, "LEAST_TENSOR", 1)
+        large = open_model(model)
+        assert large.is_large
+        assert not any(tensor.raw_data for tensor in large.proto.graph.initializer)
+        copied = large.content().graph
+        assert (copied.node, copied.initializer) == (whole.proto.graph.node, whole.proto.graph.initializer)
+        assert {value.name for value in copied.value_info} == {"c1", "r1", "c2", "a", "p", "f"}, "its shapes are inferred"
+        assert (large.sha256, large.size, large.inputs) == (whole.sha256, whole.size, whole.inputs)
+
+    @pytest.mark.parametrize("size", [1, 10**15])
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("offset", "-1"), ("length", "-1"), ("offset", "1e3"), ("offset", str(10**12)), ("length", str(10**12))],
+    )
+    def test_places_that_are_none(self, model: Path, monkeypatch: pytest.MonkeyPatch, size: int, key: str, value: str) -> None:
+        monkeypatch.setattr(storage, "LARGE", size)
+        proto = onnx.load(model, load_external_data=False)
+        for entry in proto.graph.initializer[0].external_data:
+            if entry.key == key:
+                entry.value = value
+        model.write_bytes(proto.SerializeToString())
+        assert "external data" in refusal(model)
 
     @pytest.mark.parametrize(
         ("location", "said"),
@@ -241,7 +275,7 @@ class TestExternalData:
 
     def test_too_short(self, model: Path) -> None:
         (model.parent / "m.data").write_bytes(b"\0")
-        assert "can't be read" in refusal(model)
+        assert "'m.data' is truncated: 1 bytes" in refusal(model)
 
     def test_not_a_file(self, model: Path) -> None:
         (model.parent / "m.data").unlink()

@@ -150,7 +150,7 @@ def test_nodes(make: Make) -> None:
     assert [name for name, _ in blocks(found["only"])] == ["down_MatMul_Q4"]
     assert [name for name, _ in blocks(found["but"])] == ["up_Q4"]
     assert "no MatMul or Gemm whose weights could be quantized that nodes and exclude_nodes leave" in (found["none"].reason or "")
-    assert found["typo"].reason == "nodes: 'dawn' matches no node of the prepared model; did you mean 'down'?"
+    assert found["typo"].reason == "nodes: 'dawn' matches no node of the model, nor of the prepared one; did you mean 'down'?"
 
 
 def test_a_reader_that_is_copied_begins_anew() -> None:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import runpy
 import shutil
 import signal
 import statistics
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import pytest
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from harness.devices import facts as device_facts
 from harness.devices import program
 from harness.measure import journal
 from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Event, Failed, Governor, Throughput
 from harness.places import CHECKS, PROBER, RUNNER
+from harness.quantize import ort_format
 from tests.models import tiny_cnn
 
 if TYPE_CHECKING:
@@ -569,3 +573,35 @@ def test_a_launch_that_takes_long_makes_one_rebuild_with_one_pair(job: Callable[
     run("job", str(folder))
     (found,) = duets(folder)
     assert [len(rebuild.pairs) for rebuild in found.rebuilds] == [1]
+
+
+class TestModels:
+    """Files are stored under their hashes: what they are shows in their bytes."""
+
+    @pytest.fixture
+    def case(self, tmp_path: Path) -> dict[str, Any]:
+        np.savez(tmp_path / "i.npz", np.ones((2, 1, 1, 8, 8), np.float32))
+        return {
+            "inputs": str(tmp_path / "i.npz"), "names": ["x"], "threads": 1, "provider": "CPUExecutionProvider", "optimization": "all",
+            "model": str(tmp_path / "0123456789abcdef"),
+        }  # fmt: skip
+
+    def outputs(self, case: dict[str, Any]) -> Any:
+        model = runpy.run_path(str(RUNNER))["Model"](case)
+        model.first()()
+        return model.session.run(None, model.feeds[0])[0]
+
+    def test_onnxruntimes_own_format(self, case: dict[str, Any]) -> None:
+        tiny_cnn(Path(case["model"]))
+        expected = self.outputs(case)
+        ort_format.finish(Path(case["model"]), "ort-amd64")
+        assert Path(case["model"]).read_bytes()[4:8] == b"ORTM"
+        np.testing.assert_allclose(self.outputs(case), expected, rtol=1e-5)
+
+    def test_inputs_in_half_precision(self, case: dict[str, Any]) -> None:
+        tiny_cnn(Path(case["model"]))
+        expected = self.outputs(case)
+        onnx.save(convert_float_to_float16(onnx.load(case["model"]), keep_io_types=False), case["model"])
+        found = self.outputs(case)
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found, expected, atol=0.05)

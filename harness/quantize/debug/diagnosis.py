@@ -1,0 +1,284 @@
+"""Where a variant loses accuracy: one diagnosis, filled in step by step, so that what was found is there when it is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from harness import places
+from harness.errors import SelectionError, UsageError
+from harness.quantize import build, data, matrix, metric
+from harness.quantize.debug import evaluation, exclusion, scan, tensors, weights
+from harness.quantize.debug.trial import Clock, Trials, has_bodies
+from harness.quantize.dims import resolve_dims
+from harness.quantize.reasons import reason_of
+from harness.quantize.workshop import Workshop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from harness.quantize.debug.evaluation import Evaluation, Score
+    from harness.quantize.debug.exclusion import Exclusion
+    from harness.quantize.debug.scan import Sensitivity
+    from harness.quantize.debug.tensors import TensorLoss
+    from harness.quantize.debug.weights import WeightLoss
+    from harness.quantize.model import SourceModel
+    from harness.quantize.recipe import Recipe, Variant
+    from harness.study import Study
+
+# Of the time: one comparison of a variant over the evaluation inputs; op types; nodes, of what is left then.
+COMPARE_SHARE, TYPES_SHARE, NODES_SHARE = 0.02, 0.25, 0.5
+SUSPECTS = 8  # tensors whose nodes are excluded together
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A variant beside fp32.
+
+    Attributes:
+        state: ``made``, ``impossible``, or ``failed``: it could not be made or run.
+        score: of its outputs, where it was made.
+        reason: why there is none.
+    """
+
+    variant: Variant
+    state: str
+    score: Score | None = None
+    reason: str | None = None
+
+
+@dataclass
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        compared: each variant that was asked for.
+        chosen: the one that is explained: whose outputs are farthest from fp32's.
+        tensors: that differ, the worst first; exact: how many do not.
+        weights: that differ, the worst first.
+        op_types: what quantizing each alone costs, the worst first; nodes likewise.
+        scannable: how many nodes could be scanned.
+        exclusions: proposals, each with more nodes in float than the one before.
+        samples: how many feeds the tensors and trials are over.
+        notes: what a reader must know, such as what was left out when the time was up.
+    """
+
+    compared: list[Compared] = field(default_factory=list)
+    chosen: Compared | None = None
+    tensors: list[TensorLoss] = field(default_factory=list)
+    exact: int = 0
+    weights: list[WeightLoss] = field(default_factory=list)
+    op_types: list[Sensitivity] = field(default_factory=list)
+    nodes: list[Sensitivity] = field(default_factory=list)
+    scannable: int = 0
+    exclusions: list[Exclusion] = field(default_factory=list)
+    samples: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON can say it: None for infinity and NaN."""
+        chosen = self.chosen
+        rest = {
+            each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in {"compared", "chosen"}
+        }
+        return {
+            "variants": [
+                {
+                    "name": each.variant.name,
+                    "state": each.state,
+                    "size": each.variant.size,
+                    "reason": each.reason,
+                    **(_plain(each.score) or {}),
+                }
+                for each in self.compared
+            ],
+            "variant": chosen.variant.name if chosen else None,
+            **{key: _plain(value) for key, value in rest.items()},
+        }
+
+
+def diagnose(
+    study: Study,
+    found: Diagnosis,
+    *,
+    globs: Sequence[str] = (),
+    samples: int = 16,
+    max_time: float = 120.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Compare a study's variants with fp32, and explain the worst of them.
+
+    Args:
+        study: the question.
+        found: is filled in.
+        globs: names of variants; without, all of the study's.
+        samples: feeds that tensors and trials are computed over.
+        max_time: seconds for the scan and the proposals.
+        say: is told what begins.
+
+    Raises:
+        UsageError: if the study, its model or its data can't be used, or none of the variants can exist.
+    """
+    if study.is_given:
+        message = f"{study.model.path}: a model that is taken as given has no float model to be compared with; debug a study that quantizes it"
+        raise UsageError(message)
+    source = build.open_source(study)
+    dims = resolve_dims(source, study.model.dims)[0]
+    recipes = [recipe for recipe in matrix.select(matrix.plan(study), globs) if recipe != matrix.REFERENCE]
+    if not recipes:
+        message = "the study has no variant beside fp32: name methods under [variants] or add a [[variant]]"
+        raise SelectionError(message)
+    feeds = data.load(study.model.evaluation or study.model.calibration, source, dims, what="evaluation")
+    figure = metric.load(study.model.metric) if study.model.metric else None
+    whole = evaluation.begin(study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples)
+    found.notes += feeds.notes
+    found.samples = min(samples, len(whole.reference))
+    with TemporaryDirectory(prefix="quant-harness-debug-") as name:
+        folder = Path(name)
+        say(f"making {len(recipes)} variant{'s' if len(recipes) > 1 else ''} of {source.path.name}")
+        _compare(study, source, dims, recipes, whole, folder, found)
+        found.chosen = _worst(found)
+        if found.chosen is None:
+            return
+        with _workshop(study, source, dims, found.chosen.variant.recipe, folder) as workshop:
+            _explain(found, workshop, whole, Clock(max_time), say)
+
+
+def _compare(
+    study: Study,
+    source: SourceModel,
+    dims: Mapping[str, int],
+    recipes: Sequence[Recipe],
+    whole: Evaluation,
+    folder: Path,
+    found: Diagnosis,
+) -> None:
+    """Make the variants, and run each as soon as it is made.
+
+    Raises:
+        UsageError: if none of them can exist.
+    """
+
+    def made(variant: Variant) -> None:
+        if variant.state != "made" or variant.path is None:
+            found.compared.append(Compared(variant, variant.state, reason=variant.reason))
+            return
+        try:
+            found.compared.append(Compared(variant, "made", whole.score(variant.path)))
+        except Exception as exc:  # noqa: BLE001 - whatever onnxruntime or the user's metric says of this variant
+            found.compared.append(Compared(variant, "failed", reason=reason_of(exc, [folder])))
+
+    build.build(study, folder / "variants", model=source, dims=dims, recipes=recipes, cache=places.variants(), on_event=made)
+    if all(each.state == "impossible" for each in found.compared):
+        message = "\n".join(f"variant '{each.variant.name}' can't exist: {each.reason}" for each in found.compared)
+        raise UsageError(message)
+
+
+def _worst(found: Diagnosis) -> Compared | None:
+    """The variant whose outputs are farthest from fp32's; none if all are exactly fp32's or could not be run."""
+    scored = [each for each in found.compared if each.score is not None]
+    worst = min(scored, key=lambda each: each.score.merit if each.score else math.inf, default=None)
+    if worst is not None and worst.score is not None and worst.score.fidelity.identical:
+        found.notes.append(f"the outputs of {worst.variant.name} are exactly fp32's: nothing is lost")
+        return None
+    return worst
+
+
+@contextmanager
+def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe: Recipe, folder: Path) -> Iterator[Workshop]:
+    """What the trials of a recipe share: the prepared model and one calibration."""
+    name = recipe.calibration_data
+    samples = {}
+    if build.needs_calibration([recipe]):
+        samples = {name: data.load(name or study.model.calibration, source, dims, what="calibration")}
+    shared = folder / "workshop"
+    shared.mkdir()
+    yield Workshop(source, samples, shared, recipe.op_types)
+
+
+def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:
+    """Fill in what is known of the chosen variant, the surest first."""
+    assert found.chosen is not None  # noqa: S101 - asked for only then
+    variant = found.chosen.variant
+    # A file of onnxruntime's own format can't be looked into; the same recipe as ONNX can.
+    recipe = variant.recipe.model_copy(update={"file_format": "onnx"})
+    if has_bodies(workshop.source.proto):
+        found.notes.append("the bodies of If, Loop and Scan are left alone: onnxruntime's tools quantize the main graph only")
+    few = whole.first(found.samples)
+    trials = Trials(recipe, workshop, few)
+    say(f"{variant.name}: comparing tensors over {found.samples} samples")
+    _look_inside(found, trials, variant)
+    found.scannable = len(trials.nodes())
+    by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
+    suspicion = _suspicion([loss.node for loss in by_loss], [loss.node for loss in found.weights])
+    say(f"{variant.name}: quantizing one op type at a time")
+    _sorted_in(found.op_types, scan.by_op_type(trials, clock.share(TYPES_SHARE)))
+    left = scan.order(trials, found.op_types, suspicion)
+    say(f"{variant.name}: quantizing one node at a time, {len(left)} nodes")
+    _sorted_in(found.nodes, scan.by_node(trials, found.op_types, suspicion, clock.share(NODES_SHARE)))
+    if len(found.nodes) < len(left):
+        found.notes.append(
+            f"the time was up after {len(found.nodes)} of {len(left)} nodes; give --max-time more, or --samples fewer"
+        )
+    say(f"{variant.name}: looking for nodes to exclude")
+    suspects = list(dict.fromkeys((*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
+    found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
+    if clock.left <= 0:
+        found.notes.append("the time was up while nodes to exclude were looked for; more may help")
+    elif not found.exclusions:
+        found.notes.append(
+            "no few nodes are to blame: excluding none of those that were tried gains half a decibel; "
+            "per_channel, another calibration or 16-bit activations may"
+        )
+
+
+def _suspicion(*rankings: Sequence[str]) -> dict[str, int]:
+    """The best place of each node in any of the rankings."""
+    found: dict[str, int] = {}
+    for ranking in rankings:
+        for place, name in enumerate(dict.fromkeys(ranking)):
+            found[name] = min(place, found.get(name, place))
+    return found
+
+
+def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
+    """Compare tensors and weights; a graph that can't be opened up costs no more than this."""
+    path, prepared = variant.path, trials.workshop.prepared
+    if path is None or variant.recipe.file_format != "onnx":
+        found.notes.append(
+            "the tensors of a file in onnxruntime's own format can't be seen; the scan is of the same recipe as ONNX"
+        )
+        return
+    qdq = variant.recipe.method == "static" and variant.recipe.format == "QDQ"
+    folder = trials.workshop.folder / "opened"
+    folder.mkdir()
+    try:
+        found.weights = weights.rank(onnx.load(prepared.path) if prepared.is_large else prepared.proto, onnx.load(path))
+        found.tensors, found.exact = tensors.rank(prepared.path, path, list(trials.evaluation.feeds), folder, qdq=qdq)
+    except Exception as exc:  # noqa: BLE001 - onnxruntime refuses to open some graphs up; the outputs can be compared all the same
+        found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.workshop.folder])}")
+
+
+def _sorted_in(into: list[Sensitivity], found: Iterator[Sensitivity]) -> None:
+    """Keep each as soon as it is known, so that an interrupt loses none."""
+    try:
+        into.extend(found)
+    finally:
+        into.sort(key=lambda each: each.merit)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can say
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

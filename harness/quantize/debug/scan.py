@@ -1,0 +1,73 @@
+"""How much quantizing one operator type, or one node, costs when nothing else is quantized."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from onnx import NodeProto
+
+    from harness.quantize.debug.trial import Clock, Trials
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What became of the outputs when only some nodes were quantized (leave one in).
+
+    Attributes:
+        kind: ``op_type`` or ``node``.
+        name: of the op type or the node.
+        op_type: of the nodes.
+        nodes: how many were quantized.
+        merit: SQNR of the outputs in dB, or the share of equal values where no output is floating-point; infinite if nothing
+            changed, -infinite if the model could not be run.
+        reason: why not.
+    """
+
+    kind: Literal["op_type", "node"]
+    name: str
+    op_type: str
+    nodes: int
+    merit: float
+    reason: str | None = None
+
+
+def by_op_type(trials: Trials, clock: Clock) -> Iterator[Sensitivity]:
+    """Quantize one op type at a time, as long as there is time."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for node in trials.nodes():
+        groups[node.op_type].append(node.name)
+    for kind, names in groups.items():
+        if clock.left <= 0:
+            return
+        trial = trials.only(names)
+        yield Sensitivity("op_type", kind, kind, len(names), trial.merit, trial.reason)
+
+
+def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int], clock: Clock) -> Iterator[Sensitivity]:
+    """Quantize one node at a time, as long as there is time, the likeliest culprits first.
+
+    Args:
+        trials: of the recipe.
+        kinds: what is known of op types; nodes of one that changed nothing are left out.
+        suspicion: the places of nodes among those at whose tensors and weights most is lost, from 0.
+        clock: the limit.
+    """
+    for node in order(trials, kinds, suspicion):
+        if clock.left <= 0:
+            return
+        trial = trials.only([node.name])
+        yield Sensitivity("node", node.name, node.op_type, 1, trial.merit, trial.reason)
+
+
+def order(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int]) -> list[NodeProto]:
+    """The nodes to scan: by what was lost at their tensors and weights, then by how sensitive their op type is."""
+    merits = {kind.name: kind.merit for kind in kinds}
+    scanned = [node for node in trials.nodes() if merits.get(node.op_type, 0.0) < math.inf]
+    last = len(suspicion)
+    return sorted(scanned, key=lambda node: (suspicion.get(node.name, last), merits.get(node.op_type, 0.0)))
