@@ -25,7 +25,7 @@ FEEDS = [{"x": images(1, seed=n) * np.float32(10.0 ** (n - 5))} for n in range(6
 
 
 def of(method: str, **options: Any) -> Calibration:
-    recipe = Recipe(name="r", method="static", calibration=method, calibration_options=spelled(options))  # type: ignore[arg-type]
+    recipe = Recipe(name="r", method="static", calibration=method, calibration_options=spelled(options))
     return Calibration.of(recipe)
 
 
@@ -141,7 +141,7 @@ def test_one_sample_is_held_at_a_time(cnn: Path, tmp_path: Path, monkeypatch: py
         return row, activations
 
     monkeypatch.setattr(Probe, "run", run)
-    calibrate(cnn, Feeds(), [of("MinMax"), of("Percentile")], tmp_path)  # type: ignore[arg-type]
+    calibrate(cnn, Feeds(), [of("MinMax"), of("Percentile")], tmp_path)
     assert len(most) == 16
     # The sample that is about to be run, and the one that the loop variable still names.
     assert max(most) <= 2
