@@ -65,7 +65,7 @@ def _needs(out: Console, plan: Plan) -> None:
     if needs.passes:
         _line(out, _calibration(needs), dash=True)
     if needs.seconds is not None:
-        _line(out, f"about {_duration(needs.seconds)} on this machine, within a factor of 3", dash=True)
+        _line(out, f"about {_duration(needs.seconds)} on this machine, within a factor of 3 if it does nothing else", dash=True)
     if needs.unknown:
         _line(
             out,
