@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from harness.errors import ModelError
-from harness.quantize import files, float32
+from harness.quantize import float32, storage
 from harness.quantize.model import read_model
 from harness.quantize.reasons import RecipeError
 
@@ -40,7 +40,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             message = f"{recipe.model}: its {what} are {shown}, and those of {own.path.name} are {expected}: it is another model"
             raise RecipeError(message)
     if found.external_data:
-        files.write(onnx.load(found.path, load_external_data=False), path, found.path.parent)
+        storage.write(onnx.load(found.path, load_external_data=False), path, found.path.parent)
     else:
         shutil.copyfile(found.path, path)
     return ()
