@@ -64,6 +64,10 @@ def open_audio(fit: Fit, table: DataTable) -> Recordings:
                     made = list(_several(features(samples, rate)))
             for number, item in enumerate(made):
                 spot = place if number == 0 else f"{place}: item {number}"
+                if isinstance(item, np.ndarray) and spec is None:
+                    names = ", ".join(each.name for each in fit.model.inputs)
+                    message = f"{spot}: gave one array, and the inputs are {names}; give the others in fixed, or let it give a dictionary"
+                    raise DataError(message)
                 feed = {spec.name: item} if spec and isinstance(item, np.ndarray) else as_feed(fit, spot, item)
                 yield spot, feed, label
 

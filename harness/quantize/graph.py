@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 MAIN_DOMAINS = ("", "ai.onnx")
+CONTRIB = "com.microsoft"
 CONSTANTS_ARE_NO_INPUTS = 4  # the first IR version that allows initializers that are no inputs
 
 # Operators that work on quantized numbers: the ONNX standard's, then onnxruntime's own (docs/ContribOperators.md).
@@ -123,6 +124,19 @@ def fix_initializers(model: ModelProto) -> None:
             del said[:]
             said.extend(kept)
     model.ir_version = max(model.ir_version, CONSTANTS_ARE_NO_INPUTS)
+
+
+def import_contrib(model: ModelProto) -> bool:
+    """Import, in place, onnxruntime's own operator set if a node uses it: its tools forget that for bodies and some algorithms.
+
+    Returns:
+        Whether it was missing.
+    """
+    used = any(node.domain == CONTRIB for node in nodes(model))
+    if not used or any(entry.domain == CONTRIB for entry in model.opset_import):
+        return False
+    model.opset_import.add(domain=CONTRIB, version=1)
+    return True
 
 
 def sort_nodes(model: ModelProto) -> bool:

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 
 from harness.quantize import external_data, precision
-from harness.quantize.graph import is_quantized, nodes, sort_nodes, tensors
+from harness.quantize.graph import import_contrib, is_quantized, nodes, sort_nodes, tensors
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.stamp import refusal, stamp
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
+NESTED = ": onnxruntime's tools leave the bodies of If, Loop and Scan alone (dynamic quantizes them with EnableSubgraph = true)"
 
 
 def mend(path: Path, runtime: str | None = None) -> None:
-    """Sort the nodes of a model that a tool wrote, if it left them in an order that ONNX does not allow, and stamp it.
+    """Put right what a tool wrote: nodes in an order that ONNX does not allow, an operator set that is not imported; and stamp it.
 
     Args:
         path: its file.
         runtime: the oldest version of onnxruntime that is to load it, if it is known.
     """
     model = onnx.load(path, load_external_data=False)
-    if sort_nodes(model) | stamp(model, runtime):
+    if sort_nodes(model) | import_contrib(model) | stamp(model, runtime):
         onnx.save(model, path)
 
 
@@ -66,7 +67,7 @@ def _untouched(model: ModelProto) -> list[str]:
     if any(is_quantized(node.op_type) for node in nodes(model)):
         return []
     nested = any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
-    return ["nothing was quantized" + (": onnxruntime's tools leave the bodies of If, Loop and Scan alone" if nested else "")]
+    return ["nothing was quantized" + (NESTED if nested else "")]
 
 
 def _refusal(path: Path) -> list[str]:

@@ -70,6 +70,7 @@ class Node:
         outputs: names.
         constants: by input, the stored float tensors that it takes.
         mode: of Resize and Upsample.
+        turned: whether a Gemm takes its weights transposed.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Node:
     outputs: tuple[str, ...] = ()
     constants: Mapping[int, Constant] = field(default_factory=dict)
     mode: str = ""
+    turned: bool = False
 
     @property
     def weights(self) -> tuple[Constant, ...]:
@@ -193,6 +195,7 @@ def _node(node: NodeProto, constants: Mapping[str, Constant], fixed: set[str]) -
         outputs=tuple(node.output),
         constants=taken,
         mode=_mode(node.attribute) if kind in {"Resize", "Upsample"} else "",
+        turned=kind == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute),
     )
 
 

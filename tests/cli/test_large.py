@@ -14,7 +14,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from harness.errors import ResultsError
 from harness.quantize import prepare, storage
+from harness.quantize.recipe import Variant
+from harness.records import baseline_file
+from harness.records.baseline import Baseline
 from tests.cli.conftest import Command
 from tests.models import conv_chain
 
@@ -76,25 +80,23 @@ def test_large_models_go_all_the_way(harness: Command, chain: Path) -> None:
     assert shown.code == 0
 
 
-def test_a_saved_baseline_and_a_gate(harness: Command, chain: Path) -> None:
-    assert harness("run", str(chain), "--variant", "fp32").code == 0
-    saved = harness("baseline", "save", "latest", "before")
-    assert saved.code == 0, saved.err
-    shutil.rmtree("results")
-    done = harness("check", str(chain), "--baseline", "before", "--variant", "fp32", "--max-regression", "0.9", "--json")
-    # One round is not precise enough for a busy machine; both sides were measured.
-    assert done.code in {0, 4}, done.err
-    assert {row["state"] for row in done.json["devices"][0]["rows"]} == {"measured"}
-    kept = Path(os.environ["QUANT_HARNESS_HOME"]) / "models"
-    (data,) = [path for path in kept.iterdir() if path.suffix != ".onnx"]
+def test_a_saved_baseline_has_both_files(harness: Command, chain: Path, tmp_path: Path) -> None:
+    made = harness("quantize", str(chain), "-o", "out", "--variant", "fp32", "--json").json["variants"]
+    variant = Variant.model_validate(made[0])
+    models = tmp_path / "models"
+    baseline = Baseline(name="before", kind="saved", model_sha256="0" * 64, variants=(variant,))
+    assert baseline_file.save(baseline, tmp_path / "before.json", models) == 1
+    shutil.rmtree("out")
+    (found,) = baseline_file.load(tmp_path / "before.json", models).variants
+    assert {path.name for path in found.files().values()} == {path.name for path in models.iterdir()}
+    assert len(found.files()) == 2
+    data = models / str(found.data)
     data.write_bytes(bytes(data.stat().st_size))
-    refused = harness("check", str(chain), "--baseline", "before", "--variant", "fp32")
-    assert refused.code == 2
-    assert "is not the one that was measured" in refused.err
+    with pytest.raises(ResultsError, match="is not the one that was measured"):
+        baseline_file.load(tmp_path / "before.json", models)
     data.unlink()
-    refused = harness("check", str(chain), "--baseline", "before", "--variant", "fp32")
-    assert refused.code == 2
-    assert "is missing" in refused.err
+    with pytest.raises(ResultsError, match=rf"the model of 'fp32' is missing: .*{found.data}"):
+        baseline_file.load(tmp_path / "before.json", models)
 
 
 def test_variants_that_are_made_again_leave_nothing_over(harness: Command, chain: Path) -> None:

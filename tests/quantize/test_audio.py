@@ -182,7 +182,7 @@ def test_rates(model: SourceModel, speech: Path) -> None:
         ("fails_late", "raised ZeroDivisionError: by zero"),
         ("doubles", r"'x' is float64 \[1, 4\]; model.onnx wants float32 .*astype\('float32'\)"),
         ("text", r"features .* is str, not a dictionary of numpy arrays by input name \(x\)"),
-        ("none", "has no callable 'none'"),
+        ("widows", "has no callable 'widows'; did you mean 'windows'?"),
         ("ragged", r"'x' is float32 \[1, 3\]; model.onnx wants float32 \[1, 4\]"),
     ],
 )
@@ -215,6 +215,11 @@ def test_missing_and_empty(model: SourceModel, tmp_path: Path) -> None:
     for folder, said in (("none", "no such file or folder"), ("empty", r"holds no recording \(\.wav, \.flac, \.ogg\)")):
         with pytest.raises(DataError, match=said):
             load(model, tmp_path / folder)
+
+
+def test_an_array_for_several_inputs(rated: SourceModel, speech: Path) -> None:
+    with pytest.raises(DataError, match="gave one array, and the inputs are x, rate; give the others in fixed"):
+        data.load(DataTable(audio=str(speech), features="my_features:energy"), rated, {"batch": 1, "time": 4}, what="evaluation")
 
 
 def test_which_of_several_inputs(rated: SourceModel, speech: Path) -> None:

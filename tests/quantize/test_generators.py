@@ -9,8 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
+from harness import study
 from harness.errors import DataError
 from harness.quantize import data, feeds
+from harness.quantize.build import build
 from harness.quantize.model import open_model
 from tests.models import make_model
 
@@ -101,6 +103,24 @@ def test_shapes_may_differ_in_calibration(model: SourceModel, write: Write) -> N
     assert [feed["x"].shape for feed in load(source, model).feeds] == [(3, 4), (5, 6), (1, 2)]
     with pytest.raises(DataError, match="only calibration data may differ in them"):
         load(source, model, "evaluation")
+
+
+def test_static_variants_of_samples_of_any_length(tmp_path: Path, write: Write) -> None:
+    weights = {"w": np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1])]
+    onnx.save(make_model(nodes, {"x": [1, 2, "time"]}, {"y": [1, 4, "time"]}, weights), tmp_path / "conv.onnx")
+    write(
+        "def f():\n    for n in range(9):\n"
+        "        yield np.random.default_rng(n).standard_normal((1, 2, 5 + n)).astype(np.float32)\n"
+    )
+    (tmp_path / "study.toml").write_text(
+        'name = "s"\n[model]\npath = "conv.onnx"\ndims = { time = 6 }\ncalibration = "mine:f"\n[variants]\nmethods = ["static"]\n'
+        'formats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\ncalibrations = ["MinMax", "Percentile", "Entropy"]\n',
+        encoding="utf-8",
+    )
+    made = build(study.load(tmp_path), tmp_path / "out")
+    assert [variant.reason for variant in made] == [None] * 4
+    assert [variant.state for variant in made] == ["made"] * 4
 
 
 def test_fixed_dimensions_may_not_differ(tmp_path: Path, write: Write) -> None:
