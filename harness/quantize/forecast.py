@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,6 +177,7 @@ def _multiplications(node: Node, shapes: Mapping[str, tuple[Shape, int]]) -> int
     return prod(output) * rows
 
 
+@cache
 def _rate() -> float:
     """This machine's floating-point operations per second and core in a plain matrix product.
 
