@@ -192,8 +192,15 @@ def _absolute(study: Study, folder: Path) -> Study:
             "metric": None if section.metric is None else absolute(section.metric, folder),
         }
     )
-    variants = [
-        spec.model_copy(update={"calibration_data": absolute(spec.calibration_data, folder)}) if spec.calibration_data else spec
-        for spec in study.variant
-    ]
+    variants = [_absolute_spec(spec, folder) for spec in study.variant]
     return study.model_copy(update={"model": model, "variant": variants})
+
+
+def _absolute_spec(spec: VariantSpec, folder: Path) -> VariantSpec:
+    """Resolve the paths of a variant that is spelled out."""
+    update: dict[str, Any] = {}
+    if spec.calibration_data:
+        update["calibration_data"] = absolute(spec.calibration_data, folder)
+    if spec.model:
+        update["model"] = str(folder / Path(spec.model).expanduser())
+    return spec.model_copy(update=update) if update else spec

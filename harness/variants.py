@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from harness.extra_options import check_calibration, check_extra
 from harness.toml_file import Section
@@ -74,6 +74,7 @@ class VariantSpec(Section):
         keep_io_types: whether inputs and outputs of ``fp16`` stay float32.
         extra_options: onnxruntime's, as they are.
         bits: of one weight of ``nbits``; likewise block_size, accuracy_level (0 leaves it to onnxruntime), symmetric and algorithm.
+        model: of ``given``: a finished model with the inputs and outputs of the study's own, quantized or not.
     """
 
     name: Name | None = None
@@ -98,3 +99,14 @@ class VariantSpec(Section):
     symmetric: bool = True
     algorithm: Algorithm = "DEFAULT"
     file_format: FileFormat = "onnx"
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> VariantSpec:
+        if self.method == "given" and self.model is None:
+            message = (
+                'given takes a finished model as it is: model = "FILE.onnx"; for the study\'s own, and nothing beside it, '
+                'methods = ["given"] under [variants]'
+            )
+            raise ValueError(message)
+        return self

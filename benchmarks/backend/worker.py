@@ -22,10 +22,11 @@ from harness.quantize import fidelity, matrix
 from harness.quantize.build import build
 from harness.quantize.graph import is_quantized, nodes, tensors
 from harness.quantize.inspect import inspect_model
-from harness.quantize.methods import METHODS
+from harness.quantize.model import read_model
+from harness.quantize.planner import plan_build
+from harness.quantize.platforms import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
-from harness.quantize.rules import impossible
 from harness.variants import VariantSpec, VariantsSection
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from harness.study import Study
 
 MEMORY = 12 * 2**30  # bytes of address space; a model that wants more fails alone
+NO_WEIGHTS = "whose weights could be quantized"  # of nbits
 HALF = onnx.TensorProto.FLOAT16
 STATIC_OPS = frozenset({*QDQRegistry, *QLinearOpsRegistry})
-METHOD_ORDER = ("prepared", "fp16", "dynamic", "static", "nbits")
+KINDS = ("fp16", "dynamic", "static")
 
 
 def examine(folder: Path) -> dict[str, Any]:
@@ -79,18 +81,16 @@ def study_of(folder: Path, facts: ModelFacts, data: str) -> Study:
                 sizes |= {name: [max(size, 1)] for name, size in zip(tensor.shape, shape, strict=True) if isinstance(name, str)}
     else:
         sizes = {name: [1] for name in facts.open_dims}
-    lists = VariantsSection(
-        methods=[method for method in METHOD_ORDER if method in METHODS], activations=["QUInt8"], weights=["QInt8"]
-    )
+    lists = VariantsSection(methods=list(KINDS), activations=["QUInt8"], weights=["QInt8"])
     study = studies.for_model(folder / "model.onnx", dims=sizes, calibration=data)
-    return study.model_copy(update={"variants": lists, "variant": [VariantSpec(method="dynamic", weight="QUInt8")]})
+    return study.model_copy(update={"variants": lists, "variant": [VariantSpec(method="nbits", format="QOperator")]})
 
 
 def planned(study: Study) -> tuple[Recipe, ...]:
-    """Plan a study, as ``harness quantize`` does; raises what should not be raised."""
+    """Plan a study, as ``harness quantize --plan`` does for two platforms; raises what should not be raised."""
     recipes = matrix.plan(study)
-    for recipe in recipes:
-        impossible(recipe)
+    platforms = [platform("x86_64,avx2,1.17.3"), platform("aarch64,asimddp,1.23.2")]
+    plan_build(study, recipes, read_model(study.model.path), platforms)
     return recipes
 
 
@@ -136,15 +136,15 @@ def _build(study: Study, out: Path, recipes: Sequence[Recipe]) -> tuple[tuple[Va
 def _outcome(
     variant: Variant, source: onnx.ModelProto, feed: dict[str, Any] | None, reference: list[Any] | None, *, runs: bool
 ) -> dict[str, Any]:
+    if NO_WEIGHTS in (variant.reason or "") or (variant.path and _touched(variant.path) <= _touched(source)):
+        return {"outcome": "nothing"}
     if variant.path is None:
         return {"outcome": variant.state, "reason": variant.reason}
-    if variant.recipe.method != "prepared" and _touched(variant.path) <= _touched(source):
-        return {"outcome": "nothing"}
     outputs, reason = _run(variant.path, feed)
-    if reason:
-        return {"outcome": "not run", "reason": reason} if runs else {"outcome": "no fp32"}
     if not runs:
         return {"outcome": "no fp32"}
+    if reason:
+        return {"outcome": "not run", "reason": reason}
     shapes = [[np.shape(each) for each in one or []] for one in (reference, outputs)]
     if shapes[0] != shapes[1]:
         return {"outcome": "not run", "reason": f"outputs of other shapes: {shapes[1]} instead of {shapes[0]}"}

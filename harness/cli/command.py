@@ -38,7 +38,12 @@ Dims = Annotated[
     typer.Option("--dim", metavar="NAME=VALUE", help="A symbolic dimension of a bare model; VALUE may be a list: 1,8."),
 ]
 Calibration = Annotated[
-    str | None, typer.Option("--calibration", metavar="DATA", help="For a bare model: .npz, folder, module:callable or 'random'.")
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="DATA",
+        help="For a bare model: .npz, folder of arrays, images or recordings, module:callable, 'random', 'random:uniform(0,1)'.",
+    ),
 ]
 Evaluation = Annotated[
     str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")

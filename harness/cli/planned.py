@@ -65,7 +65,7 @@ def _needs(out: Console, plan: Plan) -> None:
     if needs.passes:
         _line(out, _calibration(needs), dash=True)
     if needs.seconds is not None:
-        _line(out, f"about {_duration(needs.seconds)} on this machine, within a factor of 3", dash=True)
+        _line(out, f"about {_duration(needs.seconds)} on this machine, within a factor of 3 if it does nothing else", dash=True)
     if needs.unknown:
         _line(
             out,
@@ -119,6 +119,8 @@ def _megabytes(count: int | None) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms" if seconds >= 0.0005 else "less than 1 ms"  # noqa: PLR2004 - what rounds to 1 ms
+    if seconds < 10:  # noqa: PLR2004 - one digit
+        return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - two minutes
 
 

@@ -12,7 +12,6 @@ from harness.errors import DataError
 from harness.quantize.callables import blamed, find
 from harness.quantize.companions import chosen_input, fixed_values
 from harness.quantize.feeds import Batches
-from harness.quantize.fit import shown
 from harness.quantize.generators import as_feed
 from harness.quantize.labels import classes_of, find_files, spread
 
@@ -65,6 +64,10 @@ def open_audio(fit: Fit, table: DataTable) -> Recordings:
                     made = list(_several(features(samples, rate)))
             for number, item in enumerate(made):
                 spot = place if number == 0 else f"{place}: item {number}"
+                if isinstance(item, np.ndarray) and spec is None:
+                    names = ", ".join(each.name for each in fit.model.inputs)
+                    message = f"{spot}: gave one array, and the inputs are {names}; give the others in fixed, or let it give a dictionary"
+                    raise DataError(message)
                 feed = {spec.name: item} if spec and isinstance(item, np.ndarray) else as_feed(fit, spot, item)
                 yield spot, feed, label
 
@@ -136,8 +139,8 @@ class Recordings:
     def _misshapen(self, place: str, feed: Mapping[str, Array]) -> DataError:
         fit = self._fit
         spec = next(spec for spec in fit.model.inputs if spec.name in feed and not fit.fits(spec, feed[spec.name].shape))
-        hint = "" if "features" in place else '; features = "module:callable" makes inputs of samples'
-        return DataError(f"{place}: '{spec.name}' is {shown(feed[spec.name].shape)}; {fit.wants(spec)}, or a row of it{hint}")
+        hint = "" if "features" in place else '; in a study, features = "module:callable" makes inputs of samples'
+        return DataError(f"{fit.misshapen(place, spec, feed[spec.name])}{hint}")
 
 
 def read(path: Path) -> tuple[Array, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError, HarnessError
+from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ def find(source: str) -> Callable[..., Any]:
         raise DataError(message) from exc
     function = getattr(module, name, None)
     if not callable(function):
-        message = f"{source}: {module.__file__} has no callable '{name}'"
+        own = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        message = f"{source}: {module.__file__} has no callable '{name}'; {nearest(name, own) if own else 'it has none at all'}"
         raise DataError(message)
     found: Callable[..., Any] = function
     return found

@@ -42,7 +42,7 @@ def chosen_input(fit: Fit, name: str | None, place: str, axes: int | None, what:
         message = f"{place}: {what} are for an input with {axes} axes, and {fit.model.path.name} has {listed}"
         raise DataError(message)
     if len(found) > 1:
-        message = f"{place}: which input are the {what} for? set input to one of {', '.join(spec.name for spec in found)}"
+        message = f"{place}: which input are the {what} for? in a study, set input to one of {', '.join(spec.name for spec in found)}, and give the others in fixed"
         raise DataError(message)
     return found[0]
 
@@ -83,7 +83,7 @@ def _spread(fit: Fit, spec: TensorSpec, value: object, place: str) -> Array:
         given = np.asarray(value)
         cast = given.astype(spec.dtype)
         if cast.dtype.kind == "f" or np.array_equal(cast, given):
-            return np.ascontiguousarray(np.broadcast_to(cast, fit.shapes[spec.name]))
+            return np.array(np.broadcast_to(cast, fit.shapes[spec.name]))
     except (ValueError, TypeError, OverflowError) as exc:
         reason = str(exc)
     message = f"{place}: fixed '{spec.name}' = {value!r:.60} does not fit; {fit.wants(spec)}: {reason}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from harness.quantize import options
+from harness.quantize import options, repairs, storage
 from harness.quantize.quiet import quiet
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     excluded |= {name + RENAMED for name in excluded & renamed}
     with quiet():
         quantize_dynamic(
-            workshop.prepared.path,
+            _parted(workshop, path),
             path,
             op_types_to_quantize=sorted(kinds),
             per_channel=recipe.per_channel,
@@ -48,3 +49,14 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             use_external_data_format=workshop.prepared.is_large,
         )
     return (*workshop.notes(recipe), *options.notes(recipe))
+
+
+def _parted(workshop: Workshop, path: Path) -> Path:
+    """Give the file that is quantized: the prepared one, or one beside the variant where that would be broken by the tool."""
+    if not repairs.has_shared_transposed(workshop.prepared.proto):
+        return workshop.prepared.path
+    model = onnx.load(workshop.prepared.path)
+    repairs.part_shared_transposed(model)
+    beside = path.with_name(f"{path.stem}-parted.onnx")
+    storage.write(model, beside)
+    return beside

@@ -171,10 +171,10 @@ class Stream(Feeds):
                 add_to(digest, feed)
             yield feed, labels
         found = number, digest.hexdigest()
-        self._first = self._first or found
-        if number == 0:
+        if self._first is None and number == 0:
             message = f"{self.source}: yielded nothing"
             raise DataError(message)
+        self._first = self._first or found
         if found != self._first:
             raise self._differs(number)
 

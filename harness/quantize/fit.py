@@ -132,7 +132,7 @@ class Fit:
         elif any(isinstance(size, str) for size in spec.shape):
             hint = f"; its open dimensions are set by --dim or dims: {spec}"
             if self.what == "evaluation":
-                hint += "; only calibration data may differ in them"
+                hint += "; only calibration data may differ in them, and evaluation data are what devices measure"
         return DataError(f"{place}: '{spec.name}' is {spec.dtype} {shown(array.shape)}; {self.wants(spec)}{hint}")
 
 

@@ -72,7 +72,8 @@ def _convert(convert: Convert, recipe: Recipe, workshop: Workshop, path: Path, l
     while True:
         model = _content(workshop)
         if left and not floats:
-            floats = float_tensors(model)
+            # A large model's shapes can't be inferred with its tensors; the source has the graph without.
+            floats = float_tensors(workshop.source.proto if workshop.source.is_large else model)
         suspects = suspects or Suspects(model)
         try:
             with quiet():
@@ -106,6 +107,8 @@ def _by_onnxruntime(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> M
         keep_io_types=recipe.keep_io_types,
         op_block_list=[*own.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
         node_block_list=list(left),
+        # Of a large model they are inferred already, and can't be with its tensors.
+        disable_shape_infer=storage.is_large(storage.size(model)),
         **RANGE,
     )
     return converted
@@ -119,6 +122,8 @@ def _by_common(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelP
         keep_io_types=recipe.keep_io_types,
         op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
         node_block_list=list(left),
+        # Of a large model they are inferred already, and can't be with its tensors.
+        disable_shape_infer=storage.is_large(storage.size(model)),
         **RANGE,
     )
     return converted

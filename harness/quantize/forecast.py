@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,15 +25,18 @@ from harness.quantize.summary import WEIGHT_INPUTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Recipe
     from harness.quantize.shapes import Shape
     from harness.quantize.summary import Node, Summary
 
 HISTOGRAMS = frozenset({"Entropy", "Percentile", "Distribution"})
-# Seconds; measured on two x86 machines, with MobileNetV2 and a Transformer of 14 M weights.
+# Seconds of one core; measured with the digits, MobileNetV2, ResNet-18 and a Transformer of 3 M weights.
 PER_VARIANT, PER_WEIGHT_BYTE, PER_NODE, PER_HISTOGRAM_NUMBER = 0.1, 15e-9, 10e-6, 25e-9
-EFFICIENCY = 0.3  # of a plain matrix product's rate that a network without graph optimization reaches
+PREPARATION, PER_PREPARED_BYTE = 0.4, 25e-9
+EFFICIENCY = 0.5  # of one core's rate that a network without graph optimization reaches
 COPIES = 3  # of the model at once: as it was read, as it is calibrated, and in the runtime
 TIME_ACCURACY = 3  # the factor by which a time may be off
 
@@ -84,9 +88,9 @@ def forecast(
     histograms = sum(method in HISTOGRAMS for method, _ in methods)
     single = 2 * work / _rate() / EFFICIENCY + len(summary.nodes) * PER_NODE
     each = passes * single + histograms * sum(prod(shape) for shape, _ in known) * PER_HISTOGRAM_NUMBER
-    making = sum(recipe.method not in {"fp32", "given"} for recipe in recipes) * (
-        PER_VARIANT + PER_WEIGHT_BYTE * summary.parameters
-    )
+    tooled = sum(recipe.method not in {"fp32", "given"} for recipe in recipes)
+    making = tooled * (PER_VARIANT + PER_WEIGHT_BYTE * summary.parameters)
+    making += PREPARATION + PER_PREPARED_BYTE * model.size if tooled else 0
     return Forecast(
         passes=passes,
         samples=samples,
@@ -173,15 +177,21 @@ def _multiplications(node: Node, shapes: Mapping[str, tuple[Shape, int]]) -> int
     return prod(output) * rows
 
 
+@cache
 def _rate() -> float:
-    """This machine's floating-point operations per second in a plain matrix product, in about 20 ms."""
-    side = 384
+    """This machine's floating-point operations per second and core in a plain matrix product.
+
+    The products are so small that one core computes them, and the fastest counts: on a busy machine several wait for each other.
+    """
+    side, span = 64, 0.03
     left = np.ones((side, side), np.float32)
-    best = min(_timed(left) for _ in range(4))
+    best, begun = _timed(left), time.perf_counter()
+    while time.perf_counter() - begun < span:
+        best = min(best, _timed(left))
     return 2 * side**3 / best
 
 
-def _timed(matrix: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
+def _timed(matrix: NDArray[np.float32]) -> float:
     start = time.perf_counter()
     matrix @ matrix
     return max(time.perf_counter() - start, 1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 MAIN_DOMAINS = ("", "ai.onnx")
+CONTRIB = "com.microsoft"
 CONSTANTS_ARE_NO_INPUTS = 4  # the first IR version that allows initializers that are no inputs
 
 # Operators that work on quantized numbers: the ONNX standard's, then onnxruntime's own (docs/ContribOperators.md).
@@ -50,6 +52,13 @@ def nodes(model: ModelProto) -> Iterator[NodeProto]:
     yield from _nested(model.graph.node)
     for function in model.functions:
         yield from _nested(function.node)
+
+
+def inside(node: NodeProto) -> Iterator[NodeProto]:
+    """Yield every node in the bodies of an If, Loop or Scan, and in those of the nodes there."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _nested(graph.node)
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
@@ -94,6 +103,12 @@ def strip_unused_opsets(model: ModelProto) -> None:
     model.opset_import.extend(kept)
 
 
+def all_inputs(model: ModelProto) -> Counter[str]:
+    """Count who takes each tensor: nodes, those of subgraphs too, and the graph's outputs."""
+    taken = Counter(name for node in model.graph.node for name in _taken(node))
+    return taken + Counter(value.name for value in model.graph.output)
+
+
 def fix_initializers(model: ModelProto) -> None:
     """Make, in place, every initializer of the main graph a constant that says its shape itself.
 
@@ -109,6 +124,19 @@ def fix_initializers(model: ModelProto) -> None:
             del said[:]
             said.extend(kept)
     model.ir_version = max(model.ir_version, CONSTANTS_ARE_NO_INPUTS)
+
+
+def import_contrib(model: ModelProto) -> bool:
+    """Import, in place, onnxruntime's own operator set if a node uses it: its tools forget that for bodies and some algorithms.
+
+    Returns:
+        Whether it was missing.
+    """
+    used = any(node.domain == CONTRIB for node in nodes(model))
+    if not used or any(entry.domain == CONTRIB for entry in model.opset_import):
+        return False
+    model.opset_import.add(domain=CONTRIB, version=1)
+    return True
 
 
 def sort_nodes(model: ModelProto) -> bool:

@@ -1,7 +1,7 @@
 """What is wrong with data that can be read and fed: said in words, with what was seen, what it does, and the next step.
 
-The figures of damage were measured: a small CNN, trained on normalised images, with static QDQ U8S8 (97.0 % calibrated with real images,
-29.2 dB), and the digits study (``harness run studies/digits/calibration.toml``).
+The figures of damage were measured with static QDQ U8S8: on the digits model (``harness run studies/digits/calibration.toml``; with normalised
+inputs ``studies/digits/normalised.toml``), and on another small CNN, trained on normalised images (97 % calibrated with real ones).
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from harness.quantize.model import SourceModel
     from harness.quantize.profile import Look
 
-# Fewer rows than this, and chance decides the ranges: one image cost a CNN 18 dB, eight cost 5 dB.
+# Fewer rows than this, and chance decides the ranges: one image cost the digits model 13 to 19 dB, eight up to 6.
 FEW = 8
 # Of the evaluation values; a few always lie beyond what calibration saw.
 OUTSIDE = 0.05
 # The calibrated range against the evaluation's: 8 times as wide leaves 5 of 8 bits.
 WIDER = 8.0
 STEPS = 256
-CENTRED = 0.25  # a mean so near to zero, in standard deviations, is that of normalised data
 BYTE = 255
+# What each fault did to a model.
+ZEROS = "zeros took the digits model from 99.7 % to 52 %, and to 10 % where its inputs are normalised"
+NOISE = "with normalised inputs, noise of 0 to 1 took one model from 97 % to 15 % and the digits model from 99.7 % to 16 %"
+UNSEEN = "what they lead to in the model was not seen in calibration"
 CLASSIFIER = 2  # axes of an output [rows, classes]
 GUESSING_ROWS = 50
 
@@ -110,7 +113,7 @@ def _few(given: Side) -> Iterator[str]:
     if rows < FEW:
         yield (
             f"{given.name}: only {rows} sample{'s' if rows > 1 else ''}: chance decides the ranges of static variants (one image in the place "
-            "of 64 took a CNN's SQNR from 29 to 11 dB, while its accuracy stayed); give 64 or more"
+            "of 128 cost the digits model 13 to 19 dB of SQNR, while its accuracy stayed); give 64 or more"
         )
 
 
@@ -127,17 +130,14 @@ def _constant(given: Side, name: str, look: Look, other: Look | None) -> Iterato
     """Find an input that never varies, and does in earnest, or is too large to be a setting."""
     if not look.constant or (other is not None and other.constant and other.least == look.least):
         return
+    seen = f"{given.name}: every value of '{name}' is {look.least:g}"
+    floats = look.dtype.startswith("float")
     if other is None:
-        if look.dtype.startswith("float") and look.elements > 1:
-            yield (
-                f"{given.name}: every value of '{name}' is {look.least:g}: static variants get no range for it (zeros took a CNN from 97 % to "
-                "8 %); give values as they will come"
-            )
+        if floats and look.elements > 1:
+            yield f"{seen}: static variants get no range for it ({ZEROS}); give values as they will come"
         return
-    yield (
-        f"{given.name}: every value of '{name}' is {look.least:g}; in the evaluation data it {_spoken(other)}: static variants get no range for "
-        "it (zeros took a CNN from 97 % to 8 %, the digits model from 99.7 % to 52 %); calibrate with real samples"
-    )
+    effect = f"static variants get no range for it ({ZEROS})" if floats else UNSEEN
+    yield f"{seen}; in the evaluation data it {_spoken(other)}: {effect}; calibrate with real samples"
 
 
 def _ranges(given: Side, name: str, look: Look, other: Look) -> Iterator[str]:
@@ -148,15 +148,13 @@ def _ranges(given: Side, name: str, look: Look, other: Look) -> Iterator[str]:
     step = (most - least) / STEPS
     outside = float(np.mean((values < least - step) | (values > most + step)))
     seen = f"{given.name}: '{name}' {_spoken(look)}; in the evaluation data it {_spoken(other)}"
+    floats = look.dtype.startswith("float")
     if outside > OUTSIDE:
-        yield (
-            f"{seen}: {_percent(outside)} of these values lie outside, and static variants cut them off{_unnormalised(look, other)} (noise of "
-            "0 to 1 took a CNN with normalised inputs from 97 % to 15 %, noise of 0 to 0.1 the digits model from 99.7 % to 10 %); prepare "
-            "both the same way"
-        )
+        effect = f"static variants cut them off{_unnormalised(look, other)} ({NOISE})" if floats else UNSEEN
+        yield f"{seen}: {100 * outside:.0f} % of these values lie outside: {effect}; prepare both the same way"
         return
     width, own = other.most - other.least, most - least
-    if look.dtype.startswith("float") and width > 0 and own > WIDER * width:
+    if floats and width > 0 and own > WIDER * width:
         left = max(1, round(STEPS * width / own))
         yield (
             f"{seen}: {own / width:.3g} times as wide, so that {left} of the {STEPS} steps of 8 bits are left for real values"
@@ -167,11 +165,9 @@ def _ranges(given: Side, name: str, look: Look, other: Look) -> Iterator[str]:
 
 def _unnormalised(look: Look, other: Look) -> str:
     """Name the likely reason, if the ranges tell it."""
-    values = other.values
-    centred = abs(values.mean()) < CENTRED * values.std() and other.least < 0
     for top, words in ((1.0, "0 to 1"), (float(BYTE), f"0 to {BYTE}")):
         if look.least >= 0 and top / 2 < look.most <= top:
-            if centred:
+            if other.least < 0:
                 return f"; values of {words} look like pixels that were not normalised"
             if other.most <= 1 < look.most:
                 return f"; values of {words} look like pixels that were not scaled"
@@ -208,10 +204,6 @@ def _spoken(look: Look) -> str:
     if look.constant:
         return f"is always {look.least:g}"
     return f"lies in {look.least:.4g} … {look.most:.4g} (mean {values.mean():.3g}, standard deviation {values.std():.3g})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _batch(samples: Samples) -> int:

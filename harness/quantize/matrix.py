@@ -33,6 +33,7 @@ ORDER: tuple[tuple[str, str | None], ...] = (
     ("static", "QOperator"),
     ("nbits", "QDQ"),
     ("nbits", "QOperator"),
+    ("given", None),
 )
 WEIGHT_FIELDS = ("weight", "per_channel", "reduce_range", "op_types", "nodes", "exclude_nodes", "extra_options", "file_format")
 # What means something to each method; a recipe has nothing else.
@@ -54,7 +55,7 @@ FIELDS: Mapping[Method, tuple[str, ...]] = {
         "exclude_nodes",
         "file_format",
     ),
-    "given": (),
+    "given": ("model",),
 }
 # What the algorithms of nbits have no use for: k_quant and HQQ set their zero points themselves, and only GPTQ looks at data.
 IDLE: Mapping[str, tuple[str, ...]] = {
@@ -90,7 +91,7 @@ def plan(study: Study) -> tuple[Recipe, ...]:
     repeats a crossed one adds nothing.
 
     Raises:
-        StudyError: if two recipes have the same name.
+        StudyError: if two recipes have the same name, or one has a key that means nothing to its method.
     """
     if study.is_given:
         return (AS_GIVEN,)
@@ -138,7 +139,11 @@ def _crossed(study: Study) -> Iterator[Recipe]:
 
 def _recipe(spec: VariantSpec) -> Recipe:
     """Make a recipe, without the fields that mean nothing to its method, and a name for it if it has none."""
-    fields = {field: getattr(spec, field) for field in FIELDS[spec.method]}
+    known = FIELDS[spec.method]
+    if spare := spec.model_fields_set - {"name", "method", *known}:
+        message = f"[[variant]] {spec.name or ''}: {', '.join(sorted(spare))} means nothing to {spec.method}, which takes {', '.join(known) or 'nothing'}"
+        raise StudyError(message)
+    fields = {field: getattr(spec, field) for field in known}
     for key in {"extra_options", "calibration_options"} & set(fields):
         fields[key] = spelled(fields[key])
     if spec.method == "nbits":
@@ -163,6 +168,8 @@ def _name(recipe: Recipe) -> str:
     parts += [_options(recipe.options()), None if recipe.keep_io_types else "io16"]
     for word, names in (("only", recipe.nodes), ("without", (*recipe.exclude_op_types, *recipe.exclude_nodes))):
         parts += [word, _short("+".join(names))] if names else []
+    if recipe.model is not None:
+        parts.append(_short(PurePath(recipe.model).stem))
     parts.append(recipe.file_format if recipe.file_format != "onnx" else None)
     return "-".join(part for part in parts if part)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from harness.quantize import dynamic, float16, float32, nbits, prepared, static
+from harness.quantize import dynamic, float16, float32, given, nbits, prepared, static
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,5 +29,5 @@ METHODS: Mapping[Method, Make] = {
     "dynamic": dynamic.make,
     "static": static.make,
     "nbits": nbits.make,
-    "given": float32.make,
+    "given": given.make,
 }

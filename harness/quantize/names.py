@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.quantize.graph import inside
 from harness.quantize.reasons import RecipeError
 from harness.toml_file import nearest
 
@@ -142,6 +143,9 @@ class Graphs:
         return any(self._makers.get(output) == target for output in self._source[name].output)
 
     def _unknown(self, key: str, glob: str) -> str:
+        for node in self.source.node:
+            if any(_matches(inner.name, glob) for inner in inside(node)):
+                return f"{key}: '{glob}' is inside of {node.op_type} '{node.name}'; only nodes of the main graph are quantized, and can be named"
         names = list(dict.fromkeys([*self._source, *self._prepared]))
         hint = nearest(glob.strip("*"), names)
         shown = hint if hint.startswith("did") else f"the first are {', '.join(names[:5])}"

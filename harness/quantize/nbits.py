@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper
 from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from harness.quantize import opset, storage
+from harness.quantize import opset, repairs, storage
 from harness.quantize.dynamic import GEMM, MATMUL, RENAMED
 from harness.quantize.quiet import quiet
 from harness.quantize.reader import CopiedReader
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 # Its import would set up the root logger, and put the INFO of every library on the user's terminal.
 with quiet():
     from onnxruntime.quantization import matmul_nbits_quantizer as tool
-
-DOMAIN = "com.microsoft"
 
 
 class Quantizer(tool.MatMulNBitsQuantizer):  # type: ignore[misc]  # onnxruntime is not typed
@@ -53,6 +50,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     model = onnx.load(prepared.path) if prepared.is_large else onnx.ModelProto.FromString(raised.SerializeToString())
     chosen, excluded = set(workshop.chosen(recipe)), set(workshop.excluded(recipe))
     renamed = {node.name: node.name + RENAMED for node in model.graph.node if node.op_type == GEMM}
+    repairs.part_shared_transposed(model)
     with quiet():
         ONNXModel(model).replace_gemm_with_matmul()
     names = [node.name for node in model.graph.node if node.op_type == MATMUL]
@@ -76,7 +74,6 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
         quantizer.process()
     made: ModelProto = quantizer.model.model
-    _import_domain(made)
     storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
     return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made))
@@ -111,10 +108,3 @@ def _feeds(recipe: Recipe, workshop: Workshop) -> CopiedReader:
         # All that GPTQ wants of torch is to turn its tensors into arrays, and arrays are all that it is given.
         util.to_numpy = np.asarray
     return CopiedReader(workshop.samples[recipe.calibration_data].feeds)
-
-
-def _import_domain(model: ModelProto) -> None:
-    """Import, in place, the operator set of MatMulNBits: the tool forgets it for some algorithms."""
-    used = any(node.domain == DOMAIN for node in model.graph.node)
-    if used and all(entry.domain != DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))

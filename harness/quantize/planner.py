@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 QUANTIZED = "the model is quantized already; give the float model, or take it as it is with method given"
 ONCE = ("fp32", "given")
+WORKS = ("dynamic", "fp16", "nbits", "static")  # on nodes: without one, the file is the prepared model
 
 
 class Told(BaseModel):
@@ -180,6 +181,7 @@ def _told(recipe: Recipe, model: Summary, platforms: Sequence[Platform]) -> Plan
         )
         for where in platforms
         for rule in verdicts(where, recipe, model)
+        if found or recipe.method not in WORKS or rule.key == "opset"
     )
     return PlannedVariant(
         name=recipe.name,

@@ -288,9 +288,9 @@ PLATFORM_RULES = (
     ),
     PlatformRule(
         "ort-format-other",
-        "slow",
+        "refused",
         lambda p, r, _: (r.file_format == "ort-amd64" and p.is_arm) or (r.file_format == "ort-arm" and p.is_x86),
-        "a file in onnxruntime's format holds the graph as it was optimized for another architecture: 3 to 6 times slower here",
+        "a file in onnxruntime's format holds the graph as it was optimized for another architecture, 3 to 6 times slower here: it is not run",
         "onnxruntime/python/tools/convert_onnx_models_to_ort.py (--target_platform)",
         "MobileNetV2 QDQ on an emulated aarch64 and on a Xeon",
         "one .ort for each architecture",

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import onnx
 import onnxruntime
 
-from harness.quantize import external_data
-from harness.quantize.graph import is_quantized, nodes, sort_nodes, tensors
+from harness.quantize import external_data, precision
+from harness.quantize.graph import import_contrib, is_quantized, nodes, sort_nodes, tensors
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.stamp import refusal, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
-
-WEIGHT_TYPES = {"QInt8": onnx.TensorProto.INT8, "QUInt8": onnx.TensorProto.UINT8}
-BYTES = frozenset(WEIGHT_TYPES.values())
-# Where operators take their weights; in QDQ models the float ones do, from a DequantizeLinear.
-WEIGHT_INPUTS: Mapping[str, tuple[int, ...]] = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "Gemm": (1,),
-    "MatMul": (1,),
-    "ConvInteger": (1,),
-    "MatMulInteger": (1,),
-    "DynamicQuantizeLSTM": (1, 2),
-    "QAttention": (1,),
-    "QGemm": (3,),
-    "QLinearConv": (3,),
-    "QLinearMatMul": (3,),
-}
+NESTED = ": onnxruntime's tools leave the bodies of If, Loop and Scan alone (dynamic quantizes them with EnableSubgraph = true)"
 
 
 def mend(path: Path, runtime: str | None = None) -> None:
-    """Sort the nodes of a model that a tool wrote, if it left them in an order that ONNX does not allow, and stamp it.
+    """Put right what a tool wrote: nodes in an order that ONNX does not allow, an operator set that is not imported; and stamp it.
 
     Args:
         path: its file.
         runtime: the oldest version of onnxruntime that is to load it, if it is known.
     """
     model = onnx.load(path, load_external_data=False)
-    if sort_nodes(model) | stamp(model, runtime):
+    if sort_nodes(model) | import_contrib(model) | stamp(model, runtime):
         onnx.save(model, path)
 
 
@@ -70,8 +52,8 @@ def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, 
     # By its path where tensors lie beside it: together they would be too much for one protobuf message.
     onnx.checker.check_model(str(path) if external_data.locations(model) else model)
     notes = []
-    if recipe.method in {"dynamic", "static"}:
-        notes += [*_untouched(model), *_other_weights(recipe, model)]
+    if recipe.method in {"dynamic", "static", "nbits"}:
+        notes += [*_untouched(model), *precision.differences(recipe, model)]
     elif recipe.method == "fp16" and not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors(model)):
         notes.append("no weight was converted")
     if reason := refusal(model, runtime):
@@ -85,23 +67,7 @@ def _untouched(model: ModelProto) -> list[str]:
     if any(is_quantized(node.op_type) for node in nodes(model)):
         return []
     nested = any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
-    return ["nothing was quantized" + (": onnxruntime's tools leave the bodies of If, Loop and Scan alone" if nested else "")]
-
-
-def _other_weights(recipe: Recipe, model: ModelProto) -> list[str]:
-    """Tell of weights of another type than asked for; onnxruntime's QLinearConv is int8 per channel whatever it is told."""
-    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    unpacked = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    taken = {
-        unpacked.get(node.input[position], node.input[position])
-        for node in model.graph.node
-        for position in WEIGHT_INPUTS.get(node.op_type, ())
-    }
-    found = Counter(stored[name] for name in taken if stored.get(name) in BYTES)
-    wanted = WEIGHT_TYPES[recipe.weight] if recipe.weight else 0
-    if found.total() == found[wanted]:
-        return []
-    return [f"{found.total() - found[wanted]} of {found.total()} weights are not {recipe.weight}: onnxruntime chose another type"]
+    return ["nothing was quantized" + (NESTED if nested else "")]
 
 
 def _refusal(path: Path) -> list[str]:

@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # has no stubs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,6 +46,8 @@ def reason_of(exc: BaseException, folders: Iterable[Path] = ()) -> str:
     text = SOURCE_PLACE.sub("", STATUS.sub("", text))
     for folder in folders:
         text = text.replace(f"{folder}/", "").replace(str(folder), "")
+    if isinstance(exc, EncodeError):
+        text += ": the tool wants the model in one message, and Protocol Buffers hold none of 2 GB and more"
     if not text and (frames := traceback.extract_tb(exc.__traceback__)):
         text = f"in {frames[-1].name} of {Path(frames[-1].filename).name}"
     if not isinstance(exc, RecipeError):

@@ -26,6 +26,7 @@ class Recipe(BaseModel):
         extra_options: onnxruntime's, as JSON with sorted keys, so that recipes can be compared; likewise calibration_options.
         accuracy_level: of ``nbits``; 0 leaves it to onnxruntime.
         file_format: ``onnx``, or onnxruntime's own for a platform.
+        model: of ``given``: the file that is taken as it is; None is the study's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class Recipe(BaseModel):
     symmetric: bool | None = None
     algorithm: Algorithm | None = None
     file_format: FileFormat = "onnx"
+    model: str | None = None
 
     @property
     def is_calibrated(self) -> bool:

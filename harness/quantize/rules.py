@@ -90,7 +90,8 @@ def _odd_blocks(recipe: Recipe, model: Summary | None) -> bool:
     """Whether a matrix has an odd number of blocks in a column."""
     if model is None or not recipe.block_size:
         return False
-    rows = [weight.dims[-2] for node in reached(recipe, model) for weight in node.weights]
+    matrices = [(node, weight.dims) for node in reached(recipe, model) for weight in node.weights if len(weight.dims) >= MATRIX]
+    rows = [dims[-1] if node.turned else dims[-2] for node, dims in matrices]
     return any(-(-count // recipe.block_size) % 2 for count in rows)
 
 

@@ -34,9 +34,9 @@ def file_size(recipe: Recipe, model: Summary) -> int:
     if recipe.method in {"fp32", "given", "prepared"} or model.quantized:
         return model.size
     if recipe.method == "fp16":
-        return model.size - sum(
-            constant.count * 2 for constant in _distinct(reached(recipe, model)) if constant.itemsize == SCALE
-        )
+        # Numbers that are written one by one take three bytes each in half precision.
+        halved = [constant for constant in _distinct(reached(recipe, model)) if constant.itemsize == SCALE]
+        return model.size - sum(constant.count * (2 if constant.packed else 1) for constant in halved)
     if recipe.method == "nbits":
         return model.size - sum(_saved_by_blocks(recipe, weight) for weight in _distinct_weights(recipe, model))
     model = _folded(model)

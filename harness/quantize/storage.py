@@ -53,11 +53,16 @@ def is_large(size: int) -> bool:
     return size >= LARGE
 
 
+def size(model: ModelProto) -> int:
+    """About how many bytes a model's tensors take up, wherever they are."""
+    return sum(_bytes_of(tensor) for tensor in tensors(model))
+
+
 def describe(path: Path) -> ModelFile:
     """Hash and measure a model that was written by :func:`write` or :func:`settle`."""
     data = data_of(path)
-    size = path.stat().st_size + (path.with_name(data).stat().st_size if data else 0)
-    return ModelFile(sha256=digest(path), size=size, data=data)
+    both = [path, *([path.with_name(data)] if data else [])]
+    return ModelFile(sha256=digest(path), size=sum(file.stat().st_size for file in both), data=data)
 
 
 def digest(path: Path) -> str:
@@ -91,7 +96,7 @@ def write(model: ModelProto, path: Path, folder: Path | None = None) -> None:
         path: where it goes.
         folder: where the external data are that were not loaded.
     """
-    if not is_large(_size(model)):
+    if not is_large(size(model)):
         if locations(model) and folder is not None:
             outside = [tensor for tensor in tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
             onnx.load_external_data_for_model(model, str(folder.resolve()))
@@ -126,7 +131,7 @@ def settle(path: Path) -> None:
     if not found:
         return
     beside = [path.with_name(name) for name in found]
-    if len(beside) == 1 and is_large(_size(model)) and not any(map(_is_movable, model.graph.initializer)):
+    if len(beside) == 1 and is_large(size(model)) and not any(map(_is_movable, model.graph.initializer)):
         _name_by_hash(model, beside[0], path)
         return
     write(model, path, path.parent)
@@ -163,11 +168,6 @@ def _is_onnx(path: Path) -> bool:
     """Say whether a file is no model in onnxruntime's own format, which has its mark where FlatBuffers keep it."""
     with path.open("rb") as file:
         return file.read(8)[4:] != b"ORTM"
-
-
-def _size(model: ModelProto) -> int:
-    """About how many bytes a model takes up, external data included."""
-    return sum(_bytes_of(tensor) for tensor in tensors(model))
 
 
 def _bytes_of(tensor: TensorProto) -> int:

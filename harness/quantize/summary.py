@@ -70,6 +70,7 @@ class Node:
         outputs: names.
         constants: by input, the stored float tensors that it takes.
         mode: of Resize and Upsample.
+        turned: whether a Gemm takes its weights transposed.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Node:
     outputs: tuple[str, ...] = ()
     constants: Mapping[int, Constant] = field(default_factory=dict)
     mode: str = ""
+    turned: bool = False
 
     @property
     def weights(self) -> tuple[Constant, ...]:
@@ -122,22 +124,22 @@ class Summary:
 def summarize(model: SourceModel) -> Summary:
     """Describe a model; its tensors' data are not looked at, so they need not be loaded."""
     proto = model.proto
-    constants, computed = _constants(proto)
+    constants, fixed, computed = _constants(proto)
     everything = Counter(node.op_type for node in nodes(proto))
     main = Counter(node.op_type for node in proto.graph.node)
     return Summary(
         opset=model.opset,
         ir_version=model.ir_version,
         size=model.size,
-        nodes=tuple(_node(node, constants) for node in proto.graph.node if not computed.issuperset(node.output)),
+        nodes=tuple(_node(node, constants, fixed) for node in proto.graph.node if not computed.issuperset(node.output)),
         nested=dict(everything - main),
         parameters=sum(tensor.count * tensor.itemsize for tensor in constants.values()),
         quantized=any(is_quantized(kind) for kind in everything),
     )
 
 
-def _constants(proto: ModelProto) -> tuple[dict[str, Constant], set[str]]:
-    """Find the stored float tensors by name, and all names that are known before the model runs.
+def _constants(proto: ModelProto) -> tuple[dict[str, Constant], set[str], set[str]]:
+    """Find the stored float tensors by name, all names that are known before the model runs, and of these the nodes' outputs.
 
     A node that takes nothing but constants is one too: the preparation computes it once.
     """
@@ -159,7 +161,7 @@ def _constants(proto: ModelProto) -> tuple[dict[str, Constant], set[str]]:
             found[node.output[0]] = constant
         fixed.update(node.output)
         computed.update(node.output)
-    return found, computed - fed
+    return found, fixed, computed - fed
 
 
 def _moved(node: NodeProto, found: Mapping[str, Constant]) -> Constant | None:
@@ -179,15 +181,21 @@ def _stored(tensor: TensorProto, name: str, *, packed: bool = True) -> Constant 
     return Constant(name, tuple(tensor.dims), itemsize, packed) if itemsize else None
 
 
-def _node(node: NodeProto, constants: Mapping[str, Constant]) -> Node:
+def _node(node: NodeProto, constants: Mapping[str, Constant], fixed: set[str]) -> Node:
     kind = node.op_type if node.domain in MAIN_DOMAINS or node.domain == "com.microsoft" else f"{node.domain}.{node.op_type}"
+    taken = {place: constants[name] for place, name in enumerate(node.input) if name in constants}
+    for place in WEIGHT_INPUTS.get(kind, ()):
+        # A weight that the preparation computes: how large it is, is not known here.
+        if place not in taken and place < len(node.input) and node.input[place] in fixed:
+            taken[place] = Constant(node.input[place], ())
     return Node(
         kind=kind,
         name=node.name,
         inputs=tuple(node.input),
         outputs=tuple(node.output),
-        constants={place: constants[name] for place, name in enumerate(node.input) if name in constants},
+        constants=taken,
         mode=_mode(node.attribute) if kind in {"Resize", "Upsample"} else "",
+        turned=kind == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from harness.errors import ResultsError
 from harness.quantize import prepare, storage
+from harness.quantize.recipe import Variant
+from harness.records import baseline_file
+from harness.records.baseline import Baseline
 from tests.cli.conftest import Command
 from tests.models import conv_chain
 
@@ -41,7 +46,7 @@ def chain(small_limit: None) -> Path:  # noqa: ARG001 - for its effect
     (folder / "study.toml").write_text(
         'name = "chain"\n[model]\npath = "m.onnx"\ncalibration = "data.npz"\nevaluation = "data.npz"\n'
         '[variants]\nmethods = ["fp32", "fp16", "dynamic", "static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QUInt8"]\n'
-        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.002\nwarmup = 0.01\n"
+        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.002\nwarmup = 0.01\ncounting = false\n"
     )
     return folder
 
@@ -75,25 +80,23 @@ def test_large_models_go_all_the_way(harness: Command, chain: Path) -> None:
     assert shown.code == 0
 
 
-def test_a_saved_baseline_and_a_gate(harness: Command, chain: Path) -> None:
-    assert harness("run", str(chain), "--variant", "fp32").code == 0
-    saved = harness("baseline", "save", "latest", "before")
-    assert saved.code == 0, saved.err
-    shutil.rmtree("results")
-    done = harness("check", str(chain), "--baseline", "before", "--variant", "fp32", "--max-regression", "0.9", "--json")
-    # One round is not precise enough for a busy machine; both sides were measured.
-    assert done.code in {0, 4}, done.err
-    assert {row["state"] for row in done.json["devices"][0]["rows"]} == {"measured"}
-    kept = Path(os.environ["QUANT_HARNESS_HOME"]) / "models"
-    (data,) = [path for path in kept.iterdir() if path.suffix != ".onnx"]
+def test_a_saved_baseline_has_both_files(harness: Command, chain: Path, tmp_path: Path) -> None:
+    made = harness("quantize", str(chain), "-o", "out", "--variant", "fp32", "--json").json["variants"]
+    variant = Variant.model_validate(made[0])
+    models = tmp_path / "models"
+    baseline = Baseline(name="before", kind="saved", model_sha256="0" * 64, variants=(variant,))
+    assert baseline_file.save(baseline, tmp_path / "before.json", models) == 1
+    shutil.rmtree("out")
+    (found,) = baseline_file.load(tmp_path / "before.json", models).variants
+    assert {path.name for path in found.files().values()} == {path.name for path in models.iterdir()}
+    assert len(found.files()) == 2
+    data = models / str(found.data)
     data.write_bytes(bytes(data.stat().st_size))
-    refused = harness("check", str(chain), "--baseline", "before", "--variant", "fp32")
-    assert refused.code == 2
-    assert "is not the one that was measured" in refused.err
+    with pytest.raises(ResultsError, match="is not the one that was measured"):
+        baseline_file.load(tmp_path / "before.json", models)
     data.unlink()
-    refused = harness("check", str(chain), "--baseline", "before", "--variant", "fp32")
-    assert refused.code == 2
-    assert "is missing" in refused.err
+    with pytest.raises(ResultsError, match=rf"the model of 'fp32' is missing: .*{found.data}"):
+        baseline_file.load(tmp_path / "before.json", models)
 
 
 def test_variants_that_are_made_again_leave_nothing_over(harness: Command, chain: Path) -> None:
@@ -104,6 +107,22 @@ def test_variants_that_are_made_again_leave_nothing_over(harness: Command, chain
         assert done.code == 0, done.err
         (variant,) = done.json["variants"]
         assert {path.name for path in Path("out").iterdir()} == {"fp32.onnx", variant["data"]}
+
+
+def test_the_cache_keeps_both_files(harness: Command, chain: Path) -> None:
+    file = chain / "study.toml"
+    file.write_text(re.sub(r"methods = .*", 'methods = ["prepared"]', file.read_text()))
+    first, again = (harness("quantize", str(chain), "-o", name, "--json").json["variants"][1] for name in ("one", "two"))
+    assert first["data"] is not None
+    assert {**again, "path": None} == {**first, "path": None}
+    kept = Path(os.environ["QUANT_HARNESS_HOME"]) / "variants"
+    assert first["data"] in {path.name for path in kept.iterdir()}
+    assert (Path("two") / first["data"]).read_bytes() == (Path("one") / first["data"]).read_bytes()
+    # Damaged there, it is made anew.
+    (kept / first["data"]).write_bytes(b"rotten")
+    third = harness("quantize", str(chain), "-o", "three", "--json").json["variants"][1]
+    assert (third["state"], third["sha256"]) == ("made", first["sha256"])
+    assert (Path("three") / first["data"]).read_bytes() == (Path("one") / first["data"]).read_bytes()
 
 
 def test_inspect_reads_no_tensors(harness: Command, chain: Path) -> None:
@@ -149,8 +168,8 @@ def test_a_model_of_2_gb(harness: Command) -> None:
     np.savez("data.npz", x=rng.normal(size=(1, 1, WIDTH)).astype(np.float32))
     Path("study.toml").write_text(
         'name = "large"\n[model]\npath = "large.onnx"\ncalibration = "data.npz"\nevaluation = "data.npz"\n'
-        '[variants]\nmethods = ["fp32", "dynamic", "static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\n'
-        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.01\nwarmup = 0.01\ntimeout = 300\n"
+        '[variants]\nmethods = ["fp32", "fp16", "dynamic", "static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\n'
+        "[measure]\nrounds = 1\nrebuilds = 1\nblock = 0.01\nwarmup = 0.01\ncounting = false\ntimeout = 300\n"
     )
     done = harness("run", "study.toml", "--json")
     assert done.code == 0, done.err
@@ -161,5 +180,6 @@ def test_a_model_of_2_gb(harness: Command) -> None:
     )
     assert rows["fp32"]["identical"]
     assert rows["fp32"]["size"] > LAYERS * size
+    assert 0.49 < rows["fp16"]["size_ratio"] < 0.51
     assert 0.24 < rows["dynamic-S8"]["size_ratio"] < 0.26
     assert rows["dynamic-S8"]["rung"] == rows["static-QDQ-U8S8"]["rung"]

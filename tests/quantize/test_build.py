@@ -293,7 +293,7 @@ def test_labels_are_checked_against_the_file(write_study: WriteStudy, tmp_path: 
     variants = by_name(build(study, tmp_path / "out"))
     assert variants["static-QOperator-U8S8-pc-Conv"].notes == ()
     assert variants["static-QOperator-U8U8-pc-Conv"].notes == (
-        "2 of 2 weights are not QUInt8: onnxruntime chose another type",
+        "asked QUInt8 weights, got QInt8 in 2 of 2 (QLinearConv)",
         "the same file as static-QOperator-U8S8-pc-Conv",
     )
 
@@ -303,7 +303,7 @@ def test_weights_are_read_back_in_qdq_models_too(write_study: WriteStudy, tmp_pa
     assert variant.path
     assert readback.check(variant.recipe, variant.path) == ()
     mislabelled = variant.recipe.model_copy(update={"weight": "QUInt8"})
-    assert readback.check(mislabelled, variant.path) == ("3 of 3 weights are not QUInt8: onnxruntime chose another type",)
+    assert readback.check(mislabelled, variant.path) == ("asked QUInt8 weights, got QInt8 in 3 of 3 (Conv, Gemm)",)
 
 
 def test_one_failure_stops_nothing(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

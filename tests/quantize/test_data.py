@@ -11,10 +11,11 @@ from onnx import TensorProto, helper
 from harness.errors import DataError
 from harness.quantize import data
 from harness.quantize.model import open_model
+from harness.quantize.sources import ArrayFile
 from tests.models import images, make_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from harness.quantize.data import Purpose, Samples
@@ -271,3 +272,57 @@ class TestCallable:
     def test_import_errors(self, model: SourceModel) -> None:
         assert "module 'no_such_module' can't be imported" in refusal("no_such_module:feeds", model)
         assert "No module named 'nothing_of_this_name'" in refusal("my_broken:feeds", model)
+
+
+class TestFolders:
+    @pytest.fixture
+    def open_time(self, tmp_path: Path) -> SourceModel:
+        proto = make_model([helper.make_node("Identity", ["x"], ["y"])], {"x": ["batch", "time"]}, {"y": ["batch", "time"]})
+        onnx.save(proto, tmp_path / "time.onnx")
+        return open_model(tmp_path / "time.onnx")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, save: Save) -> Path:
+        save("d/a.npz", x=np.zeros((2, 3), np.float32))
+        save("d/b.npz", x=np.ones((2, 5), np.float32))
+        return tmp_path / "d"
+
+    def test_lengths_may_differ_in_calibration(self, open_time: SourceModel, folder: Path) -> None:
+        dims = {"batch": 1, "time": 4}
+        samples = data.load(str(folder), open_time, dims, what="calibration")
+        assert [feed["x"].shape for feed in samples.feeds] == [(1, 3), (1, 3), (1, 5), (1, 5)]
+        with pytest.raises(DataError, match="only calibration data may differ"):
+            data.load(str(folder), open_time, dims, what="evaluation")
+        with pytest.raises(DataError, match="has other sizes in some files, and 2 rows make one run"):
+            data.load(str(folder), open_time, {**dims, "batch": 2}, what="calibration")
+
+    def test_one_file_is_held_at_a_time(self, open_time: SourceModel, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[str] = []
+        whole = ArrayFile.read
+
+        def watch(file: ArrayFile, names: Sequence[str]) -> dict[str, Any]:
+            read.append(file.path.name)
+            return whole(file, names)
+
+        monkeypatch.setattr(ArrayFile, "read", watch)
+        samples = data.load(str(folder), open_time, {"batch": 1, "time": 4}, what="calibration")
+        assert read == ["a.npz", "b.npz"]
+        assert [float(feed["x"][0, 0]) for feed in samples.feeds] == [0, 0, 1, 1]
+        assert read == ["a.npz", "b.npz"] * 2
+        assert float(samples.feeds[-1]["x"][0, 0]) == 1
+
+    def test_a_file_that_was_changed_meanwhile(self, open_time: SourceModel, folder: Path) -> None:
+        samples = data.load(str(folder), open_time, {"batch": 1, "time": 4}, what="calibration")
+        np.savez(folder / "a.npz", x=np.zeros((1, 3), np.float32))
+        with pytest.raises(DataError, match=r"a\.npz: 'x' was changed while it was read"):
+            list(samples.feeds)
+
+    def test_damaged_and_pickled_npy(self, open_time: SourceModel, folder: Path) -> None:
+        path = folder / "c.npy"
+        np.save(path, np.zeros((2, 3), np.float32))
+        path.write_bytes(path.read_bytes()[:-5])
+        with pytest.raises(DataError, match=r"c\.npy: not a numpy file or damaged"):
+            data.load(str(path), open_time, {"batch": 1, "time": 3}, what="calibration")
+        np.save(path, np.array([[None, 1]]), allow_pickle=True)
+        with pytest.raises(DataError, match=r"c\.npy: holds pickled Python objects"):
+            data.load(str(path), open_time, {"batch": 1, "time": 3}, what="calibration")

@@ -149,3 +149,15 @@ def test_many_folded_nodes_are_counted(tmp_path: Path) -> None:
     found = Graphs(source, gone).in_prepared("k", ["*"])
     assert list(found.names) == ["flatten", "head/gemm"]
     assert found.notes == ("k: in the prepared model 'pool' is part of 'flatten'",) or "and 2 more" in found.notes[0]
+
+
+def test_what_is_in_a_body_cant_be_named() -> None:
+    out = helper.make_tensor_value_info("t", 1, [1])
+    body = helper.make_graph([helper.make_node("Relu", ["x"], ["t"], "hidden")], "b", [], [out])
+    nodes = [
+        helper.make_node("Cast", ["x"], ["c"], "cast", to=9),
+        helper.make_node("If", ["c"], ["y"], "branch", then_branch=body, else_branch=body),
+    ]
+    graph = make_model(nodes, {"x": [1]}, {"y": [1]}).graph
+    with pytest.raises(RecipeError, match="'hid\\*' is inside of If 'branch'; only nodes of the main graph"):
+        Graphs(graph, graph).in_prepared("nodes", ["hid*"])

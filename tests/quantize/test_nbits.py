@@ -164,3 +164,19 @@ def test_the_users_log_is_left_alone() -> None:
     code = "import logging, harness.quantize.nbits; print(logging.getLogger().handlers, logging.getLogger().level)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "30"]
+
+
+def test_a_weight_that_two_gemms_transpose(tmp_path: Path) -> None:
+    """onnxruntime turns it once for each of them, in place."""
+    weights = {"w": np.random.default_rng(7).standard_normal((32, 32)).astype(np.float32)}
+    layers = [
+        helper.make_node("Gemm", ["x", "w"], ["m"], "one", transB=1),
+        helper.make_node("Gemm", ["m", "w"], ["y"], "two", transB=1),
+    ]
+    onnx.save(make_model(layers, {"x": [2, 32]}, {"y": [2, 32]}, weights), tmp_path / "m.onnx")
+    text = 'name = "t"\n[model]\npath = "m.onnx"\n[variants]\nmethods = ["nbits"]\nformats = ["QOperator"]\nbits = [8]\n'
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    reference, variant = build(studies.load(tmp_path), tmp_path / "out")
+    x = {"x": np.random.default_rng(8).standard_normal((2, 32)).astype(np.float32)}
+    outputs = [np.asarray(onnxruntime.InferenceSession(each.path).run(None, x)[0]) for each in (reference, variant) if each.path]
+    assert np.linalg.norm(outputs[0] - outputs[1]) < 0.05 * np.linalg.norm(outputs[0])

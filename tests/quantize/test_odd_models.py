@@ -16,6 +16,7 @@ from harness import study as studies
 from harness.quantize import prepare, unfit
 from harness.quantize.build import build
 from harness.quantize.model import open_model
+from harness.variants import VariantSpec
 from tests.models import make_model, tiny_cnn
 
 if TYPE_CHECKING:
@@ -131,3 +132,52 @@ def test_a_mask_behind_a_quantized_operator(tmp_path: Path, monkeypatch: pytest.
     ]
     assert {variant.recipe.format for variant in failed} == {"QOperator"}
     assert all("unknown initializers" in (variant.reason or "") for variant in failed)
+
+
+@pytest.mark.parametrize(("rows", "turned"), [(3, (1, 1)), (4, (1, 0)), (4, (1, 1))])
+def test_weights_that_several_gemms_transpose(rows: int, turned: tuple[int, int], tmp_path: Path) -> None:
+    """The dynamic tool turns them where they lie, once for each: the square ones came out wrong without a word."""
+    weights = {"w": np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], "first", transB=turned[0]),
+        helper.make_node("Relu", ["x"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w"], ["b"], "second", transB=turned[1]),
+        helper.make_node("Add", ["a", "b"], ["y"], "add"),
+    ]
+    onnx.save(make_model(nodes, {"x": [2, 4]}, {"y": [2, rows]}, weights), tmp_path / "m.onnx")
+    x = np.random.default_rng(1).standard_normal((2, 4)).astype(np.float32)
+    outputs = {}
+    for name, variant in made(tmp_path / "m.onnx").items():
+        if variant.path and name in {"fp32", "dynamic-S8"}:
+            session = onnxruntime.InferenceSession(variant.path, providers=["CPUExecutionProvider"])
+            outputs[name] = session.run(None, {"x": x})[0]
+    assert np.abs(outputs["dynamic-S8"] - outputs["fp32"]).max() < 0.1 * np.abs(outputs["fp32"]).max()
+
+
+def test_operators_of_onnxruntime_inside_of_an_if(tmp_path: Path) -> None:
+    """With EnableSubgraph its tool writes them there, and imports them only for the main graph; silero_vad is such a model."""
+    weights = {name: np.random.default_rng(0).standard_normal((1, 16, 4)).astype(np.float32) for name in ("w", "r")}
+    output = [helper.make_tensor_value_info("h", TensorProto.FLOAT, [1, 1, 4])]
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], "lstm", hidden_size=4)
+    lstm = helper.make_graph(
+        [node], "then", [], output, [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    )
+    mean = helper.make_node("ReduceMean", ["x"], ["h"], "mean", axes=[0])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], "sum", keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["which"], "which"),
+        helper.make_node(
+            "If", ["which"], ["y"], "if", then_branch=lstm, else_branch=helper.make_graph([mean], "else", [], output)
+        ),
+    ]
+    proto = make_model(nodes, {"x": [3, 1, 4]}, {"y": [1, 1, 4]}, {"zero": np.zeros((), np.float32)})
+    onnx.save(proto, tmp_path / "m.onnx")
+    study = studies.for_model(tmp_path / "m.onnx")
+    specs = [VariantSpec(method="dynamic"), VariantSpec(method="dynamic", extra_options={"EnableSubgraph": True})]
+    study = study.model_copy(update={"variants": study.variants.model_copy(update={"methods": ["fp32"]}), "variant": specs})
+    _, alone, inside = build(study, tmp_path / "out")
+    assert any("EnableSubgraph = true" in note for note in alone.notes)
+    assert inside.path
+    assert not inside.notes
+    session = onnxruntime.InferenceSession(inside.path, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones((3, 1, 4), np.float32)})[0].shape == (1, 1, 4)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from harness import study as studies
 from harness.quantize import options
 from harness.quantize.build import build
+from harness.quantize.graph import nodes
 from harness.quantize.recipe import Recipe, spelled
+from tests.models import make_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,3 +152,28 @@ def test_smooth_quant_where_its_package_is(make: Make, monkeypatch: pytest.Monke
     variant = make("{ SmoothQuant = true, SmoothQuantAlpha = 0.7 }")
     assert variant.state == "made", variant.reason
     assert seen == [(6, 0.7, True)]
+
+
+def test_bodies_are_quantized_dynamically_if_asked(tmp_path: Path) -> None:
+    """The tool forgets to import its own operator set when only a body uses it."""
+    weight = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
+    lstm = {"w": weight[None, :, :4], "r": weight[None, :, :4]}
+    body = [helper.make_node("LSTM", ["x", "w", "r"], ["", "t"], "lstm", hidden_size=4)]
+    outputs = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 4])] for name in ("t", "e")]
+    weights = [numpy_helper.from_array(value, name) for name, value in lstm.items()]
+    then = helper.make_graph(body, "then", [], outputs[0], weights)
+    other = helper.make_graph([helper.make_node("Identity", ["x"], ["e"], "same")], "else", [], outputs[1])
+    layers = [
+        helper.make_node("ReduceSum", ["x"], ["s"], "sum", keepdims=0),
+        helper.make_node("Cast", ["s"], ["c"], "cast", to=TensorProto.BOOL),
+        helper.make_node("If", ["c"], ["y"], "if", then_branch=then, else_branch=other),
+    ]
+    onnx.save(make_model(layers, {"x": [1, 1, 4]}, {"y": [1, 1, 4]}), tmp_path / "m.onnx")
+    spec = '[[variant]]\nmethod = "dynamic"\nname = '
+    text = f'name = "t"\n[model]\npath = "m.onnx"\n[variants]\nmethods = []\n{spec}"usual"\n{spec}"bodies"\nextra_options = {{ EnableSubgraph = true }}\n'
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    found = {each.name: each for each in build(studies.load(tmp_path), tmp_path / "out")}
+    assert [
+        note for note in found["usual"].notes if note.startswith("nothing was quantized: ") and "EnableSubgraph = true" in note
+    ]
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in nodes(load(found["bodies"]))}

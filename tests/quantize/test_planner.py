@@ -22,7 +22,7 @@ from harness.quantize.summary import summarize
 from harness.study import Study, for_model
 from tests.conftest import DIGITS
 from tests.models import make_model
-from tests.quantize import one_op
+from tests.quantize import one_op, rules_page
 from tests.quantize.conftest import brief
 from tests.quantize.test_rules import recipe
 
@@ -238,3 +238,7 @@ def _transformer(path: Path) -> None:
         last = f"n{number}"
     nodes.append(helper.make_node("Identity", [last], ["y"]))
     onnx.save(make_model(nodes, {"x": [1, 16, 256]}, {"y": [1, 16, 256]}, weights), path)
+
+
+def test_the_page_has_the_rules_as_they_are() -> None:
+    assert rules_page.PAGE.read_text(encoding="utf-8") == rules_page.page()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,13 @@ def test_zero_points_of_odd_blocks(tmp_path: Path, rows: int, fits: bool) -> Non
     assert (key_of(asked, model) is None) == fits
     assert key_of(asked.model_copy(update={"symmetric": True}), model) is None
     one_op.nbits(model, tmp_path, rtn=True, block_size=32, is_symmetric=True)
+    # A Gemm that takes its weights transposed has them turned first.
+    known = brief(one_op.matmul(rows=rows))
+    node = next(each for each in known.nodes if each.weights)
+    (weight,) = node.weights
+    for dims, possible in ((weight.dims[::-1], fits), ((), True)):
+        gemm = replace(node, kind="Gemm", turned=True, constants={1: replace(weight, dims=dims)})
+        assert (broken(asked, replace(known, nodes=(gemm,))) is None) == possible
 
 
 @shows("hqq-torch")

@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # has no stubs
 from onnx import TensorProto, helper
 
 from harness.quantize import storage
+from harness.quantize.reasons import reason_of
 from tests.models import images, make_model, tiny_cnn
 
 
@@ -161,3 +163,8 @@ def test_types_without_a_size_count_for_nothing(place: Path) -> None:
     model.graph.initializer.append(TensorProto(name="u", data_type=0))
     storage.write(model, place / "m.onnx")
     assert listed(place) == {"m.onnx"}
+
+
+def test_what_is_too_large_for_a_tool_says_so() -> None:
+    said = reason_of(EncodeError("Failed to serialize proto"))
+    assert said.startswith("EncodeError: Failed to serialize proto: the tool wants the model in one message")

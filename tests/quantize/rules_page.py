@@ -1,0 +1,60 @@
+"""The tables of docs/planner.md, printed from the rules: ``python -m tests.quantize.rules_page`` writes them anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.quantize.caveats import CAVEATS
+from harness.quantize.platforms import PLATFORM_RULES
+from harness.quantize.rules import RULES
+from harness.quantize.twins import SPELLINGS
+from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PAGE = ROOT / "docs" / "planner.md"
+BEGIN = "<!-- from the rules; `python -m tests.quantize.rules_page` writes what follows anew -->\n"
+
+
+def page() -> str:
+    """The page as it should be: its text, and the rules as they are."""
+    text = PAGE.read_text(encoding="utf-8")
+    return text[: text.index(BEGIN)] + BEGIN + tables()
+
+
+def tables() -> str:
+    """The rules as Markdown."""
+    parts: list[tuple[str, Sequence[str], list[tuple[str, ...]]]] = [
+        ("What can't exist", ("rule", "why", "source"), [(r.key, r.told(), r.source) for r in RULES]),
+        (
+            "What is made other than its recipe says",
+            ("rule", "what is so", "source"),
+            [(r.key, r.told(), r.source) for r in CAVEATS],
+        ),
+        ("What is the same file", ("rule", "why", "source"), [(r.key, r.reason, r.source) for r in SPELLINGS]),
+        (
+            "What platforms make of it",
+            ("rule", "effect", "what is so", "source", "seen"),
+            [
+                (
+                    r.key,
+                    r.effect,
+                    "; ".join(filter(None, [r.reason, r.advice])),
+                    r.source,
+                    r.seen or "by a test, on the library here",
+                )
+                for r in PLATFORM_RULES
+            ],
+        ),
+    ]
+    return "\n".join(f"\n## {title}\n\n{_table(heads, rows)}" for title, heads, rows in parts)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([f"`{row[0]}`", *row[1:]] for row in rows)]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
