@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Future, as_completed, wait
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from harness.quantize.workshop import Bench, Workshop
 
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+FULL = 2**16  # bytes; a disk with less left is full
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 COPIED = {"fp32", "given"}
 START = 2.0  # seconds that children must save to be worth their start: each imports onnxruntime, and reads the model
@@ -74,6 +77,9 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
+        if shutil.disk_usage(workshop.folder).free < FULL:
+            # Tools in C++ cut their files short without a word, and what reads them finds them corrupt.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from exc
         reason = reason_of(exc, [unfinished.parent, workshop.folder])
         return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
     return Variant(
