@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 COPIED = {"fp32", "given"}
-START = 2.0  # seconds that children must save to be worth their start: each imports onnxruntime, and reads the model
+START = 2.0  # CPU seconds that children must take over to be worth their start: each imports onnxruntime, and reads the model
 MEMORY = 300_000_000  # bytes of a child that has imported everything and quantizes a small model
 COPIES = 8  # of the model that a child holds at its peak
 UNWIND = 60  # seconds to wait, after an interrupt, for what an executor of the caller's has begun
@@ -118,9 +118,10 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
             workshop.calibrate(static)
             yield from _by_children(others[done:], workshop, count)
             return
-        begun = time.perf_counter()
+        # Of the processor's time: on a busy machine everything takes longer, starting children too.
+        begun = time.process_time()
         variant = make(recipe, workshop)
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
         yield variant
 
 
@@ -131,7 +132,7 @@ def _travels(recipe: Recipe) -> bool:
 
 
 def _useful(each: float, left: int, workshop: Workshop) -> int:
-    """Say how many children would make the rest sooner, by the time that each variant took so far; 1 is none."""
+    """Say how many children would make the rest sooner, by the CPU time that each variant took so far; 1 is none."""
     count = min(cores(), left)
     if each * left * (1 - 1 / count) <= START:
         return 1
