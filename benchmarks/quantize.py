@@ -164,13 +164,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--small", action="store_true", help="few samples of 96 x 96 pixels, for a quick look")
-    parser.add_argument("--samples", type=int, help="[default: 32, --small: 8]")
+    parser.add_argument("--samples", type=int, help="[default: 64, --small: 8]")
     parser.add_argument("--once", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
         once(options.once[0], Path(options.once[1]))
         return
-    samples = options.samples or (8 if options.small else 32)
+    samples = options.samples or (8 if options.small else 64)
     folder = Path(tempfile.mkdtemp(prefix="quantize-"))
     try:
         set_up(folder, 96 if options.small else 224, samples)
