@@ -94,6 +94,9 @@ def ours(folder: Path, out: str) -> float:
     failed = [f"{variant.name}: {variant.reason}" for variant in made if variant.state != "made"]
     if failed:
         sys.exit("quantize: " + "; ".join(failed))
+    # Variants that are the same have one file.
+    files = {variant.recipe.file_name: variant.path.name for variant in made if variant.path is not None}
+    (folder / f"{out}.json").write_text(json.dumps(files), encoding="utf-8")
     return seconds
 
 
@@ -143,8 +146,9 @@ def _sum(file: Path, field: str) -> int:
 
 def identical(folder: Path, outs: list[str]) -> int:
     """Count the variants that every side made alike."""
+    names = {out: json.loads((folder / f"{out}.json").read_text(encoding="utf-8")) for out in outs}
     files = sorted((folder / "loop").glob("*.onnx"))
-    return sum(all(_digest(folder / out / file.name) == _digest(file) for out in outs) for file in files)
+    return sum(all(_digest(folder / out / names[out][file.name]) == _digest(file) for out in outs) for file in files)
 
 
 def _digest(path: Path) -> str:
