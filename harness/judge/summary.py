@@ -58,7 +58,7 @@ class Row:
         rung: how far the model was prepared for the recipe, on the ladder of preparation; None for what takes it as it is.
         mse: against the controller's fp32; sqnr_db, max_error, cosine, top1_agreement likewise.
         kl_divergence: nats, of the softmax of the outputs, or of the outputs as they are where they are probabilities.
-        metrics: the study's own figures, by name.
+        metrics: the study's own figures, by name; metrics_better: which way these are better.
     """
 
     device: str
@@ -99,6 +99,7 @@ class Row:
     kl_divergence: float | None = None
     probabilities: bool = False
     metrics: tuple[tuple[str, float], ...] = ()
+    metrics_better: Literal["higher", "lower"] | None = None
     rung: str | None = None
 
 
@@ -339,6 +340,7 @@ def _row(
         kl_divergence=fidelity.kl_divergence if fidelity else None,
         probabilities=fidelity.probabilities if fidelity else False,
         metrics=tuple(fidelity.metrics.items()) if fidelity else (),
+        metrics_better=run.study.model.metric_better if fidelity and fidelity.metrics else None,
         samples=fidelity.samples if fidelity else None,
         notes=tuple(notes),
         medians=timing.medians(record.case),

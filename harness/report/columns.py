@@ -190,12 +190,15 @@ def of(table: Table) -> tuple[Column, ...]:
 
 def _metrics(table: Table) -> list[Column]:
     """A column for each figure of the study's own."""
-    names = dict.fromkeys(name for row in table.rows for name, _ in row.metrics)
+    names = {name: row.metrics_better for row in table.rows for name, _ in row.metrics}
 
-    def column(name: str) -> Column:
-        return Column(name, lambda row: number(dict(row.metrics).get(name), 4), "the study's own metric")
+    def column(name: str, better: str | None) -> Column:
+        arrow = {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
+        return Column(
+            f"{name}{arrow}", lambda row: number(dict(row.metrics).get(name), 4), f"the study's own metric; {better} is better"
+        )
 
-    return [column(name) for name in names]
+    return [column(*each) for each in names.items()]
 
 
 def _throughput(sessions: int) -> Column:

@@ -344,3 +344,13 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(study: Path) -> None:
     assert process.returncode == 130
     (made,) = Path("results/tiny").iterdir()
     assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
+
+
+def test_a_metric_that_fails_ends_the_run_before_anything_is_made(harness: Command, study: Path) -> None:
+    (study / "own.py").write_text("def rate(outputs, reference, labels):\n    return outputs[0]['z']\n")
+    file = study / "study.toml"
+    file.write_text(file.read_text().replace("[measure]", 'metric = "own.py:rate"\n[measure]'))
+    found = harness("run", str(study), "--results", "out")
+    assert found.code == 2
+    assert "own.py:rate: raised KeyError: 'z'" in found.err
+    assert not Path("out").exists()
