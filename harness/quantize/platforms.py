@@ -28,7 +28,7 @@ FEATURES = (
     *("amx_bf16", "amx_int8", "amx_tile", "avx", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vbmi2", "avx512_vnni", "avx512bw"),
     *("avx512cd", "avx512dq", "avx512f", "avx512vbmi", "avx512vl", "avx_vnni", "avx_vnni_int8", "f16c", "fma", "sse4_2", "ssse3"),
     *("asimd", "asimddp", "asimdfhm", "asimdhp", "asimdrdm", "bf16", "fp", "fphp", "i8mm", "neon", "sme", "sme2", "sve", "sve2"),
-    *("sve2p1", "svebf16", "svei8mm", "vfpv4"),
+    *("sve2p1", "svebf16", "svei8mm", "vfpv4", "smep", "avx512_4vnniw", "amx_fp16", "avx512er", "avx512pf", "avx_vnni_int16"),
 )
 ALSO_CALLED = {"dotprod": "asimddp", "fp16": "asimdhp", "vnni": "avx512_vnni", "avx512": "avx512f", "amx": "amx_int8"}
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
@@ -124,9 +124,9 @@ def _feature(word: str) -> str:
         ValueError: if it is nearly one that is known: no rule would apply for a letter.
     """
     name = ALSO_CALLED.get(word.lower(), word.lower().replace("-", "_"))
-    near = [] if name in FEATURES else get_close_matches(name, FEATURES, 1, 0.85)
+    near = [] if name in FEATURES else get_close_matches(name, FEATURES, 2, 0.85)
     if near:
-        message = f"'{word}' is no feature of a processor; did you mean '{near[0]}'?"
+        message = f"'{word}' is no feature of a processor; did you mean {' or '.join(repr(each) for each in near)}?"
         raise ValueError(message)
     return name
 
