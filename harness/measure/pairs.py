@@ -102,7 +102,7 @@ def matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
     fields = variant.recipe.model_dump()
     for key, value in wanted.items():
         found = fields[key]
-        if key == "calibration_data":
+        if key in {"calibration_data", "model"}:
             # A variant has a path of the machine that made it.
             fits = found is not None and PurePath(found).name == PurePath(str(value)).name
         elif key in OPTIONS:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, ort_format, readback, storage
+from harness.quantize import data, storage
 from harness.quantize.cache import Cache
 from harness.quantize.dims import resolve_dims
+from harness.quantize.making import DISK, make_all
 from harness.quantize.matrix import plan
-from harness.quantize.methods import METHODS
 from harness.quantize.model import open_model, read_model
-from harness.quantize.reasons import reason_of
+from harness.quantize.ranges import Ranges
 from harness.quantize.recipe import Variant
 from harness.quantize.rules import impossible
 from harness.quantize.sharing import Sharing
@@ -23,13 +22,11 @@ from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Recipe
     from harness.study import Study
-
-# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def build(  # noqa: PLR0913 - each has a name of its own
@@ -41,12 +38,14 @@ def build(  # noqa: PLR0913 - each has a name of its own
     recipes: Sequence[Recipe] | None = None,
     cache: Path | None = None,
     oldest_runtime: str | None = None,
+    executor: Executor | None = None,
     on_event: Callable[[Variant], None] = lambda _: None,
 ) -> tuple[Variant, ...]:
     """Make the variants of a study, one file ``NAME.onnx`` or ``NAME.ort`` each; those that are the same share the file of the first.
 
     A recipe that fails gives a variant with the reason, and the others go on. The model is opened and prepared once, and
-    calibrated once per method. A file is written beside and renamed when it is whole.
+    calibrated once, by all methods together. A file is written beside and renamed when it is whole. What takes longer than
+    processes take to start is made by one for each core; one that dies is a failed variant.
 
     Args:
         study: the question.
@@ -54,9 +53,11 @@ def build(  # noqa: PLR0913 - each has a name of its own
         model: the study's model, if it is open already.
         dims: sizes for the calibration data; without, the first combination of the study's.
         recipes: those to make; without, all of the study's.
-        cache: a folder that keeps variants for the next build; None keeps nothing.
+        cache: a folder that keeps variants, and the ranges of calibrations, for the next build; None keeps nothing.
         oldest_runtime: the oldest version of onnxruntime that is to load the variants; None leaves files as the tools stamp them.
-        on_event: is told of each variant as soon as it is known.
+        executor: makes the variants, instead of processes of this build; what runs there must see ``out_dir`` under the same
+            path, and have this package. It is not shut down.
+        on_event: is told of each variant, in their order, as soon as it and those before it are known.
 
     Returns:
         One variant per recipe, in their order.
@@ -76,17 +77,38 @@ def build(  # noqa: PLR0913 - each has a name of its own
     samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
     variants: list[Variant] = []
+    ready: dict[str, Variant] = {}
     sharing = Sharing(recipes, source, oldest_runtime)
-    with _scratch(out_dir) as scratch:
-        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime)
-        kept = Cache(cache, source, samples, oldest_runtime) if cache else None
-        for recipe in recipes:
-            variant = sharing.known(recipe, variants) or _find_or_make(recipe, workshop, out_dir, kept, sharing)
+
+    def deliver() -> None:
+        """Tell of what is known, up to the first that is not: of two that are the same, the later one takes the earlier one's file."""
+        for recipe in recipes[len(variants) :]:
+            variant = sharing.known(recipe, variants) or ready.get(recipe.name)
+            if variant is None:
+                return
             variant = sharing.settle(variant, variants)
             if variant.path != out_dir / f"{recipe.name}.onnx":
                 storage.remove(out_dir / f"{recipe.name}.onnx")
             on_event(variant)
             variants.append(variant)
+
+    kept = Cache(cache, source, samples, oldest_runtime) if cache else None
+    with _scratch(out_dir) as scratch:
+        missing = []
+        for recipe in recipes:
+            found = _found(recipe, sharing, kept, out_dir)
+            if found is not None:
+                ready[recipe.name] = found
+            elif sharing.twin_of(recipe) is None:
+                missing.append(recipe)
+        deliver()
+        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, Ranges(cache / "ranges") if cache else None)
+        with closing(make_all(missing, workshop, executor)) as made:
+            for variant in made:
+                ready[variant.name] = _settled(variant, out_dir)
+                if kept:
+                    kept.keep(ready[variant.name])
+                deliver()
     return tuple(variants)
 
 
@@ -108,51 +130,23 @@ def _is_calibrated(recipe: Recipe) -> bool:
     return recipe.is_calibrated and impossible(recipe) is None
 
 
-def _find_or_make(recipe: Recipe, workshop: Workshop, out_dir: Path, cache: Cache | None, sharing: Sharing) -> Variant:
-    """Take a variant from the cache, or make it and keep it there."""
-    found = cache.find(recipe, out_dir / recipe.file_name) if cache else None
-    if found:
-        return found
-    variant = _make(recipe, workshop, out_dir, sharing)
-    if cache:
-        cache.keep(variant)
-    return variant
-
-
-def _make(recipe: Recipe, workshop: Workshop, out_dir: Path, sharing: Sharing) -> Variant:
-    """Make one variant."""
-    path = out_dir / recipe.file_name
+def _found(recipe: Recipe, sharing: Sharing, kept: Cache | None, out_dir: Path) -> Variant | None:
+    """Give a variant for which nothing is to be made: it can't exist, or an earlier build kept it."""
     if rule := sharing.barred(recipe):
+        return _settled(Variant(recipe=recipe, state="impossible", reason=rule), out_dir)
+    if sharing.twin_of(recipe) is not None or kept is None:
+        return None
+    return kept.find(recipe, out_dir / recipe.file_name)
+
+
+def _settled(variant: Variant, out_dir: Path) -> Variant:
+    """Move a finished file to its place; when there is none, nothing of an earlier build keeps its name."""
+    path = out_dir / variant.recipe.file_name
+    if variant.path is None:
         storage.remove(path)
-        return Variant(recipe=recipe, state="impossible", reason=rule)
-    # A folder of its own, as a recipe may be called like a file of the workshop.
-    unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
-    try:
-        unfinished.parent.mkdir(exist_ok=True)
-        notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        storage.settle(unfinished)
-        if recipe.method not in {"fp32", "given"}:
-            readback.mend(unfinished, workshop.oldest_runtime)
-        notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
-        ort_format.finish(unfinished, recipe.file_format)
-        made = storage.describe(unfinished)
-        storage.move(unfinished, path, made.data)
-    except Exception as exc:
-        if isinstance(exc, OSError) and exc.errno in DISK:
-            raise
-        storage.remove(path)
-        reason = reason_of(exc, [unfinished.parent, workshop.folder])
-        return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
-    return Variant(
-        recipe=recipe,
-        state="made",
-        path=path,
-        sha256=made.sha256,
-        size=made.size,
-        data=made.data,
-        preparation=workshop.preparation(recipe),
-        notes=notes,
-    )
+        return variant
+    storage.move(variant.path, path, variant.data)
+    return variant.model_copy(update={"path": path})
 
 
 def _refuse_to_overwrite(source: SourceModel, recipes: Sequence[Recipe], out_dir: Path) -> None:
@@ -183,7 +177,7 @@ def _scratch(out_dir: Path) -> Iterator[Path]:
         raise ResultsError(message) from exc
     try:
         with folder:
-            yield Path(folder.name)
+            yield Path(folder.name).resolve()
     except OSError as exc:
         if exc.errno not in DISK:
             raise

@@ -7,13 +7,13 @@ name that onnxruntime does not find it ignores without a word (microsoft/onnxrun
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.quantize.graph import inside
 from harness.quantize.reasons import RecipeError
-from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -147,8 +147,8 @@ class Graphs:
             if any(_matches(inner.name, glob) for inner in inside(node)):
                 return f"{key}: '{glob}' is inside of {node.op_type} '{node.name}'; only nodes of the main graph are quantized, and can be named"
         names = list(dict.fromkeys([*self._source, *self._prepared]))
-        hint = nearest(glob.strip("*"), names)
-        shown = hint if hint.startswith("did") else f"the first are {', '.join(names[:5])}"
+        close = [f"'{name}'" for name in get_close_matches(glob.strip("*"), names, n=SHOWN)]
+        shown = f"did you mean {' or '.join(close)}?" if close else f"the first are {', '.join(names[:5])}"
         return f"{key}: '{glob}' matches no node of the model, nor of the prepared one; {shown}"
 
 

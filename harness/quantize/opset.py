@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import onnx
 from onnx import helper, version_converter
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.quant_utils import update_opset_version
 
+from harness.quantize import options
 from harness.quantize.external_data import locations
 from harness.quantize.graph import opset_of
+from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
 if TYPE_CHECKING:
@@ -63,6 +67,28 @@ def raised(model: ModelProto, version: int) -> ModelProto:
     least = helper.find_min_ir_version_for(converted.opset_import, ignore_unknown=True)
     converted.ir_version = max(converted.ir_version, least)
     return converted
+
+
+def quantized(recipe: Recipe, model: ModelProto) -> ModelProto:
+    """Bring a model to the operator set in which ``quantize_static`` calibrates and quantizes it for a recipe.
+
+    Returns:
+        A copy, or the model itself if it is there already.
+
+    Raises:
+        RecipeError: if the converter can't do it.
+        Exception: of onnxruntime's own conversion.
+    """
+    extra = options.translated(recipe, model)
+    with quiet():
+        found: ModelProto = update_opset_version(
+            raised(model, needed(recipe)),
+            QuantType[recipe.weight],
+            QuantType[recipe.activation],
+            tensor_quant_overrides=extra.get("TensorQuantOverrides"),
+            block_size=extra.get("BlockSize", 0),
+        )
+    return found
 
 
 def notes(before: ModelProto, after: ModelProto) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from packaging.version import InvalidVersion, Version
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 Effect = Literal["refused", "wrong", "less accurate", "slow"]
 ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+# Features as /proc/cpuinfo names them, and other words for some.
+FEATURES = (
+    *("amx_bf16", "amx_int8", "amx_tile", "avx", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vbmi2", "avx512_vnni", "avx512bw"),
+    *("avx512cd", "avx512dq", "avx512f", "avx512vbmi", "avx512vl", "avx_vnni", "avx_vnni_int8", "f16c", "fma", "sse4_2", "ssse3"),
+    *("asimd", "asimddp", "asimdfhm", "asimdhp", "asimdrdm", "bf16", "fp", "fphp", "i8mm", "neon", "sme", "sme2", "sve", "sve2"),
+    *("sve2p1", "svebf16", "svei8mm", "vfpv4"),
+)
+ALSO_CALLED = {"dotprod": "asimddp", "fp16": "asimdhp", "vnni": "avx512_vnni", "avx512": "avx512f", "amx": "amx_int8"}
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 BITS_SINCE = {2: "1.24", 4: "1.16", 8: "1.23"}  # of MatMulNBits
 
@@ -104,8 +113,22 @@ def platform(text: str) -> Platform:
     if len(valid) > 1:
         message = f"'{text}' names {len(valid)} versions of onnxruntime; give one --platform for each"
         raise ValueError(message)
-    features = frozenset(part for part in rest if not part[0].isdigit())
+    features = frozenset(_feature(part) for part in rest if not part[0].isdigit())
     return Platform(text, ARCHITECTURES.get(arch.lower(), arch), features, valid[0] if valid else None)
+
+
+def _feature(word: str) -> str:
+    """Give a feature the name that /proc/cpuinfo has for it; what nobody has heard of passes.
+
+    Raises:
+        ValueError: if it is nearly one that is known: no rule would apply for a letter.
+    """
+    name = ALSO_CALLED.get(word.lower(), word.lower().replace("-", "_"))
+    near = [] if name in FEATURES else get_close_matches(name, FEATURES, 1, 0.85)
+    if near:
+        message = f"'{word}' is no feature of a processor; did you mean '{near[0]}'?"
+        raise ValueError(message)
+    return name
 
 
 def _dynamic_conv(recipe: Recipe, model: Summary) -> bool:

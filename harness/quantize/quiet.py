@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FATAL = 4  # onnxruntime's log severities; what is worse than a warning also comes as an exception
 WARNING = 2
+# Streams, loggers and warnings are the process's: of two threads, the second would put the first one's sinks back.
+ONE_AT_A_TIME = threading.RLock()
 
 
 class _Sink:
@@ -35,7 +37,15 @@ class _Sink:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop this thread's prints, Python warnings, log records of onnxruntime and of the root logger, and the C++ side's log."""
+    """Drop this thread's prints, Python warnings, log records of onnxruntime and of the root logger, and the C++ side's log.
+
+    One thread at a time; others wait.
+    """
+    with ONE_AT_A_TIME:
+        yield from _quiet()
+
+
+def _quiet() -> Iterator[None]:
     thread = threading.get_ident()
     root, tools = logging.getLogger(), logging.getLogger("onnxruntime")
     streams, level = (sys.stdout, sys.stderr), tools.level

@@ -164,7 +164,7 @@ RULES = (
     ),
     Rule(
         "smooth-quant",
-        lambda r, _: bool(r.options().get("SmoothQuant")) and not _importable(SMOOTH_QUANT),
+        lambda r, _: static(r) and bool(r.options().get("SmoothQuant")) and not _importable(SMOOTH_QUANT),
         f"SmoothQuant needs the module {SMOOTH_QUANT}, which is not installed here; neural-compressor has it up to version 2",
         f"quantize_static in {QUANTIZE}",
     ),

@@ -43,7 +43,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     method = recipe.calibration or "MinMax"
     smooth = bool(extra.get("SmoothQuant"))
     # SmoothQuant moves scales between activations and weights first: the shared ranges are not those of its model.
-    ranges = None if smooth else workshop.ranges(method, recipe.calibration_data)
+    ranges = None if smooth else workshop.ranges(recipe)
     reader = CopiedReader(workshop.samples[recipe.calibration_data].feeds) if smooth else None
     with quiet():
         quantize_static(
@@ -63,11 +63,10 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             calibration_cache_path=ranges,
             use_external_data_format=prepared.is_large,
         )
-    about_data = workshop.samples[recipe.calibration_data].notes
     made = onnx.load(path, load_external_data=False)
     lost = _clamping(prepared.proto) - _clamping(made)
     warning = (UNCLAMPED,) if recipe.calibration == "Distribution" and lost > 0 and not clamps(recipe) else ()
-    return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe), *warning)
+    return (*workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe), *warning)
 
 
 def _clamping(model: ModelProto) -> int:

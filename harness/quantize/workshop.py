@@ -2,72 +2,112 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+import shutil
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from tempfile import mkdtemp
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from harness.quantize import unfit
-from harness.quantize.calibration import calibrate
+import onnx
+
+from harness.quantize import external_data, opset, unfit
+from harness.quantize.calibration import Calibration, calibrate
+from harness.quantize.model import SourceModel, read_model
 from harness.quantize.names import Graphs
 from harness.quantize.prepare import Prepared, prepare
+from harness.quantize.ranges import Ranges, digest_of, key_of
 from harness.quantize.reasons import RecipeError, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.quantize.data import Samples
-    from harness.quantize.model import SourceModel
     from harness.quantize.recipe import Preparation, Recipe
 
 PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
 
 
-@dataclass(frozen=True)
 class Workshop:
     """The shared things of one build.
 
     Attributes:
-        source: the float model.
         samples: calibration data by what recipes call them; None is the study's own; empty if no recipe needs them.
         folder: a temporary one.
         op_types: every type that a static recipe names; one calibration covers them all.
         oldest_runtime: the oldest version of onnxruntime that is to load what is made, if it is known.
     """
 
-    source: SourceModel
-    samples: Mapping[str | None, Samples]
-    folder: Path
-    op_types: tuple[str, ...] = ()
-    oldest_runtime: str | None = None
-    _ranges: dict[tuple[str, str | None], Path | str] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        source: SourceModel | Path,
+        samples: Mapping[str | None, Samples],
+        folder: Path,
+        op_types: tuple[str, ...] = (),
+        oldest_runtime: str | None = None,
+        kept: Ranges | None = None,
+    ) -> None:
+        """Make nothing yet.
+
+        Args:
+            source: the float model, or its file, which is opened when it is needed.
+            samples: see the attribute; likewise the next three.
+            folder: where everything goes.
+            op_types: of all recipes.
+            oldest_runtime: its version.
+            kept: ranges of earlier builds.
+        """
+        self.samples = samples
+        self.folder = folder
+        self.op_types = op_types
+        self.oldest_runtime = oldest_runtime
+        self._source = source
+        self._kept = kept
+        self._models: dict[tuple[object, ...], Path] = {}
+        self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
+        self._told: dict[Recipe, Path | str] = {}
+        self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
+
+    @cached_property
+    def source(self) -> SourceModel:
+        """The float model."""
+        return self._source if isinstance(self._source, SourceModel) else read_model(self._source)
 
     @cached_property
     def prepared(self) -> Prepared:
         """The model that is quantized."""
         return prepare(self.source, self.folder)
 
-    def ranges(self, method: str, source: str | None = None) -> Path:
-        """Return the file of ranges of a calibration method, over the study's data or others.
+    def calibrate(self, recipes: Iterable[Recipe]) -> None:
+        """Find the ranges of static recipes: for each model and data all calibration methods at once. What fails is kept as a reason."""
+        groups: dict[tuple[Path, str | None], dict[Calibration, None]] = {}
+        for recipe in recipes:
+            if recipe in self._told or recipe.calibration_data not in self.samples:
+                continue
+            try:
+                key = self._key(recipe)
+            except Exception as exc:  # noqa: BLE001 - of this recipe alone
+                self._told[recipe] = reason_of(exc, [self.folder])
+            else:
+                if key not in self._ranges:
+                    groups.setdefault(key[:2], {})[key[2]] = None
+        for (model, source), wanted in groups.items():
+            for calibration, found in self._found(model, source, list(wanted)).items():
+                self._ranges[model, source, calibration] = found
+
+    def ranges(self, recipe: Recipe) -> Path:
+        """Return the file of a static recipe's ranges.
 
         Raises:
             RecipeError: if there are no data, or the calibration failed, now or for an earlier recipe.
         """
-        if source not in self.samples:
+        self.calibrate([recipe])
+        found = self._known(recipe)
+        if found is None:
             message = "no calibration data were given"
             raise RecipeError(message)
-        key = (method, source)
-        if key not in self._ranges:
-            try:
-                folder = self.folder / f"ranges-{len(self._ranges)}"
-                folder.mkdir()
-                feeds = self.samples[source].feeds
-                self._ranges[key] = calibrate(
-                    self.prepared.path, feeds, method, folder, op_types=self.op_types, large=self.prepared.is_large
-                )
-            except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
-                self._ranges[key] = f"calibration by {method} failed: {reason_of(exc, [self.folder])}"
-        found = self._ranges[key]
         if isinstance(found, str):
             raise RecipeError(found)
         return found
@@ -108,12 +148,132 @@ class Workshop:
         return Graphs(self.source.proto.graph, self.prepared.proto.graph)
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
-        """Tell how the model was prepared, and which of the recipe's op types it does not have."""
+        """Tell of the calibration data, how the model was prepared, and which of the recipe's op types it does not have."""
+        about_data = self._notes.get(recipe.calibration_data, ()) if recipe.method == "static" else ()
         have = {node.op_type for node in self.prepared.proto.graph.node}
         absent = [kind for kind in recipe.op_types if kind not in have]
         notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
         if "MatMul" in absent and "Gemm" in have:
             notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
         for key, globs in (("nodes", recipe.nodes), ("exclude_nodes", recipe.exclude_nodes)):
-            notes += self._graphs.in_prepared(key, globs).notes
-        return (*self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))
+            notes += self._graphs.in_prepared(key, globs).notes if globs else ()
+        return (*about_data, *self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))
+
+    def bench(self, recipe: Recipe) -> Bench:
+        """Describe what another process needs to make a recipe."""
+        return Bench(
+            source=self.source.path.resolve(),
+            folder=self.folder,
+            prepared=dataclasses.replace(self.prepared, proto=onnx.ModelProto()),
+            oldest_runtime=self.oldest_runtime,
+            ranges=self._known(recipe) if recipe.method == "static" else None,
+            notes=self._notes.get(recipe.calibration_data, ()),
+        )
+
+    def given(self, recipe: Recipe, ranges: Path | str | None, notes: tuple[str, ...]) -> None:
+        """Take a recipe's ranges, and the notes on its data, from another process."""
+        self._notes[recipe.calibration_data] = notes
+        if ranges is not None:
+            self._told[recipe] = ranges
+
+    def _known(self, recipe: Recipe) -> Path | str | None:
+        """The ranges of a recipe that was calibrated, or why there are none; None if there are no data."""
+        if recipe in self._told:
+            return self._told[recipe]
+        return self._ranges[self._key(recipe)] if recipe.calibration_data in self.samples else None
+
+    def _key(self, recipe: Recipe) -> tuple[Path, str | None, Calibration]:
+        return self._quantized(recipe), recipe.calibration_data, Calibration.of(recipe)
+
+    def _quantized(self, recipe: Recipe) -> Path:
+        """Return the file of the model whose ranges a static recipe needs: the prepared one, or a copy in a newer operator set.
+
+        ``quantize_static`` calibrates what it quantizes, so for types that need a newer one, it is that; the last digit differs.
+        """
+        key = (opset.needed(recipe), recipe.activation, recipe.weight, recipe.extra_options)
+        if key not in self._models:
+            model = opset.quantized(recipe, self.prepared.proto)
+            if model is self.prepared.proto:
+                self._models[key] = self.prepared.path
+            else:
+                self._models[key] = self.folder / f"raised-{len(self._models)}.onnx"
+                onnx.save(model, self._models[key])
+        return self._models[key]
+
+    def _found(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, Path | str]:
+        """Take ranges from an earlier build or find them."""
+        folder = Path(mkdtemp(prefix="ranges-", dir=self.folder))
+        found: dict[Calibration, Path | str] = {}
+        try:
+            keys = self._keys(model, source, wanted)
+            for number, (calibration, key) in enumerate(keys.items()):
+                path = folder / f"kept-{number}.json"
+                if self._kept and self._kept.find(key, path):
+                    found[calibration] = path
+            missing = [calibration for calibration in wanted if calibration not in found]
+            if missing:
+                found |= calibrate(model, self.samples[source].feeds, missing, folder, self.op_types)
+            for calibration in missing:
+                path_or_reason = found[calibration]
+                if self._kept and isinstance(path_or_reason, Path):
+                    self._kept.keep(keys[calibration], path_or_reason)
+        except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
+            found = {one: found.get(one, reason_of(exc, [folder, self.folder])) for one in wanted}
+        return {
+            calibration: f"calibration by {calibration.method} failed: {one}" if isinstance(one, str) else one
+            for calibration, one in found.items()
+        }
+
+    def _keys(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, str]:
+        """Name the ranges for the next build; hashing takes time, so not when none are kept."""
+        if self._kept is None:
+            return {}
+        digest, samples = digest_of(model), self.samples[source].digest
+        return {calibration: key_of(digest, samples, calibration, self.op_types) for calibration in wanted}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a process elsewhere needs to make one recipe: paths and words, nothing large.
+
+    Attributes:
+        source: file of the float model.
+        folder: temporary, and on a disk that both processes see.
+        prepared: without its content.
+        oldest_runtime: as the workshop's.
+        ranges: the file, or why there is none; None if the recipe has none.
+        notes: on the calibration data.
+    """
+
+    source: Path
+    folder: Path
+    prepared: Prepared
+    oldest_runtime: str | None
+    ranges: Path | str | None
+    notes: tuple[str, ...]
+
+    def workshop(self, recipe: Recipe) -> Workshop:
+        """Set up a workshop for the recipe; all recipes of a build have the same one in a process.
+
+        It has a folder and a copy of the prepared model of its own: onnxruntime's tools write a file beside the model that
+        they are given, always under the same name.
+        """
+        with _OPENING:
+            found = _OPEN.get(self.folder)
+            if found is None:
+                own = Path(mkdtemp(prefix="elsewhere-", dir=self.folder))
+                found = Workshop(self.source, {}, own, oldest_runtime=self.oldest_runtime)
+                path = own / self.prepared.path.name
+                proto = onnx.load(self.prepared.path, load_external_data=not self.prepared.is_large)
+                for name in (path.name, *external_data.locations(proto)):
+                    shutil.copyfile(self.prepared.path.with_name(name), path.with_name(name))
+                found.prepared = dataclasses.replace(self.prepared, path=path, proto=proto)
+                # Builds come one after the other: what the last one left is of no use.
+                _OPEN.clear()
+                _OPEN[self.folder] = found
+            found.given(recipe, self.ranges, self.notes)
+        return found
+
+
+_OPENING = Lock()
+_OPEN: dict[Path, Workshop] = {}

@@ -98,9 +98,9 @@ def resnet(folder: Path) -> None:
     net.save(folder, "resnet", net.classify(x, channels))
 
 
-def mobilenet(folder: Path) -> None:
-    """MobileNetV2's inverted residuals (Sandler et al. 2018, table 2) on 96 x 96 pixels."""
-    net = Network([1, 3, 96, 96], 2)
+def mobilenet(folder: Path, side: int = 96) -> None:
+    """MobileNetV2's inverted residuals (Sandler et al. 2018, table 2), on so many pixels squared."""
+    net = Network([1, 3, side, side], 2)
     low, high = net.constant(np.array(0, np.float32)), net.constant(np.array(6, np.float32))
 
     def relu6(x: str) -> str:

@@ -69,6 +69,8 @@ def test_a_claim_names_data_as_the_study_does_wherever_the_variants_were_made() 
     made = Variant(recipe=Recipe(name="v", method="static", calibration_data="/elsewhere/models/noise.npz"), state="made")
     assert pairs.matches(made, {"calibration_data": "models/noise.npz"})
     assert not pairs.matches(made, {"calibration_data": "random"})
+    given = Variant(recipe=Recipe(name="v", method="given", model="/elsewhere/models/qat.onnx"), state="made")
+    assert pairs.matches(given, {"model": "qat.onnx"})
     plain = Variant(recipe=Recipe(name="v", method="static"), state="made")
     assert not pairs.matches(plain, {"calibration_data": "random"})
 

@@ -16,8 +16,8 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
     RTNWeightOnlyQuantConfig,
 )
 
-from harness.quantize.calibration import Reader
 from harness.quantize.quiet import quiet
+from harness.quantize.reader import CopiedReader
 from tests.models import make_model
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def static(model: ModelProto, folder: Path, activation: str = "QUInt8", weight: 
         quantize_static(
             folder / "model.onnx",
             folder / "made.onnx",
-            Reader(given),
+            CopiedReader(given),
             quant_format=form,
             activation_type=QuantType[activation],
             weight_type=QuantType[weight],

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import logging
 import stat
 import warnings
@@ -18,29 +17,28 @@ from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
-    create_calibrator,
     quantize_static,
-    save_tensors_data,
 )
 
 from harness import study as studies
 from harness.errors import DataError, ResultsError
 from harness.quantize import build as building
 from harness.quantize import calibration as calibrating
-from harness.quantize import data, float16, methods, prepare, readback, workshop
+from harness.quantize import data, float16, making, methods, prepare, readback, workshop
 from harness.quantize.build import build, needs_calibration
-from harness.quantize.calibration import Reader
 from harness.quantize.graph import is_quantized, nodes
 from harness.quantize.matrix import plan
 from harness.quantize.model import open_model
 from harness.quantize.quiet import quiet
+from harness.quantize.reader import CopiedReader
 from harness.quantize.reasons import RecipeError
+from harness.quantize.recipe import Recipe
 from tests.models import images, make_model, tiny_cnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.quantize.recipe import Recipe, Variant
+    from harness.quantize.recipe import Variant
     from harness.quantize.workshop import Workshop
     from harness.study import Study
 
@@ -156,7 +154,7 @@ def test_sharing_a_calibration_changes_nothing(write_study: WriteStudy, cnn: Pat
             quantize_static(
                 prepared.path,
                 tmp_path / "alone.onnx",
-                Reader(feeds),
+                CopiedReader(feeds),
                 quant_format=QuantFormat[recipe.format],
                 op_types_to_quantize=list(recipe.op_types),
                 per_channel=recipe.per_channel,
@@ -168,20 +166,6 @@ def test_sharing_a_calibration_changes_nothing(write_study: WriteStudy, cnn: Pat
         assert onnx.load(variant.path) == onnx.load(tmp_path / "alone.onnx"), variant.name
         compared += 1
     assert compared == 16
-
-
-@pytest.mark.parametrize("method", ["Entropy", "Percentile", "Distribution"])
-def test_histograms_are_those_of_all_samples_at_once(cnn: Path, tmp_path: Path, method: str) -> None:
-    # The first sample is tiny, the last one large: stretched bins would be many, and others.
-    feeds = [{"x": images(1, seed=n) * np.float32(10.0 ** (n - 5))} for n in range(6)]
-    with quiet():
-        together = create_calibrator(
-            cnn, augmented_model_path=str(tmp_path / "a.onnx"), calibrate_method=CalibrationMethod[method]
-        )
-        together.collect_data(Reader(feeds))
-        save_tensors_data(together.compute_data(), tmp_path / "together.json")
-    apart = calibrating.calibrate(cnn, feeds, method, tmp_path, op_types=["Neg"])
-    assert json.loads(apart.read_text()) == json.loads((tmp_path / "together.json").read_text())
 
 
 def test_the_model_is_prepared_and_calibrated_once(
@@ -200,7 +184,7 @@ def test_the_model_is_prepared_and_calibrated_once(
     monkeypatch.setattr(workshop, "calibrate", counted("calibrate", calibrating.calibrate))
     monkeypatch.setattr(building, "open_model", counted("open", open_model))
     build(write_study('[variants]\ncalibrations = ["MinMax", "Percentile"]\n'), tmp_path / "out")
-    assert sorted(calls) == ["calibrate", "calibrate", "open", "prepare"]
+    assert sorted(calls) == ["calibrate", "open", "prepare"]
 
 
 def test_what_is_asked_for_is_what_is_made(write_study: WriteStudy, tmp_path: Path) -> None:
@@ -312,7 +296,7 @@ def test_one_failure_stops_nothing(write_study: WriteStudy, tmp_path: Path, monk
         message = f"\n\n  cannot write {shop.folder}/made/x: {'long ' * 100}\nsecond line"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr(building, "METHODS", {**methods.METHODS, "dynamic": explode})
+    monkeypatch.setattr(making, "METHODS", {**methods.METHODS, "dynamic": explode})
     variants = by_name(build(write_study(""), tmp_path / "out"))
     reason = variants["dynamic-S8"].reason or ""
     assert reason.startswith("ZeroDivisionError: cannot write x: long")
@@ -341,7 +325,7 @@ def test_an_interrupt_leaves_no_half_file(write_study: WriteStudy, tmp_path: Pat
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(building, "METHODS", {**methods.METHODS, "dynamic": interrupted})
+    monkeypatch.setattr(making, "METHODS", {**methods.METHODS, "dynamic": interrupted})
     with pytest.raises(KeyboardInterrupt):
         build(write_study(""), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fp16.onnx", "fp32.onnx"]
@@ -485,7 +469,7 @@ class TestPrepare:
 def test_excluding_without_data_is_a_recipe_error(cnn: Path, tmp_path: Path) -> None:
     shop = workshop.Workshop(open_model(cnn), {}, tmp_path)
     with pytest.raises(RecipeError, match="no calibration data"):
-        shop.ranges("MinMax")
+        shop.ranges(Recipe(name="static", method="static"))
 
 
 def test_a_full_disk_is_no_recipes_fault(cnn: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod
+from onnxruntime.quantization.operators.where import QLinearWhere
+from onnxruntime.quantization.registry import QLinearOpsRegistry
 
+from harness.quantize import repairs
 from harness.quantize.canonical import canonical_hash
 from harness.quantize.caveats import CAVEATS, NEVER_INTEGER, caveats, made_opset
 from harness.quantize.graph import is_quantized, opset_of
@@ -152,13 +155,22 @@ def test_cubic_resize_in_qoperator(tmp_path: Path) -> None:
 
 
 @shows("qoperator-where")
-def test_where_in_qoperator(tmp_path: Path) -> None:
+def test_where_in_qoperator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = one_op.conv(then=[helper.make_node("Where", ["k", "c", "c"], ["y"])])
     model.graph.initializer.append(numpy_helper.from_array(np.array([True]), "k"))
-    with pytest.raises(RuntimeError, match="Invalid model with unknown initializers/tensors"):
-        one_op.static(model, tmp_path, form="QOperator")
+    for named in (None, ["Conv"]):
+        monkeypatch.setitem(QLinearOpsRegistry, "Where", QLinearWhere)
+        with pytest.raises(RuntimeError, match="Invalid model with unknown initializers/tensors"):
+            one_op.static(model, tmp_path, form="QOperator", op_types_to_quantize=named)
+        monkeypatch.setitem(QLinearOpsRegistry, "Where", repairs.Where)
+        assert one_op.kinds(one_op.static(model, tmp_path, form="QOperator", op_types_to_quantize=named))[-2:] == [
+            "DequantizeLinear",
+            "Where",
+        ]
     assert told(recipe(format="QOperator"), model) == {"qoperator-where"}
-    one_op.static(model, tmp_path, form="QOperator", extra_options={"ForceQuantizeNoInputCheck": True})
+    forced = {"ForceQuantizeNoInputCheck": True}
+    assert "QLinearWhere" in one_op.kinds(one_op.static(model, tmp_path, form="QOperator", extra_options=forced))
+    assert told(recipe(format="QOperator", extra_options=forced), model) == set()
 
 
 def _wrapped(kind: str) -> onnx.ModelProto:

@@ -111,7 +111,8 @@ def test_and_back(graphs: Graphs, globs: list[str], names: list[str]) -> None:
 
 @pytest.mark.parametrize("look_up", ["in_prepared", "in_source"])
 @pytest.mark.parametrize(
-    ("glob", "hint"), [("body/con", "did you mean 'body/conv'?"), ("zzz*", "the first are body/drop, body/abs")]
+    ("glob", "hint"),
+    [("body/con", "did you mean 'body/conv' or 'body/norm' or 'body/drop'?"), ("zzz*", "the first are body/drop, body/abs")],
 )
 def test_what_matches_nothing_is_an_error(graphs: Graphs, look_up: str, glob: str, hint: str) -> None:
     with pytest.raises(RecipeError, match=r"nodes: .* matches no node of the model, nor of the prepared one") as caught:

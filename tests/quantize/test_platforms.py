@@ -155,6 +155,13 @@ class TestReading:
         with pytest.raises(ValueError, match="such as aarch64,asimddp"):
             platform(text)
 
+    def test_other_words_for_features(self) -> None:
+        assert platform("arm64,dotprod,fp16,1.31.1").features == {"asimddp", "asimdhp"}
+        assert platform("x86_64,AVX512-VNNI").features == {"avx512_vnni"}
+        assert platform("x86_64,avx512ifma,avx512_vp2intersect").features == {"avx512ifma", "avx512_vp2intersect"}
+        with pytest.raises(ValueError, match="'asimdp' is no feature of a processor; did you mean 'asimddp'"):
+            platform("arm64,asimdp")
+
     def test_no_version(self) -> None:
         with pytest.raises(ValueError, match="is no version"):
             platform("aarch64,1.x")

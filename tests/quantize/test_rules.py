@@ -174,6 +174,8 @@ def test_smooth_quant(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="neural-compressor is not correctly installed"):
         one_op.static(one_op.matmul(), tmp_path, extra_options={"SmoothQuant": True})
     assert key_of(recipe(extra_options={"SmoothQuant": True})) == "smooth-quant"
+    # The dynamic tool does not read it.
+    assert key_of(recipe("dynamic", extra_options={"SmoothQuant": True})) is None
     assert key_of(recipe(extra_options={"SmoothQuant": False})) is None
 
 

@@ -13,7 +13,6 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.neural_compressor import util
 
 from harness.quantize import rules
-from harness.quantize.calibration import Reader
 from harness.quantize.graph import is_quantized
 from harness.quantize.quiet import quiet
 from harness.quantize.reader import CopiedReader
@@ -110,7 +109,7 @@ class TestOptionsThatDestroy:
             quantize_static(
                 cnn,
                 tmp_path / "o.onnx",
-                Reader(feeds),
+                CopiedReader(feeds),
                 quant_format=QuantFormat[form],
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

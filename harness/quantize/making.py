@@ -1,0 +1,190 @@
+"""Makes variants, one after the other or side by side in other processes."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from concurrent.futures import BrokenExecutor, Future, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.quantize import ort_format, readback, storage
+from harness.quantize.children import Children
+from harness.quantize.cores import cores
+from harness.quantize.methods import METHODS
+from harness.quantize.reasons import reason_of
+from harness.quantize.recipe import Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from concurrent.futures import Executor
+
+    from harness.quantize.recipe import Recipe
+    from harness.quantize.workshop import Bench, Workshop
+
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+COPIED = {"fp32", "given"}
+START = 2.0  # seconds that children must save to be worth their start: each imports onnxruntime, and reads the model
+MEMORY = 300_000_000  # bytes of a child that has imported everything and quantizes a small model
+COPIES = 8  # of the model that a child holds at its peak
+UNWIND = 60  # seconds to wait, after an interrupt, for what an executor of the caller's has begun
+
+
+@dataclass(frozen=True)
+class Order:
+    """A recipe to be made elsewhere.
+
+    Attributes:
+        recipe: what.
+        bench: of what.
+    """
+
+    recipe: Recipe
+    bench: Bench
+
+
+def fulfil(order: Order) -> Variant:
+    """Make a variant in another process; see :func:`make`."""
+    return make(order.recipe, order.bench.workshop(order.recipe))
+
+
+def make(recipe: Recipe, workshop: Workshop) -> Variant:
+    """Make a variant, in the workshop's own folder.
+
+    Returns:
+        What was made, with its path there, or the reason why it could not be made.
+
+    Raises:
+        OSError: if the disk is full or broken.
+    """
+    # A folder of its own, as a recipe may be called like a file of the workshop.
+    unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
+    try:
+        unfinished.parent.mkdir(exist_ok=True)
+        notes = METHODS[recipe.method](recipe, workshop, unfinished)
+        storage.settle(unfinished)
+        if recipe.method not in COPIED:
+            readback.mend(unfinished, workshop.oldest_runtime)
+        notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
+        ort_format.finish(unfinished, recipe.file_format)
+        made = storage.describe(unfinished)
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in DISK:
+            raise
+        reason = reason_of(exc, [unfinished.parent, workshop.folder])
+        return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
+    return Variant(
+        recipe=recipe,
+        state="made",
+        path=unfinished,
+        sha256=made.sha256,
+        size=made.size,
+        data=made.data,
+        preparation=workshop.preparation(recipe),
+        notes=notes,
+    )
+
+
+def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor | None) -> Generator[Variant]:
+    """Make variants, and give each as soon as it is there.
+
+    Args:
+        recipes: those that can exist.
+        workshop: where they are made.
+        executor: makes them elsewhere; without one they are made here, and the rest in child processes as soon as those would
+            save more time than they take to start.
+
+    Raises:
+        OSError: if the disk is full or broken.
+    """
+    here = [recipe for recipe in recipes if not _travels(recipe)]
+    others = [recipe for recipe in recipes if _travels(recipe)]
+    for recipe in here:
+        yield make(recipe, workshop)
+    static = [recipe for recipe in others if recipe.method == "static"]
+    if executor is not None:
+        workshop.calibrate(static)
+        yield from _through(executor, others, workshop)
+        return
+    spent = 0.0
+    for done, recipe in enumerate(others):
+        if recipe in static:
+            workshop.calibrate(static)
+        count = _useful(spent / max(done, 1), len(others) - done, workshop)
+        if count > 1:
+            workshop.calibrate(static)
+            yield from _by_children(others[done:], workshop, count)
+            return
+        begun = time.perf_counter()
+        variant = make(recipe, workshop)
+        spent += time.perf_counter() - begun
+        yield variant
+
+
+def _travels(recipe: Recipe) -> bool:
+    """Say whether a recipe may be made elsewhere: not a mere copy, nor one that looks at the calibration data themselves."""
+    looks = recipe.algorithm == "GPTQ" or recipe.options().get("SmoothQuant")
+    return recipe.method not in COPIED and not looks
+
+
+def _useful(each: float, left: int, workshop: Workshop) -> int:
+    """Say how many children would make the rest sooner, by the time that each variant took so far; 1 is none."""
+    count = min(cores(), left)
+    if each * left * (1 - 1 / count) <= START:
+        return 1
+    return min(count, _free_memory() // (MEMORY + COPIES * workshop.source.size))
+
+
+def _free_memory() -> int:
+    """Bytes that processes could have; as many as one could wish where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        lines = []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
+
+
+def _by_children(recipes: Sequence[Recipe], workshop: Workshop, count: int) -> Generator[Variant]:
+    children = Children(count)
+    try:
+        yield from _through(children, recipes, workshop)
+    finally:
+        # After an interrupt too: nothing of a child's is left to wait for.
+        children.shutdown(wait=False, cancel_futures=True)
+
+
+def _through(executor: Executor, recipes: Sequence[Recipe], workshop: Workshop) -> Generator[Variant]:
+    """Make variants through an executor; when it breaks, what is left is made by children of our own, one by one."""
+    waiting = {_submit(executor, recipe, workshop): recipe for recipe in recipes}
+    left: list[Recipe] = []
+    try:
+        for future in as_completed(waiting):
+            try:
+                yield future.result()
+            except BrokenExecutor:
+                left.append(waiting[future])
+            except Exception as exc:
+                if isinstance(exc, OSError) and exc.errno in DISK:
+                    raise
+                yield Variant(recipe=waiting[future], state="failed", reason=reason_of(exc, [workshop.folder]))
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        if not isinstance(executor, Children):
+            wait(waiting, timeout=UNWIND)
+        raise
+    if left:
+        yield from _by_children(left, workshop, 1)
+
+
+def _submit(executor: Executor, recipe: Recipe, workshop: Workshop) -> Future[Variant]:
+    """Hand a recipe to an executor; what prevents that is the future's exception."""
+    try:
+        return executor.submit(fulfil, Order(recipe, workshop.bench(recipe)))
+    except Exception as exc:  # noqa: BLE001 - a broken executor, or a model that can't be prepared
+        future: Future[Variant] = Future()
+        future.set_exception(exc)
+        return future
