@@ -18,6 +18,7 @@ from harness.quantize import build, data, matrix, metric
 from harness.quantize.debug import evaluation, exclusion, scan, tensors, weights
 from harness.quantize.debug.trial import Clock, Trials, has_bodies
 from harness.quantize.dims import resolve_dims
+from harness.quantize.ranges import Ranges
 from harness.quantize.reasons import reason_of
 from harness.quantize.workshop import Workshop
 
@@ -139,6 +140,9 @@ def diagnose(
     figure = metric.load(study.model.metric) if study.model.metric else None
     whole = evaluation.begin(study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples)
     found.notes += feeds.notes
+    if len(whole.reference) < len(feeds.feeds):
+        count = f"{len(whole.reference)} of {len(feeds.feeds)}"
+        found.notes.append(f"outputs are compared over the first {count} evaluation samples; a longer --max-time takes more")
     found.samples = min(samples, len(whole.reference))
     with TemporaryDirectory(prefix="quant-harness-debug-") as name:
         folder = Path(name)
@@ -200,7 +204,8 @@ def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe
         samples = {name: data.load(name or study.model.calibration, source, dims, what="calibration")}
     shared = folder / "workshop"
     shared.mkdir()
-    yield Workshop(source, samples, shared, recipe.op_types)
+    # The ranges that the variants were made from, kept by the build.
+    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"))
 
 
 def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:
