@@ -146,7 +146,7 @@ def _outcome(
         return {"outcome": "no fp32"}
     if reason:
         return {"outcome": "not run", "reason": reason}
-    shapes = [[np.shape(each) for each in one or []] for one in (reference, outputs)]
+    shapes = [[_shape(each) for each in one or []] for one in (reference, outputs)]
     if shapes[0] != shapes[1]:
         return {"outcome": "not run", "reason": f"outputs of other shapes: {shapes[1]} instead of {shapes[0]}"}
     return {"outcome": "quantized", "sqnr": _sqnr(reference, outputs), "notes": list(variant.notes)}
@@ -181,6 +181,10 @@ def _run(path: Path, feed: dict[str, Any] | None) -> tuple[list[Any] | None, str
             return (None if feed is None else session.run(None, feed)), None
     except Exception as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
         return None, reason_of(exc, [path.parent])
+
+
+def _shape(output: Any) -> Any:  # noqa: ANN401 - an array, or a sequence of them
+    return [_shape(each) for each in output] if isinstance(output, list) else np.shape(output)
 
 
 def _sqnr(reference: list[Any] | None, outputs: list[Any] | None) -> float | None:
