@@ -27,11 +27,11 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from harness import study as studies
 from harness.quantize.build import build
+from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.matrix import plan
-from harness.quantize.model import open_model
-from harness.quantize.prepare import prepare
+from harness.quantize.models.model import open_model
+from harness.quantize.models.prepare import prepare
 from harness.quantize.quiet import quiet
-from harness.quantize.reader import CopiedReader
 
 MAKE = Path(__file__).resolve().parents[1] / "studies" / "published_claims" / "make.py"
 STUDY = """

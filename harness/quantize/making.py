@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.quantize import ort_format, readback, storage
 from harness.quantize.children import Children
 from harness.quantize.cores import cores
-from harness.quantize.methods import METHODS
+from harness.quantize.models import readback, storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
+from harness.quantize.recipes import ort_format
+from harness.quantize.recipes.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

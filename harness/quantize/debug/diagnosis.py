@@ -14,12 +14,13 @@ import onnx
 
 from harness import places
 from harness.errors import SelectionError, UsageError
-from harness.quantize import build, data, matrix, metric
+from harness.quantize import build, matrix, metric
+from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.debug import evaluation, exclusion, scan, tensors, weights
 from harness.quantize.debug.trial import Clock, Trials, has_bodies
-from harness.quantize.dims import resolve_dims
-from harness.quantize.ranges import Ranges
 from harness.quantize.reasons import reason_of
+from harness.quantize.samples import data
+from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from harness.quantize.debug.scan import Sensitivity
     from harness.quantize.debug.tensors import TensorLoss
     from harness.quantize.debug.weights import WeightLoss
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Recipe, Variant
     from harness.study import Study
 
