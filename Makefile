@@ -3,6 +3,8 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+# So many tests at once; 0 for one after the other.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 
 .PHONY: demo test test-boards test-faults test-ssh unit lint lock build clean
 
@@ -11,7 +13,7 @@ demo: .venv/ready  ## Set up and measure the digits study on this machine.
 
 test: .venv/ready lint  ## Set up and run every test.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -m "not boards and not faults"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not boards and not faults"
 
 test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
 	sh tests/set_up_boards.sh

@@ -27,11 +27,11 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from harness import study as studies
 from harness.quantize.build import build
+from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.matrix import plan
-from harness.quantize.model import open_model
-from harness.quantize.prepare import prepare
+from harness.quantize.models.model import open_model
+from harness.quantize.models.prepare import prepare
 from harness.quantize.quiet import quiet
-from harness.quantize.reader import CopiedReader
 
 MAKE = Path(__file__).resolve().parents[1] / "studies" / "published_claims" / "make.py"
 STUDY = """
@@ -94,6 +94,9 @@ def ours(folder: Path, out: str) -> float:
     failed = [f"{variant.name}: {variant.reason}" for variant in made if variant.state != "made"]
     if failed:
         sys.exit("quantize: " + "; ".join(failed))
+    # Variants that are the same have one file.
+    files = {variant.recipe.file_name: variant.path.name for variant in made if variant.path is not None}
+    (folder / f"{out}.json").write_text(json.dumps(files), encoding="utf-8")
     return seconds
 
 
@@ -143,8 +146,9 @@ def _sum(file: Path, field: str) -> int:
 
 def identical(folder: Path, outs: list[str]) -> int:
     """Count the variants that every side made alike."""
+    names = {out: json.loads((folder / f"{out}.json").read_text(encoding="utf-8")) for out in outs}
     files = sorted((folder / "loop").glob("*.onnx"))
-    return sum(all(_digest(folder / out / file.name) == _digest(file) for out in outs) for file in files)
+    return sum(all(_digest(folder / out / names[out][file.name]) == _digest(file) for out in outs) for file in files)
 
 
 def _digest(path: Path) -> str:
@@ -164,13 +168,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--small", action="store_true", help="few samples of 96 x 96 pixels, for a quick look")
-    parser.add_argument("--samples", type=int, help="[default: 32, --small: 8]")
+    parser.add_argument("--samples", type=int, help="[default: 64, --small: 8]")
     parser.add_argument("--once", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
         once(options.once[0], Path(options.once[1]))
         return
-    samples = options.samples or (8 if options.small else 32)
+    samples = options.samples or (8 if options.small else 64)
     folder = Path(tempfile.mkdtemp(prefix="quantize-"))
     try:
         set_up(folder, 96 if options.small else 224, samples)

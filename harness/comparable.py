@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.errors import SelectionError, StudyError
 from harness.expectations import TIMES, GateSection
 from harness.quantize import matrix
-from harness.quantize.model import read_model
+from harness.quantize.models.model import read_model
 from harness.study import GIVEN
 from harness.toml_file import nearest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.devices.registry import Device, Registry
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.question import Question
     from harness.rivals import Rival
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.quantize import stamp
+from harness.quantize.models import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

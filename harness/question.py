@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.measure import accuracy
-from harness.quantize import build, data, lint, matrix, metric
-from harness.quantize.dims import resolve_dims
-from harness.quantize.review import review
+from harness.quantize import build, matrix, metric
+from harness.quantize.samples import data, lint
+from harness.quantize.samples.dims import resolve_dims
+from harness.quantize.samples.review import review
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.quantize.data import Samples
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Recipe
+    from harness.quantize.samples.data import Samples
     from harness.study import Study
 
 

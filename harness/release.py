@@ -13,7 +13,7 @@ from harness.errors import Exit, SelectionError, StudyError
 from harness.expectations import ALL_METRICS, TIMES, GateSection
 from harness.judge import decision, gate, summary
 from harness.measure import pairs, plan
-from harness.quantize import storage
+from harness.quantize.models import storage
 from harness.records import folder as run_folder
 from harness.records import samples as run_samples
 from harness.toml_file import nearest

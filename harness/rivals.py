@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness import places, workflow
 from harness.errors import ResultsError
 from harness.measure import pairs
-from harness.quantize.model import open_model, read_model
+from harness.quantize.models.model import open_model, read_model
 from harness.records import baseline_file
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.toml_file import nearest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.judge.summary import Table
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.records.run import Run
     from harness.study import Study
 

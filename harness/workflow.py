@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.judge.summary import Table
     from harness.measure.events import Event
     from harness.measure.resume import Progress
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Variant
     from harness.question import Question
     from harness.study import Study

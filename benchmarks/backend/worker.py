@@ -20,11 +20,11 @@ from harness import study as studies
 from harness.errors import DataError, HarnessError
 from harness.quantize import fidelity, matrix
 from harness.quantize.build import build
-from harness.quantize.graph import is_quantized, nodes, tensors
-from harness.quantize.inspect import inspect_model
-from harness.quantize.model import read_model
-from harness.quantize.planner import plan_build
-from harness.quantize.platforms import platform
+from harness.quantize.models.graph import is_quantized, nodes, tensors
+from harness.quantize.models.inspect import inspect_model
+from harness.quantize.models.model import read_model
+from harness.quantize.planning.planner import plan_build
+from harness.quantize.planning.platforms import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.variants import VariantSpec, VariantsSection
@@ -32,7 +32,7 @@ from harness.variants import VariantSpec, VariantsSection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.quantize.inspect import ModelFacts
+    from harness.quantize.models.inspect import ModelFacts
     from harness.quantize.recipe import Recipe, Variant
     from harness.study import Study
 

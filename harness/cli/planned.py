@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from harness.quantize.planner import Known, Needs, Plan, PlannedVariant
+    from harness.quantize.planning.planner import Known, Needs, Plan, PlannedVariant
 
 EFFECTS = ("refused", "wrong", "less accurate", "slow")
 KINDS = 4  # op types that a line names

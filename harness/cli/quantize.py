@@ -49,8 +49,8 @@ def quantize(
     from harness.devices import registry as registries
     from harness.errors import UsageError
     from harness.quantize import build, matrix
-    from harness.quantize.dims import resolve_dims
-    from harness.quantize.review import review
+    from harness.quantize.samples.dims import resolve_dims
+    from harness.quantize.samples.review import review
     from harness.report.columns import size
     from harness.words import plain
 
@@ -108,8 +108,8 @@ def _plan(
     from harness.cli import planned
     from harness.cli.grid import console
     from harness.cli.platforms import platforms_of
-    from harness.quantize.model import read_model
-    from harness.quantize.planner import plan_build
+    from harness.quantize.models.model import read_model
+    from harness.quantize.planning.planner import plan_build
 
     platforms, silent = platforms_of(described, devices, registry)
     told = plan_build(study, recipes, read_model(study.model.path), platforms)

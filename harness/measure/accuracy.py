@@ -15,7 +15,8 @@ import onnxruntime as ort
 from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
-from harness.quantize import fidelity, lint
+from harness.quantize import fidelity
+from harness.quantize.samples import lint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.measure.plan import Case
-    from harness.quantize.data import Samples
     from harness.quantize.metric import Metric
+    from harness.quantize.samples.data import Samples
 
 # How an .npy file of format 1.0 begins.
 PLAIN = b"\x93NUMPY\x01\x00"

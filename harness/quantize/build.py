@@ -8,15 +8,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.quantize import data, storage
 from harness.quantize.cache import Cache
-from harness.quantize.dims import resolve_dims
+from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.making import DISK, make_all
 from harness.quantize.matrix import plan
-from harness.quantize.model import open_model, read_model
-from harness.quantize.ranges import Ranges
+from harness.quantize.models import storage
+from harness.quantize.models.model import open_model, read_model
+from harness.quantize.planning.rules import impossible
 from harness.quantize.recipe import Variant
-from harness.quantize.rules import impossible
+from harness.quantize.samples import data
+from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.sharing import Sharing
 from harness.quantize.workshop import Workshop
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Recipe
     from harness.study import Study
 

@@ -15,15 +15,15 @@ import onnx
 import onnxruntime
 from pydantic import ValidationError
 
-from harness.quantize import storage
+from harness.quantize.models import storage
+from harness.quantize.models.stamp import limits
 from harness.quantize.recipe import Recipe, Variant
-from harness.quantize.stamp import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.quantize.data import Samples
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
+    from harness.quantize.samples.data import Samples
 
 EDITION = 2  # raised when this package makes other files of the same recipe
 

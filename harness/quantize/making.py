@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.quantize import ort_format, readback, storage
 from harness.quantize.children import Children
 from harness.quantize.cores import cores
-from harness.quantize.methods import METHODS
+from harness.quantize.models import readback, storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
+from harness.quantize.recipes import ort_format
+from harness.quantize.recipes.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FULL = 2**16  # bytes; a disk with less left is full
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 COPIED = {"fp32", "given"}
-START = 2.0  # seconds that children must save to be worth their start: each imports onnxruntime, and reads the model
+START = 2.0  # CPU seconds that children must take over to be worth their start: each imports onnxruntime, and reads the model
 MEMORY = 300_000_000  # bytes of a child that has imported everything and quantizes a small model
 COPIES = 8  # of the model that a child holds at its peak
 UNWIND = 60  # seconds to wait, after an interrupt, for what an executor of the caller's has begun
@@ -124,9 +125,10 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
             workshop.calibrate(static)
             yield from _by_children(others[done:], workshop, count)
             return
-        begun = time.perf_counter()
+        # Of the processor's time: on a busy machine everything takes longer, starting children too.
+        begun = time.process_time()
         variant = make(recipe, workshop)
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
         yield variant
 
 
@@ -137,7 +139,7 @@ def _travels(recipe: Recipe) -> bool:
 
 
 def _useful(each: float, left: int, workshop: Workshop) -> int:
-    """Say how many children would make the rest sooner, by the time that each variant took so far; 1 is none."""
+    """Say how many children would make the rest sooner, by the CPU time that each variant took so far; 1 is none."""
     count = min(cores(), left)
     if each * left * (1 - 1 / count) <= START:
         return 1

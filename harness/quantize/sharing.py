@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize import readback, storage
-from harness.quantize.canonical import canonical_hash
-from harness.quantize.rules import impossible
-from harness.quantize.summary import summarize
-from harness.quantize.twins import twins
+from harness.quantize.models import readback, storage
+from harness.quantize.models.canonical import canonical_hash
+from harness.quantize.planning.rules import impossible
+from harness.quantize.planning.summary import summarize
+from harness.quantize.planning.twins import twins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Recipe, Variant
 
 # What is the user's own, byte for byte, stays in a file of its own.

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize import external_data, opset, unfit
-from harness.quantize.calibration import Calibration, calibrate
-from harness.quantize.model import SourceModel, read_model
-from harness.quantize.names import Graphs
-from harness.quantize.prepare import Prepared, prepare
-from harness.quantize.ranges import Ranges, digest_of, key_of
+from harness.quantize.calibration.calibration import Calibration, calibrate
+from harness.quantize.calibration.ranges import Ranges, digest_of, key_of
+from harness.quantize.models import external_data, opset
+from harness.quantize.models.model import SourceModel, read_model
+from harness.quantize.models.names import Graphs
+from harness.quantize.models.prepare import Prepared, prepare
 from harness.quantize.reasons import RecipeError, reason_of
+from harness.quantize.recipes import unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harness.quantize.data import Samples
     from harness.quantize.recipe import Preparation, Recipe
+    from harness.quantize.samples.data import Samples
 
 PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
 

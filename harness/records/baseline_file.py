@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from harness.errors import ResultsError
-from harness.quantize import storage
+from harness.quantize.models import storage
 from harness.records.baseline import Baseline
 from harness.records.folder import write_text
 

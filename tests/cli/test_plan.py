@@ -11,9 +11,9 @@ from rich.console import Console
 
 from harness.cli import planned
 from harness.quantize.matrix import plan
-from harness.quantize.model import read_model
-from harness.quantize.planner import plan_build
-from harness.quantize.platforms import platform
+from harness.quantize.models.model import read_model
+from harness.quantize.planning.planner import plan_build
+from harness.quantize.planning.platforms import platform
 from harness.study import load
 from tests.cli.conftest import Command
 from tests.models import tiny_cnn

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from harness import study as studies
-from harness.quantize.graph import opset_of
-from harness.quantize.model import SourceModel
-from harness.quantize.summary import Summary, summarize
+from harness.quantize.models.graph import opset_of
+from harness.quantize.models.model import SourceModel
+from harness.quantize.planning.summary import Summary, summarize
 from tests.models import images, tiny_cnn, tiny_mlp
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
     RTNWeightOnlyQuantConfig,
 )
 
+from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.quiet import quiet
-from harness.quantize.reader import CopiedReader
 from tests.models import make_model
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize.caveats import CAVEATS
-from harness.quantize.platforms import PLATFORM_RULES
-from harness.quantize.rules import RULES
-from harness.quantize.twins import SPELLINGS
+from harness.quantize.planning.caveats import CAVEATS
+from harness.quantize.planning.platforms import PLATFORM_RULES
+from harness.quantize.planning.rules import RULES
+from harness.quantize.planning.twins import SPELLINGS
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:

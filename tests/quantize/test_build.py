@@ -23,16 +23,19 @@ from onnxruntime.quantization import (
 from harness import study as studies
 from harness.errors import DataError, ResultsError
 from harness.quantize import build as building
-from harness.quantize import calibration as calibrating
-from harness.quantize import data, float16, making, methods, prepare, readback, workshop
+from harness.quantize import making, workshop
 from harness.quantize.build import build, needs_calibration
-from harness.quantize.graph import is_quantized, nodes
+from harness.quantize.calibration import calibration as calibrating
+from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.matrix import plan
-from harness.quantize.model import open_model
+from harness.quantize.models import prepare, readback
+from harness.quantize.models.graph import is_quantized, nodes
+from harness.quantize.models.model import open_model
 from harness.quantize.quiet import quiet
-from harness.quantize.reader import CopiedReader
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
+from harness.quantize.recipes import float16, methods
+from harness.quantize.samples import data
 from tests.models import images, make_model, tiny_cnn
 
 if TYPE_CHECKING:

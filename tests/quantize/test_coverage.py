@@ -14,11 +14,11 @@ import pytest
 
 from harness import study as studies
 from harness.errors import HarnessError
-from harness.quantize.inspect import inspect_model
 from harness.quantize.matrix import plan
-from harness.quantize.model import read_model
-from harness.quantize.planner import plan_build
-from harness.quantize.platforms import platform
+from harness.quantize.models.inspect import inspect_model
+from harness.quantize.models.model import read_model
+from harness.quantize.planning.planner import plan_build
+from harness.quantize.planning.platforms import platform
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

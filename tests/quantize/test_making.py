@@ -19,13 +19,14 @@ import pytest
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from harness.errors import ResultsError
-from harness.quantize import making, prepare
+from harness.quantize import making
 from harness.quantize.build import build
+from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.children import Children, DeadChildError
 from harness.quantize.making import Order
-from harness.quantize.model import open_model
+from harness.quantize.models import prepare
+from harness.quantize.models.model import open_model
 from harness.quantize.quiet import quiet
-from harness.quantize.reader import CopiedReader
 from harness.quantize.recipe import Recipe, Variant
 from harness.quantize.workshop import Workshop
 from harness.study import Study

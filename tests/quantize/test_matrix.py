@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import SelectionError, StudyError
 from harness.quantize.matrix import plan, select
-from harness.quantize.rules import impossible
+from harness.quantize.planning.rules import impossible
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,10 @@ from onnxruntime.quantization.operators.where import QLinearWhere
 from onnxruntime.quantization.registry import QLinearOpsRegistry
 
 from harness import study as studies
-from harness.quantize import prepare, unfit
 from harness.quantize.build import build
-from harness.quantize.model import open_model
+from harness.quantize.models import prepare
+from harness.quantize.models.model import open_model
+from harness.quantize.recipes import unfit
 from harness.variants import VariantSpec
 from tests.models import make_model, tiny_cnn
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, event, given, settings
 
 from harness import study as studies
 from harness.quantize.build import build
-from harness.quantize.inspect import inspect_model
 from harness.quantize.matrix import plan
+from harness.quantize.models.inspect import inspect_model
 from tests.quantize.graphs import RandomModel, models
 
 if TYPE_CHECKING:

@@ -12,19 +12,19 @@ import pytest
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.neural_compressor import util
 
-from harness.quantize import rules
-from harness.quantize.graph import is_quantized
+from harness.quantize.calibration.reader import CopiedReader
+from harness.quantize.models.graph import is_quantized
+from harness.quantize.planning import rules
+from harness.quantize.planning.rules import impossible
 from harness.quantize.quiet import quiet
-from harness.quantize.reader import CopiedReader
 from harness.quantize.recipe import Recipe, spelled
-from harness.quantize.rules import impossible
 from tests.models import images
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-# As harness/quantize/nbits.py does it: the tool's import would set up the root logger.
+# As harness/quantize/recipes/nbits.py does it: the tool's import would set up the root logger.
 with quiet():
     from onnxruntime.quantization import matmul_nbits_quantizer as tool
 

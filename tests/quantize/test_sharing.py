@@ -8,8 +8,8 @@ import pytest
 
 from harness.quantize import build as building
 from harness.quantize.build import build
-from harness.quantize.methods import METHODS
 from harness.quantize.recipe import Recipe, Variant
+from harness.quantize.recipes.methods import METHODS
 from harness.quantize.sharing import Sharing
 from harness.quantize.workshop import Workshop
 from harness.study import Study
@@ -108,7 +108,7 @@ def test_rules_of_the_model_bar_a_recipe(write_study: Write, tmp_path: Path) -> 
 
 
 def test_the_reference_keeps_its_own_file(cnn: Path, tmp_path: Path) -> None:
-    from harness.quantize.model import read_model
+    from harness.quantize.models.model import read_model
 
     fp32 = Variant(recipe=Recipe(name="fp32", method="fp32"), state="made", path=cnn, sha256="a", size=1)
     prepared = Variant(

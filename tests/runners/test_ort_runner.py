@@ -26,7 +26,7 @@ from harness.devices import program
 from harness.measure import journal
 from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Event, Failed, Governor, Throughput
 from harness.places import CHECKS, PROBER, RUNNER
-from harness.quantize import ort_format
+from harness.quantize.recipes import ort_format
 from tests.models import tiny_cnn
 
 if TYPE_CHECKING:

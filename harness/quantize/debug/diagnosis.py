@@ -14,11 +14,13 @@ import onnx
 
 from harness import places
 from harness.errors import SelectionError, UsageError
-from harness.quantize import build, data, matrix, metric
+from harness.quantize import build, matrix, metric
+from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.debug import evaluation, exclusion, scan, tensors, weights
 from harness.quantize.debug.trial import Clock, Trials, has_bodies
-from harness.quantize.dims import resolve_dims
 from harness.quantize.reasons import reason_of
+from harness.quantize.samples import data
+from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from harness.quantize.debug.scan import Sensitivity
     from harness.quantize.debug.tensors import TensorLoss
     from harness.quantize.debug.weights import WeightLoss
-    from harness.quantize.model import SourceModel
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Recipe, Variant
     from harness.study import Study
 
@@ -139,6 +141,9 @@ def diagnose(
     figure = metric.load(study.model.metric) if study.model.metric else None
     whole = evaluation.begin(study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples)
     found.notes += feeds.notes
+    if len(whole.reference) < len(feeds.feeds):
+        count = f"{len(whole.reference)} of {len(feeds.feeds)}"
+        found.notes.append(f"outputs are compared over the first {count} evaluation samples; a longer --max-time takes more")
     found.samples = min(samples, len(whole.reference))
     with TemporaryDirectory(prefix="quant-harness-debug-") as name:
         folder = Path(name)
@@ -200,7 +205,8 @@ def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe
         samples = {name: data.load(name or study.model.calibration, source, dims, what="calibration")}
     shared = folder / "workshop"
     shared.mkdir()
-    yield Workshop(source, samples, shared, recipe.op_types)
+    # The ranges that the variants were made from, kept by the build.
+    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"))
 
 
 def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harness.quantize.data import Samples
     from harness.quantize.metric import Metric
+    from harness.quantize.samples.data import Samples
 
     Outputs = Mapping[str, NDArray[Any]]
 

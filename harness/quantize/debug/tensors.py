@@ -118,9 +118,10 @@ def rank(
     for name, ref, x, before in matches:
         if any(a.size != b.size for a, b in zip(ref, x, strict=True)):
             continue
-        across.setdefault(name, _Sums()).add(ref, x)
+        limits = integers.limits(makers.get(name), original)
+        # Where only the value before its rounding is to be seen, the range of the integers has not clamped it yet.
+        across.setdefault(name, _Sums()).add(ref, [np.clip(each, *limits) for each in x] if limits and before is None else x)
         if before is not None:
-            limits = integers.limits(makers.get(name), original)
             rounding.setdefault(name, _Sums()).add([np.clip(each, *limits) for each in before] if limits else before, x)
     sqnr = {name: sums.sqnr for name, sums in across.items()}
     own = {name: sums.sqnr for name, sums in rounding.items()}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
-from harness.quantize import readback, storage
 from harness.quantize.matrix import FIELDS
-from harness.quantize.methods import METHODS
+from harness.quantize.models import readback, storage
 from harness.quantize.reasons import reason_of
+from harness.quantize.recipes.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -113,6 +113,7 @@ def test_time_that_is_up_leaves_what_is_known(ruined: Path) -> None:
     assert found.tensors
     assert (found.op_types, found.nodes, found.exclusions) == ([], [], [])
     assert any("time was up" in note for note in found.notes)
+    assert "outputs are compared over the first 8 of 24 evaluation samples; a longer --max-time takes more" in found.notes
 
 
 def test_an_interrupt_keeps_what_was_found(ruined: Path, monkeypatch: pytest.MonkeyPatch) -> None:

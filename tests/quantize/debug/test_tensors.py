@@ -78,6 +78,12 @@ def test_both_formats_find_the_same_of_the_same_numbers(tmp_path: Path) -> None:
         assert qoperator[name].sqnr_db == pytest.approx(qdq[name].sqnr_db, abs=3)
 
 
+def test_a_relu_that_was_deleted_is_put_back_in_a_format_that_qdq_loss_debug_does_not_see(tmp_path: Path) -> None:
+    found = ranked(tmp_path, made(tmp_path, 'format = "QDQ"\nweight = "QInt4"\n'))
+    # Without its clamp r1 would be half negative: 0 dB.
+    assert found["r1"].sqnr_db > 10
+
+
 def test_what_is_lost_is_told_from_what_was_lost_before(tmp_path: Path) -> None:
     found = ranked(tmp_path, made(tmp_path, 'format = "QDQ"\n'))
     loss = found["a"]

@@ -1,0 +1,1 @@
+"""Ranges of activations, found once for all variants."""

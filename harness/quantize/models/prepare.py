@@ -1,0 +1,226 @@
+"""Preparation of a model for quantization: shapes inferred, graph optimized, as far as the model lets it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.quantization import quant_pre_process, shape_inference
+from onnxruntime.tools import symbolic_shape_infer
+
+from harness.quantize.models import storage
+from harness.quantize.models.graph import fix_initializers, name_nodes, strip_unused_opsets
+from harness.quantize.models.model import dimension_name
+from harness.quantize.models.storage import LEAST_TENSOR
+from harness.quantize.quiet import quiet
+from harness.quantize.reasons import LIMIT, reason_of
+from harness.quantize.recipe import Preparation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from harness.quantize.models.model import SourceModel
+
+RAW = "raw"
+# Each rung gives up a little more than the one before. Of nine real models two stand on the first. Where it is the optimizer that
+# fails, shapes can still be inferred in full: so the last rung is tried with it, then without.
+LADDER: tuple[tuple[str, Mapping[str, bool]], ...] = (
+    ("default", MappingProxyType({})),
+    ("auto_merge", MappingProxyType({"auto_merge": True})),
+    ("guess_output_rank", MappingProxyType({"auto_merge": True, "guess_output_rank": True})),
+    ("skip_symbolic_shape", MappingProxyType({"skip_symbolic_shape": True})),
+    ("skip_optimization", MappingProxyType({"auto_merge": True, "guess_output_rank": True, "skip_optimization": True})),
+    ("skip_optimization", MappingProxyType({"skip_symbolic_shape": True, "skip_optimization": True})),
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The model that is quantized.
+
+    Attributes:
+        path: its file; the tensors of a large model lie beside it.
+        proto: its content, not to be changed; without tensors if it is large.
+        preparation: how far it went.
+        is_large: whether the tools must be told to keep tensors beside the model: ``use_external_data_format``.
+    """
+
+    path: Path
+    proto: ModelProto
+    preparation: Preparation
+    is_large: bool = False
+
+    @property
+    def rung(self) -> str:
+        """The rung of the ladder that the model stands on."""
+        return self.preparation.rung
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """For each rung that was tried before, its name and why it failed."""
+        return self.preparation.failures
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know."""
+        found = self.preparation
+        if not found.failures:
+            return ()
+        how = "was not prepared" if found.rung == RAW else f"was prepared with {found.rung} only"
+        return (f"the model {how}, because the preparation failed: {found.failures[0]}",)
+
+
+class _OptimizerError(Exception):
+    """The tool goes on without the optimizer, and would only log that: a heading, then a traceback."""
+
+    def __init__(self, logged: list[str]) -> None:
+        last = (logged[-1].strip().splitlines() or [""])[-1]
+        reason = re.sub(r"^[\w.]*\.(?=\w+: )|Load model from \S+ failed:", "", last)
+        super().__init__(f"onnxruntime's optimizer failed: {reason}"[:LIMIT])
+
+
+def prepare(source: SourceModel, folder: Path) -> Prepared:
+    """Prepare a model, on the first rung of the ladder that it stands.
+
+    Args:
+        source: the model.
+        folder: where ``prepared.onnx`` is written; the tool's own temporary files go there too.
+    """
+    start, output = folder / "source.onnx", folder / "prepared.onnx"
+    storage.write(_plain(source.proto), start, source.path.parent)
+    failures: list[str] = []
+    rung = RAW
+    for name, options in LADDER:
+        try:
+            with quiet(), _kept_in(folder), _told_of_failures():
+                quant_pre_process(start, output, **options, **_outside(output, large=source.is_large))
+            proto = _read(output, large=source.is_large)
+        except Exception as exc:  # noqa: BLE001 - the tool raises anything, plain Exception too
+            failures.append(f"{name}: {exc if isinstance(exc, _OptimizerError) else reason_of(exc, [folder])}")
+        else:
+            rung = name
+            break
+    else:
+        storage.move(start, output, storage.data_of(start))
+        proto = onnx.load(output, load_external_data=not source.is_large)
+    storage.remove(start)
+    fix_initializers(proto)
+    strip_unused_opsets(proto)
+    name_nodes(proto)
+    onnx.save(proto, output)
+    return Prepared(output, proto, Preparation(rung=rung, failures=tuple(failures)), source.is_large)
+
+
+def _outside(output: Path, *, large: bool) -> dict[str, Any]:
+    """The tool's options for a large model: its tensors in one file beside it."""
+    if not large:
+        return {}
+    beside = output.with_suffix(".data")
+    beside.unlink(missing_ok=True)
+    return {
+        "save_as_external_data": True,
+        "all_tensors_to_one_file": True,
+        "external_data_location": beside.name,
+        "external_data_size_threshold": LEAST_TENSOR,
+    }
+
+
+def _read(path: Path, *, large: bool) -> ModelProto:
+    """Read what the tool wrote, and check it."""
+    if not large:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+        return proto
+    onnx.checker.check_model(str(path))
+    return onnx.load(path, load_external_data=False)
+
+
+def _plain(proto: ModelProto) -> ModelProto:
+    """Copy a model with its initializers as constants, and without the names of input dimensions that do not tell one from another.
+
+    Shape inference would take two unrelated dimensions that are both called ``?`` for one, and -1 for a size.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    fix_initializers(result)
+    for value in result.graph.input:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_value <= 0 and dimension_name(size) is None:
+                size.Clear()
+    return result
+
+
+class _WithoutDump:
+    """The onnx module, but for the one function that leaves files in the working folder."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the module has
+        return getattr(onnx, name)
+
+    def save_model(self, *_: object, **__: object) -> None:
+        """Save nothing."""
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The tempfile module, as far as the tool uses it, with another place than the system's, which may be small."""
+
+    folder: Path
+
+    def TemporaryDirectory(self, prefix: str) -> tempfile.TemporaryDirectory[str]:  # noqa: N802 - the tool's word
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=self.folder)
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Keep the tool's files in a folder: it would leave ``sym_shape_infer_temp.onnx`` where the user stands when it fails."""
+    symbolic_shape_infer.onnx, shape_inference.tempfile = _WithoutDump(), _Beside(folder)
+    try:
+        yield
+    finally:
+        symbolic_shape_infer.onnx, shape_inference.tempfile = onnx, tempfile
+
+
+class _Listener(logging.Handler):
+    """Keeps what one thread logs as errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.thread = threading.get_ident()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        if record.thread == self.thread:
+            self.said.append(record.getMessage())
+
+
+@contextmanager
+def _told_of_failures() -> Iterator[None]:
+    """Raise what the tool only logs: that the model could not be optimized.
+
+    Raises:
+        _OptimizerError: with the last line of the traceback that it logs.
+    """
+    logger, listener = shape_inference.logger, _Listener()
+    level, propagated = logger.level, logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = propagated
+    if listener.said:
+        raise _OptimizerError(listener.said)

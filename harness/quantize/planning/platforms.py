@@ -1,0 +1,347 @@
+"""What a platform's runtime and instruction set make of a recipe: rules as data. A platform is plain data, not a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal
+
+from packaging.version import InvalidVersion, Version
+
+from harness.quantize.models.stamp import limits
+from harness.quantize.planning.caveats import made_opset
+from harness.quantize.planning.reach import op_types
+from harness.quantize.planning.rules import NARROW, static
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.quantize.planning.summary import Summary
+    from harness.quantize.recipe import Recipe
+
+    Applies = Callable[["Platform", Recipe, Summary], bool]
+
+Effect = Literal["refused", "wrong", "less accurate", "slow"]
+ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+# Features as /proc/cpuinfo names them, and other words for some.
+FEATURES = (
+    *("amx_bf16", "amx_int8", "amx_tile", "avx", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vbmi2", "avx512_vnni", "avx512bw"),
+    *("avx512cd", "avx512dq", "avx512f", "avx512vbmi", "avx512vl", "avx_vnni", "avx_vnni_int8", "f16c", "fma", "sse4_2", "ssse3"),
+    *("asimd", "asimddp", "asimdfhm", "asimdhp", "asimdrdm", "bf16", "fp", "fphp", "i8mm", "neon", "sme", "sme2", "sve", "sve2"),
+    *("sve2p1", "svebf16", "svei8mm", "vfpv4", "smep", "avx512_4vnniw", "amx_fp16", "avx512er", "avx512pf", "avx_vnni_int16"),
+)
+ALSO_CALLED = {"dotprod": "asimddp", "fp16": "asimdhp", "vnni": "avx512_vnni", "avx512": "avx512f", "amx": "amx_int8"}
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+BITS_SINCE = {2: "1.24", 4: "1.16", 8: "1.23"}  # of MatMulNBits
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Where a model will run.
+
+    Attributes:
+        name: for the reader.
+        arch: as ``uname -m`` says it, such as ``x86_64`` or ``aarch64``.
+        features: of the processor, as /proc/cpuinfo names them.
+        runtime: onnxruntime's version; None if it is not known, and then no rule about versions applies.
+    """
+
+    name: str
+    arch: str
+    features: frozenset[str] = frozenset()
+    runtime: str | None = None
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether it is a 64-bit x86."""
+        return ARCHITECTURES.get(self.arch.lower(), self.arch.lower()) == "x86_64"
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether it is an ARM, of 64 or 32 bits."""
+        return ARCHITECTURES.get(self.arch.lower(), self.arch.lower()).startswith(("aarch64", "arm"))
+
+    def runs(self, since: str = "0", before: str | None = None) -> bool:
+        """Whether its runtime is known to be of these versions, the first one included."""
+        if self.runtime is None:
+            return False
+        own = Version(self.runtime)
+        return Version(since) <= own and (before is None or own < Version(before))
+
+
+@dataclass(frozen=True)
+class PlatformRule:
+    """What is known of a recipe on a platform.
+
+    Attributes:
+        key: a short name, as the documentation and the tests call it.
+        effect: what comes of it.
+        applies: says whether a recipe, of a model, meets it on a platform.
+        reason: what is so, for a reader.
+        source: an issue, a release, a file of onnxruntime.
+        seen: where it was seen, where no test can show it.
+        advice: what to do about it, if there is something.
+    """
+
+    key: str
+    effect: Effect
+    applies: Applies
+    reason: str
+    source: str
+    seen: str = ""
+    advice: str = ""
+
+
+def platform(text: str) -> Platform:
+    """Read ``ARCH,FEATURE,…,VERSION``, such as ``aarch64,asimddp,1.23.2``; the version may be missing.
+
+    Raises:
+        ValueError: if it is not of that form.
+    """
+    arch, *rest = [part.strip() for part in text.split(",")]
+    if not arch.replace("_", "").isalnum() or arch[0].isdigit() or not all(rest):
+        message = (
+            f"'{text}' is no platform: write ARCH,FEATURE,…,VERSION, such as aarch64,asimddp,1.23.2 or x86_64,avx512_vnni,1.31.1"
+        )
+        raise ValueError(message)
+    versions = [part for part in rest if part[0].isdigit()]
+    try:
+        valid = [str(Version(part)) for part in versions]
+    except InvalidVersion as exc:
+        message = f"'{text}': {versions[0]} is no version of onnxruntime, such as 1.23.2"
+        raise ValueError(message) from exc
+    if len(valid) > 1:
+        message = f"'{text}' names {len(valid)} versions of onnxruntime; give one --platform for each"
+        raise ValueError(message)
+    features = frozenset(_feature(part) for part in rest if not part[0].isdigit())
+    return Platform(text, ARCHITECTURES.get(arch.lower(), arch), features, valid[0] if valid else None)
+
+
+def _feature(word: str) -> str:
+    """Give a feature the name that /proc/cpuinfo has for it; what nobody has heard of passes.
+
+    Raises:
+        ValueError: if it is nearly one that is known: no rule would apply for a letter.
+    """
+    name = ALSO_CALLED.get(word.lower(), word.lower().replace("-", "_"))
+    near = [] if name in FEATURES else get_close_matches(name, FEATURES, 2, 0.85)
+    if near:
+        message = f"'{word}' is no feature of a processor; did you mean {' or '.join(repr(each) for each in near)}?"
+        raise ValueError(message)
+    return name
+
+
+def _dynamic_conv(recipe: Recipe, model: Summary) -> bool:
+    return recipe.method == "dynamic" and "Conv" in op_types(recipe) and model.kinds["Conv"] > 0
+
+
+def _u8u8(recipe: Recipe) -> bool:
+    """Whether activations and weights are unsigned; the activations of dynamic quantization always are."""
+    signed = recipe.format == "QOperator" and recipe.per_channel  # Conv's are QInt8 then, whatever is asked for
+    unsigned = recipe.method == "dynamic" or (recipe.method == "static" and recipe.activation == "QUInt8")
+    return unsigned and recipe.weight == "QUInt8" and not signed
+
+
+def _s8s8(recipe: Recipe, form: str) -> bool:
+    return static(recipe, form) and recipe.activation == recipe.weight == "QInt8"
+
+
+def _branches(model: Summary) -> bool:
+    """Whether a tensor is taken by several nodes, or an operator is there whose signed form is not fused."""
+    takers: dict[str, int] = {}
+    for node in model.nodes:
+        for name in node.inputs:
+            takers[name] = takers.get(name, 0) + 1
+    made = {name for node in model.nodes for name in node.outputs}
+    operands = any(node.kind in {"Add", "Mul"} and node.constants for node in model.nodes)
+    return operands or model.kinds["Concat"] > 0 or any(takers.get(name, 0) > 1 for name in made)
+
+
+def _saturates(where: Platform, recipe: Recipe) -> bool:
+    signed = recipe.weight == "QInt8" or (recipe.format == "QOperator" and recipe.per_channel)
+    eight = recipe.method == "dynamic" or recipe.activation in {"QInt8", "QUInt8"}
+    return where.is_x86 and bool(where.features) and VNNI.isdisjoint(where.features) and signed and eight
+
+
+def _too_new(where: Platform, recipe: Recipe, model: Summary) -> bool:
+    found = limits(where.runtime)
+    return found is not None and recipe.file_format == "onnx" and made_opset(recipe, model) > found.opset
+
+
+def _newer_format(where: Platform, recipe: Recipe, model: Summary) -> bool:
+    found = limits(where.runtime)
+    # The others are stamped for the oldest runtime of the study's devices.
+    as_it_is = recipe.method in {"fp32", "given"} and recipe.file_format == "onnx"
+    return found is not None and as_it_is and model.ir_version > found.ir
+
+
+def _four_bits(recipe: Recipe) -> bool:
+    blocks = recipe.method == "nbits" and recipe.format == "QDQ"
+    return blocks or (static(recipe, "QDQ") and not NARROW.isdisjoint({recipe.activation, recipe.weight}))
+
+
+VERSIONS = "each release from 1.15.1 to 1.31.1, on x86 with VNNI"
+XEON = "onnxruntime 1.15.1 to 1.31.1 on a Xeon with AMX and VNNI: ResNet-18, MobileNetV2, BERT"
+PLATFORM_RULES = (
+    PlatformRule(
+        "convinteger-s8",
+        "refused",
+        lambda p, r, m: _dynamic_conv(r, m) and r.weight == "QInt8" and p.runs(before="1.24.1"),
+        "before 1.24.1 onnxruntime has no ConvInteger for QInt8 weights: NOT_IMPLEMENTED when it is loaded",
+        "microsoft/onnxruntime#15888, #26585",
+        VERSIONS + "; aarch64 1.17.3",
+        "weights QUInt8, or leave Conv out of op_types",
+    ),
+    PlatformRule(
+        "convinteger-s8-slow",
+        "slow",
+        lambda p, r, m: _dynamic_conv(r, m) and r.weight == "QInt8" and p.runs(since="1.24.1"),
+        "ConvInteger with QInt8 weights is 3 to 4 times slower than with QUInt8, 5 to 10 times slower than fp32",
+        "microsoft/onnxruntime#26585, #12854",
+        XEON,
+        "static quantization suits convolutions",
+    ),
+    PlatformRule(
+        "convinteger-u8-slow",
+        "slow",
+        lambda p, r, m: _dynamic_conv(r, m) and r.weight == "QUInt8" and p.is_x86 and p.runs(since="1.25"),
+        "dynamic convolutions run at 0.3 to 0.8 of fp32's speed",
+        "microsoft/onnxruntime#12854, #27671",
+        XEON,
+        "static quantization suits convolutions",
+    ),
+    PlatformRule(
+        "saturation",
+        "less accurate",
+        lambda p, r, _: _saturates(p, r) and r.per_channel and not r.reduce_range,
+        "without VNNI the sums of products saturate at 16 bits, and per channel the weights are large enough (34 dB of SQNR became 19)",
+        "VPMADDUBSW; microsoft/onnxruntime#12072, #6545, #14642",
+        "a convolutional network on an emulated Haswell",
+        "reduce_range, QUInt8 weights in QDQ, or the session option session.x64quantprecision",
+    ),
+    PlatformRule(
+        "u8u8-wrong",
+        "wrong",
+        lambda p, r, _: _u8u8(r) and p.is_x86 and "amx_int8" in p.features and p.runs("1.21.0", "1.25.0"),
+        "QUInt8 with QUInt8 computes garbage on processors with AMX in 1.21.0 to 1.24.4",
+        "microsoft/onnxruntime#26324, #27670, mended by #27671",
+        "a Xeon with AMX (36 dB of SQNR became 7); not on an EPYC, which has VNNI and no AMX",
+        "weights QInt8, or another onnxruntime",
+    ),
+    PlatformRule(
+        "u8u8-slow",
+        "slow",
+        lambda p, r, _: _u8u8(r) and p.is_x86 and not VNNI.isdisjoint(p.features) and p.runs(since="1.25.0"),
+        "since 1.25.0 QUInt8 weights with QUInt8 activations are 1.6 to 2.8 times slower than QInt8 weights where there is VNNI",
+        "microsoft/onnxruntime#27671",
+        XEON,
+        "weights QInt8",
+    ),
+    PlatformRule(
+        "qoperator-s8s8-slow",
+        "slow",
+        lambda p, r, _: _s8s8(r, "QOperator") and p.is_x86,
+        "QOperator with QInt8 activations and weights is 4 to 9 times slower than fp32 on x86",
+        "check_static_quant_arguments in onnxruntime/quantization/quantize.py; microsoft/onnxruntime#6732",
+        XEON,
+        "activations QUInt8, or format QDQ",
+    ),
+    PlatformRule(
+        "qdq-s8s8-unfused",
+        "slow",
+        lambda p, r, m: _s8s8(r, "QDQ") and p.is_x86 and _branches(m),
+        "on x86 signed tensors with several takers (residual branches), Concat, and Add or Mul with a constant stay float",
+        "onnxruntime/core/optimizer/qdq_transformer/qdq_s8_to_u8.cc; microsoft/onnxruntime#12487",
+        "",
+        "activations QUInt8",
+    ),
+    PlatformRule(
+        "fp16-x86",
+        "slow",
+        lambda p, r, _: r.method == "fp16" and p.is_x86,
+        "on x86 fp16 halves the file and nothing else: it is computed in float32, with Casts between",
+        "microsoft/onnxruntime#3552, #11831",
+        XEON,
+    ),
+    PlatformRule(
+        "fp16-arm",
+        "slow",
+        lambda p, r, _: r.method == "fp16" and p.is_arm and bool(p.features) and "asimdhp" not in p.features,
+        "without half-precision arithmetic (asimdhp) fp16 is computed in float32, with Casts between",
+        "onnxruntime/core/mlas/lib/fp16_common.h; microsoft/onnxruntime#25824",
+        "emulated Cortex-A53",
+    ),
+    PlatformRule(
+        "opset",
+        "refused",
+        _too_new,
+        "its onnxruntime does not know an operator set as new as the file's",
+        "harness/quantize/models/stamp.py; docs/Versioning.md of onnxruntime; microsoft/onnxruntime#16584",
+        VERSIONS,
+        "a newer onnxruntime there, or a model of an older opset",
+    ),
+    PlatformRule(
+        "ir-version",
+        "refused",
+        _newer_format,
+        "its onnxruntime does not know the IR version of the model's file",
+        "harness/quantize/models/stamp.py; docs/Versioning.md of onnxruntime",
+        VERSIONS,
+        "export the model with an older IR version",
+    ),
+    PlatformRule(
+        "four-bit-types",
+        "refused",
+        lambda p, r, _: _four_bits(r) and p.runs(before="1.19"),
+        "before 1.19 onnxruntime has no kernels for 4-bit tensors",
+        "DequantizeLinear-21 in onnxruntime",
+        VERSIONS,
+        "a newer onnxruntime there",
+    ),
+    PlatformRule(
+        "matmulnbits",
+        "refused",
+        lambda p, r, _: (
+            r.method == "nbits" and r.format == "QOperator" and r.bits is not None and p.runs(before=BITS_SINCE[r.bits])
+        ),
+        "its onnxruntime is too old for MatMulNBits with as many bits: 4 since 1.16, 8 since 1.23, 2 since 1.24",
+        "MatMulNBits in docs/ContribOperators.md of onnxruntime",
+        VERSIONS,
+        "a newer onnxruntime there",
+    ),
+    PlatformRule(
+        "ort-format-other",
+        "refused",
+        lambda p, r, _: (r.file_format == "ort-amd64" and p.is_arm) or (r.file_format == "ort-arm" and p.is_x86),
+        "a file in onnxruntime's format holds the graph as it was optimized for another architecture, 3 to 6 times slower here: it is not run",
+        "onnxruntime/python/tools/convert_onnx_models_to_ort.py (--target_platform)",
+        "MobileNetV2 QDQ on an emulated aarch64 and on a Xeon",
+        "one .ort for each architecture",
+    ),
+    PlatformRule(
+        "ort-format-float",
+        "slow",
+        lambda p, r, _: r.file_format == "ort-amd64" and r.method in {"prepared", "fp16"} and p.is_x86,
+        "onnxruntime's format can't hold the blocked layout (NCHWc) of float convolutions: 2.4 times slower than the .onnx",
+        "onnxruntime/core/optimizer/nchwc_transformer.cc",
+        "MobileNetV2 on a Xeon",
+    ),
+    PlatformRule(
+        "sme-dynamic",
+        "wrong",
+        lambda p, r, _: (
+            r.method == "dynamic" and r.weight == "QInt8" and p.is_arm and "sme" in p.features and p.runs("1.24", "1.25")
+        ),
+        "dynamic MatMul with QInt8 weights computed garbage in 1.24.4 with SME (KleidiAI); not confirmed on hardware",
+        "onnxruntime/core/mlas/lib/kleidiai",
+        "an emulated aarch64 with SME",
+        "session option mlas.disable_kleidiai",
+    ),
+)
+
+
+def verdicts(where: Platform, recipe: Recipe, model: Summary) -> tuple[PlatformRule, ...]:
+    """List what is known of a recipe on a platform, refusals first."""
+    found = [rule for rule in PLATFORM_RULES if rule.applies(where, recipe, model)]
+    order = ("refused", "wrong", "less accurate", "slow")
+    return tuple(sorted(found, key=lambda rule: order.index(rule.effect)))

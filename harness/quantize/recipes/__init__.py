@@ -1,0 +1,1 @@
+"""How variants are made: one module for each method, and what they share."""

@@ -1,0 +1,129 @@
+"""Half precision: weights and arithmetic in float16, inputs and outputs in float32 unless asked otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime
+from onnxruntime.transformers import float16 as own
+
+from harness.quantize.models import storage
+from harness.quantize.models.captures import float_tensors, keep
+from harness.quantize.models.graph import fix_initializers, name_nodes, sort_nodes
+from harness.quantize.quiet import quiet
+from harness.quantize.reasons import RecipeError, reason_of
+from harness.quantize.recipes.culprit import Suspects, name_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from harness.quantize.recipe import Recipe
+    from harness.quantize.workshop import Workshop
+
+    Convert = Callable[[ModelProto, Recipe, Sequence[str]], ModelProto]
+
+# Each takes a conversion and a session; a model with more such nodes is better told by op type.
+REPAIRS = 24
+SHOWN = 5  # names in a note
+# What float16 holds: its smallest and its largest number; onnxconverter-common would clip at 10,000.
+RANGE = {"min_positive_val": 5.96e-08, "max_finite_val": 65504.0}
+
+
+def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+    """Convert the source model by onnxruntime's converter, or else by onnxconverter-common's.
+
+    Both sometimes give models that no runtime loads, so the result is loaded before it counts. A node that the error names is
+    left in float32 then, and the conversion tried again.
+
+    Raises:
+        RecipeError: if neither gives a model that loads, or a node is named that is not there.
+    """
+    excluded = workshop.excluded_of_source(recipe)
+    failures: list[str] = []
+    for name, convert in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
+        known = list(excluded)
+        try:
+            _convert(convert, recipe, workshop, path, known)
+        except Exception as exc:  # noqa: BLE001 - the converters raise anything
+            count = len(known) - len(excluded)
+            tried = f", with {count} more in float32" if count else ""
+            failures.append(f"{name}{tried}: {reason_of(exc, [workshop.folder])}")
+            continue
+        notes = [f"converted by {name}, because by {failures[0]}"] if failures else []
+        if left := known[len(excluded) :]:
+            shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
+            notes.append(f"onnxruntime does not load it unless these stay in float32: {shown}")
+        return tuple(notes)
+    raise RecipeError("; ".join(failures))
+
+
+def _convert(convert: Convert, recipe: Recipe, workshop: Workshop, path: Path, left: list[str]) -> None:
+    """Convert and load, leaving more and more nodes alone; these are added to ``left``, which begins with those that are excluded.
+
+    Raises:
+        Exception: the last one, if it names no further node, or too many were left.
+    """
+    most = len(left) + REPAIRS
+    suspects: Suspects | None = None
+    floats: set[str] = set()
+    while True:
+        model = _content(workshop)
+        if left and not floats:
+            # A large model's shapes can't be inferred with its tensors; the source has the graph without.
+            floats = float_tensors(workshop.source.proto if workshop.source.is_large else model)
+        suspects = suspects or Suspects(model)
+        try:
+            with quiet():
+                made = convert(model, recipe, left)
+                keep(made, left, floats)
+                sort_nodes(made)
+                storage.write(made, path)
+                onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as exc:
+            culprit = suspects.find(str(exc), left)
+            if culprit is None or len(left) >= most:
+                raise
+            left.append(culprit)
+        else:
+            return
+
+
+def _content(workshop: Workshop) -> ModelProto:
+    """Copy the source, as the converters work in place, with a name for each node."""
+    copied = workshop.source.content()
+    fix_initializers(copied)
+    name_nodes(copied)
+    for node in copied.graph.node:
+        name_all(node)
+    return copied
+
+
+def _by_onnxruntime(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelProto:
+    converted: ModelProto = own.convert_float_to_float16(
+        model,
+        keep_io_types=recipe.keep_io_types,
+        op_block_list=[*own.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
+        node_block_list=list(left),
+        # Of a large model they are inferred already, and can't be with its tensors.
+        disable_shape_infer=storage.is_large(storage.size(model)),
+        **RANGE,
+    )
+    return converted
+
+
+def _by_common(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelProto:
+    from onnxconverter_common import float16  # noqa: PLC0415 - only needed when the first converter fails
+
+    converted: ModelProto = float16.convert_float_to_float16(
+        model,
+        keep_io_types=recipe.keep_io_types,
+        op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
+        node_block_list=list(left),
+        # Of a large model they are inferred already, and can't be with its tensors.
+        disable_shape_infer=storage.is_large(storage.size(model)),
+        **RANGE,
+    )
+    return converted

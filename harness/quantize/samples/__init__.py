@@ -1,0 +1,1 @@
+"""Calibration and evaluation data: where they come from, whether they fit, and what is odd about them."""
