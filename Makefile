@@ -6,18 +6,21 @@ BIN := .venv/bin
 # So many tests at once; 0 for one after the other.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 
-.PHONY: demo test test-boards test-faults test-ssh unit lint lock build clean
+.PHONY: demo test test-boards test-faults test-large test-ssh unit lint lock build clean
 
 demo: .venv/ready  ## Set up and measure the digits study on this machine.
 	$(BIN)/harness run
 
 test: .venv/ready lint  ## Set up and run every test.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -n $(JOBS) -m "not boards and not faults"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not boards and not faults and not large"
 
 test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
 	sh tests/set_up_boards.sh
 	$(BIN)/python -m pytest -m boards
+
+test-large: .venv/ready  ## Make and measure models of more than 2 GB: 12 GB of memory and of disk.
+	$(BIN)/python -m pytest -m large
 
 test-faults: .venv/ready  ## Break links, disks and processes of a real OpenSSH server in the middle of runs.
 	sh tests/set_up_ssh.sh
@@ -28,7 +31,7 @@ test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 	$(BIN)/python -m pytest -m ssh
 
 unit: .venv/ready  ## Only the fast tests, which need no server.
-	$(BIN)/python -m pytest -m "not ssh and not slow and not boards and not faults"
+	$(BIN)/python -m pytest -m "not ssh and not slow and not boards and not faults and not large"
 
 lint: .venv/ready  ## Style and types.
 	$(BIN)/ruff check

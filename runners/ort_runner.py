@@ -29,10 +29,8 @@ LEAST_ITERATIONS, LONG_BLOCK = 3, 0.5
 STEADY, WINDOW_SECONDS, WINDOW_LEAST = 0.01, 0.01, 3
 # A pair of blocks is disturbed when others had more than this share of the time, or the clock rate moved by more than that.
 TAKEN, MOVED = 0.1, 0.05
-# A sample is kept to at least 1/RESOLUTION of its block's median.
-RESOLUTION = 8192
-# The highest bit of a byte: another group of seven follows.
-CONTINUED = 128
+# A sample is kept to at least 1/RESOLUTION of its block's median; the highest bit of a byte says that another group of seven follows.
+RESOLUTION, CONTINUED = 8192, 128
 CPU = "/sys/devices/system/cpu/"
 
 
@@ -63,25 +61,20 @@ class Model:
         # asarray: an input without axes would come as a number, not as an array.
         self.feeds = [dict(zip(case["names"], map(np.asarray, sample))) for sample in zip(*stacks)]
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = case["threads"]
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = case["threads"], 1, 3
         level = "ORT_DISABLE_ALL" if case["optimization"] == "disabled" else "ORT_ENABLE_" + case["optimization"].upper()
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-        if profile:
-            options.enable_profiling, options.profile_file_prefix = True, profile
-        # A stored file's name says nothing, and by the name onnxruntime would know its own format.
+        options.enable_profiling, options.profile_file_prefix = profile is not None, profile or ""
+        # Without it onnxruntime would go by the name, and that of a stored file says nothing.
         with open(case["model"], "rb") as file:
-            if file.read(8)[4:] == b"ORTM":
-                options.add_session_config_entry("session.load_model_format", "ORT")
+            options.add_session_config_entry("session.load_model_format", "ORT" if file.read(8)[4:] == b"ORTM" else "ONNX")
         begun = time.perf_counter_ns()
         self.session = onnxruntime.InferenceSession(case["model"], options, providers=[case["provider"]])
-        self.load_ns = time.perf_counter_ns() - begun
+        self.load_ns, self.first_ns = time.perf_counter_ns() - begun, 0
         self.names = [output.name for output in self.session.get_outputs()]
         halves = {each.name for each in self.session.get_inputs() if each.type == "tensor(float16)"}
         for feed in self.feeds:
             feed.update({name: feed[name].astype(np.float16) for name in halves & set(feed) if feed[name].dtype == np.float32})
-        self.first_ns = 0
 
     def first(self) -> Callable[[], object]:
         """Run once, and give the call that is timed: inputs and outputs bound in advance where they are plain tensors.
@@ -98,8 +91,8 @@ class Model:
         if not all(isinstance(each, np.ndarray) and each.dtype.kind in "fiub" for each in [*feed.values(), *outputs]):
             return lambda: self.session.run(self.names, feed)
         binding = self.session.io_binding()
-        values = onnxruntime.OrtValue
-        self.kept = [values.ortvalue_from_numpy(np.require(each, requirements="C")) for each in [*feed.values(), *outputs]]
+        bound = onnxruntime.OrtValue.ortvalue_from_numpy
+        self.kept = [bound(np.require(each, requirements="C")) for each in [*feed.values(), *outputs]]
         for name, value in zip(feed, self.kept):
             binding.bind_ortvalue_input(name, value)
         for name, value in zip(self.names, self.kept[len(feed) :]):

@@ -138,7 +138,7 @@ def _free() -> tuple[int, int]:
     return int(meminfo["MemAvailable"].split()[0]) * 1024, shutil.disk_usage(Path.cwd()).free
 
 
-@pytest.mark.slow
+@pytest.mark.large
 def test_a_model_of_2_gb(harness: Command) -> None:
     memory, disk = _free()
     if min(memory, disk) < NEEDED:

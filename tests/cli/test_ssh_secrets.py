@@ -47,7 +47,7 @@ def test_a_board_can_not_write_to_the_terminal(
     python = sshd.folder / "evil"
     out = "stderr" if where == "log" else "stdout"
     line = said if isinstance(said, str) else json.dumps(said)
-    python.write_text(f"#!{sshd.python}\nimport sys\nprint({line!r}, file=sys.{out})\n")
+    python.write_text(f"#!{sshd.python}\nimport sys\nprint({line!r}, file=sys.{out}, flush=True)\nsys.stdin.read(1)\n")
     python.chmod(0o755)
     Path("devices.toml").write_text(sshd.entry("board", python=str(python)))
     done = harness(*words)
