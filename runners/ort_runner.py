@@ -65,9 +65,9 @@ class Model:
         level = "ORT_DISABLE_ALL" if case["optimization"] == "disabled" else "ORT_ENABLE_" + case["optimization"].upper()
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         options.enable_profiling, options.profile_file_prefix = profile is not None, profile or ""
-        # Without it onnxruntime would go by the name, and that of a stored file says nothing.
         with open(case["model"], "rb") as file:
-            options.add_session_config_entry("session.load_model_format", "ORT" if file.read(8)[4:] == b"ORTM" else "ONNX")
+            if file.read(8)[4:] == b"ORTM":  # onnxruntime's own format, which it would know by the name alone, and that is a hash
+                options.add_session_config_entry("session.load_model_format", "ORT")
         begun = time.perf_counter_ns()
         self.session = onnxruntime.InferenceSession(case["model"], options, providers=[case["provider"]])
         self.load_ns, self.first_ns = time.perf_counter_ns() - begun, 0
