@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.quantize.workshop import Bench, Workshop
 
-# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
 FULL = 2**16  # bytes; a disk with less left is full
+# What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 COPIED = {"fp32", "given"}
 START = 2.0  # CPU seconds that children must take over to be worth their start: each imports onnxruntime, and reads the model
