@@ -74,7 +74,7 @@ def _needs(out: Console, plan: Plan) -> None:
         )
     if plan.assumed:
         names = " ".join(f"--dim {name}=…" for name in plan.assumed)
-        _line(out, f"dimensions without a value count as 1: {names}", dash=True)
+        _line(out, f"dimensions without a value count as 1; harness quantize --plan takes {names}", dash=True)
 
 
 def _calibration(needs: Needs) -> str:

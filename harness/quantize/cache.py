@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
 
-EDITION = 2  # raised when this package makes other files of the same recipe
+EDITION = 3  # raised when this package makes other files of the same recipe
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Cache:
         except (OSError, ValidationError):
             return None
         storage.copy(kept, path, variant.data)
-        return variant.model_copy(update={"recipe": recipe, "path": path})
+        return variant.model_copy(update={"recipe": recipe, "path": path, "notes": (*self._about_data(recipe), *variant.notes)})
 
     def keep(self, variant: Variant) -> None:
         """Keep a variant that was made; a cache that can't be written keeps nothing."""
@@ -71,7 +71,15 @@ class Cache:
             with TemporaryDirectory(dir=self.folder) as beside:
                 storage.copy(variant.path, Path(beside) / kept.name, variant.data)
                 storage.move(Path(beside) / kept.name, kept, variant.data)
-            self._write(kept.with_suffix(".json"), variant.model_copy(update={"path": None}).model_dump_json().encode())
+            # What is said of the data is of those of this build: the same samples may come from elsewhere in the next.
+            about_data = self._about_data(variant.recipe)
+            notes = tuple(note for note in variant.notes if note not in about_data)
+            told = variant.model_copy(update={"path": None, "notes": notes})
+            self._write(kept.with_suffix(".json"), told.model_dump_json().encode())
+
+    def _about_data(self, recipe: Recipe) -> tuple[str, ...]:
+        samples = self.samples.get(recipe.calibration_data) if recipe.is_calibrated else None
+        return samples.notes if samples else ()
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write beside and rename, as two builds may share the folder."""

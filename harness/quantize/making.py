@@ -73,7 +73,7 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
         if recipe.method not in COPIED:
             readback.mend(unfinished, workshop.oldest_runtime)
         notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
-        ort_format.finish(unfinished, recipe.file_format)
+        notes += ort_format.finish(unfinished, recipe.file_format)
         made = storage.describe(unfinished)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:

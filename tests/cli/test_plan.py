@@ -113,6 +113,6 @@ def test_inspect_ends_with_the_plan(study: str, harness: Command) -> None:
     assert done.code == 0
     assert "impossible (2)" in done.out
     assert "refused: before 1.24.1" in done.out
-    assert "dimensions without a value count as 1: --dim batch=…" in done.out
+    assert "dimensions without a value count as 1; harness quantize --plan takes --dim batch=…" in done.out
     told = harness("inspect", "cnn.onnx", "--json").json
     assert (told["plan"]["study"], told["unreached"]) == ("cnn", {})

@@ -36,6 +36,7 @@ from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
 from harness.quantize.recipes import float16, methods
 from harness.quantize.samples import data
+from harness.variants import VariantSpec, VariantsSection
 from tests.models import images, make_model, tiny_cnn
 
 if TYPE_CHECKING:
@@ -377,7 +378,31 @@ def test_unwritable_folder(write_study: WriteStudy, tmp_path: Path) -> None:
         build(write_study(""), tmp_path / "file" / "out")
 
 
+@pytest.mark.parametrize("method", ["MinMax", "Percentile", "Entropy"])
+def test_a_model_without_a_tensor_to_calibrate(tmp_path: Path, method: str) -> None:
+    """Nothing of it can be quantized: silero_vad is such a model, for all of it lies in the bodies of If."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Exp", ["x"], ["y"])], "g", [value("x", 1, [4])], [value("y", 1, [4])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    spec = VariantSpec.model_validate({"method": "static", "calibration": method})
+    study = studies.for_model(tmp_path / "m.onnx").model_copy(update={"variants": VariantsSection(methods=[]), "variant": [spec]})
+    variant = build(study, tmp_path / "out")[1]
+    assert variant.state == "made", variant.reason
+    assert "nothing was quantized" in variant.notes
+
+
 class TestCache:
+    def test_what_is_said_of_the_data_is_of_those_of_this_build(self, write_study: WriteStudy, tmp_path: Path) -> None:
+        cache = tmp_path / "cache"
+        spec = '[[variant]]\nname = "r"\nmethod = "static"\ncalibration_data = '
+        first = build(write_study(f'[variants]\nmethods = []\n{spec}"random"\n'), tmp_path / "a", cache=cache)[1]
+        feeds = list(data.load("random", open_model(write_study("").model.path), {"batch": 1}, what="calibration").feeds)
+        np.savez(tmp_path / "same.npz", x=np.stack([feed["x"] for feed in feeds]))
+        second = build(write_study(f'[variants]\nmethods = []\n{spec}"{tmp_path}/same.npz"\n'), tmp_path / "b", cache=cache)[1]
+        assert first.sha256 == second.sha256
+        assert any("random" in note for note in first.notes)
+        assert not any("random" in note for note in second.notes)
+
     def test_second_build_makes_nothing(self, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         study, cache = write_study(""), tmp_path / "cache"
         first = build(study, tmp_path / "a", cache=cache)

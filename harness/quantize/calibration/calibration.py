@@ -171,6 +171,8 @@ def _ranges(calibration: Calibration, probe: Probe, rows: Sequence[Row], histogr
         ValueError: if its options are not possible.
     """
     said = calibration.options
+    if not probe.tensors:
+        return TensorsData(CalibrationMethod[calibration.method], {})
     if calibration.bins is None:
         return probe.ranges(rows if said["moving_average"] else [_all(rows)], said)
     found = histograms[calibration.bins]

@@ -70,7 +70,8 @@ class Probe:
         Returns:
             The extremes in onnxruntime's order for :meth:`ranges`, and all activations by name if they are wanted.
         """
-        found = self._minmax.infer_session.run([*self._extremes, *self._whole], feed)
+        # Asked for nothing, a session gives all that it has.
+        found = self._minmax.infer_session.run([*self._extremes, *self._whole], feed) if self.tensors else []
         blank: Row = [None] * self._minmax.num_model_outputs
         return blank + found[: len(self._extremes)], dict(zip(self._whole, found[len(self._extremes) :], strict=True))
 

@@ -12,6 +12,7 @@ from harness.quantize.models.stamp import limits
 from harness.quantize.planning.caveats import made_opset
 from harness.quantize.planning.reach import op_types
 from harness.quantize.planning.rules import NARROW, static
+from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Effect = Literal["refused", "wrong", "less accurate", "slow"]
 ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+# Those that the rules, or wheels of onnxruntime, know.
+KNOWN = ("x86_64", "aarch64", "armv7l", "armv6l", "i686", "ppc64le", "s390x", "riscv64", "loongarch64")
 # Features as /proc/cpuinfo names them, and other words for some.
 FEATURES = (
     *("amx_bf16", "amx_int8", "amx_tile", "avx", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vbmi2", "avx512_vnni", "avx512bw"),
@@ -104,6 +107,11 @@ def platform(text: str) -> Platform:
             f"'{text}' is no platform: write ARCH,FEATURE,…,VERSION, such as aarch64,asimddp,1.23.2 or x86_64,avx512_vnni,1.31.1"
         )
         raise ValueError(message)
+    if arch.lower() not in {*KNOWN, *ARCHITECTURES}:
+        message = (
+            f"'{text}': {arch} is no architecture as `uname -m` names them; {nearest(arch.lower(), [*KNOWN, *ARCHITECTURES])}"
+        )
+        raise ValueError(message)
     versions = [part for part in rest if part[0].isdigit()]
     try:
         valid = [str(Version(part)) for part in versions]
@@ -114,7 +122,7 @@ def platform(text: str) -> Platform:
         message = f"'{text}' names {len(valid)} versions of onnxruntime; give one --platform for each"
         raise ValueError(message)
     features = frozenset(_feature(part) for part in rest if not part[0].isdigit())
-    return Platform(text, ARCHITECTURES.get(arch.lower(), arch), features, valid[0] if valid else None)
+    return Platform(text, ARCHITECTURES.get(arch.lower(), arch.lower()), features, valid[0] if valid else None)
 
 
 def _feature(word: str) -> str:

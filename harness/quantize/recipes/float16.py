@@ -9,10 +9,11 @@ from onnxruntime.transformers import float16 as own
 
 from harness.quantize.models import storage
 from harness.quantize.models.captures import float_tensors, keep
-from harness.quantize.models.graph import fix_initializers, name_nodes, sort_nodes
+from harness.quantize.models.graph import fix_initializers, name_nodes, nodes, sort_nodes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes.culprit import Suspects, name_all
+from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +54,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             failures.append(f"{name}{tried}: {reason_of(exc, [workshop.folder])}")
             continue
         notes = [f"converted by {name}, because by {failures[0]}"] if failures else []
+        have = {node.op_type for node in nodes(workshop.source.proto)}
+        if absent := [kind for kind in recipe.exclude_op_types if kind not in have]:
+            notes.append(f"exclude_op_types: the model has no {', '.join(absent)}; {nearest(absent[0], sorted(have))}")
         if left := known[len(excluded) :]:
             shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
             notes.append(f"onnxruntime does not load it unless these stay in float32: {shown}")

@@ -47,6 +47,16 @@ def test_every_variant_for_each_platform(write_study: Callable[[str], Study], tm
     assert again["prepared-ort-arm"].path == tmp_path / "other" / "prepared-ort-arm.ort"
 
 
+def test_a_file_that_has_become_larger_is_told(cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(cnn.read_bytes())
+    before = cnn.stat().st_size
+    assert ort_format.finish(cnn, "ort-amd64") == (), "a small one has tables to speak of, and nothing else"
+    monkeypatch.setattr(ort_format, "TABLES", 0)
+    (note,) = ort_format.finish(other, "ort-amd64")
+    assert note == f"as .ort it has {cnn.stat().st_size / before:.1f} times the bytes of its .onnx: {ort_format.WHY}"
+
+
 def test_a_model_that_does_not_load(cnn: Path) -> None:
     model = onnx.load(cnn)
     model.graph.node[0].domain = "nobody.knows"
