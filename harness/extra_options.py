@@ -114,17 +114,30 @@ def check_extra(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+# Beyond them a calibration fails, after it went over all data.
+CALIBRATION_LIMITS = {
+    "percentile": (0, 100),
+    "averaging_constant": (0, 1),
+    "num_bins": (1, 2**20),
+    "num_quantized_bins": (1, 2**20),
+}
+
+
 def check_calibration(value: dict[str, Any]) -> dict[str, Any]:
     """Check ``calibration_options``.
 
     Raises:
-        ValueError: if onnxruntime's calibrators have no such option, or its value is of another type.
+        ValueError: if onnxruntime's calibrators have no such option, or its value is of another type or out of range.
     """
     for name, given in _plain(value).items():
         if name not in CALIBRATION_OPTIONS:
             message = f"onnxruntime's calibration has no option '{name}'; {nearest(name, list(CALIBRATION_OPTIONS))}"
             raise ValueError(message)
         _check_kind(name, given, CALIBRATION_OPTIONS[name])
+        least, most = CALIBRATION_LIMITS.get(name, (given, given))
+        if not least <= given <= most:
+            message = f"{name} is from {least} to {most}, not {given}"
+            raise ValueError(message)
     return value
 
 

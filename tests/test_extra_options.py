@@ -97,3 +97,7 @@ def test_calibration_options() -> None:
         VariantSpec(method="static", calibration_options={"bins": 1})
     with pytest.raises(ValidationError, match="num_bins is a whole number, not '1'"):
         VariantSpec(method="static", calibration_options={"num_bins": "1"})
+    with pytest.raises(ValidationError, match="percentile is from 0 to 100, not 101"):
+        VariantSpec(method="static", calibration_options={"percentile": 101})
+    with pytest.raises(ValidationError, match="num_bins is from 1 to 1048576, not 0"):
+        VariantSpec(method="static", calibration_options={"num_bins": 0})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from harness.quantize.calibration.calibration import DEFAULTS
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.models import opset, repairs
 from harness.quantize.planning.rules import clamps
@@ -67,7 +68,16 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     made = onnx.load(path, load_external_data=False)
     lost = _clamping(prepared.proto) - _clamping(made)
     warning = (UNCLAMPED,) if recipe.calibration == "Distribution" and lost > 0 and not clamps(recipe) else ()
-    return (*workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe), *warning)
+    return (*workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe), *_idle(recipe), *warning)
+
+
+def _idle(recipe: Recipe) -> list[str]:
+    """Tell of the calibration's options that its method does not read."""
+    method = recipe.calibration or "MinMax"
+    idle = sorted(set(recipe.options("calibration")) - set(DEFAULTS[method]))
+    return (
+        [f"calibration_options: {method} does not read {', '.join(idle)}; it reads {', '.join(DEFAULTS[method])}"] if idle else []
+    )
 
 
 def _clamping(model: ModelProto) -> int:

@@ -177,3 +177,9 @@ def test_bodies_are_quantized_dynamically_if_asked(tmp_path: Path) -> None:
         note for note in found["usual"].notes if note.startswith("nothing was quantized: ") and "EnableSubgraph = true" in note
     ]
     assert "DynamicQuantizeLSTM" in {node.op_type for node in nodes(load(found["bodies"]))}
+
+
+def test_calibration_options_that_a_method_does_not_read_are_told(write_study: Callable[[str], Study], tmp_path: Path) -> None:
+    study = write_study('[variants]\nmethods = []\n[[variant]]\nmethod = "static"\ncalibration_options = { percentile = 99.0 }\n')
+    notes = build(study, tmp_path / "out")[1].notes
+    assert any(note.startswith("calibration_options: MinMax does not read percentile; it reads symmetric") for note in notes)
