@@ -176,12 +176,12 @@ def test_what_cannot_be_submitted_is_a_reason(write_study: WriteStudy, tmp_path:
 
 def test_an_order_brings_the_calibrations_failure(write_study: WriteStudy, tmp_path: Path) -> None:
     study = write_study(
-        '[variants]\nmethods = []\n[[variant]]\nname = "bad"\nmethod = "static"\ncalibration = "Percentile"\n'
-        "calibration_options = { percentile = 300 }\n"
+        '[variants]\nmethods = []\n[[variant]]\nname = "bad"\nmethod = "static"\ncalibration = "Distribution"\n'
+        'calibration_options = { scenario = "none" }\n'
     )
     bad = build(study, tmp_path / "out", executor=Inline())[1]
     assert bad.reason is not None
-    assert bad.reason.startswith("calibration by Percentile failed: ValueError: Invalid percentile")
+    assert bad.reason.startswith("calibration by Distribution failed: ValueError: Invalid scenario")
 
 
 def test_an_interrupt_ends_the_children(cnn: Path, calibration: Path, tmp_path: Path) -> None:
