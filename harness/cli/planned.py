@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from harness.quantize.planning.planner import Known, Needs, Plan, PlannedVariant
+    from harness.quantize.planning.forecast import Forecast
+    from harness.quantize.planning.planner import Known, Plan, PlannedVariant
 
 EFFECTS = ("refused", "wrong", "less accurate", "slow")
 KINDS = 4  # op types that a line names
@@ -77,7 +78,7 @@ def _needs(out: Console, plan: Plan) -> None:
         _line(out, f"dimensions without a value count as 1; harness quantize --plan takes {names}", dash=True)
 
 
-def _calibration(needs: Needs) -> str:
+def _calibration(needs: Forecast) -> str:
     times = "one inference" if needs.passes == 1 else f"{needs.passes} inferences"
     samples = "each sample" if needs.samples is None else f"each of {needs.samples} samples"
     cost = f", {_duration(needs.seconds_per_sample)} each" if needs.seconds is None else ""

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.datasets import CALLABLE, RANDOM, DataTable
+from harness.datasets import CALLABLE, DataTable
 from harness.errors import DataError, ModelError
 from harness.quantize.models.shapes import infer
 from harness.quantize.planning.reach import STATIC_OPS
 from harness.quantize.planning.summary import WEIGHT_INPUTS
 from harness.quantize.samples import audio, images, random_data
+from harness.quantize.samples.data import table_of
 from harness.quantize.samples.dims import input_shapes
 from harness.quantize.samples.files import open_files
 from harness.quantize.samples.fit import Fit
-from harness.quantize.samples.sources import SUFFIXES as ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -117,7 +117,7 @@ def count_samples(source: str | DataTable, model: SourceModel, dims: Mapping[str
         How many feeds there are, or None if that can't be known so: of ``module:callable``, and of data that don't fit the model.
     """
     try:
-        table = source if isinstance(source, DataTable) else _table(source)
+        table = source if isinstance(source, DataTable) else table_of(source)
     except DataError:
         return None
     place = table.images or table.audio
@@ -135,19 +135,6 @@ def count_samples(source: str | DataTable, model: SourceModel, dims: Mapping[str
         return len(open_files(fit, Path(str(table.arrays)))[0])
     except (DataError, ModelError):
         return None
-
-
-def _table(source: str) -> DataTable:
-    """Say in a table what a text means: a folder without arrays is one of images or recordings."""
-    if RANDOM.fullmatch(source):
-        return random_data.read(source)
-    path = Path(source)
-    if path.is_dir() and not CALLABLE.fullmatch(source):
-        suffixes = {file.suffix.lower() for file in path.rglob("*")}
-        for kind, known in (("images", images.SUFFIXES), ("audio", audio.SUFFIXES)):
-            if suffixes & set(known) and not suffixes & set(ARRAYS):
-                return DataTable(**{kind: source})
-    return DataTable(arrays=source)
 
 
 def _passes(methods: Iterable[tuple[str | None, str | None]]) -> int:

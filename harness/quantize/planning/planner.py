@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -83,19 +82,6 @@ class PlannedVariant(Told):
     warnings: tuple[Warned, ...] = ()
 
 
-class Needs(Told):
-    """What making them takes; every figure is an estimate (:class:`harness.quantize.planning.forecast.Forecast`)."""
-
-    passes: int
-    samples: int | None
-    activations: int
-    memory: int
-    multiplications: int
-    seconds: float | None
-    seconds_per_sample: float
-    unknown: int
-
-
 class Plan(Told):
     """The whole answer.
 
@@ -110,7 +96,7 @@ class Plan(Told):
 
     study: str
     variants: tuple[PlannedVariant, ...]
-    needs: Needs
+    needs: Forecast
     disk: int
     platforms: dict[str, str]
     assumed: tuple[str, ...] = ()
@@ -153,7 +139,7 @@ def plan_build(study: Study, recipes: Sequence[Recipe], model: SourceModel, plat
     return Plan(
         study=study.name,
         variants=tuple(planned),
-        needs=_needs(needs),
+        needs=needs,
         disk=sum(each.size or 0 for each in planned),
         platforms={each.name: _described(each) for each in platforms},
         assumed=assumed,
@@ -217,10 +203,6 @@ def _sizes(study: Study, model: SourceModel) -> tuple[dict[str, int], tuple[str,
             raise
         missing = dict.fromkeys(size for size, place in axes if size not in given and place not in given)
         return given, tuple(missing)
-
-
-def _needs(found: Forecast) -> Needs:
-    return Needs(**asdict(found))
 
 
 def _described(where: Platform) -> str:

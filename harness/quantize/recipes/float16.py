@@ -18,6 +18,7 @@ from harness.toml_file import nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from types import ModuleType
 
     from onnx import ModelProto
 
@@ -106,25 +107,21 @@ def _content(workshop: Workshop) -> ModelProto:
 
 
 def _by_onnxruntime(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelProto:
-    converted: ModelProto = own.convert_float_to_float16(
-        model,
-        keep_io_types=recipe.keep_io_types,
-        op_block_list=[*own.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
-        node_block_list=list(left),
-        # Of a large model they are inferred already, and can't be with its tensors.
-        disable_shape_infer=storage.is_large(storage.size(model)),
-        **RANGE,
-    )
-    return converted
+    return _converted(own, model, recipe, left)
 
 
 def _by_common(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelProto:
     from onnxconverter_common import float16  # noqa: PLC0415 - only needed when the first converter fails
 
-    converted: ModelProto = float16.convert_float_to_float16(
+    return _converted(float16, model, recipe, left)
+
+
+def _converted(tool: ModuleType, model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelProto:
+    """Convert by one of the two, which have the same signature: one came from the other."""
+    converted: ModelProto = tool.convert_float_to_float16(
         model,
         keep_io_types=recipe.keep_io_types,
-        op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
+        op_block_list=[*tool.DEFAULT_OP_BLOCK_LIST, *recipe.exclude_op_types],
         node_block_list=list(left),
         # Of a large model they are inferred already, and can't be with its tensors.
         disable_shape_infer=storage.is_large(storage.size(model)),

@@ -78,7 +78,7 @@ def load(source: str | DataTable, model: SourceModel, dims: Mapping[str, int], *
         ModelError: if the dimensions are not the model's.
     """
     fit = Fit(model, input_shapes(model, dims), what)
-    table = _table(source) if isinstance(source, str) else source
+    table = table_of(source) if isinstance(source, str) else source
     name = str(source)
     if table.kind == "arrays" and not CALLABLE.fullmatch(str(table.arrays)):
         feeds, labels, notes = open_files(fit, Path(str(table.arrays)))
@@ -118,7 +118,7 @@ def _maker(fit: Fit, table: DataTable, name: str) -> tuple[Callable[[], Iterator
     return generators.stream(fit, name), lambda: ()
 
 
-def _table(source: str) -> DataTable:
+def table_of(source: str) -> DataTable:
     """Say in a table what a text means.
 
     Raises:
