@@ -13,7 +13,7 @@ from harness.quantize.models.inspect import ModelFacts, inspect_model
 from harness.study import for_model
 from tests.models import make_model
 
-DIGITS = Path(__file__).parents[2] / "studies" / "digits" / "model.onnx"
+DIGITS = Path(__file__).parents[3] / "studies" / "digits" / "model.onnx"
 
 
 def test_describes_a_model(cnn: Path) -> None:
@@ -95,7 +95,6 @@ def test_not_a_model(tmp_path: Path) -> None:
         inspect_model(tmp_path / "none.onnx")
 
 
-@pytest.mark.skipif(not DIGITS.exists(), reason="the digits study has not been made")
 def test_digits() -> None:
     facts = inspect_model(DIGITS)
     assert facts.op_histogram["Conv"] > 10

@@ -219,6 +219,7 @@ class TestForecast:
         (tmp_path / "pictures").mkdir()
         (tmp_path / "pictures" / "a.png").touch()
         assert count_samples(str(tmp_path / "pictures"), model, {"batch": 1}) == 1
+        assert count_samples(str(tmp_path / "pictures" / "a.png"), model, {"batch": 1}) == 1, "one picture is no file of arrays"
 
 
 def _transformer(path: Path) -> None:
