@@ -47,7 +47,7 @@ class Compared:
     Attributes:
         state: ``made``, ``impossible``, or ``failed``: it could not be made or run.
         score: of its outputs, where it was made.
-        reason: why there is none.
+        reason: why there is none, or no figure of the study's own.
     """
 
     variant: Variant
@@ -176,8 +176,9 @@ def _compare(
             found.compared.append(Compared(variant, variant.state, reason=variant.reason))
             return
         try:
-            found.compared.append(Compared(variant, "made", whole.score(variant.path)))
-        except Exception as exc:  # noqa: BLE001 - whatever onnxruntime or the user's metric says of this variant
+            score = whole.score(variant.path)
+            found.compared.append(Compared(variant, "made", score, reason=score.refusal))
+        except Exception as exc:  # noqa: BLE001 - whatever onnxruntime says of this variant
             found.compared.append(Compared(variant, "failed", reason=reason_of(exc, [folder])))
 
     build.build(study, folder / "variants", model=source, dims=dims, recipes=recipes, cache=places.variants(), on_event=made)

@@ -36,12 +36,14 @@ class Score:
         equal: share of the values of integer outputs that are fp32's; None if there are none.
         metrics: the study's own figures.
         samples: how many feeds they are over.
+        refusal: what the study's metric said of these outputs, if it could make nothing of them; the other figures stand.
     """
 
     fidelity: fidelity.Fidelity
     equal: float | None
     metrics: dict[str, float] = field(default_factory=dict)
     samples: int = 0
+    refusal: str | None = None
 
     @property
     def merit(self) -> float:
@@ -86,7 +88,7 @@ class Evaluation:
 
         Raises:
             Exception: of onnxruntime, if it can't.
-            DataError: if the outputs can't be compared, or the study's metric fails.
+            DataError: if the outputs can't be compared.
         """
         try:
             session = Session(model)
@@ -104,8 +106,12 @@ class Evaluation:
         found = fidelity.compare(self.reference, outputs, self.labels)
         count = sum(ref.size for ref, _ in pairs)
         equal = float(sum(int(np.sum(ref == x)) for ref, x in pairs) / count) if count else None
-        metrics = self.metric(outputs, self.reference, self.labels) if self.metric else {}
-        return Score(found, equal, metrics, len(outputs))
+        metrics, refusal = {}, None
+        try:
+            metrics = self.metric(outputs, self.reference, self.labels) if self.metric else {}
+        except DataError as exc:
+            refusal = str(exc)
+        return Score(found, equal, metrics, len(outputs), refusal)
 
 
 def begin(model: Path, samples: Samples, metric: Metric | None, *, seconds: float, least: int) -> Evaluation:

@@ -134,6 +134,21 @@ def test_an_interrupt_keeps_what_was_found(ruined: Path, monkeypatch: pytest.Mon
     assert found.op_types
 
 
+def test_a_metric_that_can_make_nothing_of_a_variant_costs_no_other_figure(ruined: Path) -> None:
+    (ruined / "own.py").write_text(
+        "def rate(outputs, reference, labels):\n    return 1 / int((outputs[0]['y'] == reference[0]['y']).all())\n"
+    )
+    file = write_study(ruined, STATIC.format("QDQ"))
+    file.write_text(file.read_text().replace("[variants]", 'metric = "own.py:rate"\n[variants]'))
+    found = diagnosed(file)
+    (compared,) = found.compared
+    assert compared.state == "made"
+    assert compared.score is not None
+    assert compared.score.fidelity.sqnr_db is not None
+    assert compared.score.metrics == {}
+    assert "ZeroDivisionError" in (compared.reason or "")
+
+
 def test_the_metric_of_the_study_is_in_every_score(ruined: Path) -> None:
     (ruined / "own.py").write_text(
         "def rate(outputs, reference, labels):\n    return {'feeds': len(outputs), 'worst': abs(outputs[0]['y']).max()}\n"
