@@ -98,7 +98,10 @@ class Campaign:
                         wait([future], timeout=0.5)
                     future.result()
             except BaseException:
-                self._stop()
+                # On a thread of its own: signals reach the main thread alone, and a second one must not leave a device unasked.
+                stopper = threading.Thread(target=self._stop, name="stop")
+                stopper.start()
+                stopper.join()
                 raise
 
     def _session(self, device: Device, so_far: Mapping[str, Progress] | None) -> Session:

@@ -346,6 +346,32 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(study: Path) -> None:
     assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
 
 
+def test_a_signal_that_comes_twice_ends_a_run_as_one_does(study: Path) -> None:
+    """As a server that aborts a build sends it: to every process of the step, whose shell passes it on."""
+    process = spawn("run", str(study), "--variant", "fp32", "--rounds", "500")
+    made = wait_for('"event":"round"')
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.0002)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_the_caller_shielded_off_ends_nothing(study: Path, number: signal.Signals) -> None:
+    """As nohup does with SIGHUP, and a shell's '&' with SIGINT."""
+    code = "import signal; signal.signal({0}, signal.SIG_IGN); from harness.cli import main; main()"
+    words = ("run", str(study), "--variant", "fp32", "--rounds", "8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code.format(int(number)), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for('"event":"round"')
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
 def test_a_metric_that_fails_ends_the_run_before_anything_is_made(harness: Command, study: Path) -> None:
     (study / "own.py").write_text("def rate(outputs, reference, labels):\n    return outputs[0]['z']\n")
     file = study / "study.toml"
