@@ -45,7 +45,7 @@ def resume(
     Raises:
         UsageError: a member of its branch, if there is no such run, or what it needs is not what it was.
     """
-    folder = run_folder.find(name, results)
+    folder = run_folder.find(name, results, refused=True)
     begun = run_folder.load(folder)
     # As it was before anything was measured: what was is read from the journal.
     fresh = tuple(DeviceRecord(entry=record.entry) for record in begun.devices)

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import struct
-import sys
 import time
 from typing import Any
 
@@ -162,7 +161,3 @@ def count(task: dict[str, Any], runner: Any) -> dict[str, Any]:  # noqa: ANN401 
 
 
 TASKS = {"evaluate": evaluate, "count": count}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"uncountable": uncountable()}) + "\n")

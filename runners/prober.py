@@ -1,15 +1,19 @@
 """Says what this device is, as facts that can explain a number; PROTOCOL.md tells them.
 
-One file for Python >= 3.9 with nothing but its standard library. What its onnxruntime is, the runner is asked.
+One file for Python >= 3.9 with nothing but its standard library. What its onnxruntime is, the runner is asked, once for each installation and
+start of the device: importing it takes most of a probe's time, seconds on a small board.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import importlib.util
 import json
 import os
 import platform
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -47,10 +51,9 @@ def read_int(path: str) -> int | None:
     return int(text) if text and re.fullmatch(r"-?\d+", text) else None
 
 
-def probe(runner: str, checks: str) -> dict[str, Any]:
-    """Everything about this device that can explain a number."""
-    libraries, fault = ask(runner, "runtime")
-    counters, silence = ask(checks)
+def probe(runner: str, checks: str, kept: str | None = None) -> dict[str, Any]:
+    """Everything about this device that can explain a number; ``kept`` is a file for what need not be asked again."""
+    libraries, fault = runtime(runner, kept)
     info = read_text("/proc/cpuinfo") or ""
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
     cpu = "/sys/devices/system/cpu/cpu0/cpufreq/"
@@ -77,7 +80,7 @@ def probe(runner: str, checks: str) -> dict[str, Any]:
         "core_kinds": core_kinds(),
         "numpy": libraries.get("numpy"),
         "onnxruntime": libraries.get("onnxruntime", {"error": fault}),
-        "uncountable": counters.get("uncountable", "the counters' probe " + silence),
+        "uncountable": runpy.run_path(checks)["uncountable"](),
     }
 
 
@@ -115,6 +118,48 @@ def core_kinds() -> list[dict[str, Any]]:
     return [{"capacity": capacity, "max_khz": khz, "cpus": cpus} for (capacity, khz), cpus in kinds.items()]
 
 
+def runtime(runner: str, kept: str | None) -> tuple[dict[str, Any], str]:
+    """What the runner says of numpy and onnxruntime: its answer, or how it ended; an answer is kept until what it depends on changes."""
+    key = installation(runner)
+    if kept and key:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(kept, encoding="utf-8") as file:
+            known = json.loads(file.read(1 << 20))
+            if known["of"] == key:
+                return dict(known["answer"]), ""
+    answer, fault = ask(runner, "runtime")
+    if kept and key and answer:
+        with contextlib.suppress(OSError):  # a full disk, a store that can't be written: then it is asked again
+            with open(kept + ".new", "w", encoding="utf-8") as file:
+                json.dump({"of": key, "answer": answer}, file)
+            os.replace(kept + ".new", kept)
+    return answer, fault
+
+
+def installation(runner: str) -> list[Any]:
+    """All that decides how importing numpy and onnxruntime ends; an empty list where that can't be said.
+
+    A package that is installed anew has other files, in place of the old ones or elsewhere; an operating system is updated, and a processor changed,
+    with a new start sooner or later. A library that the wheel needs and that is removed meanwhile, its workers will miss.
+    """
+    started = read_text("/proc/sys/kernel/random/boot_id")
+    variables = [os.environ.get(name) for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD")]
+    found: list[Any] = [runner, started, sys.executable, sys.version, variables]
+    for name in ("numpy", "onnxruntime"):
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        if started is None or spec is None or not spec.origin:
+            return []
+        folder = os.path.dirname(spec.origin)
+        modules = sorted(path for name in ("version.py", "capi/*.so*") for path in glob.glob(os.path.join(folder, name)))
+        for path in (folder, spec.origin, *modules):
+            with contextlib.suppress(OSError):
+                state = os.stat(path)
+                found.append([path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns])
+    return found
+
+
 def ask(*words: str) -> tuple[dict[str, Any], str]:
     """One of the runner's programs in a child, for a wheel can die at import (SIGILL on an old core): its answer, or how it ended."""
     try:
@@ -138,12 +183,10 @@ def ending(code: int, log: str) -> str:
 def main(words: list[str]) -> int:
     """Probe for one runner."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    try:
-        runner, checks = words
-    except ValueError:
-        say("error", kind="usage", message="usage: prober.py RUNNER CHECKS")
+    if len(words) not in {2, 3}:
+        say("error", kind="usage", message="usage: prober.py RUNNER CHECKS [KEPT]")
         return 2
-    say("facts", **probe(runner, checks))
+    say("facts", **probe(*words))
     return 0
 
 

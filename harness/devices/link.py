@@ -123,11 +123,14 @@ class Link:
 
     def probe(self) -> dict[str, Any]:
         """Ask the prober for the device's facts; they are unchecked here."""
-        programs = {_hash(path): path for path in (PROBER, RUNNER, CHECKS)}
+        programs = _programs()
+        _, runner, prober, checks = programs
+        asked = (prober, runner, checks)
         # Most often they are there already: then one question is enough.
-        if (facts := self._ask("probe", ["probe", *programs], ["facts", "missing"]))["event"] == "missing":
+        if (facts := self._ask("probe", ["probe", *asked], ["facts", "missing"]))["event"] == "missing":
+            # With the job's, which a start would ask for: a new board is asked less often.
             self.push(programs)
-            facts = self._ask("probe", ["probe", *programs], ["facts"])
+            facts = self._ask("probe", ["probe", *asked], ["facts"])
         return facts
 
     def machine(self) -> dict[str, Any]:
@@ -170,7 +173,7 @@ class Link:
             request: runners/PROTOCOL.md tells what is in it.
             files: what it needs, by sha256; sent if they are not there any more.
         """
-        programs = {_hash(path): path for path in (program.job(), RUNNER, PROBER, CHECKS)}
+        programs = _programs()
         main, runner, prober, checks = programs
         asked = {**request, "prober": prober, "checks": checks}
         for _ in range(START_ATTEMPTS):
@@ -245,6 +248,11 @@ class Link:
     def stop(self, job: str) -> None:
         """Ask the job to stop, and wait until it has."""
         self._ask("stop", ["stop", job], ["stopped"])
+
+
+def _programs() -> dict[str, Path]:
+    """What runs on a device beside the agent, by sha256: the job, the runner, the prober, the runner's checks."""
+    return {_hash(path): path for path in (program.job(), RUNNER, PROBER, CHECKS)}
 
 
 def _hash(path: Path) -> str:

@@ -5,16 +5,13 @@ Each has ``device`` and ``event``. Those with an ``offset`` are the device's (ru
 
 from __future__ import annotations
 
-import base64
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.devices.facts import Facts
+from harness.measure.packed import Samples
 
-# The highest bit of a byte: another group follows, but no number is longer than this.
-CONTINUED, MOST_BITS = 128, 70
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Nanoseconds = Count
 Message = Annotated[str, Field(max_length=4000)]
@@ -163,44 +160,6 @@ class Evaluated(Line):
     peak_bytes: Count | None = None
     seconds: float
     graph: Graph | None = None
-
-
-class Samples(BaseModel):
-    """A block's iterations, packed: zigzag 7-bit groups of (nanoseconds - base) / unit, in base64."""
-
-    model_config = ConfigDict(frozen=True)
-
-    base: Count
-    unit: Annotated[int, Field(ge=1, lt=2**40)]
-    count: Annotated[int, Field(ge=1, le=10_000_000)]
-    data: Annotated[str, Field(max_length=100_000_000)]
-
-    @cached_property
-    def nanoseconds(self) -> list[int]:
-        """The iterations, each to at least 1/8192 of the block's median.
-
-        Raises:
-            ValueError: if there are more, or longer ones, than could be.
-        """
-        found: list[int] = []
-        value = shift = 0
-        for byte in base64.b64decode(self.data, validate=True):
-            if shift >= MOST_BITS or len(found) > self.count:
-                message = "the samples are damaged"
-                raise ValueError(message)
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < CONTINUED:
-                found.append(self.base + self.unit * (value >> 1 if value & 1 == 0 else -(value >> 1) - 1))
-                value = shift = 0
-        return found
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Samples:
-        if len(self.nanoseconds) != self.count or min(self.nanoseconds) < 0:
-            message = "the samples are damaged"
-            raise ValueError(message)
-        return self
 
 
 class Conditions(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ MIN_CLASSES = 2
 TABLE_RANKS = (2, 3)
 # How far from 1 a row of probabilities in float32 may sum, and what stands for a probability of 0, as in keras.losses.KLDivergence.
 SUM_TOLERANCE, LEAST_PROBABILITY = 1e-3, 1e-7
+# Outputs of feeds that follow each other are joined up to this many values: 1,000 feeds of ten values are not 1,000 times the calls.
+JOINED_VALUES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
         DataError: if the outputs differ in number, name or shape, or the labels in number.
     """
     pairs = [list(_paired(number, ref, x)) for number, (ref, x) in enumerate(_zipped(reference, candidate))]
-    floats = [(ref, x) for pair in pairs for ref, x in pair if ref.dtype.kind == "f"]
+    flat = [(ref.ravel(), x.ravel()) for pair in pairs for ref, x in pair]
+    floats = list(_joined((ref, x) for ref, x in flat if ref.dtype.kind == "f"))
     tables = [next(((r, x) for r, x in pair if r.dtype.kind == "f"), None) for pair in pairs]
     classes = [
         table
@@ -86,7 +89,8 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
     ]
     agreement = accuracy = None
     if classes and len(classes) == len(tables):
-        truth, guess = (np.concatenate([pair[side].argmax(axis=1) for pair in classes]) for side in (0, 1))
+        joined = list(_joined(classes))
+        truth, guess = (np.concatenate([pair[side].argmax(axis=1) for pair in joined]) for side in (0, 1))
         agreement = float(np.mean(truth == guess))
         if labels is not None:
             if len(labels) != len(guess):
@@ -94,16 +98,15 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
                 raise DataError(message)
             accuracy = float(np.mean(guess == labels))
     mse, max_error, relative, sqnr, cosine = _distances(floats) if floats else (None,) * 5
-    divergence, probabilities = _divergence(
-        [table for table in tables if table is not None and _has_classes(table[0])], len(pairs)
-    )
+    rows = [table for table in tables if table is not None and _has_classes(table[0])]
+    divergence, probabilities = (None, False) if len(rows) < len(pairs) else _divergence(list(_joined(rows)))
     return Fidelity(
         mse=mse,
         max_error=max_error,
         mean_relative_error=relative,
         sqnr_db=sqnr,
         cosine=cosine,
-        identical=all(np.array_equal(ref, x, equal_nan=ref.dtype.kind == "f") for pair in pairs for ref, x in pair),
+        identical=all(np.array_equal(ref, x, equal_nan=ref.dtype.kind == "f") for ref, x in _joined(flat)),
         nan_count=sum(int(np.isnan(x).sum()) for _, x in floats),
         top1_agreement=agreement,
         top1_accuracy=accuracy,
@@ -112,13 +115,32 @@ def compare(reference: Sequence[Outputs], candidate: Sequence[Outputs], labels: 
     )
 
 
+def _joined(pairs: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    """Join pairs that follow each other along their first axis, where types and the other axes are the same; large ones stay as they are."""
+    held: list[tuple[Array, Array]] = []
+    for ref, x in pairs:
+        if held:
+            first = held[0]
+            alike = ref.dtype == first[0].dtype and x.dtype == first[1].dtype and ref.shape[1:] == first[0].shape[1:]
+            if not alike or (len(held) + 1) * max(ref.size, first[0].size) > JOINED_VALUES:
+                yield _as_one(held)
+                held = []
+        held.append((ref, x))
+    if held:
+        yield _as_one(held)
+
+
+def _as_one(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    return pairs[0] if len(pairs) == 1 else (np.concatenate([ref for ref, _ in pairs]), np.concatenate([x for _, x in pairs]))
+
+
 def _has_classes(output: Array) -> bool:
     return output.ndim in TABLE_RANKS and output.shape[-1] >= MIN_CLASSES
 
 
-def _divergence(tables: Sequence[tuple[Array, Array]], feeds: int) -> tuple[float | None, bool]:
-    """Return the mean KL divergence over all rows, and whether the rows are probabilities; None if not every feed has a table."""
-    if not tables or len(tables) < feeds or not any(ref.size for ref, _ in tables):
+def _divergence(tables: Sequence[tuple[Array, Array]]) -> tuple[float | None, bool]:
+    """Return the mean KL divergence over all rows, and whether the rows are probabilities; None without rows."""
+    if not any(ref.size for ref, _ in tables):
         return None, False
     probabilities = all(_is_probabilities(ref) for ref, _ in tables)
     logarithms = _logarithms if probabilities else _log_softmax
@@ -148,7 +170,7 @@ def _logarithms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _distances(pairs: Sequence[tuple[Array, Array]]) -> tuple[float, float, float, float, float]:
-    """Return MSE, largest error, mean relative error, SQNR in dB and cosine; sums are kept per pair, so that nothing is joined in memory."""
+    """Return MSE, largest error, mean relative error, SQNR in dB and cosine; sums are kept per pair, so that nothing large is joined in memory."""
     count, largest = 0, 0.0
     signal = noise = power = product = size = errors = 0.0
     with np.errstate(invalid="ignore", over="ignore"):

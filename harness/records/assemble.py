@@ -41,23 +41,18 @@ Key = tuple[str, str]
 CaseEvent = Counted | Throughput | Trouble | Evaluated | Failed | FidelityLine
 
 
-def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
-    """Read a journal into a run.
-
-    Returns:
-        The run with its devices' and cases' outcomes, and the launches with their samples.
-    """
-    duets: list[Duet] = []
+def assemble(run: Run, events: Iterable[Event]) -> Run:
+    """Read a journal into a run: its devices' and cases' outcomes, and the launches without their samples."""
+    launches: list[LaunchRecord] = []
     of_case: dict[Key, list[CaseEvent]] = defaultdict(list)
     devices = {record.entry.name: record for record in run.devices}
     for event in events:
         if isinstance(event, Duet):
-            duets.append(event)
+            launches.append(_launch(event))
         elif isinstance(event, Counted | Throughput | Trouble | Evaluated | Failed | FidelityLine):
             of_case[event.device, event.case].append(event)
         elif event.device in devices:
             devices[event.device] = _device(devices[event.device], event)
-    launches = tuple(_launch(event) for event in duets)
     by_device: dict[str, list[LaunchRecord]] = defaultdict(list)
     for launch in launches:
         by_device[launch.device].append(launch)
@@ -68,8 +63,8 @@ def assemble(run: Run, events: Iterable[Event]) -> tuple[Run, list[Duet]]:
         for case in run.cases
         if belongs(case, record.entry)
     ]
-    update = {"devices": tuple(devices.values()), "results": tuple(results), "launches": launches}
-    return run.model_copy(update=update), duets
+    update = {"devices": tuple(devices.values()), "results": tuple(results), "launches": tuple(launches)}
+    return run.model_copy(update=update)
 
 
 def _device(record: DeviceRecord, event: Event) -> DeviceRecord:  # noqa: C901 - a flat list of cases

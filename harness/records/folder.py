@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
@@ -97,17 +98,20 @@ def gather(folder: Path, run: Run) -> Run:
     Returns:
         The run with its outcomes; run.json is not written.
     """
-    whole, duets = assemble(run, journal.read(folder / JOURNAL))
-    samples.write(folder / SAMPLES, duets, run.cases)
+    blocks = samples.Blocks(run.cases)
+    whole = assemble(run, blocks.noting(journal.read(folder / JOURNAL)))
+    blocks.write(folder / SAMPLES)
     return whole
 
 
-def find(name: str, root: Path) -> Path:
+def find(name: str, root: Path, *, refused: bool = False) -> Path:
     """Find a run's folder.
 
     Args:
-        name: a folder, a unique prefix of a run's name (with or without ``STUDY/``), or ``latest``.
+        name: a folder, a unique prefix of a run's name (with or without ``STUDY/``), or ``latest``: the newest but those that found
+            every device busy, if there are others.
         root: the results folder.
+        refused: whether such a run too can be the latest.
 
     Raises:
         ResultsError: if there is none, or more than one.
@@ -117,7 +121,7 @@ def find(name: str, root: Path) -> Path:
     runs = sorted(root.glob(f"*/*/{RUN}"), key=lambda path: path.parent.name)
     folders = [path.parent for path in runs]
     if name == LATEST and folders:
-        return folders[-1]
+        return next((folder for folder in reversed(folders) if refused or not _was_refused(folder)), folders[-1])
     study, _, prefix = name.rpartition("/")
     found = [path for path in folders if prefix and path.name.startswith(prefix) and study in {"", path.parent.name}]
     if len(found) == 1:
@@ -132,3 +136,12 @@ def find(name: str, root: Path) -> Path:
     else:
         message = f"no run '{name}': {root} holds no runs; 'harness run' makes one, --results DIR names another place"
     raise ResultsError(message)
+
+
+def _was_refused(folder: Path) -> bool:
+    """Whether all devices of a run were another job's: it says nothing, and another run is meant by 'the latest'."""
+    try:
+        devices = json.loads((folder / RUN).read_bytes())["devices"]
+        return bool(devices) and all((device["state"], device["step"]) == ("failed", "lease") for device in devices)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False  # whoever reads it says what is wrong

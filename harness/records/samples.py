@@ -12,15 +12,16 @@ import duckdb
 import numpy as np
 
 from harness.errors import ResultsError
+from harness.measure.events import Duet
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from harness.measure.events import Duet
+    from harness.measure.events import Event
     from harness.measure.plan import Case
 
 QUANTILES = (0.9, 0.99)
@@ -34,53 +35,66 @@ BLOCKS = {
 TYPED = 'device::VARCHAR AS device, "case"::VARCHAR AS "case", nullif(beside::VARCHAR, \'\') AS beside, round, rebuild, block, used, iteration'
 
 
-def write(path: Path, duets: Sequence[Duet], cases: Sequence[Case]) -> None:
-    """Write the samples of all processes, in the order of the columns.
+class Blocks:
+    """The blocks of a run's processes, without anything else of them: a run of many devices has hundreds of thousands.
 
-    Raises:
-        ResultsError: if the file can't be written.
+    Args:
+        cases: the run's, for their names.
     """
-    names = {case.id: case.name for case in cases}
-    rows: list[list[object]] = []
-    arrays: list[NDArray[np.int64]] = []
-    for duet in duets:
-        for row, nanoseconds in _blocks(duet, names):
-            rows.append([len(rows), *row])
-            arrays.append(nanoseconds)
-    # DuckDB reads tables of arrays; row by row it would take longer than all the rest of a report.
-    columns: Sequence[Sequence[object]] = list(zip(*rows, strict=True)) or [()] * len(BLOCKS)
-    blocks: dict[str, NDArray[Any]] = {
-        name: np.array(column, dtype=kind) for (name, kind), column in zip(BLOCKS.items(), columns, strict=True)
-    }
-    samples = {
-        "id": np.repeat(np.arange(len(arrays), dtype=np.int32), [len(each) for each in arrays]),
-        "iteration": np.concatenate([np.arange(len(each), dtype=np.int32) for each in arrays] or [np.empty(0, np.int32)]),
-        "nanoseconds": np.concatenate([*arrays, np.empty(0, np.int64)]),
-    }
-    beside = path.with_name(path.name + ".new")
-    try:
-        with duckdb.connect() as connection:
-            connection.register("blocks", blocks)
-            connection.register("samples", samples)
-            query = f"SELECT {TYPED}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY ALL"  # noqa: S608 - constants
-            connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
-        beside.replace(path)
-    except (OSError, duckdb.IOException) as exc:
-        # DuckDB appends JSON to its words.
-        words = str(exc).splitlines()[0].partition("{")[0].strip()
-        message = f"{path}: can't be written: {words}; make room: what was measured is in {path.with_name('journal.jsonl')}, and 'harness show {path.parent}' tells it"
-        raise ResultsError(message) from exc
 
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._names = {case.id: case.name for case in cases}
+        self._rows: list[list[object]] = []
+        self._arrays: list[NDArray[np.int64]] = []
 
-def _blocks(duet: Duet, names: dict[str, str]) -> Iterator[tuple[list[object], NDArray[np.int64]]]:
-    """Each block of a process: its columns but for the iteration, and its nanoseconds."""
-    for index, case in enumerate(duet.cases):
-        other = next((names[name] for name in duet.apart or duet.cases if name != case), None)
-        for number, rebuild in enumerate(duet.rebuilds):
-            used = {id(pair) for pair in counting(rebuild)}
-            for block, pair in enumerate(rebuild.pairs):
-                row: list[object] = [duet.device, names[case], other or "", duet.round, number, block, id(pair) in used]
-                yield row, np.asarray(pair.samples[index].nanoseconds, dtype=np.int64)
+    def noting(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Pass events on, and note the blocks of those that have some."""
+        for event in events:
+            if isinstance(event, Duet):
+                self.add(event)
+            yield event
+
+    def add(self, duet: Duet) -> None:
+        """Note a process's blocks: their columns but for the iteration, and their nanoseconds."""
+        for index, case in enumerate(duet.cases):
+            other = next((self._names[name] for name in duet.apart or duet.cases if name != case), None)
+            for number, rebuild in enumerate(duet.rebuilds):
+                used = {id(pair) for pair in counting(rebuild)}
+                for block, pair in enumerate(rebuild.pairs):
+                    what = (duet.device, self._names[case], other or "", duet.round, number, block, id(pair) in used)
+                    self._rows.append([len(self._rows), *what])
+                    self._arrays.append(pair.samples[index].nanoseconds)
+
+    def write(self, path: Path) -> None:
+        """Write all samples, in the order of the columns.
+
+        Raises:
+            ResultsError: if the file can't be written.
+        """
+        # DuckDB reads tables of arrays; row by row it would take longer than all the rest of a report.
+        columns: Sequence[Sequence[object]] = list(zip(*self._rows, strict=True)) or [()] * len(BLOCKS)
+        blocks: dict[str, NDArray[Any]] = {
+            name: np.array(column, dtype=kind) for (name, kind), column in zip(BLOCKS.items(), columns, strict=True)
+        }
+        lengths = [len(each) for each in self._arrays]
+        samples = {
+            "id": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            "iteration": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths] or [np.empty(0, np.int32)]),
+            "nanoseconds": np.concatenate([*self._arrays, np.empty(0, np.int64)]),
+        }
+        beside = path.with_name(path.name + ".new")
+        try:
+            with duckdb.connect() as connection:
+                connection.register("blocks", blocks)
+                connection.register("samples", samples)
+                query = f"SELECT {TYPED}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY ALL"  # noqa: S608 - constants
+                connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
+            beside.replace(path)
+        except (OSError, duckdb.IOException) as exc:
+            # DuckDB appends JSON to its words.
+            words = str(exc).splitlines()[0].partition("{")[0].strip()
+            message = f"{path}: can't be written: {words}; make room: what was measured is in {path.with_name('journal.jsonl')}, and 'harness show {path.parent}' tells it"
+            raise ResultsError(message) from exc
 
 
 def quantiles(path: Path) -> dict[Process, tuple[float, ...]]:

@@ -14,10 +14,13 @@ import os
 import select
 import sys
 import time
-from typing import Any, BinaryIO
 
 import room
 import store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 # A sender that says nothing for so long is gone; until then its place in the store is its own.
 IDLE_SECONDS = 20.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -140,6 +138,9 @@ def disk() -> str:
 
 def read(job: str, *names: str) -> None:
     """Write files of a job's outputs as base64 lines, one after the other."""
+    import base64
+    import hashlib
+
     for name in names:
         digest, size = hashlib.sha256(), 0
         with open(store.job_path(job, "outputs", name), "rb") as file:

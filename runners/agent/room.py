@@ -7,9 +7,12 @@ import glob
 import json
 import os
 import shutil
-from typing import Any
 
 import store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # So much stays free for the device itself: journals, logs.
 RESERVE = 32 << 20

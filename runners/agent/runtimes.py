@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
-import hashlib
 import json
 import os
-import shutil
 import stat
 import sys
-from typing import TYPE_CHECKING
 
 import store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import zipfile
 
@@ -37,6 +35,9 @@ def machine() -> None:
 
 def unpack() -> None:
     """Unpack wheels of the store into a runtime's folder, whole or not at all."""
+    import hashlib  # here, as all that few commands take: an agent starts for each of them, and slowly on a small board
+    import shutil
+
     wheels = json.loads(sys.stdin.buffer.read(1 << 20))["wheels"]
     runtime = hashlib.sha256("\n".join(sorted(wheel["sha256"] for wheel in wheels)).encode()).hexdigest()
     place = store.runtime_path(runtime)
@@ -56,7 +57,8 @@ def unpack() -> None:
 
 def unpack_all(wheels: list[dict[str, str]], folder: str) -> None:
     """Write the members of all wheels, after each of them was checked."""
-    import zipfile  # here and not above: the other commands start faster without it
+    import shutil
+    import zipfile
     import zlib
 
     try:
@@ -80,6 +82,8 @@ def unpack_all(wheels: list[dict[str, str]], folder: str) -> None:
 
 def check_room(files: int, size: int) -> None:
     """Refuse a runtime that is larger than one may be, or than the disk has room for."""
+    import shutil
+
     room = min(RUNTIME_BYTES, shutil.disk_usage(store.runtime_path()).free)
     if size > room or files > RUNTIME_FILES:
         raise ValueError("%d files of %d MB are too much: there is room for %d MB" % (files, size >> 20, room >> 20))
@@ -106,6 +110,8 @@ def adopt(runtime: str, use: str = "always") -> None:
         raise ValueError("the runtime %s is not there" % runtime)
     code, out, log = store.attend([sys.executable, "-c", VERSIONS], environment(runtime))
     if code != 0:
+        import shutil
+
         shutil.rmtree(store.runtime_path(runtime), ignore_errors=True)
         store.say("unusable", message=store.ending(code, log))
         return
@@ -157,7 +163,7 @@ def probe(*programs: str) -> None:
         store.say("missing", sha256=missing)
         return
     env = environment(current())
-    code, out, log = store.attend([sys.executable, *map(store.blob_path, programs)], env)
+    code, out, log = store.attend([sys.executable, *map(store.blob_path, programs), os.path.join(store.root(), "imported")], env)
     if code != 0:
         raise ValueError("its prober failed: " + store.ending(code, log))
     mine = {"runtime": env.get("QUANT_HARNESS_RUNTIME"), "runtimes": versions(), "holder": store.holder()}

@@ -15,7 +15,11 @@ import signal
 import subprocess
 import sys
 import time
-from typing import BinaryIO
+
+# The module typing itself takes longer to import than most of what is used here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 PROTOCOL = 3
 ALIVE_SECONDS = 5.0

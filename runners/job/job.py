@@ -138,7 +138,13 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """What the prober says of the device, right before measuring."""
         prober, checks = (os.path.join(self.blobs, self.request[key]) for key in ("prober", "checks"))
-        words = [sys.executable, prober, self.runner, checks]
+        words = [
+            sys.executable,
+            prober,
+            self.runner,
+            checks,
+            os.path.join(os.path.dirname(os.path.dirname(self.folder)), "imported"),
+        ]
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=PROBE_SECONDS)
         except subprocess.CalledProcessError as error:

@@ -81,7 +81,7 @@ def test_intervals_of_ratios_and_levels_cover_the_truth(
     shift = float(np.median(np.concatenate([noise(chance, ITERATIONS) for _ in range(20_000)])))
     hits = {"ratio": 0, "level": 0}
     for _ in range(RUNS):
-        run, _ = assemble(empty, [process(chance, number, noise, bimodal=bimodal) for number in range(PROCESSES)])
+        run = assemble(empty, [process(chance, number, noise, bimodal=bimodal) for number in range(PROCESSES)])
         timing = Timing("board", run.launches, {}, {each.id: each.name for each in CASES})
         ratio, level = timing.ratio(("c0", "c1")), timing.level("c1")
         assert ratio is not None

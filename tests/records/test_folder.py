@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,10 @@ from harness.records import folder
 NOW = datetime(2026, 11, 20, 10, 15, tzinfo=UTC)
 
 
-def make(root: Path, study: str, name: str) -> Path:
+def make(root: Path, study: str, name: str, *devices: dict[str, str]) -> Path:
     path = root / study / name
     path.mkdir(parents=True)
-    (path / "run.json").write_text("{}")
+    (path / "run.json").write_text(json.dumps({"devices": devices}) if devices else "{}")
     return path
 
 
@@ -39,6 +40,19 @@ def test_find_by_path_prefix_study_and_latest(tmp_path: Path) -> None:
     assert folder.find("2026-11-19", tmp_path) == old
     assert folder.find("other/2026", tmp_path) == new
     assert folder.find("latest", tmp_path) == new
+
+
+def test_the_latest_is_not_one_that_found_every_device_busy(tmp_path: Path) -> None:
+    busy = {"state": "failed", "step": "lease"}
+    lost = {"state": "failed", "step": "connect"}
+    first = make(tmp_path, "digits", "2026-11-18T00-00-00Z-aaaa", busy)
+    assert folder.find("latest", tmp_path) == first, "there is no other"
+    some = make(tmp_path, "digits", "2026-11-19T00-00-00Z-bbbb", busy, lost)
+    last = make(tmp_path, "digits", "2026-11-20T00-00-00Z-cccc", busy, busy)
+    assert folder.find("latest", tmp_path) == some
+    assert folder.find("latest", tmp_path, refused=True) == last, "it can be gone on with"
+    (some / "run.json").write_text("damaged")
+    assert folder.find("latest", tmp_path) == some
 
 
 @pytest.mark.parametrize(

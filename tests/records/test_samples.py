@@ -22,9 +22,16 @@ def block(case: str, number: int, ns: list[int], device: str = "local") -> Duet:
     return Duet.model_validate({**duets.line([case], number, duets.rebuild(duets.pair([ns]))), "device": device})
 
 
+def write(path: Path, *found: Duet) -> None:
+    blocks = samples.Blocks(CASES)
+    for duet in found:
+        blocks.add(duet)
+    blocks.write(path)
+
+
 def test_every_iteration_is_a_row_in_order(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
-    samples.write(path, [block("c1", 1, [5, 4]), block("c0", 0, [3, 2, 1], "zeta"), block("c1", 0, [9])], CASES)
+    write(path, block("c1", 1, [5, 4]), block("c0", 0, [3, 2, 1], "zeta"), block("c1", 0, [9]))
     rows = duckdb.execute(f"SELECT * FROM '{path}'").fetchall()
     odd = CASES[1].name
     assert rows == [
@@ -38,7 +45,7 @@ def test_a_duets_samples_name_what_ran_beside_them_and_which_count(tmp_path: Pat
     path = tmp_path / "samples.parquet"
     good, bad = duets.pair([[10], [20]]), duets.pair([[11], [21]], disturbed=["cpu"])
     said = duets.line(["c0", "c1"], 2, duets.rebuild(good, bad), duets.rebuild(bad))
-    samples.write(path, [Duet.model_validate({**said, "device": "d"})], CASES)
+    write(path, Duet.model_validate({**said, "device": "d"}))
     rows = duckdb.execute(f"SELECT \"case\", beside, rebuild, block, used, nanoseconds FROM '{path}'").fetchall()
     odd = CASES[1].name
     assert rows == [
@@ -52,7 +59,7 @@ def test_quantiles_are_numpys(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
     ns = np.random.default_rng(0).integers(1, 10**9, 357).tolist()
     found = block("c0", 3, ns)
-    samples.write(path, [found], CASES)
+    write(path, found)
     quantiles = samples.quantiles(path)
     assert list(quantiles) == [("local", "fp32", None, 3)]
     kept = found.rebuilds[0].pairs[0].samples[0].nanoseconds
@@ -61,7 +68,7 @@ def test_quantiles_are_numpys(tmp_path: Path) -> None:
 
 def test_no_samples_at_all(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
-    samples.write(path, [], CASES)
+    write(path)
     assert samples.quantiles(path) == {}
 
 
@@ -74,13 +81,13 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"samples\.parquet: can't be written"):
-        samples.write(tmp_path / "none" / "samples.parquet", [block("c0", 0, [1])], CASES)
+        write(tmp_path / "none" / "samples.parquet", block("c0", 0, [1]))
 
 
 def test_processes_of_pairs_that_are_kept_apart_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
     one = Duet.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[10]])), apart=["c0", "c1"]), "device": "d"})
     other = Duet.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[90]]))), "device": "d"})
-    samples.write(path, [one, other], CASES)
+    write(path, one, other)
     odd = CASES[1].name
     assert samples.quantiles(path) == {("d", "fp32", odd, 0): (10.0, 10.0), ("d", "fp32", None, 0): (90.0, 90.0)}

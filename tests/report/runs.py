@@ -73,8 +73,8 @@ def finish(
         seed=7, variants=tuple(variants), cases=tuple(cases), devices=devices,
     )  # fmt: skip
     units = pairs.units(cases, {each.name: each for each in variants})
-    whole, found = assemble(run.model_copy(update={"state": "complete", "units": units, **extra}), events)
-    return whole, tables(whole, quantiles(found, whole.cases))
+    whole = assemble(run.model_copy(update={"state": "complete", "units": units, **extra}), events)
+    return whole, tables(whole, quantiles([event for event in events if isinstance(event, Duet)], whole.cases))
 
 
 def quantiles(found: Sequence[Duet], cases: Sequence[Case]) -> Mapping[Process, tuple[float, ...]]:

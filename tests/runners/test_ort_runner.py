@@ -318,8 +318,8 @@ def test_each_visit_is_a_fresh_process(job: Callable[..., Path], tmp_path: Path)
     (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'starts')!r}, 'a').write('x')\n")
     folder = job(broken=False, rounds=3, least_rounds=3)
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    # The job, the prober and its two children, two evaluations, three duets.
-    assert len((tmp_path / "starts").read_text()) == 9
+    # The job, the prober and its child, two evaluations, three duets.
+    assert len((tmp_path / "starts").read_text()) == 8
 
 
 @pytest.mark.parametrize(
