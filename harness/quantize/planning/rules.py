@@ -211,6 +211,12 @@ RULES = (
         "where it runs, session.qdq_matmulnbits_accuracy_level sets it",
     ),
     Rule(
+        "nbits-no-matrix",
+        lambda r, m: r.method == "nbits" and m is not None and {"MatMul", "Gemm"}.isdisjoint({*m.kinds, *m.nested}),
+        "blockwise weights are those of MatMul and Gemm, and the model has neither",
+        f"MatMulNBitsQuantizer._process_subgraph in {NBITS}",
+    ),
+    Rule(
         "nbits-block-size",
         lambda r, _: r.method == "nbits" and r.format == "QOperator" and r.block_size not in BLOCK_SIZES,
         f"MatMulNBits has blocks of {', '.join(map(str, BLOCK_SIZES))}",

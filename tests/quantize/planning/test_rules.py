@@ -254,6 +254,16 @@ def test_other_bits_by_block_in_qdq(tmp_path: Path) -> None:
     assert [key_of(recipe("nbits", bits=bits)) for bits in (2, 4, 8)] == ["nbits-qdq-bits", None, "nbits-qdq-bits"]
 
 
+@shows("nbits-no-matrix")
+def test_blocks_of_a_model_without_a_matrix(tmp_path: Path) -> None:
+    assert one_op.kinds(one_op.nbits(one_op.conv(), tmp_path, bits=4, block_size=32)) == ["Conv"]
+    for form in ("QDQ", "QOperator"):
+        asked = recipe("nbits", format=form)
+        assert key_of(asked, one_op.conv()) == "nbits-no-matrix"
+        assert key_of(asked, one_op.matmul()) is None
+        assert broken(asked, replace(brief(one_op.conv()), nested={"MatMul": 1})) is None
+
+
 @shows("nbits-block-size")
 def test_blocks_that_matmulnbits_takes(tmp_path: Path) -> None:
     for block in (16, 24, 48, 256, 512):
