@@ -49,20 +49,20 @@ def resume(
     begun = run_folder.load(folder)
     # As it was before anything was measured: what was is read from the journal.
     fresh = tuple(DeviceRecord(entry=record.entry) for record in begun.devices)
-    begun = begun.model_copy(update={"devices": fresh, "state": "running", "finished": None})
+    was, begun = begun, begun.model_copy(update={"devices": fresh, "state": "running", "finished": None})
     if begun.baseline is not None:
         message = f"{folder}: a gate can't be gone on with, for both sides are measured in one session: run 'harness check' again"
         raise ResultsError(message)
     so_far = progress(journal.read(folder / run_folder.JOURNAL))
-    wanted = [record.entry for record in begun.devices if not names or record.entry.name in names]
+    wanted = [entry for entry in _entries(begun) if not names or entry.name in names]
     if unknown := set(names) - {entry.name for entry in wanted}:
-        message = (
-            f"{folder}: the run has no device '{min(unknown)}'; it has {', '.join(record.entry.name for record in begun.devices)}"
-        )
+        message = f"{folder}: the run has no device '{min(unknown)}'; it has {', '.join(entry.name for entry in _entries(begun))}"
         raise SelectionError(message)
     left = [entry for entry in wanted if not so_far.get(entry.name, _NOTHING).collected]
     if not left:
-        return workflow.show(str(folder), results)
+        # One that was ended while it wrote what it had measured is written now.
+        is_due = was.state != "complete" and all(so_far.get(entry.name, _NOTHING).collected for entry in _entries(begun))
+        return workflow.finish(folder, begun, interrupted=False) if is_due else workflow.show(str(folder), results)
     # How a device is reached may have changed since; what it is measured with may not.
     now = [_reached(entry, registry) for entry in left]
     if wait is not None:
@@ -86,6 +86,10 @@ def resume(
         watcher.plan(now, begun.cases, begun.study.measure.rounds)
         interrupted = place.measure(place.work(variants, begun.cases, begun.units), now, registry, so_far)
     return workflow.finish(folder, begun, interrupted=interrupted)
+
+
+def _entries(run: Run) -> list[Device]:
+    return [record.entry for record in run.devices]
 
 
 def _reached(entry: Device, registry: Registry) -> Device:

@@ -76,7 +76,7 @@ class Bench:
         """Make the variants of the question's recipes, of its own model or another; returns them, and whether that was interrupted.
 
         Raises:
-            ResultsError: if the disk does not take them; nothing is left behind.
+            ResultsError: if the disk does not take them.
         """
         variants: list[Variant] = []
 
@@ -97,9 +97,6 @@ class Bench:
             )
         except KeyboardInterrupt:
             return variants, True
-        except ResultsError:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
         return variants, False
 
     def begin(
@@ -154,15 +151,20 @@ class Bench:
 
 @contextmanager
 def bench(question: Question, devices: Sequence[Device], results: Path, watcher: Watcher) -> Iterator[Bench]:
-    """Make a run's folder, and files that go when the run has ended.
+    """Make a run's folder, and files that go when the run has ended; a folder that no run.json was written to goes too.
 
     Raises:
         ResultsError: if the results folder can't be written.
     """
     started = datetime.now(UTC)
     folder = run_folder.create(results, question.study.name, started)
-    with reopen(question, folder, started, random.SystemRandom().getrandbits(32), watcher) as place:
-        yield replace(place, oldest_runtime=oldest_runtime(devices, results))
+    try:
+        with reopen(question, folder, started, random.SystemRandom().getrandbits(32), watcher) as place:
+            yield replace(place, oldest_runtime=oldest_runtime(devices, results))
+    except BaseException:
+        if not (folder / run_folder.RUN).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import zlib
 from typing import Any
 
 MESSAGE_LIMIT = 2000
@@ -121,18 +122,25 @@ def core_kinds() -> list[dict[str, Any]]:
 def runtime(runner: str, kept: str | None) -> tuple[dict[str, Any], str]:
     """What the runner says of numpy and onnxruntime: its answer, or how it ended; an answer is kept until what it depends on changes."""
     key = installation(runner)
-    if kept and key:
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(kept, encoding="utf-8") as file:
+    if kept and key and os.path.isfile(kept):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError), open(kept, encoding="utf-8") as file:
             known = json.loads(file.read(1 << 20))
-            if known["of"] == key:
+            if known["of"] == key and known["sum"] == checksum(known["answer"]):
                 return dict(known["answer"]), ""
     answer, fault = ask(runner, "runtime")
     if kept and key and answer:
         with contextlib.suppress(OSError):  # a full disk, a store that can't be written: then it is asked again
-            with open(kept + ".new", "w", encoding="utf-8") as file:
-                json.dump({"of": key, "answer": answer}, file)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(kept + ".new")
+            with open(os.open(kept + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                json.dump({"of": key, "answer": answer, "sum": checksum(answer)}, file)
             os.replace(kept + ".new", kept)
     return answer, fault
+
+
+def checksum(answer: dict[str, Any]) -> int:
+    """Of an answer that is kept, against damage."""
+    return zlib.crc32(json.dumps(answer, sort_keys=True).encode())
 
 
 def installation(runner: str) -> list[Any]:
@@ -152,11 +160,12 @@ def installation(runner: str) -> list[Any]:
         if started is None or spec is None or not spec.origin:
             return []
         folder = os.path.dirname(spec.origin)
-        modules = sorted(path for name in ("version.py", "capi/*.so*") for path in glob.glob(os.path.join(folder, name)))
-        for path in (folder, spec.origin, *modules):
-            with contextlib.suppress(OSError):
-                state = os.stat(path)
-                found.append([path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns])
+        modules = sorted(path for name in ("*.py", "capi/*") for path in glob.glob(os.path.join(folder, name)))
+        try:
+            states = [(path, os.stat(path)) for path in (folder, spec.origin, *modules)]
+        except OSError:
+            return []  # in an archive
+        found += [[path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns] for path, state in states]
     return found
 
 

@@ -90,8 +90,8 @@ class Campaign:
         self._here = any(device.transport == "local" for device in devices)
         self._sessions = [self._session(device, so_far) for device in devices]
         with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:
-            futures = [pool.submit(self._device, session) for session in self._sessions]
             try:
+                futures = [pool.submit(self._device, session) for session in self._sessions]
                 for future in futures:
                     # Not future.result() alone: it would hold Ctrl-C back until a device answers.
                     while not future.done():

@@ -59,13 +59,16 @@ def decode(data: bytes, count: int) -> NDArray[np.int64]:
     if len(data) > MOST_GROUPS * count:
         raise ValueError(DAMAGED)
     groups = np.frombuffer(data, np.uint8)
-    last = groups < CONTINUED
-    ends = np.flatnonzero(last)
-    if len(ends) != count or not last[-1]:
+    ends = np.flatnonzero(groups < CONTINUED)
+    if len(ends) != count or ends[-1] != len(groups) - 1:
         raise ValueError(DAMAGED)
     starts = np.concatenate(([0], ends[:-1] + 1))
-    place = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
-    if place.max() >= MOST_GROUPS:
+    longest = int((ends - starts).max()) + 1
+    if longest > MOST_GROUPS:
         raise ValueError(DAMAGED)
-    values = np.add.reduceat((groups & 127).astype(np.int64) << (7 * place), starts)
+    values = np.zeros(count, np.int64)
+    for place in range(longest):
+        # Nothing is as long as all groups together, of which a board could send many.
+        there = np.flatnonzero(ends - starts >= place)
+        values[there] |= (groups[starts[there] + place] & 127).astype(np.int64) << (7 * place)
     return (values >> 1) ^ -(values & 1)

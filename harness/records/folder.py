@@ -139,9 +139,10 @@ def find(name: str, root: Path, *, refused: bool = False) -> Path:
 
 
 def _was_refused(folder: Path) -> bool:
-    """Whether all devices of a run were another job's: it says nothing, and another run is meant by 'the latest'."""
+    """Whether all devices of a run were another job's and nothing is measured: another run is meant by 'the latest'."""
     try:
-        devices = json.loads((folder / RUN).read_bytes())["devices"]
-        return bool(devices) and all((device["state"], device["step"]) == ("failed", "lease") for device in devices)
+        run = json.loads((folder / RUN).read_bytes())
+        busy = [(device["state"], device["step"]) == ("failed", "lease") for device in run["devices"]]
+        return bool(busy) and all(busy) and not run["launches"]
     except (OSError, ValueError, TypeError, KeyError):
         return False  # whoever reads it says what is wrong

@@ -6,7 +6,8 @@ nanoseconds. A process is one (device, case, beside, round).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -16,7 +17,7 @@ from harness.measure.events import Duet
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harness.measure.events import Event
     from harness.measure.plan import Case
 
+Result = TypeVar("Result")
 QUANTILES = (0.9, 0.99)
 # (device, case name, name of the case beside it or None, round)
 Process = tuple[str, str, str | None, int]
@@ -83,12 +85,15 @@ class Blocks:
             "nanoseconds": np.concatenate([*self._arrays, np.empty(0, np.int64)]),
         }
         beside = path.with_name(path.name + ".new")
+
+        def copy(connection: duckdb.DuckDBPyConnection) -> None:
+            connection.register("blocks", blocks)
+            connection.register("samples", samples)
+            query = f"SELECT {TYPED}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY ALL"  # noqa: S608 - constants
+            connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
+
         try:
-            with duckdb.connect() as connection:
-                connection.register("blocks", blocks)
-                connection.register("samples", samples)
-                query = f"SELECT {TYPED}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY ALL"  # noqa: S608 - constants
-                connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
+            _aside(copy)
             beside.replace(path)
         except (OSError, duckdb.IOException) as exc:
             # DuckDB appends JSON to its words.
@@ -111,9 +116,19 @@ def quantiles(path: Path) -> dict[Process, tuple[float, ...]]:
         FROM read_parquet(?) WHERE used GROUP BY ALL ORDER BY ALL
     """
     try:
-        with duckdb.connect() as connection:
-            rows = connection.execute(query, [list(QUANTILES), str(path)]).fetchall()
+        rows = _aside(lambda connection: connection.execute(query, [list(QUANTILES), str(path)]).fetchall())
     except duckdb.Error as exc:
         message = f"{path}: can't be read: {exc}"
         raise ResultsError(message) from exc
     return {(device, case, beside, number): tuple(values) for device, case, beside, number, values in rows}
+
+
+def _aside(query: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
+    """Ask DuckDB on a thread of its own: on the main one it runs Python's signal handlers itself, and makes errors of its own of Ctrl-C."""
+    with ThreadPoolExecutor(1, thread_name_prefix="duckdb") as pool:
+        return pool.submit(_connected, query).result()
+
+
+def _connected(query: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
+    with duckdb.connect() as connection:
+        return query(connection)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from harness.records import folder
 NOW = datetime(2026, 11, 20, 10, 15, tzinfo=UTC)
 
 
-def make(root: Path, study: str, name: str, *devices: dict[str, str]) -> Path:
+def make(root: Path, study: str, name: str, *devices: dict[str, str], launches: tuple[str, ...] = ()) -> Path:
     path = root / study / name
     path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps({"devices": devices}) if devices else "{}")
+    (path / "run.json").write_text(json.dumps({"devices": devices, "launches": launches}) if devices else "{}")
     return path
 
 
@@ -51,6 +52,9 @@ def test_the_latest_is_not_one_that_found_every_device_busy(tmp_path: Path) -> N
     last = make(tmp_path, "digits", "2026-11-20T00-00-00Z-cccc", busy, busy)
     assert folder.find("latest", tmp_path) == some
     assert folder.find("latest", tmp_path, refused=True) == last, "it can be gone on with"
+    gone_on = make(tmp_path, "digits", "2026-11-19T00-00-01Z-dddd", busy, launches=("measured before",))
+    assert folder.find("latest", tmp_path) == gone_on, "a resumption that found it busy"
+    shutil.rmtree(gone_on)
     (some / "run.json").write_text("damaged")
     assert folder.find("latest", tmp_path) == some
 

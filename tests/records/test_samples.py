@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import duckdb
@@ -64,6 +65,22 @@ def test_quantiles_are_numpys(tmp_path: Path) -> None:
     assert list(quantiles) == [("local", "fp32", None, 3)]
     kept = found.rebuilds[0].pairs[0].samples[0].nanoseconds
     assert quantiles["local", "fp32", None, 3] == pytest.approx(np.quantile(kept, samples.QUANTILES))
+
+
+def test_duckdb_never_runs_where_signals_are_handled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[threading.Thread] = []
+    real = duckdb.connect
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        seen.append(threading.current_thread())
+        return real()
+
+    monkeypatch.setattr(duckdb, "connect", connect)
+    path = tmp_path / "samples.parquet"
+    write(path, block("c0", 0, [1]))
+    assert samples.quantiles(path)
+    assert len(seen) == 2
+    assert threading.main_thread() not in seen
 
 
 def test_no_samples_at_all(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,11 +114,40 @@ def test_a_runtime_that_is_not_there_is_no_matter_of_what_was_kept(board: Board)
     assert board.probe()["onnxruntime"] == {"error": "ImportError: gone"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"of": []}', '{"answer": {}}', "\x00\xff" * 99])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"of": []}', '{"answer": {}}', "\x00\xff" * 99, "[" * 500_000])
 def test_a_damaged_file_is_asked_about_again(board: Board, text: str) -> None:
     board.kept.write_text(text, encoding="latin-1")
     assert board.probe()["onnxruntime"]["version"] == "1.0.0"
     assert json.loads(board.kept.read_text())["answer"]["numpy"] == "2.0.0"
+
+
+def test_an_answer_that_was_damaged_is_asked_for_again(board: Board) -> None:
+    board.probe()
+    board.kept.write_text(board.kept.read_text().replace('"1.0.0"', '"1.0.1"'))
+    assert board.probe()["onnxruntime"]["version"] == "1.0.0"
+    assert board.asked() == 2
+
+
+def test_what_is_no_file_is_replaced(board: Board) -> None:
+    os.mkfifo(board.kept)
+    other = board.folder / "other"
+    other.write_text("not ours")
+    board.kept.with_name("imported.new").symlink_to(other)
+    assert board.probe()["onnxruntime"]["version"] == "1.0.0"
+    assert other.read_text() == "not ours"
+    assert json.loads(board.kept.read_text())["answer"]["numpy"] == "2.0.0"
+
+
+def test_packages_of_an_archive_are_asked_each_time(board: Board) -> None:
+    packages = board.folder / "packages"
+    kept = [(path.relative_to(packages), path.read_text()) for path in packages.rglob("*.py")]
+    shutil.rmtree(packages)
+    with zipfile.ZipFile(packages, "w") as archive:
+        for path, text in kept:
+            archive.writestr(str(path), text)
+    for _ in range(2):
+        assert board.probe()["onnxruntime"]["version"] == "1.0.0"
+    assert board.asked() == 2
 
 
 def test_a_place_that_cannot_be_written_costs_nothing_but_time(board: Board) -> None:

@@ -1,0 +1,75 @@
+"""Signals at the worst moments: a run ends with 130, leaves no job behind, and can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Command
+
+# A signal to itself where this says; with it Ctrl-C reaches it also where the tests were started in the background.
+STRIKE = """\
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+strike = lambda: os.kill(os.getpid(), signal.{number})
+{moment}
+from harness.cli import main
+main()
+"""
+WRITING = "import harness.report.formats as formats; formats.files = lambda *_: strike()"
+MAKING_CASES = "import harness.measure.plan as plan; plan.cases = lambda *_: strike()"
+SUBMITTING = """\
+import harness.measure.campaign as campaign
+class Pool(campaign.ThreadPoolExecutor):
+    def submit(self, *words):
+        future = super().submit(*words)
+        if self._thread_name_prefix == "device":
+            strike()
+        return future
+campaign.ThreadPoolExecutor = Pool
+"""
+
+
+def struck(moment: str, *words: str, number: str = "SIGTERM") -> tuple[int, str]:
+    code = STRIKE.format(number=number, moment=moment)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 130), ("SIGKILL", -signal.SIGKILL)])
+def test_a_run_that_was_ended_while_it_was_written_is_written_by_resume(
+    harness: Command, study: Path, number: str, code: int
+) -> None:
+    ended, said = struck(WRITING, "run", str(study), "--variant", "fp32", "--rounds", "2", number=number)
+    assert ended == code, said
+    (made,) = Path("results/tiny").iterdir()
+    assert json.loads((made / "run.json").read_text())["state"] == "running"
+    done = harness("run", "--resume", "latest", "--json")
+    assert done.code == 0, done.err
+    assert json.loads((made / "run.json").read_text())["state"] == "complete"
+    assert (made / "table.md").is_file()
+    assert harness("baseline", "save", "latest", "kept").code == 0
+
+
+def test_a_signal_while_devices_are_begun_stops_them(study: Path) -> None:
+    ended, said = struck(SUBMITTING, "run", str(study), "--variant", "fp32", "--rounds", "5000")
+    assert ended == 130, said
+    (made,) = Path("results/tiny").iterdir()
+    assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
+    assert '"event":"round"' not in (made / "journal.jsonl").read_text()
+    for job in (Path(os.environ["QUANT_HARNESS_HOME"]) / "jobs").glob("*"):
+        assert (job / "rc").read_text() == "0"
+
+
+def test_a_signal_before_a_run_has_a_name_leaves_no_folder(study: Path) -> None:
+    ended, said = struck(MAKING_CASES, "run", str(study), "--variant", "fp32", "--rounds", "2")
+    assert ended == 130, said
+    assert list(Path("results/tiny").iterdir()) == []
