@@ -5,6 +5,7 @@ Sent over the link whenever it is needed, in only those modules that the command
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -28,6 +29,8 @@ def main(words: list[str]) -> int:
         os._exit(1)  # the reader is gone: there is nobody to tell
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
         text = "%s: %s" % (error.strerror, error.filename or store.root()) if isinstance(error, OSError) else str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = "the disk of %s is full: make room there (%s)" % (store.root(), text)
         store.say("error", kind=type(error).__name__, message=text[: store.MESSAGE_LIMIT])
         return 1
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -27,6 +28,8 @@ IDLE_SECONDS = 20.0
 THINKING_SECONDS = 300.0
 BUFFER = 1 << 20
 LINE_BUFFER = 1 << 16
+# F_SETPIPE_SZ of fcntl(2), which Python names from 3.10 on.
+SET_PIPE_SIZE = 1031
 
 
 class Stream:
@@ -36,6 +39,9 @@ class Stream:
         self.descriptor = sys.stdin.fileno()
         self.poll = select.poll()
         self.poll.register(self.descriptor)
+        # sshd hands over 32 KiB at a time: what fits into the pipe need not wait for this process to be woken.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.descriptor, SET_PIPE_SIZE, BUFFER)
         # Reading the program from there, Python may have read ahead.
         self.rest = sys.stdin.buffer.read(len(sys.stdin.buffer.peek()))  # type: ignore[union-attr]
 

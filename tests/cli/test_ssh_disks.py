@@ -60,15 +60,13 @@ def test_a_disk_that_is_full_while_the_job_runs_is_named_and_nothing_is_lost(
         folder, exit_code = run(study, watcher, rounds=12, devices=BOTH)
         assert exit_code == Exit.INCOMPLETE
         failed = failure(folder)
-        # Before it is started, the job's own programs are brought.
-        assert (failed.device, failed.step) == ("board", "measure" if measured else "push")
-        assert (
-            f"the disk of {sshd.store} is full; what" if measured else f"its disk is full: 0.0 MB are needed in {sshd.store}"
-        ) in failed.reason
+        # Everything is there; the job's own files have no room.
+        assert (failed.device, failed.step) == ("board", "measure" if measured else "start")
+        assert f"the disk of {sshd.store} is full{'; what' if measured else ''}" in failed.reason
         assert watcher.noticed < 20
         kept = rounds(folder, "board")
         assert rounds(folder, "local") == list(range(12))
-        assert len(list(sshd.store.glob("jobs/*"))) == measured
+        assert len(list(sshd.store.glob("jobs/*/pid"))) == measured
         texts = [path.read_text() for path in sshd.store.glob("jobs/*/journal.jsonl")]
         there = [json.loads(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")]
         assert kept == [line["round"] for line in there if line["event"] == "duet"]
@@ -112,7 +110,7 @@ def test_a_runtime_that_does_not_fit_is_told_and_leaves_nothing(sshd: SshServer,
         (sshd.store / "fill").unlink()
         many = packed(tmp_path / "numpy-2-py3-none-any.whl", {f"numpy/{number}": b"" for number in range(60)})
         link.push(files(many))
-        with pytest.raises(DeviceError, match=r"^board: provision: No space left on device: /.*\.part/numpy/"):
+        with pytest.raises(DeviceError, match=r"^board: provision: the disk of .* is full: .*\.part/numpy/"):
             link.unpack({name: path.name for name, path in files(many).items()})
         assert list((sshd.store / "runtimes").glob("*.part")) == []
 

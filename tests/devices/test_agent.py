@@ -173,7 +173,8 @@ def test_a_full_disk_is_named_with_its_place() -> None:
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\ndelivery.write = full\n"
         "runpy.run_path(sys.argv.pop(1) + '/agent.py', run_name='__main__')"
     )
-    words = [sys.executable, "-c", code, str(AGENT), "receive"]
-    done = subprocess.run(words, input=frame(HELLO), capture_output=True, timeout=60, check=False)
-    assert json.loads(done.stdout.splitlines()[-1])["message"] == f"No space left on device: {store()}"
+    command = [sys.executable, "-c", code, str(AGENT), "receive"]
+    done = subprocess.run(command, input=frame(HELLO), capture_output=True, timeout=60, check=False)
+    words = f"the disk of {store()} is full: make room there (No space left on device: {store()})"
+    assert json.loads(done.stdout.splitlines()[-1])["message"] == words
     assert list((store() / "blobs" / "sha256").iterdir()) == [], "what nobody can go on from is in the way"
