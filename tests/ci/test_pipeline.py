@@ -94,9 +94,14 @@ def server(tmp_path: Path, sshd: SshServer, harness: Command) -> Server:
     return Server(workspace, sshd.identity)
 
 
-def agents() -> set[str]:
-    """The ssh-agents that run."""
-    return set(subprocess.run(["pgrep", "-x", "ssh-agent"], capture_output=True, text=True, check=False).stdout.split())
+def agents(said: str) -> set[str]:
+    """The ssh-agents that a step began and that still run; other tests have theirs."""
+    begun = set(re.findall(r"SSH_AGENT_PID=(\d+)", said))
+    assert begun
+    deadline = time.monotonic() + 5
+    while (left := {pid for pid in begun if Path(f"/proc/{pid}").exists()}) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def outcome(workspace: Path) -> tuple[ET.Element, str]:
@@ -108,9 +113,9 @@ def outcome(workspace: Path) -> tuple[ET.Element, str]:
 @pytest.mark.ssh
 @pytest.mark.slow
 def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) -> None:
-    before = agents()
     code, said = server.build()
     assert code == 0, said
+    assert agents(said) == set()
     case, became = outcome(server.workspace)
     assert (case.attrib["classname"], case.attrib["name"], became) == ("chain.board", "given.latency.median", "passed")
     conv_chain(server.workspace / "model.onnx", SLOWER)
@@ -135,7 +140,7 @@ def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) 
         "journal.jsonl",
     }
     assert "<style" not in (server.workspace / "reports" / "index.html").read_text()
-    assert agents() == before
+    assert agents(said) == set()
     # A gate that never began has no report, and least of all the last one's.
     server.environment["BASELINE"] = "absent"
     code, said = server.build()

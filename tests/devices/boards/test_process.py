@@ -57,7 +57,11 @@ def test_a_number_in_a_file_counts_only_for_whoever_was_started_with_it(child: s
     assert of_pid_file(file) is None
     file.write_text("no number")
     assert of_pid_file(file) is None
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(file)]) as own:
+    code = "import time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE) as own:
+        assert own.stdout is not None
+        # Until it runs, the kernel has no command line of it.
+        own.stdout.readline()
         file.write_text(str(own.pid))
         found = of_pid_file(file)
         assert found == known(own)
