@@ -1,7 +1,7 @@
 """What is done once for a case, beside timing it: outputs, operators and instruction counts; PROTOCOL.md tells what it reads and writes.
 
 One file for Python >= 3.9 that needs only numpy and onnxruntime. ort_runner.py loads it in a worker and hands itself over, for
-sessions are made in one way only.
+sessions are made in one way only; prober.py asks it what a device's kernel counts, for which it needs neither.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.devices.link import Link
 from harness.errors import DeviceError, RunnerError, TransferError
 from harness.measure import accuracy, journal
 from tests import duets
+from tests.runners.fakes import until
 from tests.sshd import SshServer
 
 pytestmark = pytest.mark.ssh
@@ -76,7 +78,8 @@ def test_what_is_not_the_protocol(evil: Evil, answer: str) -> None:
 
 
 def test_a_board_that_falls_silent(evil: Evil, sshd: SshServer) -> None:
-    link = evil("time.sleep(600)")
+    # It ends when nobody is left to hear it.
+    link = evil("import select\nsilence = select.poll()\nsilence.register(1, 0)\nsilence.poll(600_000)")
     Path("devices.toml").write_text(sshd.entry("board", python=str(sshd.folder / "evil"), silence_time=1))
     known = registry.load()
     patient = Link(known.get("board"), known)
@@ -86,6 +89,7 @@ def test_a_board_that_falls_silent(evil: Evil, sshd: SshServer) -> None:
     patient.close()
     link.close()
     assert time.monotonic() - begun < 20
+    until(lambda: not subprocess.run(["pgrep", "-f", str(sshd.folder / "evil")], check=False, capture_output=True).stdout, 10)
 
 
 @pytest.mark.parametrize(

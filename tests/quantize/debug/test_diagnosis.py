@@ -134,13 +134,16 @@ def test_an_interrupt_keeps_what_was_found(ruined: Path, monkeypatch: pytest.Mon
     assert found.op_types
 
 
-def test_a_metric_that_can_make_nothing_of_a_variant_costs_no_other_figure(ruined: Path) -> None:
-    (ruined / "own.py").write_text(
-        "def rate(outputs, reference, labels):\n    return 1 / int((outputs[0]['y'] == reference[0]['y']).all())\n"
-    )
-    file = write_study(ruined, STATIC.format("QDQ"))
+def rated(folder: Path, returned: str) -> Diagnosis:
+    """The diagnosis of a study with a metric of its own."""
+    (folder / "own.py").write_text(f"def rate(outputs, reference, labels):\n    {returned}\n")
+    file = write_study(folder, STATIC.format("QDQ"))
     file.write_text(file.read_text().replace("[variants]", 'metric = "own.py:rate"\n[variants]'))
-    found = diagnosed(file)
+    return diagnosed(file)
+
+
+def test_a_metric_that_can_make_nothing_of_a_variant_costs_no_other_figure(ruined: Path) -> None:
+    found = rated(ruined, "return 1 / int((outputs[0]['y'] == reference[0]['y']).all())")
     (compared,) = found.compared
     assert compared.state == "made"
     assert compared.score is not None
@@ -150,12 +153,7 @@ def test_a_metric_that_can_make_nothing_of_a_variant_costs_no_other_figure(ruine
 
 
 def test_the_metric_of_the_study_is_in_every_score(ruined: Path) -> None:
-    (ruined / "own.py").write_text(
-        "def rate(outputs, reference, labels):\n    return {'feeds': len(outputs), 'worst': abs(outputs[0]['y']).max()}\n"
-    )
-    file = write_study(ruined, STATIC.format("QDQ"))
-    file.write_text(file.read_text().replace("[variants]", 'metric = "own.py:rate"\n[variants]'))
-    found = diagnosed(file)
+    found = rated(ruined, "return {'feeds': len(outputs), 'worst': abs(outputs[0]['y']).max()}")
     assert found.chosen is not None
     assert found.chosen.score is not None
     assert found.chosen.score.metrics["feeds"] == 24
