@@ -14,7 +14,7 @@ from harness.variants import Algorithm, Bits, CalibrationMethod, FileFormat, For
 TRAITS = (
     *("name", "method", "format", "activation", "weight", "per_channel", "reduce_range", "calibration", "calibration_data"),
     *("op_types", "nodes", "exclude_nodes", "exclude_op_types", "keep_io_types", "extra_options", "calibration_options", "bits"),
-    *("block_size", "accuracy_level", "symmetric", "algorithm", "file_format", "model"),
+    *("block_size", "accuracy_level", "symmetric", "algorithm", "file_format", "skip_steps", "model"),
 )
 EMULATED = ("icount", "wall", "user", "no")
 RUNTIME = r"(([<>=!~]=|[<>])?\d+(\.\d+)*(,(?=[<>=!~])|$))+"

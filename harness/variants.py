@@ -17,6 +17,8 @@ CalibrationMethod = Literal["MinMax", "Entropy", "Percentile", "Distribution"]
 Algorithm = Literal["DEFAULT", "RTN", "k_quant", "HQQ", "GPTQ"]
 FileFormat = Literal["onnx", "ort-amd64", "ort-arm"]
 Bits = Literal[2, 4, 8]
+# The preparation steps that a recipe can skip; harness/quantize/steps/registry.py has what they do.
+StepKey = Literal["copy-transposed-weights"]
 
 
 def _plain_name(value: str) -> str:
@@ -44,6 +46,7 @@ class VariantsSection(Section):
         extra_options: onnxruntime's, of dynamic and static; ``{}`` is none.
         bits: of one weight of ``nbits``; likewise block_sizes, accuracy_levels (0 leaves it to onnxruntime) and algorithms.
         file_formats: ``onnx``, or onnxruntime's own for a platform; of every method but ``given``.
+        skip_steps: keys of preparation steps that are left out; not crossed but given to every recipe that has such steps.
     """
 
     methods: list[Method] = ["fp32", "fp16", "dynamic", "static"]
@@ -60,6 +63,7 @@ class VariantsSection(Section):
     accuracy_levels: list[AccuracyLevel] = [0]
     algorithms: list[Algorithm] = ["DEFAULT"]
     file_formats: list[FileFormat] = ["onnx"]
+    skip_steps: list[StepKey] = []
 
 
 class VariantSpec(Section):
@@ -74,6 +78,7 @@ class VariantSpec(Section):
         keep_io_types: whether inputs and outputs of ``fp16`` stay float32.
         extra_options: onnxruntime's, as they are.
         bits: of one weight of ``nbits``; likewise block_size, accuracy_level (0 leaves it to onnxruntime), symmetric and algorithm.
+        skip_steps: keys of preparation steps that are left out, of ``fp16``, ``dynamic``, ``static`` and ``nbits``.
         model: of ``given``: a finished model with the inputs and outputs of the study's own, quantized or not.
     """
 
@@ -99,6 +104,7 @@ class VariantSpec(Section):
     symmetric: bool = True
     algorithm: Algorithm = "DEFAULT"
     file_format: FileFormat = "onnx"
+    skip_steps: list[StepKey] = []
     model: str | None = None
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.children import Children
 from harness.quantize.cores import cores
+from harness.quantize.elsewhere import workshop_of
 from harness.quantize.models import readback, storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from concurrent.futures import Executor
 
+    from harness.quantize.bench import Bench
     from harness.quantize.recipe import Recipe
-    from harness.quantize.workshop import Bench, Workshop
+    from harness.quantize.workshop import Workshop
 
 FULL = 2**16  # bytes; a disk with less left is full
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
@@ -52,7 +54,7 @@ class Order:
 
 def fulfil(order: Order) -> Variant:
     """Make a variant in another process; see :func:`make`."""
-    return make(order.recipe, order.bench.workshop(order.recipe))
+    return make(order.recipe, workshop_of(order.bench, order.recipe))
 
 
 def make(recipe: Recipe, workshop: Workshop) -> Variant:

@@ -35,12 +35,15 @@ ORDER: tuple[tuple[str, str | None], ...] = (
     ("nbits", "QOperator"),
     ("given", None),
 )
-WEIGHT_FIELDS = ("weight", "per_channel", "reduce_range", "op_types", "nodes", "exclude_nodes", "extra_options", "file_format")
+WEIGHT_FIELDS = (
+    *("weight", "per_channel", "reduce_range", "op_types", "nodes", "exclude_nodes", "extra_options", "file_format"),
+    "skip_steps",
+)
 # What means something to each method; a recipe has nothing else.
 FIELDS: Mapping[Method, tuple[str, ...]] = {
     "fp32": (),
     "prepared": ("file_format",),
-    "fp16": ("exclude_nodes", "exclude_op_types", "keep_io_types", "file_format"),
+    "fp16": ("exclude_nodes", "exclude_op_types", "keep_io_types", "file_format", "skip_steps"),
     "dynamic": WEIGHT_FIELDS,
     "static": (*WEIGHT_FIELDS, "format", "activation", "calibration", "calibration_data", "calibration_options"),
     "nbits": (
@@ -54,6 +57,7 @@ FIELDS: Mapping[Method, tuple[str, ...]] = {
         "nodes",
         "exclude_nodes",
         "file_format",
+        "skip_steps",
     ),
     "given": ("model",),
 }
@@ -134,6 +138,8 @@ def _crossed(study: Study) -> Iterator[Recipe]:
         keys = [key for key, field in LISTS.items() if field in FIELDS[method]]
         for values in product(*(getattr(lists, key) for key in keys)):
             fields = {LISTS[key]: value for key, value in zip(keys, values, strict=True)}
+            if "skip_steps" in FIELDS[method]:
+                fields["skip_steps"] = lists.skip_steps
             yield _recipe(VariantSpec(method=method, **fields))
 
 
@@ -146,6 +152,8 @@ def _recipe(spec: VariantSpec) -> Recipe:
     fields = {field: getattr(spec, field) for field in known}
     for key in {"extra_options", "calibration_options"} & set(fields):
         fields[key] = spelled(fields[key])
+    if "skip_steps" in fields:
+        fields["skip_steps"] = sorted(set(spec.skip_steps))
     if spec.method == "nbits":
         fields |= dict.fromkeys(IDLE[spec.algorithm])
     recipe = Recipe.model_validate({"name": "-", "method": spec.method, **fields})
@@ -168,6 +176,7 @@ def _name(recipe: Recipe) -> str:
     parts += [_options(recipe.options()), None if recipe.keep_io_types else "io16"]
     for word, names in (("only", recipe.nodes), ("without", (*recipe.exclude_op_types, *recipe.exclude_nodes))):
         parts += [word, _short("+".join(names))] if names else []
+    parts += ["skip", _short("+".join(recipe.skip_steps))] if recipe.skip_steps else []
     if recipe.model is not None:
         parts.append(_short(PurePath(recipe.model).stem))
     parts.append(recipe.file_format if recipe.file_format != "onnx" else None)

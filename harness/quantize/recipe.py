@@ -26,6 +26,7 @@ class Recipe(BaseModel):
         extra_options: onnxruntime's, as JSON with sorted keys, so that recipes can be compared; likewise calibration_options.
         accuracy_level: of ``nbits``; 0 leaves it to onnxruntime.
         file_format: ``onnx``, or onnxruntime's own for a platform.
+        skip_steps: keys of the preparation steps that are left out, sorted.
         model: of ``given``: the file that is taken as it is; None is the study's own.
     """
 
@@ -53,6 +54,7 @@ class Recipe(BaseModel):
     symmetric: bool | None = None
     algorithm: Algorithm | None = None
     file_format: FileFormat = "onnx"
+    skip_steps: tuple[str, ...] = ()
     model: str | None = None
 
     @property

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import onnx
 
+from harness.quantize.bench import Bench
 from harness.quantize.calibration.calibration import Calibration, calibrate
 from harness.quantize.calibration.ranges import Ranges, digest_of, key_of
-from harness.quantize.models import external_data, opset
+from harness.quantize.models import opset
 from harness.quantize.models.model import SourceModel, read_model
 from harness.quantize.models.names import Graphs
 from harness.quantize.models.prepare import Prepared, prepare
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes import unfit
+from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from harness.quantize.recipe import Preparation, Recipe
+    from harness.quantize.rewriting import Rewritten
     from harness.quantize.samples.data import Samples
-
-PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
+    from harness.quantize.steps.step import Decision
 
 
 class Workshop:
@@ -70,6 +69,7 @@ class Workshop:
         self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
         self._told: dict[Recipe, Path | str] = {}
         self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
+        self._rewriting = Rewriting(folder)
 
     @cached_property
     def source(self) -> SourceModel:
@@ -78,8 +78,16 @@ class Workshop:
 
     @cached_property
     def prepared(self) -> Prepared:
-        """The model that is quantized."""
+        """The model that is quantized, before preparation steps rewrite it for a recipe."""
         return prepare(self.source, self.folder)
+
+    def model(self, recipe: Recipe) -> Rewritten:
+        """Give the model that a recipe quantizes: the prepared one, as its preparation steps rewrite it."""
+        return self._rewriting.of(self.prepared, recipe)
+
+    def decision(self, recipe: Recipe, ranges: Path | None = None) -> Decision:
+        """Tell what a recipe's tool must leave as it is in that model, by the ranges that were calibrated, if there are any."""
+        return decide(self.model(recipe).proto, recipe, ranges)
 
     def calibrate(self, recipes: Iterable[Recipe]) -> None:
         """Find the ranges of static recipes: for each model and data all calibration methods at once. What fails is kept as a reason."""
@@ -114,21 +122,23 @@ class Workshop:
         return found
 
     def chosen(self, recipe: Recipe) -> list[str]:
-        """List the only nodes of the prepared model that a recipe quantizes; empty means all.
+        """List the only nodes of its model that a recipe quantizes; empty means all.
 
         Raises:
             RecipeError: if a name or glob matches none; it would be ignored without a word.
         """
-        return list(self._graphs.in_prepared("nodes", recipe.nodes).names) if recipe.nodes else []
+        names = self._graphs.in_prepared("nodes", recipe.nodes).names if recipe.nodes else ()
+        return [self.model(recipe).changes.node(name) for name in names]
 
     def excluded(self, recipe: Recipe) -> list[str]:
-        """List the nodes of the prepared model that a recipe excludes, by their names there or in the user's model, and those that its tool would break.
+        """List the nodes of its model that a recipe excludes, by their names there or in the user's model, and those that its tool would break.
 
         Raises:
             RecipeError: if a name or glob matches none.
         """
         asked = self._graphs.in_prepared("exclude_nodes", recipe.exclude_nodes).names if recipe.exclude_nodes else ()
-        return [*asked, *unfit.nodes(recipe, self.prepared.proto)]
+        model = self.model(recipe)
+        return [*(model.changes.node(name) for name in asked), *unfit.nodes(recipe, model.proto)]
 
     def excluded_of_source(self, recipe: Recipe) -> list[str]:
         """List the nodes of the user's model that a recipe excludes: ``fp16`` works on that one.
@@ -158,7 +168,13 @@ class Workshop:
             notes = [f"{notes[0]}; the preparation joins MatMul and Add into Gemm"]
         for key, globs in (("nodes", recipe.nodes), ("exclude_nodes", recipe.exclude_nodes)):
             notes += self._graphs.in_prepared(key, globs).notes if globs else ()
-        return (*about_data, *self.prepared.notes, *notes, *unfit.notes(recipe, self.prepared.proto))
+        return (
+            *about_data,
+            *self.prepared.notes,
+            *self.model(recipe).changes.notes,
+            *notes,
+            *unfit.notes(recipe, self.prepared.proto),
+        )
 
     def bench(self, recipe: Recipe) -> Bench:
         """Describe what another process needs to make a recipe."""
@@ -187,15 +203,16 @@ class Workshop:
         return self._quantized(recipe), recipe.calibration_data, Calibration.of(recipe)
 
     def _quantized(self, recipe: Recipe) -> Path:
-        """Return the file of the model whose ranges a static recipe needs: the prepared one, or a copy in a newer operator set.
+        """Return the file of the model whose ranges a static recipe needs: its own, or a copy in a newer operator set.
 
         ``quantize_static`` calibrates what it quantizes, so for types that need a newer one, it is that; the last digit differs.
         """
-        key = (opset.needed(recipe), recipe.activation, recipe.weight, recipe.extra_options)
+        start = self.model(recipe)
+        key = (start.path, opset.needed(recipe), recipe.activation, recipe.weight, recipe.extra_options)
         if key not in self._models:
-            model = opset.quantized(recipe, self.prepared.proto)
-            if model is self.prepared.proto:
-                self._models[key] = self.prepared.path
+            model = opset.quantized(recipe, start.proto, start.changes)
+            if model is start.proto:
+                self._models[key] = start.path
             else:
                 self._models[key] = self.folder / f"raised-{len(self._models)}.onnx"
                 onnx.save(model, self._models[key])
@@ -231,50 +248,3 @@ class Workshop:
             return {}
         digest, samples = digest_of(model), self.samples[source].digest
         return {calibration: key_of(digest, samples, calibration, self.op_types) for calibration in wanted}
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a process elsewhere needs to make one recipe: paths and words, nothing large.
-
-    Attributes:
-        source: file of the float model.
-        folder: temporary, and on a disk that both processes see.
-        prepared: without its content.
-        oldest_runtime: as the workshop's.
-        ranges: the file, or why there is none; None if the recipe has none.
-        notes: on the calibration data.
-    """
-
-    source: Path
-    folder: Path
-    prepared: Prepared
-    oldest_runtime: str | None
-    ranges: Path | str | None
-    notes: tuple[str, ...]
-
-    def workshop(self, recipe: Recipe) -> Workshop:
-        """Set up a workshop for the recipe; all recipes of a build have the same one in a process.
-
-        It has a folder and a copy of the prepared model of its own: onnxruntime's tools write a file beside the model that
-        they are given, always under the same name.
-        """
-        with _OPENING:
-            found = _OPEN.get(self.folder)
-            if found is None:
-                own = Path(mkdtemp(prefix="elsewhere-", dir=self.folder))
-                found = Workshop(self.source, {}, own, oldest_runtime=self.oldest_runtime)
-                path = own / self.prepared.path.name
-                proto = onnx.load(self.prepared.path, load_external_data=not self.prepared.is_large)
-                for name in (path.name, *external_data.locations(proto)):
-                    shutil.copyfile(self.prepared.path.with_name(name), path.with_name(name))
-                found.prepared = dataclasses.replace(self.prepared, path=path, proto=proto)
-                # Builds come one after the other: what the last one left is of no use.
-                _OPEN.clear()
-                _OPEN[self.folder] = found
-            found.given(recipe, self.ranges, self.notes)
-        return found
-
-
-_OPENING = Lock()
-_OPEN: dict[Path, Workshop] = {}

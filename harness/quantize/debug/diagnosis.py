@@ -257,7 +257,7 @@ def _suspicion(*rankings: Sequence[str]) -> dict[str, int]:
 
 def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     """Compare tensors and weights; a graph that can't be opened up costs no more than this."""
-    path, prepared = variant.path, trials.workshop.prepared
+    path, prepared = variant.path, trials.workshop.model(trials.recipe)
     if path is None or variant.recipe.file_format != "onnx":
         found.notes.append(
             "the tensors of a file in onnxruntime's own format can't be seen; the scan is of the same recipe as ONNX"

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
@@ -107,6 +107,26 @@ def all_inputs(model: ModelProto) -> Counter[str]:
     """Count who takes each tensor: nodes, those of subgraphs too, and the graph's outputs."""
     taken = Counter(name for node in model.graph.node for name in _taken(node))
     return taken + Counter(value.name for value in model.graph.output)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Give a name that is not taken: this one, or this one with underscores."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def tensor_names(model: ModelProto) -> set[str]:
+    """Collect the names of all tensors, those of the bodies of If, Loop and Scan included."""
+    found = {value.name for value in (*model.graph.input, *model.graph.output)}
+    found |= {tensor.name for tensor in _initializers(model.graph)}
+    for node in _nested(model.graph.node):
+        found.update((*node.input, *node.output))
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                found |= {value.name for value in (*graph.input, *graph.output)}
+                found |= {tensor.name for tensor in _initializers(graph)}
+    return found
 
 
 def fix_initializers(model: ModelProto) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
+    from harness.quantize.steps.step import Changes
 
 AXIS = 13  # the first in which DequantizeLinear has an axis
 BLOCKS = 21  # the first in which it has blocks and four bits
@@ -69,8 +70,13 @@ def raised(model: ModelProto, version: int) -> ModelProto:
     return converted
 
 
-def quantized(recipe: Recipe, model: ModelProto) -> ModelProto:
+def quantized(recipe: Recipe, model: ModelProto, changes: Changes | None = None) -> ModelProto:
     """Bring a model to the operator set in which ``quantize_static`` calibrates and quantizes it for a recipe.
+
+    Args:
+        recipe: how it is quantized.
+        model: what is quantized.
+        changes: by which its names differ from the prepared model's.
 
     Returns:
         A copy, or the model itself if it is there already.
@@ -79,7 +85,7 @@ def quantized(recipe: Recipe, model: ModelProto) -> ModelProto:
         RecipeError: if the converter can't do it.
         Exception: of onnxruntime's own conversion.
     """
-    extra = options.translated(recipe, model)
+    extra = options.translated(recipe, model, changes)
     with quiet():
         found: ModelProto = update_opset_version(
             raised(model, needed(recipe)),

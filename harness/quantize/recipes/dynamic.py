@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from harness.quantize.models import repairs, storage
 from harness.quantize.quiet import quiet
 from harness.quantize.recipes import options
 
@@ -27,8 +25,10 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     onnxruntime rewrites each Gemm as a MatMul, under another name, before it looks at op types and names of nodes. Names
     are translated here, and ``Gemm`` means these alone; ``MatMul`` means both, as it does for onnxruntime.
     """
-    nodes = workshop.prepared.proto.graph.node
-    chosen, excluded = set(workshop.chosen(recipe)), set(workshop.excluded(recipe))
+    model = workshop.model(recipe)
+    nodes = model.proto.graph.node
+    decision = workshop.decision(recipe)
+    chosen, excluded = set(workshop.chosen(recipe)), {*workshop.excluded(recipe), *decision.float_nodes}
     kinds = set(recipe.op_types)
     if GEMM in kinds and MATMUL not in kinds:
         excluded |= {node.name for node in nodes if node.op_type == MATMUL}
@@ -38,7 +38,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     excluded |= {name + RENAMED for name in excluded & renamed}
     with quiet():
         quantize_dynamic(
-            _parted(workshop, path),
+            model.path,
             path,
             op_types_to_quantize=sorted(kinds),
             per_channel=recipe.per_channel,
@@ -46,18 +46,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             weight_type=QuantType[recipe.weight],
             nodes_to_quantize=sorted(chosen),
             nodes_to_exclude=sorted(excluded),
-            extra_options=options.translated(recipe, workshop.prepared.proto),
-            use_external_data_format=workshop.prepared.is_large,
+            extra_options=options.translated(recipe, model.proto, model.changes),
+            use_external_data_format=model.is_large,
         )
-    return (*workshop.notes(recipe), *options.notes(recipe))
-
-
-def _parted(workshop: Workshop, path: Path) -> Path:
-    """Give the file that is quantized: the prepared one, or one beside the variant where that would be broken by the tool."""
-    if not repairs.has_shared_transposed(workshop.prepared.proto):
-        return workshop.prepared.path
-    model = onnx.load(workshop.prepared.path)
-    repairs.part_shared_transposed(model)
-    beside = path.with_name(f"{path.stem}-parted.onnx")
-    storage.write(model, beside)
-    return beside
+    return (*workshop.notes(recipe), *decision.notes, *options.notes(recipe))

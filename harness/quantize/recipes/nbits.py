@@ -12,7 +12,7 @@ from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from harness.quantize.calibration.reader import CopiedReader
-from harness.quantize.models import opset, repairs, storage
+from harness.quantize.models import opset, storage
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipes.dynamic import GEMM, MATMUL, RENAMED
@@ -44,13 +44,13 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     Raises:
         RecipeError: if the recipe does not suit the model, or needs calibration data that are not there.
     """
-    prepared = workshop.prepared
+    prepared = workshop.model(recipe)
     raised = opset.raised(prepared.proto, opset.needed(recipe))
     # The tensors of a large model are not there until its file is read.
     model = onnx.load(prepared.path) if prepared.is_large else onnx.ModelProto.FromString(raised.SerializeToString())
-    chosen, excluded = set(workshop.chosen(recipe)), set(workshop.excluded(recipe))
+    decision = workshop.decision(recipe)
+    chosen, excluded = set(workshop.chosen(recipe)), {*workshop.excluded(recipe), *decision.float_nodes}
     renamed = {node.name: node.name + RENAMED for node in model.graph.node if node.op_type == GEMM}
-    repairs.part_shared_transposed(model)
     with quiet():
         ONNXModel(model).replace_gemm_with_matmul()
     names = [node.name for node in model.graph.node if node.op_type == MATMUL]
@@ -76,7 +76,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     made: ModelProto = quantizer.model.model
     storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
-    return (*about_data, *workshop.notes(recipe), *opset.notes(prepared.proto, made))
+    return (*about_data, *workshop.notes(recipe), *decision.notes, *opset.notes(prepared.proto, made))
 
 
 def _algorithm(recipe: Recipe, workshop: Workshop, names: Iterable[str]) -> Any:  # noqa: ANN401 - onnxruntime is not typed

@@ -11,6 +11,7 @@ from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
 
 from harness.extra_options import OPTIONS
 from harness.quantize.reasons import RecipeError
+from harness.quantize.steps.step import Changes
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
@@ -46,19 +47,25 @@ def of_calibration(recipe: Recipe) -> dict[str, Any]:
     return {word: extra[name] for name, word in OF_CALIBRATION.items() if name in extra} | recipe.options("calibration")
 
 
-def translated(recipe: Recipe, model: ModelProto) -> dict[str, Any]:
+def translated(recipe: Recipe, model: ModelProto, changes: Changes | None = None) -> dict[str, Any]:
     """Give a recipe's extra options as the quantizers of onnxruntime take them.
 
     Args:
         recipe: its options are of known names and types already.
         model: the one that is quantized; the tensors that are named must be there.
+        changes: by which its names differ from the prepared model's; what is said of a constant is said of its copies.
 
     Raises:
         RecipeError: if a tensor or a node is named that the model does not have; it would be ignored, or refused without a hint.
     """
     options = recipe.options()
     if TENSORS in options:
-        options[TENSORS] = {name: _tables(name, said, recipe, model) for name, said in options[TENSORS].items()}
+        changes = changes or Changes()
+        options[TENSORS] = {
+            present: _tables(present, said, recipe, model, changes)
+            for name, said in options[TENSORS].items()
+            for present in changes.tensor(name)
+        }
     if "DefaultTensorType" in options:
         options["DefaultTensorType"] = TensorProto.DataType.Value(options["DefaultTensorType"])
     return options
@@ -75,7 +82,7 @@ def notes(recipe: Recipe) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _tables(name: str, said: Any, recipe: Recipe, model: ModelProto) -> list[dict[str, Any]]:  # noqa: ANN401 - of the study
+def _tables(name: str, said: Any, recipe: Recipe, model: ModelProto, changes: Changes) -> list[dict[str, Any]]:  # noqa: ANN401 - of the study
     """Translate the overrides of a tensor: one table, or one for each channel."""
     graph = model.graph
     weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -89,7 +96,10 @@ def _tables(name: str, said: Any, recipe: Recipe, model: ModelProto) -> list[dic
     names = [node.name for node in graph.node]
     tables = [_table(each, usual) for each in (said if isinstance(said, list) else [said])]
     for table in tables:
-        for node in table.get("convert", {}).get("recv_nodes", ()):
+        convert = table.get("convert", {})
+        if "recv_nodes" in convert:
+            convert["recv_nodes"] = {changes.node(node) for node in convert["recv_nodes"]}
+        for node in convert.get("recv_nodes", ()):
             if node not in names:
                 message = f"{TENSORS} of '{name}': the prepared model has no node '{node}'; {nearest(node, names[:200])}"
                 raise RecipeError(message)

@@ -37,15 +37,16 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     Raises:
         RecipeError: if the recipe does not suit the model, or the calibration failed.
     """
-    prepared = workshop.prepared
+    prepared = workshop.model(recipe)
     model = opset.raised(prepared.proto, opset.needed(recipe))
     chosen = workshop.chosen(recipe)
     excluded = workshop.excluded(recipe)
-    extra = options.translated(recipe, prepared.proto)
+    extra = options.translated(recipe, prepared.proto, prepared.changes)
     method = recipe.calibration or "MinMax"
     smooth = bool(extra.get("SmoothQuant"))
     # SmoothQuant moves scales between activations and weights first: the shared ranges are not those of its model.
     ranges = None if smooth else workshop.ranges(recipe)
+    decision = workshop.decision(recipe, ranges)
     reader = CopiedReader(workshop.samples[recipe.calibration_data].feeds) if smooth else None
     with quiet():
         quantize_static(
@@ -59,7 +60,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             activation_type=QuantType[recipe.activation],
             weight_type=QuantType[recipe.weight],
             nodes_to_quantize=chosen,
-            nodes_to_exclude=excluded,
+            nodes_to_exclude=[*excluded, *decision.float_nodes],
             extra_options=extra,
             calibrate_method=CalibrationMethod[method],
             calibration_cache_path=ranges,
@@ -68,7 +69,14 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     made = onnx.load(path, load_external_data=False)
     lost = _clamping(prepared.proto) - _clamping(made)
     warning = (UNCLAMPED,) if recipe.calibration == "Distribution" and lost > 0 and not clamps(recipe) else ()
-    return (*workshop.notes(recipe), *opset.notes(prepared.proto, made), *options.notes(recipe), *_idle(recipe), *warning)
+    return (
+        *workshop.notes(recipe),
+        *decision.notes,
+        *opset.notes(prepared.proto, made),
+        *options.notes(recipe),
+        *_idle(recipe),
+        *warning,
+    )
 
 
 def _idle(recipe: Recipe) -> list[str]:

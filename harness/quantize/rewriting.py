@@ -1,0 +1,118 @@
+"""The model that a recipe's tool is given: the prepared one, rewritten by the preparation steps that find something in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnxruntime.quantization.calibrate import load_tensors_data
+
+from harness.quantize.models import storage
+from harness.quantize.steps.registry import STEPS
+from harness.quantize.steps.step import Changes, Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from harness.quantize.models.prepare import Prepared
+    from harness.quantize.recipe import Recipe
+
+    Chain = tuple[Hashable, ...]
+
+PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A model that is quantized.
+
+    Attributes:
+        path: its file; the tensors of a large model lie beside it.
+        proto: its content, not to be changed; without tensors if it is large.
+        is_large: whether the tools must be told to keep tensors beside the model.
+        changes: what the steps did; nothing where the file is the prepared model's own.
+    """
+
+    path: Path
+    proto: ModelProto
+    is_large: bool
+    changes: Changes = field(default_factory=Changes)
+
+
+class Rewriting:
+    """Rewrites models, each once: recipes for which the steps do the same share the file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Rewrite nothing yet.
+
+        Args:
+            folder: where rewritten models are written.
+        """
+        self._folder = folder
+        self._known: dict[tuple[Path, Recipe], Rewritten] = {}
+        self._models: dict[Chain, Rewritten] = {}
+
+    def of(self, prepared: Prepared, recipe: Recipe) -> Rewritten:
+        """Give the model that a recipe quantizes; where no step finds anything, the prepared model itself."""
+        key = (prepared.path, recipe)
+        if key not in self._known:
+            self._known[key] = self._rewritten(prepared, recipe)
+        return self._known[key]
+
+    def _rewritten(self, prepared: Prepared, recipe: Recipe) -> Rewritten:
+        done: Chain = (prepared.path,)
+        found = Rewritten(prepared.path, prepared.proto, prepared.is_large)
+        # fp16 is made of the user's model; whoever asks for the prepared one looks at its nodes.
+        for step in STEPS if recipe.method in PREPARED_METHODS else ():
+            if step.on != "prepared" or step.find is None or step.rewrite is None or not step.applies(recipe):
+                continue
+            if wanted := tuple(step.find(found.proto, recipe)):
+                done = (*done, step.key, wanted)
+                if done not in self._models:
+                    model = onnx.load(found.path)
+                    changes = found.changes.then(step.rewrite(model, wanted))
+                    path = self._folder / f"rewritten-{len(self._models)}.onnx"
+                    storage.write(model, path)
+                    proto = onnx.load(path, load_external_data=False) if found.is_large else model
+                    self._models[done] = Rewritten(path, proto, found.is_large, changes)
+                found = self._models[done]
+        return found
+
+
+def convert(model: ModelProto, recipe: Recipe) -> Changes:
+    """Apply, in place, the steps that work on a user's model, and for ``fp16`` those that work on a prepared one."""
+    changes = Changes()
+    for step in STEPS:
+        if step.find is None or step.rewrite is None or not step.applies(recipe):
+            continue
+        if (step.on == "source" or recipe.method == "fp16") and (wanted := tuple(step.find(model, recipe))):
+            changes = changes.then(step.rewrite(model, wanted))
+    return changes
+
+
+def decide(model: ModelProto, recipe: Recipe, ranges: Path | None) -> Decision:
+    """Ask the steps what a recipe's tool must leave as it is.
+
+    Args:
+        model: the one that is quantized.
+        recipe: how.
+        ranges: the file of the calibrated ranges, if there are any.
+    """
+    deciding = [step.decide for step in STEPS if step.decide is not None and step.applies(recipe)]
+    if not deciding:
+        return Decision()
+    known = None if ranges is None else read_ranges(ranges)
+    return reduce(Decision.__or__, (each(model, recipe, known) for each in deciding), Decision())
+
+
+def read_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    """Read the smallest and the largest value of each tensor from a file of ranges."""
+    found = ((name, data.range_value) for name, data in load_tensors_data(path).items())
+    # Some calibration methods keep numbers, others arrays of one.
+    return {name: (np.asarray(least).item(), np.asarray(most).item()) for name, (least, most) in found}

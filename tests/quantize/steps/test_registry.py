@@ -1,0 +1,39 @@
+"""The registry, what a study may skip, and the table in docs/preparation.md are the same steps."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from harness.quantize.matrix import FIELDS
+from harness.quantize.steps.registry import STEPS
+from harness.variants import StepKey
+from tests.conftest import ROOT
+
+HEADING = "| step | recipes | what it does | why (source) | cost in size and speed |\n| --- | --- | --- | --- | --- |\n"
+
+
+def rows() -> str:
+    """The table of all steps."""
+    return "".join(
+        f"| `{step.key}` | {', '.join(method for method in FIELDS if method in step.methods)} | {step.summary} | {step.source} | {step.cost} |\n"
+        for step in STEPS
+    )
+
+
+def test_a_study_may_skip_exactly_the_steps_there_are() -> None:
+    assert sorted(get_args(StepKey)) == sorted(step.key for step in STEPS)
+
+
+def test_the_page_has_a_row_for_each_step() -> None:
+    page = (ROOT / "docs" / "preparation.md").read_text(encoding="utf-8")
+    assert HEADING + rows() in page, f"write these rows:\n{rows()}"
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.key)
+def test_a_step_does_something_for_recipes_that_can_skip_it(step: object) -> None:
+    found = next(each for each in STEPS if each is step)
+    assert found.rewrite is not None or found.decide is not None
+    assert (found.find is None) == (found.rewrite is None)
+    assert all("skip_steps" in FIELDS[method] for method in found.methods)
