@@ -18,7 +18,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from harness import study as studies
 from harness.errors import DataError, HarnessError
-from harness.quantize import fidelity, matrix
+from harness.quantize import matrix
 from harness.quantize.build import build
 from harness.quantize.models.graph import is_quantized, nodes, tensors
 from harness.quantize.models.inspect import inspect_model
@@ -27,6 +27,7 @@ from harness.quantize.planning.planner import plan_build
 from harness.quantize.planning.platforms import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
+from harness.quantize.verify import fidelity
 from harness.variants import VariantSpec, VariantsSection
 
 if TYPE_CHECKING:

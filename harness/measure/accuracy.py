@@ -15,8 +15,8 @@ import onnxruntime as ort
 from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
-from harness.quantize import fidelity
 from harness.quantize.samples import lint
+from harness.quantize.verify import fidelity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import DataError, ModelError
-from harness.quantize import fidelity
 from harness.quantize.debug.session import Session
 from harness.quantize.reasons import reason_of
+from harness.quantize.verify import fidelity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,8 +16,8 @@ from onnxruntime.quantization.qdq_loss_debug import (
 
 from harness.quantize.debug import integers
 from harness.quantize.debug.session import Session
-from harness.quantize.fidelity import decibels
 from harness.quantize.quiet import quiet
+from harness.quantize.verify.sums import decibels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

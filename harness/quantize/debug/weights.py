@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.quantize.debug import integers
-from harness.quantize.fidelity import decibels
+from harness.quantize.verify.sums import decibels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from harness.errors import DataError
-from harness.quantize.fidelity import Fidelity, compare
+from harness.quantize.verify.fidelity import Fidelity, compare
 
 FLOATS = arrays(np.float32, array_shapes(max_dims=3, max_side=6), elements=st.floats(-100, 100, width=32))
 
@@ -136,10 +136,15 @@ def test_nan_and_infinity_are_counted_and_stay_out_of_json() -> None:
     assert found.nan_count == 2
     assert not found.identical
     text = json.dumps(found.as_json(), allow_nan=False)
-    assert json.loads(text)["mse"] is None
-    assert math.isnan(found.kl_divergence or 0)
+    assert json.loads(text)["sqnr_db"] is None
+    assert (found.values, found.unequal_count, found.mse) == (3, 2, 0.0)
+    assert found.notes == ("2 of 3 output values are not finite in this variant (fp32: none)",)
+    assert found.kl_divergence is None
     endless = compare(reference, [[np.array([[1.0, np.inf, 3.0]])]])
-    assert (endless.sqnr_db, endless.max_error) == (-math.inf, math.inf)
+    assert (endless.inf_count, endless.nan_count, endless.max_error) == (1, 0, 0.0)
+    nothing = compare(reference, [[np.full((1, 3), np.nan)]])
+    assert (nothing.sqnr_db, nothing.cosine) == (-math.inf, 0.0)
+    assert nothing.merit < endless.merit < -100
     json.dumps(endless.as_json(), allow_nan=False)
 
 
@@ -171,6 +176,6 @@ def test_outputs_that_do_not_pair(reference: list[object], candidate: list[objec
 
 
 def test_needs_only_numpy() -> None:
-    code = "import sys, harness.quantize.fidelity; print([m for m in ('onnx', 'onnxruntime', 'pydantic') if m in sys.modules])"
+    code = "import sys, harness.quantize.verify.fidelity; print([m for m in ('onnx', 'onnxruntime', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,113 @@
+"""Parts of a model's outputs, and the sentences that name them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Kind = Literal["output", "slice", "sample"]
+# What one slice is called, by its axis in the shape of one sample, [rows, columns] or [channels, height, width].
+NOUNS: dict[tuple[int, int], str] = {(2, 0): "row", (2, 1): "column", (3, 0): "channel"}
+ENTRY, ENTRIES = "entry", "entries"
+RUNS = 6  # runs of slices that one sentence names
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an output: all of it, a run of slices along one axis, or one sample.
+
+    Attributes:
+        output: name of the output.
+        axis: of the output's shape that the slices lie along; None for a whole output and a sample.
+        first: index of the first slice of the run; None likewise.
+        last: index of the last slice, which belongs to the run.
+        sample: index over the rows of all feeds, from 0; None for a whole output and slices.
+        sqnr_db: signal-to-quantization-noise ratio of the part, in dB; None for several slices and for integers.
+        kind: what the part is.
+        dead: the part is constant in the variant, over all samples and positions, and varies in fp32.
+        noun: what one slice is called.
+    """
+
+    output: str
+    axis: int | None = None
+    first: int | None = None
+    last: int | None = None
+    sample: int | None = None
+    sqnr_db: float | None = None
+    kind: Kind = "output"
+    dead: bool = False
+    noun: str = ENTRY
+
+    @property
+    def name(self) -> str:
+        """What the part is called, such as ``rows 4–9 of output0``."""
+        return name_of([self])
+
+    @property
+    def sentence(self) -> str:
+        """What is to be said of the part."""
+        return sentence_of([self])
+
+
+def noun(rank: int, axis: int) -> str:
+    """What one slice is called.
+
+    Args:
+        rank: number of axes of one sample.
+        axis: of the slices, in one sample.
+    """
+    return NOUNS.get((rank, axis), ENTRY)
+
+
+def name_of(parts: Sequence[Part]) -> str:
+    """Name parts that differ in nothing but the slices that they cover."""
+    part = parts[0]
+    if part.kind == "sample":
+        return f"sample {part.sample} of {part.output}"
+    if part.kind == "output":
+        return part.output
+    runs = [str(each.first) if each.first == each.last else f"{each.first}–{each.last}" for each in parts[:RUNS]]
+    hidden = len(parts) - len(runs)
+    if hidden:
+        runs.append(f"{hidden} more runs" if hidden > 1 else "1 more run")
+    listed = runs[0] if len(runs) == 1 else f"{', '.join(runs[:-1])} and {runs[-1]}"
+    word = part.noun if is_single(parts) else ENTRIES if part.noun == ENTRY else f"{part.noun}s"
+    along = f" along axis {part.axis}" if part.noun == ENTRY else ""
+    return f"{word} {listed}{along} of {part.output}"
+
+
+def is_single(parts: Sequence[Part]) -> bool:
+    """Say whether parts are one thing: an output, a sample or a single slice."""
+    return len(parts) == 1 and parts[0].first == parts[0].last
+
+
+def sentence_of(parts: Sequence[Part]) -> str:
+    """Say what is to be said of parts that differ in nothing but the slices that they cover."""
+    part, single = parts[0], is_single(parts)
+    if part.dead:
+        return (
+            f"{name_of(parts)} {'is' if single else 'are'} constant in this variant but {'varies' if single else 'vary'} in fp32"
+        )
+    if part.sqnr_db is None:
+        return f"{name_of(parts)} {'differs' if single else 'differ'} from fp32"
+    return f"{name_of(parts)} {'has' if single else 'have'} an SQNR of {in_db(part.sqnr_db)}"
+
+
+def in_db(value: float) -> str:
+    """A ratio in dB, in words where it is infinite."""
+    return f"{round(value, 1) + 0.0:.1f} dB" if math.isfinite(value) else f"{'' if value > 0 else '-'}infinite"
+
+
+def runs_of(indices: Iterable[int]) -> list[tuple[int, int]]:
+    """Join indices that follow each other: 4, 5, 6, 9 are (4, 6) and (9, 9)."""
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        if found and index == found[-1][1] + 1:
+            found[-1] = (found[-1][0], index)
+        else:
+            found.append((index, index))
+    return found
