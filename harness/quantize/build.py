@@ -103,7 +103,8 @@ def build(  # noqa: PLR0913 - each has a name of its own
             elif sharing.twin_of(recipe) is None:
                 missing.append(recipe)
         deliver()
-        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, Ranges(cache / "ranges") if cache else None)
+        ranges = Ranges(cache / "ranges") if cache else None
+        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, ranges, sizes)
         with closing(make_all(missing, workshop, executor)) as made:
             for variant in made:
                 ready[variant.name] = _settled(variant, out_dir)

@@ -85,12 +85,15 @@ class Preparation(BaseModel):
     Attributes:
         rung: of the ladder in ``prepare.py``: ``default`` is all of it, ``raw`` none.
         failures: for each rung that was tried before, its name and why it failed.
+        unverified: why the outputs of the prepared model, or some of them, could not be held against the model's own; None if
+            they were, and are the same but for rounding.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rung: str
     failures: tuple[str, ...] = ()
+    unverified: str | None = None
 
 
 class Variant(BaseModel):

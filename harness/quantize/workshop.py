@@ -20,6 +20,7 @@ from harness.quantize.models.prepare import Prepared, prepare
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes import unfit
 from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, decide
+from harness.quantize.verify.original import Original
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,6 +49,7 @@ class Workshop:
         op_types: tuple[str, ...] = (),
         oldest_runtime: str | None = None,
         kept: Ranges | None = None,
+        dims: Mapping[str, int] | None = None,
     ) -> None:
         """Make nothing yet.
 
@@ -58,6 +60,7 @@ class Workshop:
             op_types: of all recipes.
             oldest_runtime: its version.
             kept: ranges of earlier builds.
+            dims: sizes of the model's open dimensions, for the sample that preparation is verified with.
         """
         self.samples = samples
         self.folder = folder
@@ -65,6 +68,7 @@ class Workshop:
         self.oldest_runtime = oldest_runtime
         self._source = source
         self._kept = kept
+        self._dims = dims or {}
         self._models: dict[tuple[object, ...], Path] = {}
         self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
         self._told: dict[Recipe, Path | str] = {}
@@ -79,7 +83,12 @@ class Workshop:
     @cached_property
     def prepared(self) -> Prepared:
         """The model that is quantized, before preparation steps rewrite it for a recipe."""
-        return prepare(self.source, self.folder)
+        return prepare(self.source, self.folder, self.original)
+
+    @cached_property
+    def original(self) -> Original:
+        """The float model on one sample, with which what is made of it before quantization is compared."""
+        return Original(self.source, self._dims, tuple(self.samples.values()))
 
     def model(self, recipe: Recipe) -> Rewritten:
         """Give the model that a recipe quantizes: the prepared one, as its preparation steps rewrite it."""

@@ -207,7 +207,7 @@ def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe
     shared = folder / "workshop"
     shared.mkdir()
     # The ranges that the variants were made from, kept by the build.
-    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"))
+    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"), dims=dims)
 
 
 def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:

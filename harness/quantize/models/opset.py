@@ -9,6 +9,7 @@ from onnx import helper, version_converter
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.quant_utils import update_opset_version
 
+from harness.quantize.models import opset_fixes
 from harness.quantize.models.external_data import locations
 from harness.quantize.models.graph import opset_of
 from harness.quantize.quiet import quiet
@@ -56,8 +57,7 @@ def raised(model: ModelProto, version: int) -> ModelProto:
         )
         raise RecipeError(message)
     try:
-        converted: ModelProto = version_converter.convert_version(model, version)
-        onnx.checker.check_model(converted)
+        converted = _converted(model, version)
     except Exception as exc:
         message = (
             f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise it: {reason_of(exc)}; "
@@ -67,6 +67,21 @@ def raised(model: ModelProto, version: int) -> ModelProto:
     # The converter leaves the version of the file format as it was.
     least = helper.find_min_ir_version_for(converted.opset_import, ignore_unknown=True)
     converted.ir_version = max(converted.ir_version, least)
+    return converted
+
+
+def _converted(model: ModelProto, version: int) -> ModelProto:
+    """Convert a model, the nodes that the converter gets wrong by the table in ``opset_fixes.py``.
+
+    Raises:
+        Exception: of the converter or the checker.
+    """
+    start = onnx.ModelProto()
+    start.CopyFrom(model)
+    opset_fixes.hold(start, version)
+    converted: ModelProto = version_converter.convert_version(start, version)
+    opset_fixes.release(converted)
+    onnx.checker.check_model(converted)
     return converted
 
 

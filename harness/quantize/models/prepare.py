@@ -15,12 +15,12 @@ import onnx
 from onnxruntime.quantization import quant_pre_process, shape_inference
 from onnxruntime.tools import symbolic_shape_infer
 
-from harness.quantize.models import storage
-from harness.quantize.models.graph import fix_initializers, name_nodes, strip_unused_opsets
+from harness.quantize.models import opset, storage
+from harness.quantize.models.graph import fix_initializers, name_nodes, opset_of, strip_unused_opsets
 from harness.quantize.models.model import dimension_name
 from harness.quantize.models.storage import LEAST_TENSOR
 from harness.quantize.quiet import quiet
-from harness.quantize.reasons import LIMIT, reason_of
+from harness.quantize.reasons import LIMIT, RecipeError, reason_of
 from harness.quantize.recipe import Preparation
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.models.model import SourceModel
+    from harness.quantize.verify.original import Original
 
 RAW = "raw"
+LEAST_OPSET = 11  # of a model that the tool prepares
 # Each rung gives up a little more than the one before. Of nine real models two stand on the first. Where it is the optimizer that
 # fails, shapes can still be inferred in full: so the last rung is tried with it, then without.
 LADDER: tuple[tuple[str, Mapping[str, bool]], ...] = (
@@ -74,10 +76,11 @@ class Prepared:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know."""
         found = self.preparation
+        unverified = (f"preparation {found.unverified}",) if found.unverified else ()
         if not found.failures:
-            return ()
+            return unverified
         how = "was not prepared" if found.rung == RAW else f"was prepared with {found.rung} only"
-        return (f"the model {how}, because the preparation failed: {found.failures[0]}",)
+        return (f"the model {how}, because the preparation failed: {found.failures[0]}", *unverified)
 
 
 class _OptimizerError(Exception):
@@ -89,28 +92,39 @@ class _OptimizerError(Exception):
         super().__init__(f"onnxruntime's optimizer failed: {reason}"[:LIMIT])
 
 
-def prepare(source: SourceModel, folder: Path) -> Prepared:
-    """Prepare a model, on the first rung of the ladder that it stands.
+class _OtherModelError(Exception):
+    """A rung gave a model that computes something else."""
+
+
+def prepare(source: SourceModel, folder: Path, original: Original | None = None) -> Prepared:
+    """Prepare a model, on the first rung of the ladder that it stands: the result is valid, and computes what the model computes.
 
     Args:
         source: the model.
         folder: where ``prepared.onnx`` is written; the tool's own temporary files go there too.
+        original: what the result of each rung is held against; None verifies nothing.
     """
     start, output = folder / "source.onnx", folder / "prepared.onnx"
-    storage.write(_plain(source.proto), start, source.path.parent)
+    plain = _plain(source.proto)
     failures: list[str] = []
+    begun = _raised(plain, failures)
+    storage.write(begun, start, source.path.parent)
     rung = RAW
     for name, options in LADDER:
         try:
             with quiet(), _kept_in(folder), _told_of_failures():
                 quant_pre_process(start, output, **options, **_outside(output, large=source.is_large))
             proto = _read(output, large=source.is_large)
+            _verify(original, output)
         except Exception as exc:  # noqa: BLE001 - the tool raises anything, plain Exception too
-            failures.append(f"{name}: {exc if isinstance(exc, _OptimizerError) else reason_of(exc, [folder])}")
+            speaks = isinstance(exc, _OptimizerError | _OtherModelError)
+            failures.append(f"{name}: {exc if speaks else reason_of(exc, [folder])}")
         else:
             rung = name
             break
     else:
+        if begun is not plain:
+            storage.write(plain, start, source.path.parent)
         storage.move(start, output, storage.data_of(start))
         proto = onnx.load(output, load_external_data=not source.is_large)
     storage.remove(start)
@@ -118,7 +132,37 @@ def prepare(source: SourceModel, folder: Path) -> Prepared:
     strip_unused_opsets(proto)
     name_nodes(proto)
     onnx.save(proto, output)
-    return Prepared(output, proto, Preparation(rung=rung, failures=tuple(failures)), source.is_large)
+    note = original.note if original and rung != RAW else None
+    return Prepared(output, proto, Preparation(rung=rung, failures=tuple(failures), unverified=note), source.is_large)
+
+
+def _raised(model: ModelProto, failures: list[str]) -> ModelProto:
+    """Bring a model of opset 10 or less to 11, which the tool would do itself, and not always with the same meaning."""
+    if (opset_of(model) or LEAST_OPSET) >= LEAST_OPSET:
+        return model
+    try:
+        return opset.raised(model, LEAST_OPSET)
+    except RecipeError as exc:
+        failures.append(f"opset {LEAST_OPSET}: {exc}")
+        return model
+
+
+def _verify(original: Original | None, path: Path) -> None:
+    """Hold a prepared model against the original.
+
+    Raises:
+        _OtherModelError: if it computes something else, or can't be run.
+    """
+    if original is None:
+        return
+    try:
+        found = original.difference(path)
+    except Exception as exc:
+        message = f"gives a model that onnxruntime can't run: {reason_of(exc, [path.parent])}"
+        raise _OtherModelError(message) from exc
+    if found:
+        message = f"computes something else: {found.sentence}"
+        raise _OtherModelError(message)
 
 
 def _outside(output: Path, *, large: bool) -> dict[str, Any]:

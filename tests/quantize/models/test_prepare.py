@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.quantize.models.graph import tensors
 from harness.quantize.models.model import open_model
 from harness.quantize.models.prepare import LADDER, RAW, prepare
 from harness.quantize.recipe import Preparation
+from harness.quantize.verify.original import Original
 from tests.models import make_model, tiny_cnn
 
 if TYPE_CHECKING:
@@ -57,11 +59,10 @@ def custom_operator() -> ModelProto:
     return model
 
 
-def old_upsample() -> ModelProto:
-    """Upsample of opset 9: the tool's own way to a newer opset fails."""
-    node = helper.make_node("Upsample", ["x", "s"], ["y"], "up", mode="nearest")
-    scales = np.array([1, 1, 2, 2], dtype=np.float32)
-    return make_model([node], {"x": [1, 1, 2, 2]}, {"y": [1, 1, 4, 4]}, {"s": scales}, opset=9)
+def unknown_to_the_converter() -> ModelProto:
+    """Batch statistics at inference, of opset 6: nothing takes them to a newer opset, and the tool begins with that."""
+    node = helper.make_node("BatchNormalization", ["x", "a", "a", "a", "a"], ["y"], "norm", is_test=0)
+    return make_model([node], {"x": [1, 2, 4, 4]}, {"y": [1, 2, 4, 4]}, {"a": np.ones(2, np.float32)}, opset=6)
 
 
 MODELS: dict[str, tuple[Callable[[], ModelProto], str]] = {
@@ -70,7 +71,7 @@ MODELS: dict[str, tuple[Callable[[], ModelProto], str]] = {
     "guess_output_rank": (unknown_shape, "auto_merge: Exception: Incomplete symbolic shape inference"),
     "skip_symbolic_shape": (crashing_inference, "guess_output_rank: TypeError: object of type 'NoneType' has no len()"),
     "skip_optimization": (custom_operator, "guess_output_rank: onnxruntime's optimizer failed: Fail: "),
-    RAW: (old_upsample, "skip_optimization: RuntimeError: "),
+    RAW: (unknown_to_the_converter, "skip_optimization: RuntimeError: "),
 }
 
 
@@ -82,11 +83,81 @@ def test_a_model_on_each_rung(tmp_path: Path, rung: str) -> None:
     assert found.preparation.rung == rung
     tried = [failure.split(":")[0] for failure in found.preparation.failures]
     rungs = [name for name, _ in LADDER]
-    assert tried == rungs[: rungs.index(rung) if rung in rungs else len(rungs)]
+    raised = ["opset 11"] if rung == RAW else []
+    assert tried == [*raised, *rungs[: rungs.index(rung) if rung in rungs else len(rungs)]]
     assert any(failure.startswith(reason) for failure in found.preparation.failures) or not reason
     assert not any(str(tmp_path) in failure for failure in found.preparation.failures)
     onnx.checker.check_model(onnx.load(found.path))
     assert {path.name for path in tmp_path.iterdir()} - {"home", "work"} == {"m.onnx", "prepared.onnx"}
+
+
+def old_resize(mode: str = "linear", kind: str = "Resize", opset: int = 10) -> ModelProto:
+    """A Resize as it was before it had a transformation mode: asymmetric, and of nearest the lower place."""
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1] * 4)
+    weights = {
+        "w": np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "s": np.array([1, 1, 1.5, 2.5], np.float32),
+    }
+    resize = helper.make_node(kind, ["c", "s"], ["u"], "up", mode=mode)
+    return make_model(
+        [conv, resize, helper.make_node("Relu", ["u"], ["y"], "relu")],
+        {"x": [1, 3, 6, 6]},
+        {"y": [1, 4, 9, 15]},
+        weights,
+        opset=opset,
+    )
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize(("kind", "opset"), [("Resize", 10), ("Upsample", 9)])
+def test_a_prepared_resize_computes_what_it_did(tmp_path: Path, kind: str, opset: int, mode: str) -> None:
+    onnx.save(old_resize(mode, kind, opset), tmp_path / "m.onnx")
+    source = open_model(tmp_path / "m.onnx")
+    original = Original(source)
+    found = prepare(source, tmp_path, original)
+    assert found.preparation == Preparation(rung="default")
+    assert original.difference(found.path) is None
+
+
+def test_a_rung_that_changes_the_model_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool's own way to opset 11, which makes a Resize half_pixel, and an optimizer that does harm."""
+    monkeypatch.setattr("harness.quantize.models.prepare.LEAST_OPSET", 7)
+    onnx.save(old_resize(), tmp_path / "m.onnx")
+    source = open_model(tmp_path / "m.onnx")
+    found = prepare(source, tmp_path, Original(source))
+    assert found.rung == RAW
+    assert re.fullmatch(
+        r"default: computes something else: output y, \d+\.\d dB against the original; "
+        r"the first tensor that differs is 'u' of node 'up' \(Resize\)",
+        found.preparation.failures[0],
+    )
+    assert "the model was not prepared, because the preparation failed: default: computes something else" in found.notes[0]
+    assert Original(source).difference(found.path) is None
+
+
+def test_a_rung_whose_model_does_not_run_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(start: Path, output: Path, **options: object) -> None:
+        model = onnx.load(start)
+        if "skip_optimization" not in options:
+            model.graph.node[0].op_type = "Det"
+        onnx.save(model, output)
+
+    monkeypatch.setattr("harness.quantize.models.prepare.quant_pre_process", broken)
+    onnx.save(fixed(), tmp_path / "m.onnx")
+    source = open_model(tmp_path / "m.onnx")
+    found = prepare(source, tmp_path, Original(source))
+    assert found.rung == "skip_optimization"
+    assert found.preparation.failures[0].startswith("default: gives a model that onnxruntime can't run: ")
+
+
+def test_what_can_not_be_verified_is_said(tmp_path: Path) -> None:
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["n"]), helper.make_node("Add", ["x", "n"], ["y"])]
+    onnx.save(make_model(nodes, {"x": [1, 4]}, {"y": [1, 4]}), tmp_path / "m.onnx")
+    source = open_model(tmp_path / "m.onnx")
+    found = prepare(source, tmp_path, Original(source))
+    said = "not verified: the model gives other outputs each time that it runs"
+    assert found.preparation == Preparation(rung="default", unverified=said)
+    assert found.notes == (f"preparation {said}",)
 
 
 def test_shapes_are_inferred_where_only_the_optimizer_fails(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""The user's model on one sample: what everything that is made before quantization is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from harness.datasets import DataTable
+from harness.errors import HarnessError
+from harness.quantize.reasons import reason_of
+from harness.quantize.samples import random_data
+from harness.quantize.samples.fit import Fit
+from harness.quantize.verify import equivalence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from harness.quantize.models.model import SourceModel
+    from harness.quantize.samples.data import Samples
+    from harness.quantize.verify.equivalence import Difference, Outputs
+
+OPENED = 200_000_000  # bytes of a model whose tensors are all looked at when it differs
+LAWS = ("", "ones", "zeros")  # of random inputs; the empty one is standard normal, and 0 and 1 for integers
+
+
+class Unverifiable(Exception):  # noqa: N818 - nothing is wrong with the model that is checked
+    """The original gives nothing to compare with; its message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the original makes of one sample.
+
+    Attributes:
+        feed: the sample.
+        outputs: by name, without those that differ from one run to the next.
+        unstable: the names of those.
+    """
+
+    feed: Outputs
+    outputs: Outputs
+    unstable: tuple[str, ...]
+
+
+@dataclass
+class Original:
+    """Runs the user's model on one sample, once, when something is first held against it.
+
+    Attributes:
+        source: the model.
+        dims: sizes of its open dimensions; what is missing counts as 1.
+        samples: data that were loaded already; the first that the model can be run with gives the sample. Without any, it is
+            random.
+    """
+
+    source: SourceModel
+    dims: Mapping[str, int] = field(default_factory=dict)
+    samples: Iterable[Samples] = ()
+
+    @cached_property
+    def _answer(self) -> Answer | str:
+        """What the model makes of a sample, or why that is not known."""
+        reason = "there are no inputs to run it with"
+        try:
+            for feed in self._feeds():
+                try:
+                    # A model with random operators differs from itself.
+                    first, second = equivalence.run(self.source.path, feed, times=2)
+                except Exception as exc:  # noqa: BLE001 - another sample may do
+                    reason = f"onnxruntime can't run the model: {reason_of(exc, [self.source.path.parent])}"
+                    if isinstance(exc, equivalence.RunError):
+                        return reason_of(exc)
+                    continue
+                unstable = tuple(name for name in first if equivalence.compare({name: first[name]}, second))
+                outputs = {name: value for name, value in first.items() if name not in unstable}
+                if not outputs:
+                    return "the model gives other outputs each time that it runs" if unstable else "it has no numeric outputs"
+                return Answer(feed, outputs, unstable)
+        except HarnessError as exc:
+            reason = str(exc)
+        return reason
+
+    @property
+    def note(self) -> str | None:
+        """Why nothing, or not every output, can be verified; None if all can."""
+        found = self._answer
+        if isinstance(found, str):
+            return f"not verified: {found}"
+        if found.unstable:
+            return f"not verified: {', '.join(found.unstable)}, which differ each time that the model runs"
+        return None
+
+    def difference(self, model: Path) -> Difference | None:
+        """Hold a model that was made of the original against it.
+
+        Args:
+            model: its file.
+
+        Returns:
+            The worst output that differs by more than rounding; None if there is none, or nothing can be verified.
+
+        Raises:
+            Exception: of onnxruntime, if it can't run the model with a sample that the original takes.
+        """
+        known = self._answer
+        if isinstance(known, str):
+            return None
+        try:
+            (outputs,) = equivalence.run(model, known.feed)
+        except equivalence.RunError:
+            return None
+        if equivalence.compare(known.outputs, outputs) is None:
+            return None
+        (rounded,) = equivalence.run(self.source.path, equivalence.nudged(known.feed))
+        found = equivalence.compare(known.outputs, outputs, rounded)
+        return found and replace(found, tensor=self._first(model, known))
+
+    def _first(self, model: Path, known: Answer) -> tuple[str, str, str] | None:
+        """Find where the difference begins; to know that is worth no failure."""
+        if self.source.size > OPENED:
+            return None
+        try:
+            return equivalence.first_difference(self.source.content(), onnx.load(model), known.feed)
+        except Exception:  # noqa: BLE001 - some tensors can't be outputs
+            return None
+
+    def _feeds(self) -> Iterator[Outputs]:
+        """Yield samples to try."""
+        for samples in self.samples:
+            yield from samples.feeds[:1]
+        shapes = {
+            spec.name: tuple(
+                self.dims.get(f"{spec.name}.{axis}", self.dims.get(size, 1)) if isinstance(size, str) else size
+                for axis, size in enumerate(spec.shape)
+            )
+            for spec in self.source.inputs
+        }
+        fit = Fit(self.source, shapes, "evaluation")
+        for law in LAWS:
+            for feed, _ in random_data.stream(fit, DataTable(random=law, samples=1), "random")():
+                yield {name: np.ascontiguousarray(value) for name, value in feed.items()}
