@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.measure import accuracy
 from harness.quantize import build, matrix, metric
-from harness.quantize.samples import data, lint
+from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.samples.review import review
 
@@ -53,7 +53,7 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     # Calibration data are loaded again when they are used; here so that data that don't fit end the run before it begins.
     found = review(study, model, dims[0], recipes, evaluation[0])
     figure = metric.load(study.model.metric) if study.model.metric else None
-    references = tuple(accuracy.Reference(study.model.path, samples, figure) for samples in evaluation)
+    references = tuple(accuracy.Reference(study.model.path, samples, figure, study.model.output) for samples in evaluation)
     found += tuple(note for samples in evaluation[1:] for note in samples.notes)
-    found += references[0].doubts(lint.classes_of(model))
+    found += references[0].doubts()
     return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

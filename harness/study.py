@@ -68,12 +68,14 @@ class ModelSection(Section):
     Attributes:
         metric: ``module:callable``, the user's own figure of merit; see :mod:`harness.quantize.metric`.
         metric_better: which way it is better.
+        output: name of the output that labels are compared with; None chooses one.
     """
 
     path: Path
     dims: Dims = {}
     calibration: DataSource = "random"
     evaluation: DataSource | None = None
+    output: str | None = None
     metric: Annotated[str, AfterValidator(_callable_name)] | None = None
     metric_better: Literal["higher", "lower"] = "higher"
 

@@ -130,7 +130,9 @@ class Bench:
             variants={variant.name: variant for variant in variants},
             inputs=self.inputs,
             measure=question.study.measure,
-            compare=lambda device, case, outputs: by_dims[tuple(case.dims.items())].compare(device, case, outputs),
+            compare=lambda device, case, outputs, differing: by_dims[tuple(case.dims.items())].compare(
+                device, case, outputs, differing
+            ),
             seed=self.seed,
             run=self.folder.name,
         )

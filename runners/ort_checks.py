@@ -19,6 +19,8 @@ from typing import Any
 COUNT_WARMUP = 2
 PROFILED_RUNS = 3
 NAMED = 20
+# Two runs are the same if the signal's power is so many times that of their difference: 80 dB, and 50 dB in float16.
+SAME, SAME_HALF = 1e8, 1e5
 # Of perf_event_open, from the kernel's system call tables; PERF_TYPE_HARDWARE's numbers from linux/perf_event.h.
 PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "armv7l": 364, "ppc64le": 319, "riscv64": 241}
 PERF_EVENTS = {"instructions": 1, "cycles": 0}
@@ -80,6 +82,8 @@ def evaluate(task: dict[str, Any], runner: Any) -> dict[str, Any]:  # noqa: ANN4
     begun = time.perf_counter()
     outputs = [output for feed in model.feeds[: task["samples"]] for output in model.session.run(None, feed)]
     seconds = round(time.perf_counter() - begun, 3)
+    again = model.session.run(None, model.feeds[0])
+    differing = [index for index, pair in enumerate(zip(outputs, again)) if not same(*pair)]
     arrays = [output for output in outputs if isinstance(output, np.ndarray) and output.dtype.kind in "fiub"]
     path = task["outputs"]
     with open(path, "wb") as file:
@@ -89,7 +93,27 @@ def evaluate(task: dict[str, Any], runner: Any) -> dict[str, Any]:  # noqa: ANN4
     described = {"name": os.path.basename(path), "size": os.path.getsize(path), "sha256": digest}
     found = {"event": "evaluated", "outputs": described, "seconds": seconds, "load_ns": model.load_ns, "first_ns": model.first_ns}
     del model
-    return dict(found, peak_bytes=peak, graph=operators(case, path, runner))
+    return dict(found, peak_bytes=peak, graph=operators(case, path, runner), differing=differing)
+
+
+def same(first: Any, second: Any) -> bool:  # noqa: ANN401 - whatever a model gives
+    """Whether two runs gave the same output: floats to 80 dB (float16: to 50 dB), for threads may add in another order; integers exactly.
+
+    NaN is the same as NaN. What is no numeric tensor is not compared with fp32's either, and not looked at.
+    """
+    import numpy as np
+
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
+        return True
+    if first.shape != second.shape or first.dtype.kind != "f" or np.array_equal(first, second):
+        return bool(np.array_equal(first, second))
+    finite = np.isfinite(first)
+    rest, others = (np.nan_to_num(side[~finite], nan=0.0) for side in (first, second))
+    if not all(map(np.array_equal, (finite, np.isnan(first), rest), (np.isfinite(second), np.isnan(second), others))):
+        return False
+    one, other = (side[finite].astype(np.float64) for side in (first, second))
+    noise, signal = float(np.sum((one - other) ** 2)), float(np.sum(one**2))
+    return not noise or signal >= (SAME_HALF if first.dtype == np.float16 else SAME) * noise
 
 
 def operators(case: dict[str, Any], prefix: str, runner: Any) -> dict[str, Any] | None:  # noqa: ANN401 - the same

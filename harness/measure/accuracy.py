@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize.samples import lint
-from harness.quantize.verify import fidelity
+from harness.quantize.verify import class_output, fidelity, reproducibility
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.measure.plan import Case
     from harness.quantize.metric import Metric
     from harness.quantize.samples.data import Samples
+    from harness.quantize.verify.reproducibility import Difference
 
 # How an .npy file of format 1.0 begins.
 PLAIN = b"\x93NUMPY\x01\x00"
@@ -44,10 +46,23 @@ class Reference:
         names: of these outputs.
         labels: int64 [samples x batch], where the evaluation data have them.
         metric: the user's own figures, where the study names them.
+        every: names of all outputs, those that are not numeric too.
+        difference: how the model does not reproduce itself; None if it does.
+        chosen: the output that labels are held against.
     """
 
-    def __init__(self, model: Path, samples: Samples, metric: Metric | None = None) -> None:
-        """Run the model, and try the metric on its outputs.
+    every: Sequence[str] = ()
+    difference: Difference | None = None
+    chosen = class_output.Choice(None)
+
+    def __init__(self, model: Path, samples: Samples, metric: Metric | None = None, output: str | None = None) -> None:
+        """Run the model, some samples twice, and try the metric on its outputs.
+
+        Args:
+            model: its file.
+            samples: the evaluation data.
+            metric: the user's own figures, where the study names them.
+            output: the one that labels are held against; None chooses one.
 
         Raises:
             ModelError: if onnxruntime can't load it or run it with these inputs.
@@ -58,6 +73,9 @@ class Reference:
         try:
             session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             answers = [session.run(None, feed) for feed in samples.feeds]
+            self.every = [output.name for output in session.get_outputs()]
+            del session  # the check opens the model again, and two large ones need twice the memory
+            self.difference = reproducibility.differs(model, samples.feeds, answers)
         except DataError:
             raise
         except Exception as exc:
@@ -67,56 +85,83 @@ class Reference:
             raise ModelError(message) from exc
         self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
         first = answers[0] if answers else []
-        self.names = [spec.name for spec, output in zip(session.get_outputs(), first, strict=False) if _numeric(output)]
+        self.names = [name for name, output in zip(self.every, first, strict=False) if _numeric(output)]
         self.labels = samples.labels
+        if self.labels is not None:
+            self.chosen = class_output.find(self.outputs, self.names, self.labels, output)
         self.metric = metric
         self._measured(self.outputs, self.labels)
 
-    def doubts(self, classes: int | None) -> tuple[str, ...]:
-        """What the float model's own answers say against the evaluation data."""
-        if self.labels is None:
-            return ()
-        try:
-            own = fidelity.compare(self.outputs, self.outputs, self.labels)
-        except DataError:
-            return ()  # outputs that are no table of classes
-        return lint.guessing(own.top1_accuracy, len(self.labels), classes)
+    def doubts(self) -> tuple[str, ...]:
+        """What the float model's own answers say against the evaluation data, and against comparing variants with them."""
+        found = tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note]))
+        if self.labels is None or self.chosen.output is None:
+            return found
+        right = self._accuracy(self.outputs, self.labels)
+        return (*found, *lint.guessing(right, len(self.labels), self.chosen.output.classes))
 
-    def compare(self, device: str, case: Case, data: bytes) -> FidelityLine:
+    def _accuracy(self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None) -> float | None:
+        """The share of rows whose class is the label."""
+        chosen = self.chosen.output
+        return None if chosen is None or labels is None else class_output.accuracy(chosen, self._of(chosen.name, outputs), labels)
+
+    def _of(self, name: str, outputs: Sequence[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+        """One output's values of all samples."""
+        return [sample[self.names.index(name)] for sample in outputs]
+
+    def compare(self, device: str, case: Case, data: bytes, differing: Collection[int] = ()) -> FidelityLine:
         """Compare a case's outputs with the reference.
 
         Args:
             device: who computed them.
             case: of what.
             data: an .npz file with ``arr_0``, ``arr_1``, … as the runner writes it; it is input and is checked.
+            differing: positions, among all outputs, of those that differ between two runs on that device; they are not compared,
+                as those that differ on the controller.
 
         Returns:
             The figures, or the reason why there are none.
         """
+        there = {name for position, name in enumerate(self.every) if position in differing}
+        left_out = [name for name in self.names if name in there or (self.difference and name in self.difference.outputs)]
         try:
             outputs = self._read(data)
             rows = None if self.labels is None else self.labels[: len(self.labels) * len(outputs) // len(self.outputs)]
-            found = fidelity.compare(self.outputs[: len(outputs)], outputs, rows)
+            found = self._compared(outputs, left_out)
+            accuracy = self._accuracy(outputs, rows)
             metrics, refusal = self._tried(outputs, rows)
         except Exception as exc:  # noqa: BLE001 - a damaged archive raises whatever it likes, and the other devices go on
             return FidelityLine(device=device, case=case.id, reason=f"the outputs can't be compared: {exc}"[:4000])
-        return FidelityLine(
+        reasons = [f"{found.nan_count} values of its outputs are NaN" if found and found.nan_count else refusal]
+        if left_out:
+            reasons.append(f"two runs on the same inputs differ: {reproducibility.withheld(left_out, self._others(left_out))}")
+        line = FidelityLine(
             device=device,
             case=case.id,
-            mse=_finite(found.mse),
-            max_error=_finite(found.max_error),
-            mean_relative_error=_finite(found.mean_relative_error),
-            sqnr_db=_finite(found.sqnr_db),
-            identical=found.identical,
             samples=len(outputs),
-            cosine=_finite(found.cosine),
-            top1_agreement=found.top1_agreement,
-            accuracy=found.top1_accuracy,
-            kl_divergence=_finite(found.kl_divergence),
-            probabilities=found.probabilities,
+            accuracy=accuracy,
             metrics=metrics,
-            reason=f"{found.nan_count} values of its outputs are NaN" if found.nan_count else refusal,
+            reason="; ".join(filter(None, reasons))[:4000] or None,
         )
+        return line if found is None else line.model_copy(update=_figures(found))
+
+    def _compared(self, outputs: Sequence[list[NDArray[Any]]], left_out: Collection[str]) -> fidelity.Fidelity | None:
+        """Compare the outputs that reproduce themselves; None if there are none."""
+        kept = self._others(left_out)
+        if not kept and left_out:
+            return None
+        reference, candidate = (
+            [{name: value for name, value in zip(self.names, sample, strict=True) if name in kept} for sample in side]
+            for side in (self.outputs[: len(outputs)], outputs)
+        )
+        found, chosen = fidelity.compare(reference, candidate), self.chosen.output
+        if chosen is None or chosen.name not in kept:
+            return found
+        agreement = class_output.agreement(chosen, self._of(chosen.name, self.outputs[: len(outputs)]), self._of(chosen.name, outputs))
+        return replace(found, top1_agreement=agreement)
+
+    def _others(self, left_out: Collection[str]) -> list[str]:
+        return [name for name in self.names if name not in left_out]
 
     def _tried(
         self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None
@@ -187,6 +232,21 @@ def _array(data: bytes) -> NDArray[Any]:
 @functools.lru_cache(maxsize=64)
 def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_1_0(io.BytesIO(data))
+
+
+def _figures(found: fidelity.Fidelity) -> dict[str, Any]:
+    """The distances, as a line of the journal has them."""
+    return {
+        "mse": _finite(found.mse),
+        "max_error": _finite(found.max_error),
+        "mean_relative_error": _finite(found.mean_relative_error),
+        "sqnr_db": _finite(found.sqnr_db),
+        "identical": found.identical,
+        "cosine": _finite(found.cosine),
+        "top1_agreement": found.top1_agreement,
+        "kl_divergence": _finite(found.kl_divergence),
+        "probabilities": found.probabilities,
+    }
 
 
 def _numeric(output: object) -> bool:

@@ -17,7 +17,7 @@ from harness.measure.resume import Progress
 from harness.measure.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
@@ -41,7 +41,8 @@ class Work:
         variants: by name; those that were made.
         inputs: the evaluation inputs, one file for each set of dimensions.
         measure: how it is measured.
-        compare: compares a case's outputs, an .npz file's bytes, with the reference.
+        compare: compares a case's outputs, an .npz file's bytes, with the reference, but for those, by their positions among
+            the model's outputs, that differ between two runs on the device.
         seed: of the random order.
         bar: of a gate; without one, everything is measured to a precision.
         run: its name, for messages.
@@ -52,7 +53,7 @@ class Work:
     variants: Mapping[str, Variant]
     inputs: Sequence[Inputs]
     measure: MeasureSection
-    compare: Callable[[str, Case, bytes], FidelityLine]
+    compare: Callable[[str, Case, bytes, Collection[int]], FidelityLine]
     seed: int
     bar: plan.Bar | None = None
     run: str = "RUN"

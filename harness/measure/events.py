@@ -150,7 +150,11 @@ class Graph(BaseModel):
 
 
 class Evaluated(Line):
-    """A case computed the evaluation inputs, in a process of its own."""
+    """A case computed the evaluation inputs, in a process of its own.
+
+    Attributes:
+        differing: positions, among the model's outputs, of those that a second run on the first sample gave other values for.
+    """
 
     event: Literal["evaluated"] = "evaluated"
     case: Id
@@ -160,6 +164,7 @@ class Evaluated(Line):
     peak_bytes: Count | None = None
     seconds: float
     graph: Graph | None = None
+    differing: Annotated[list[Count], Field(max_length=10_000)] = []
 
 
 class Conditions(BaseModel):

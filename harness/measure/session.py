@@ -29,6 +29,7 @@ from harness.measure.events import (
 )
 from harness.measure.journal import check
 from harness.measure.resume import Progress
+from harness.quantize.matrix import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from harness.devices.facts import Facts
     from harness.devices.registry import Device, Registry
     from harness.measure.campaign import Work
+    from harness.measure.plan import Case
 
 Result = TypeVar("Result")
 # A step is given up when its connection broke so often without any headway, or can't be made again for so long.
@@ -255,8 +257,18 @@ class Session:
         if lacking:
             outputs = link.read_outputs(self._progress.job or "", [name for _, name in lacking])
             for (case, _), data in zip(lacking, outputs, strict=True):
-                self._record(self._work.compare(self.device.name, cases[case], data))
+                self._record(self._work.compare(self.device.name, cases[case], data, self._differing(cases[case])))
                 self._losses = 0
+
+    def _differing(self, case: Case) -> set[int]:
+        """The outputs that two runs on this device gave other values for: of the case, or of fp32 with the same inputs."""
+        return {
+            position
+            for other in self._work.cases
+            if other == case or (other.variant == REFERENCE.name and other.dims == case.dims)
+            if other.id in self._progress.evaluated
+            for position in self._progress.evaluated[other.id].differing
+        }
 
     def _kept(self, words: str) -> str:
         """What can be done next; a gate has no next but being run again."""

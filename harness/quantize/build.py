@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from harness.errors import ResultsError
+from harness.errors import ModelError, ResultsError
 from harness.quantize.cache import Cache
 from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.making import DISK, make_all
@@ -20,6 +20,7 @@ from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.sharing import Sharing
 from harness.quantize.workshop import Workshop
+from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,9 +119,14 @@ def open_source(study: Study) -> SourceModel:
     """Open a study's model; only one that is taken as given may be quantized.
 
     Raises:
-        ModelError: if it can't be used.
+        ModelError: if it can't be used, or has no output of the name that the study gives.
     """
-    return read_model(study.model.path) if study.is_given else open_model(study.model.path)
+    found = read_model(study.model.path) if study.is_given else open_model(study.model.path)
+    names = [spec.name for spec in found.outputs]
+    if study.model.output is not None and study.model.output not in names:
+        message = f"{study.model.path}: no output is called '{study.model.output}' ([model] output); {nearest(study.model.output, names)}"
+        raise ModelError(message)
+    return found
 
 
 def needs_calibration(recipes: Sequence[Recipe]) -> bool:

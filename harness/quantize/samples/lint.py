@@ -102,8 +102,9 @@ def guessing(accuracy: float | None, rows: int, classes: int | None) -> tuple[st
 
 
 def classes_of(model: SourceModel) -> int | None:
-    """The number of classes, if the first output is a table [rows, classes] of a fixed width."""
-    shape = model.outputs[0].shape if model.outputs else ()
+    """The number of classes, if the only output is a table [rows, classes] of a fixed width; further axes of size 1 are dropped."""
+    shape = model.outputs[0].shape if len(model.outputs) == 1 else ()
+    shape = (*shape[:1], *(size for size in shape[1:] if size != 1))
     last = shape[-1] if len(shape) == CLASSIFIER else None
     return last if isinstance(last, int) and last > 1 else None
 
