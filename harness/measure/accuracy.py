@@ -157,7 +157,9 @@ class Reference:
         found, chosen = fidelity.compare(reference, candidate), self.chosen.output
         if chosen is None or chosen.name not in kept:
             return found
-        agreement = class_output.agreement(chosen, self._of(chosen.name, self.outputs[: len(outputs)]), self._of(chosen.name, outputs))
+        agreement = class_output.agreement(
+            chosen, self._of(chosen.name, self.outputs[: len(outputs)]), self._of(chosen.name, outputs)
+        )
         return replace(found, top1_agreement=agreement)
 
     def _others(self, left_out: Collection[str]) -> list[str]:

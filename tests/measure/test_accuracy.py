@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from harness.measure.accuracy import Reference
 from harness.measure.events import FidelityLine
 from harness.quantize.metric import Metric
+from harness.quantize.verify import class_output
+from harness.quantize.verify.reproducibility import Difference
 from tests.models import images
 
 CASE: Any = type("Case", (), {"id": "c0"})
@@ -99,3 +101,48 @@ def test_a_metric_that_fails_costs_nothing_else() -> None:
     found = made.compare("board", CASE, WHOLE)
     assert (found.metrics, found.mse) == ({}, 0.0)
     assert "model.metric: mine:rate: raised ZeroDivisionError" in str(found.reason)
+
+
+def test_outputs_that_differ_between_two_runs_are_left_out() -> None:
+    made = reference()
+    made.every = ["y"]
+    found = made.compare("board", CASE, packed(*OUTPUTS), [0])
+    assert (found.mse, found.sqnr_db, found.identical, found.samples) == (None, None, False, 4)
+    assert found.reason is not None
+    assert "left out for output 'y'" in found.reason
+
+
+def test_the_other_outputs_are_still_compared() -> None:
+    made = object.__new__(Reference)
+    made.outputs, made.names, made.labels, made.metric = [[output, -output] for output in OUTPUTS], ["y", "z"], None, None
+    made.every = ["words", "y", "z"]
+    noisy = [array for output in OUTPUTS for array in (output + 1, -output)]
+    assert not made.compare("board", CASE, packed(*noisy)).identical
+    found = made.compare("board", CASE, packed(*noisy), [1])
+    assert (found.identical, found.mse) == (True, 0.0)
+    assert found.reason is not None
+    assert "those that are given are of output 'z' alone" in found.reason
+
+
+def test_what_the_controller_can_not_reproduce_is_left_out_everywhere() -> None:
+    made = reference()
+    made.difference = Difference(("y",), (), "RandomNormalLike 'noise'")
+    assert made.compare("board", CASE, packed(*OUTPUTS)).mse is None
+    assert made.doubts() == (made.difference.sentence,)
+
+
+def test_accuracy_is_given_for_an_output_that_is_left_out() -> None:
+    made = reference()
+    made.every, made.labels = ["y"], np.array([output.argmax() for output in OUTPUTS])
+    made.chosen = class_output.find(made.outputs, made.names, made.labels)
+    found = made.compare("board", CASE, packed(*OUTPUTS), [0])
+    assert (found.accuracy, found.top1_agreement) == (1.0, None)
+
+
+def test_labels_suit_further_axes_of_one() -> None:
+    outputs = [output[:, :, None, None] for output in OUTPUTS]
+    made = reference(outputs)
+    made.labels = np.array([output.argmax() for output in OUTPUTS])
+    made.chosen = class_output.find(made.outputs, made.names, made.labels)
+    found = made.compare("board", CASE, packed(*outputs))
+    assert (found.accuracy, found.top1_agreement) == (1.0, 1.0)

@@ -124,6 +124,23 @@ def test_probe_survives_an_onnxruntime_that_dies_at_import(tmp_path: Path) -> No
     assert "SIGILL" in json.loads(done.stdout)["onnxruntime"]["error"]
 
 
+def test_outputs_that_differ_between_two_runs_are_said(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, rounds=0)
+    blobs = folder.parent.parent / "blobs" / "sha256"
+    request = json.loads((folder / "request.json").read_text())
+    model = onnx.load(blobs / request["cases"][1]["model"])
+    # The model's own output comes first, and stays the same.
+    model.graph.node.append(onnx.helper.make_node("RandomNormal", [], ["noise"], shape=[3]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, [3]))
+    data = model.SerializeToString()
+    request["cases"][1]["model"] = hashlib.sha256(data).hexdigest()
+    (blobs / request["cases"][1]["model"]).write_bytes(data)
+    (folder / "request.json").write_text(json.dumps(request))
+    assert run("job", str(folder)).returncode == 0
+    found = {event.case: event.differing for event in events(folder) if isinstance(event, Evaluated)}
+    assert found == {"c0": [], "c1": [1]}
+
+
 def test_a_job_measures_pairs_side_by_side(job: Callable[..., Path]) -> None:
     folder = job(broken=False)
     done = run("job", str(folder))

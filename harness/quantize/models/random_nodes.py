@@ -26,7 +26,8 @@ RANDOM = frozenset({"Bernoulli", "Multinomial", "Sampling"})
 RANDOM_PREFIX = "Random"  # RandomNormal, RandomNormalLike, RandomUniform, RandomUniformLike
 # Dropout drops values only where its input training_mode is true, and its ratio is not 0: the positions of these two inputs.
 DROPOUT = {"Dropout": (1, 2), "BitmaskDropout": (1, 2), "BiasDropout": (3, 4), "BitmaskBiasDropout": (3, 4)}
-DEFAULT_RATIO = 0.5
+# BatchNormalization up to opset 13 is in training mode if it has more outputs than opset 14 knows.
+INFERRED_MEAN = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class RandomNode:
         op_type: its operator.
         name: its name, or that of its first output where it has none.
         inside: the If, Loop, Scan or function that it is in; empty for the main graph.
-        certain: False for a Dropout whose training_mode is computed while the model runs.
+        certain: False for a Dropout whose training_mode is computed while the model runs, and for a BatchNormalization in training
+            mode, which updates its running mean and variance on each call.
     """
 
     op_type: str
@@ -60,11 +62,15 @@ def find(model: ModelProto) -> tuple[RandomNode, ...]:
     return tuple(dict.fromkeys(_in_nodes(_live(model.graph), _constants(model.graph, {}), functions, "", ())))
 
 
-def sentence(found: Sequence[RandomNode]) -> str:
-    """Say what random nodes do to a model's outputs; for a model that was looked at and not run."""
+def sentence(found: Sequence[RandomNode]) -> str | None:
+    """Say what random nodes do to a model's outputs; for a model that was looked at and not run. None where there are none."""
+    certain = [node for node in found if node.certain]
+    if not found:
+        return None
+    what = f"draws random numbers ({listed(certain)})" if certain else f"may be in training mode ({listed(found)})"
     return (
-        f"the model draws random numbers ({listed(found)}): its outputs differ from run to run, and no variant's can be compared "
-        "with them; export it in inference mode, or make the random tensor an input of the model"
+        f"the model {what}: outputs that depend on {'them' if certain else 'it'} differ from run to run, and no variant's can be compared "
+        "with fp32's; export the model in inference mode, or make its random numbers an input"
     )
 
 
@@ -110,6 +116,9 @@ def _is_random(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool | 
     """Whether a node draws random numbers for certain; False where that is decided while it runs, None where it never does."""
     if node.op_type in RANDOM or node.op_type.startswith(RANDOM_PREFIX):
         return True
+    if node.op_type == "BatchNormalization":
+        set_so = any(each.name == "training_mode" and each.i for each in node.attribute)
+        return False if set_so or len(node.output) > INFERRED_MEAN else None
     if node.op_type not in DROPOUT:
         return None
     ratio, training = (_value(node, position, constants) for position in DROPOUT[node.op_type])

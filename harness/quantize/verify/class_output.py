@@ -168,7 +168,7 @@ def _used(chosen: ClassOutput, output: Array, outputs: int, wanted: str | None) 
     if chosen.kind == "class":
         return f"{named}, whose integers are taken for the classes{other}"
     if output.ndim != MIN_CLASSES:
-        return f"{named}, read as {chosen.rows} row{"s" if chosen.rows != 1 else ""} of {chosen.classes} classes{other}"
+        return f"{named}, read as {chosen.rows} row{'s' if chosen.rows != 1 else ''} of {chosen.classes} classes{other}"
     return f"{named}{other}" if outputs > 1 else None
 
 
