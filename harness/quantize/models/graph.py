@@ -206,6 +206,15 @@ def nodes_in(node: NodeProto) -> Iterator[NodeProto]:
     yield from _nested([node])
 
 
+def taken_inside(node: NodeProto) -> Iterator[str]:
+    """Yield the names that the bodies of an If, Loop or Scan take, their own tensors included."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _taken(inner)
+
+
 def _taken(node: NodeProto) -> Iterator[str]:
     """Yield the names that a node takes, those that its bodies take from outside included."""
     for inner in _nested([node]):

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onnxruntime.quantization.operators.base_operator import QuantOperatorBase
 from onnxruntime.quantization.operators.where import QLinearWhere
 from onnxruntime.quantization.registry import QLinearOpsRegistry
+
+from harness.quantize.models.graph import all_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx import GraphProto, ModelProto, NodeProto
 
 
 class Where(QLinearWhere):  # type: ignore[misc]  # onnxruntime is not typed
@@ -25,3 +34,38 @@ class Where(QLinearWhere):  # type: ignore[misc]  # onnxruntime is not typed
 def install() -> None:
     """Put the mended ones into onnxruntime's table; where nothing was broken, the models stay the same, bit for bit."""
     QLinearOpsRegistry["Where"] = Where
+
+
+def merge_repeated(model: ModelProto) -> None:
+    """Remove, in place, nodes that give again what an earlier one gives, and initializers that nothing takes any more.
+
+    ``MatMulNBitsQuantizer`` writes a DequantizeLinear of the same name and output for each MatMul that takes a weight, and some of its
+    algorithms leave the weight in float beside its blocks.
+    """
+    _merge(model.graph, {})
+    used = all_inputs(model)
+    unused = [tensor for tensor in model.graph.initializer if tensor.name not in used]
+    for tensor in unused:
+        model.graph.initializer.remove(tensor)
+
+
+def _merge(graph: GraphProto, known: Mapping[str, NodeProto]) -> None:
+    """Do so in a graph, where ``known`` are the nodes outside of it by their outputs."""
+    own = {name: node for node in reversed(graph.node) for name in node.output if name}
+    for node in list(graph.node):
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _merge(body, {**known, **own})
+        for name in node.output:
+            first = known.get(name, own.get(name))
+            if name and first is not None and first is not node and _alike(first, node):
+                graph.node.remove(node)
+                break
+
+
+def _alike(one: NodeProto, other: NodeProto) -> bool:
+    """Say whether nodes compute the same of the same tensors."""
+    named = (list(one.input), list(one.output), one.op_type, one.domain)
+    return named == (list(other.input), list(other.output), other.op_type, other.domain) and list(one.attribute) == list(
+        other.attribute
+    )

@@ -12,7 +12,7 @@ from onnxruntime.quantization.neural_compressor import util
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from harness.quantize.calibration.reader import CopiedReader
-from harness.quantize.models import opset, storage
+from harness.quantize.models import opset, repairs, storage
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipes.dynamic import GEMM, MATMUL, RENAMED
@@ -74,6 +74,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
         quantizer.process()
     made: ModelProto = quantizer.model.model
+    repairs.merge_repeated(made)
     storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
     return (*about_data, *workshop.notes(recipe), *decision.notes, *opset.notes(prepared.proto, made))

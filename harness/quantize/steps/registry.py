@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from harness.quantize.steps import transposed_weights
+from harness.quantize.steps import shared_constants, transposed_weights
 
-STEPS = (transposed_weights.STEP,)
+STEPS = (transposed_weights.STEP, shared_constants.STEP)
