@@ -90,9 +90,9 @@ class Fidelity:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know: dead parts, parts that are far worse than the worst output, values that are not finite."""
-        runs: dict[tuple[str, int | None], list[Part]] = defaultdict(list)
+        runs: dict[tuple[str, bool], list[Part]] = defaultdict(list)
         for part in self.dead:
-            runs[part.output, part.axis].append(part)
+            runs[part.output, part.fixed].append(part)
         found = [sentence_of(parts) for parts in runs.values()]
         for worst in (self.worst_slice, self.worst_sample):
             if worst is not None and self._is_telling(worst):

@@ -29,6 +29,7 @@ class Part:
         sqnr_db: signal-to-quantization-noise ratio of the part, in dB; None for several slices and for integers.
         kind: what the part is.
         dead: the part is constant in the variant, over all samples and positions, and varies in fp32.
+        fixed: of a dead part: its values differ by position, but none of them from sample to sample.
         noun: what one slice is called.
     """
 
@@ -41,6 +42,7 @@ class Part:
     kind: Kind = "output"
     dead: bool = False
     noun: str = ENTRY
+    fixed: bool = False
 
     @property
     def name(self) -> str:
@@ -89,9 +91,8 @@ def sentence_of(parts: Sequence[Part]) -> str:
     """Say what is to be said of parts that differ in nothing but the slices that they cover."""
     part, single = parts[0], is_single(parts)
     if part.dead:
-        return (
-            f"{name_of(parts)} {'is' if single else 'are'} constant in this variant but {'varies' if single else 'vary'} in fp32"
-        )
+        how = "the same for all samples" if part.fixed else "constant"
+        return f"{name_of(parts)} {'is' if single else 'are'} {how} in this variant but {'varies' if single else 'vary'} in fp32"
     if part.sqnr_db is None:
         return f"{name_of(parts)} {'differs' if single else 'differ'} from fp32"
     return f"{name_of(parts)} {'has' if single else 'have'} an SQNR of {in_db(part.sqnr_db)}"
