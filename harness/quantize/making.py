@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 from harness.quantize.children import Children
 from harness.quantize.cores import cores
 from harness.quantize.elsewhere import workshop_of
-from harness.quantize.models import readback, storage
+from harness.quantize.models import storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
-from harness.quantize.recipes import ort_format
-from harness.quantize.recipes.methods import METHODS
+from harness.quantize.recipes import ort_format, retry
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 FULL = 2**16  # bytes; a disk with less left is full
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-COPIED = {"fp32", "given"}
 START = 2.0  # CPU seconds that children must take over to be worth their start: each imports onnxruntime, and reads the model
 MEMORY = 300_000_000  # bytes of a child that has imported everything and quantizes a small model
 COPIES = 8  # of the model that a child holds at its peak
@@ -70,11 +68,7 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
     unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
-        notes = METHODS[recipe.method](recipe, workshop, unfinished)
-        storage.settle(unfinished)
-        if recipe.method not in COPIED:
-            readback.mend(unfinished, workshop.oldest_runtime)
-        notes += readback.check(recipe, unfinished, workshop.oldest_runtime)
+        notes = retry.make(recipe, workshop, unfinished)
         notes += ort_format.finish(unfinished, recipe.file_format)
         made = storage.describe(unfinished)
     except Exception as exc:
@@ -137,7 +131,7 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
 def _travels(recipe: Recipe) -> bool:
     """Say whether a recipe may be made elsewhere: not a mere copy, nor one that looks at the calibration data themselves."""
     looks = recipe.algorithm == "GPTQ" or recipe.options().get("SmoothQuant")
-    return recipe.method not in COPIED and not looks
+    return recipe.method not in retry.COPIED and not looks
 
 
 def _useful(each: float, left: int, workshop: Workshop) -> int:

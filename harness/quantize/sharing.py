@@ -55,7 +55,7 @@ class Sharing:
             return None
         if twin.path is None:
             return twin.model_copy(update={"recipe": recipe, "reason": f"as {twin.name}: {twin.reason}"})
-        found = readback.check(recipe, twin.path, self._runtime)
+        found = readback.check(recipe, twin.path, self._runtime) + readback.refusals(twin.path, readback.refused(twin.path))
         return _sharing(twin.model_copy(update={"recipe": recipe, "notes": found}), twin)
 
     def settle(self, variant: Variant, others: Iterable[Variant]) -> Variant:

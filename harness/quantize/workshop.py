@@ -74,6 +74,7 @@ class Workshop:
         self._told: dict[Recipe, Path | str] = {}
         self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
         self._rewriting = Rewriting(folder)
+        self._left: dict[Recipe, tuple[str, ...]] = {}
 
     @cached_property
     def source(self) -> SourceModel:
@@ -147,7 +148,11 @@ class Workshop:
         """
         asked = self._graphs.in_prepared("exclude_nodes", recipe.exclude_nodes).names if recipe.exclude_nodes else ()
         model = self.model(recipe)
-        return [*(model.changes.node(name) for name in asked), *unfit.nodes(recipe, model.proto)]
+        return [*(model.changes.node(name) for name in asked), *unfit.nodes(recipe, model.proto), *self._left.get(recipe, ())]
+
+    def leave(self, recipe: Recipe, names: tuple[str, ...]) -> None:
+        """Leave these nodes of its model in float as well, because the recipe's tool fails with them."""
+        self._left[recipe] = names
 
     def excluded_of_source(self, recipe: Recipe) -> list[str]:
         """List the nodes of the user's model that a recipe excludes: ``fp16`` works on that one.

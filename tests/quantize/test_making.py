@@ -181,7 +181,9 @@ def test_an_order_brings_the_calibrations_failure(write_study: WriteStudy, tmp_p
     )
     bad = build(study, tmp_path / "out", executor=Inline())[1]
     assert bad.reason is not None
-    assert bad.reason.startswith("calibration by Distribution failed: ValueError: Invalid scenario")
+    assert bad.reason.startswith(
+        "calibration by Distribution failed: onnxruntime/quantization/calibrate.py stops (ValueError: Invalid scenario"
+    )
 
 
 def test_an_interrupt_ends_the_children(cnn: Path, calibration: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import onnx
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
 from harness.quantize.matrix import FIELDS
-from harness.quantize.models import readback, storage
+from harness.quantize.models import storage
 from harness.quantize.reasons import reason_of
-from harness.quantize.recipes.methods import METHODS
+from harness.quantize.recipes import retry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -121,9 +121,7 @@ class Trials:
         self.made += 1
         size = None
         try:
-            METHODS[recipe.method](recipe, self.workshop, self._file)
-            storage.settle(self._file)
-            readback.mend(self._file)
+            retry.make(recipe, self.workshop, self._file)
             size = storage.describe(self._file).size
             return Trial(size, (evaluation or self.evaluation).score(self._file, as_written=as_written))
         except Exception as exc:  # noqa: BLE001 - the tools raise anything; the others are still to be tried

@@ -13,7 +13,7 @@ from harness.quantize.models import opset_fixes
 from harness.quantize.models.external_data import locations
 from harness.quantize.models.graph import opset_of
 from harness.quantize.quiet import quiet
-from harness.quantize.reasons import RecipeError, reason_of
+from harness.quantize.reasons import RecipeError, raw_text
 from harness.quantize.recipes import options
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def raised(model: ModelProto, version: int) -> ModelProto:
         converted = _converted(model, version)
     except Exception as exc:
         message = (
-            f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise it: {reason_of(exc)}; "
+            f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise it: {raw_text(exc)}; "
             "export the model with a newer opset"
         )
         raise RecipeError(message) from exc

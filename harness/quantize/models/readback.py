@@ -59,7 +59,7 @@ def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, 
     if reason := refusal(model, runtime):
         # fp32 and given are taken as they are; so nothing was done about it.
         notes.append(f"{reason}: it will not load there" + ("; the recipe 'prepared' may" if recipe.method == "fp32" else ""))
-    return (*notes, *_refusal(path))
+    return tuple(notes)
 
 
 def _untouched(model: ModelProto) -> list[str]:
@@ -70,8 +70,8 @@ def _untouched(model: ModelProto) -> list[str]:
     return ["nothing was quantized" + (NESTED if nested else "")]
 
 
-def _refusal(path: Path) -> list[str]:
-    """Tell if onnxruntime here refuses the model; other versions and devices may load it."""
+def refused(path: Path) -> Exception | None:
+    """Tell why onnxruntime here refuses a model, if it does; other versions and devices may load it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -79,5 +79,12 @@ def _refusal(path: Path) -> list[str]:
         with quiet():
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
-        return [f"onnxruntime {onnxruntime.__version__} on this machine does not load it: {reason_of(exc, [path.parent])}"]
-    return []
+        return exc
+    return None
+
+
+def refusals(path: Path, reason: Exception | None) -> tuple[str, ...]:
+    """Tell that onnxruntime here refuses a model, if it does."""
+    if reason is None:
+        return ()
+    return (f"onnxruntime {onnxruntime.__version__} on this machine does not load it: {reason_of(reason, [path.parent])}",)

@@ -150,6 +150,6 @@ def test_readback_tells_what_does_not_load(tmp_path: Path) -> None:
     proto.graph.node[1].domain = "org.example"
     proto.opset_import.append(helper.make_opsetid("org.example", 1))
     onnx.save(proto, tmp_path / "m.onnx")
-    (note,) = readback._refusal(tmp_path / "m.onnx")
+    (note,) = readback.refusals(tmp_path / "m.onnx", readback.refused(tmp_path / "m.onnx"))
     assert "on this machine does not load it: " in note
     assert str(tmp_path) not in note

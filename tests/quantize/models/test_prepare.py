@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+SYMBOLIC = "onnxruntime/tools/symbolic_shape_infer.py stops"
 RELU = helper.make_node("Relu", ["m"], ["y"], "relu")
 
 
@@ -67,11 +68,14 @@ def unknown_to_the_converter() -> ModelProto:
 
 MODELS: dict[str, tuple[Callable[[], ModelProto], str]] = {
     "default": (fixed, ""),
-    "auto_merge": (conflicting_dimensions, "default: Exception: Incomplete symbolic shape inference"),
-    "guess_output_rank": (unknown_shape, "auto_merge: Exception: Incomplete symbolic shape inference"),
-    "skip_symbolic_shape": (crashing_inference, "guess_output_rank: TypeError: object of type 'NoneType' has no len()"),
+    "auto_merge": (conflicting_dimensions, f"default: {SYMBOLIC} (Exception: Incomplete symbolic shape inference)"),
+    "guess_output_rank": (unknown_shape, f"auto_merge: {SYMBOLIC} (Exception: Incomplete symbolic shape inference)"),
+    "skip_symbolic_shape": (
+        crashing_inference,
+        f"guess_output_rank: {SYMBOLIC} at node 'Unsqueeze_1' (Unsqueeze) (TypeError: object of type 'NoneType' has no len())",
+    ),
     "skip_optimization": (custom_operator, "guess_output_rank: onnxruntime's optimizer failed: Fail: "),
-    RAW: (unknown_to_the_converter, "skip_optimization: RuntimeError: "),
+    RAW: (unknown_to_the_converter, "skip_optimization: onnx/version_converter.py stops (RuntimeError: "),
 }
 
 
@@ -173,7 +177,7 @@ def test_the_rung_is_recorded_with_each_variant(tmp_path: Path) -> None:
     kept = tmp_path / "cache"
     for _ in range(2):  # the second time from the cache
         found = {variant.name: variant for variant in build(study, tmp_path / "out", cache=kept)}
-        reason = "default: Exception: Incomplete symbolic shape inference"
+        reason = f"default: {SYMBOLIC} (Exception: Incomplete symbolic shape inference)"
         assert found["static-QDQ-U8S8"].preparation == Preparation(rung="auto_merge", failures=(reason,))
         assert found["fp32"].preparation is None
         assert "the model was prepared with auto_merge only" in found["static-QDQ-U8S8"].notes[-1]
