@@ -115,7 +115,7 @@ class _Attempts:
     def _blame(self, failure: Exception, graph: Graph) -> bool:
         """Leave the node that a failure means; say whether there is one."""
         culprit, at_work = graph.blame(failure, {*self.left, *self.workshop.excluded(self.recipe)})
-        said = raw_text(failure, self._folders)
+        said = raw_text(failure.reason if isinstance(failure, Refused) else failure, self._folders)
         if culprit is None:
             return False
         if not at_work:
