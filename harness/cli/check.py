@@ -40,6 +40,7 @@ def check(
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
+    output: shared.LabelOutput = None,
     variants: shared.Methods = None,
     rounds: shared.Rounds = None,
     max_time: shared.MaxTime = None,
@@ -66,7 +67,7 @@ def check(
 
     bare = target is not None and target.suffix == ".onnx" and variants is None
     study = targets.study_of(
-        target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants
+        target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants, output=output
     )
     study = release.prepare(targets.limited(study, rounds=rounds, max_time=max_time, wait=wait), metric or [], max_regression)
     known = registries.load(registry)

@@ -48,6 +48,9 @@ Calibration = Annotated[
 Evaluation = Annotated[
     str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")
 ]
+LabelOutput = Annotated[
+    str | None, typer.Option("--output", metavar="NAME", help="For a bare model: the output that the labels are compared with.")
+]
 Methods = Annotated[
     str | None,
     typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static; or given: as it is."),

@@ -39,6 +39,7 @@ def debug(
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
+    output: shared.LabelOutput = None,
     variants: shared.Methods = None,
     as_json: shared.Json = False,
 ) -> Exit:
@@ -51,7 +52,7 @@ def debug(
     from harness.cli import target as targets
     from harness.quantize.debug.diagnosis import Diagnosis, diagnose
 
-    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants)
+    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output)
     limit = targets.duration(max_time, "--max-time")
     found, code = Diagnosis(), Exit.PASSED
     try:

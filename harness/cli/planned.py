@@ -24,6 +24,8 @@ KINDS = 4  # op types that a line names
 
 def show(plan: Plan, out: Console) -> None:
     """Print a plan."""
+    for note in plan.notes:
+        out.print(f"! {plain(note)}", markup=False, soft_wrap=True)
     made = plan.of("made")
     notes = _numbered(known for each in made for known in each.caveats)
     if made:

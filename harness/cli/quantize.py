@@ -49,6 +49,7 @@ def quantize(
     from harness.devices import registry as registries
     from harness.errors import UsageError
     from harness.quantize import build, matrix
+    from harness.quantize.models import random_nodes
     from harness.quantize.samples.dims import resolve_dims
     from harness.quantize.samples.review import review
     from harness.report.columns import size
@@ -67,7 +68,8 @@ def quantize(
         message = "say where the variants go: -o DIR; or --plan to see what would be made"
         raise UsageError(message)
     model = build.open_source(study)
-    warnings = review(study, model, resolve_dims(model, study.model.dims)[0], recipes)
+    drawn = random_nodes.sentence(random_nodes.find(model.proto))
+    warnings = (*review(study, model, resolve_dims(model, study.model.dims)[0], recipes), *([drawn] if drawn else []))
     runtime = oldest.of_study(study.devices.select, registries.load(registry), shared.RESULTS)
     made = build.build(study, out, model=model, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
     if as_json:

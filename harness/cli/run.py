@@ -18,6 +18,7 @@ def run(
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
+    output: shared.LabelOutput = None,
     variants: shared.Methods = None,
     rounds: shared.Rounds = None,
     max_time: shared.MaxTime = None,
@@ -65,7 +66,9 @@ def run(
                 resume, device or [], known, results, watcher, None if wait is None else targets.duration(wait, "--wait")
             )
     else:
-        study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants)
+        study = targets.study_of(
+            target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output
+        )
         study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
         devices = known.select(device or study.devices.select)
         asked = question.ask(study, variant or [])

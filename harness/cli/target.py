@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def study_of(
-    target: Path | None, *, dims: list[str] | None, calibration: str | None, evaluation: str | None, methods: str | None
+    target: Path | None,
+    *,
+    dims: list[str] | None,
+    calibration: str | None,
+    evaluation: str | None,
+    methods: str | None,
+    output: str | None = None,
 ) -> Study:
     """Find the study that is meant.
 
@@ -22,7 +28,13 @@ def study_of(
     """
     from harness import places, study, variants
 
-    model_options = {"--dim": dims, "--calibration": calibration, "--evaluation": evaluation, "--variants": methods}
+    model_options = {
+        "--dim": dims,
+        "--calibration": calibration,
+        "--evaluation": evaluation,
+        "--variants": methods,
+        "--output": output,
+    }
     given = [name for name, value in model_options.items() if value]
     if target is None or target.is_dir() or target.suffix == ".toml":
         if given:
@@ -32,6 +44,7 @@ def study_of(
     options: dict[str, Any] = {"dims": read_dims(dims or [])}
     options |= {"calibration": calibration} if calibration else {}
     options |= {"evaluation": evaluation} if evaluation else {}
+    options |= {"output": output} if output else {}
     made = study.for_model(target, **options)
     if methods is None:
         return made

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from harness.errors import ModelError, ResultsError
+from harness.errors import ResultsError
 from harness.quantize.cache import Cache
 from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.making import DISK, make_all
@@ -19,8 +19,8 @@ from harness.quantize.recipe import Variant
 from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.sharing import Sharing
+from harness.quantize.verify.class_output import check_name
 from harness.quantize.workshop import Workshop
-from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,10 +122,7 @@ def open_source(study: Study) -> SourceModel:
         ModelError: if it can't be used, or has no output of the name that the study gives.
     """
     found = read_model(study.model.path) if study.is_given else open_model(study.model.path)
-    names = [spec.name for spec in found.outputs]
-    if study.model.output is not None and study.model.output not in names:
-        message = f"{study.model.path}: no output is called '{study.model.output}' ([model] output); {nearest(study.model.output, names)}"
-        raise ModelError(message)
+    check_name(found, study.model.output)
     return found
 
 

@@ -139,8 +139,10 @@ def diagnose(
         raise SelectionError(message)
     feeds = data.load(study.model.evaluation or study.model.calibration, source, dims, what="evaluation")
     figure = metric.load(study.model.metric) if study.model.metric else None
-    whole = evaluation.begin(study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples)
-    found.notes += feeds.notes
+    whole = evaluation.begin(
+        study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples, output=study.model.output
+    )
+    found.notes += [*feeds.notes, *whole.notes]
     if len(whole.reference) < len(feeds.feeds):
         count = f"{len(whole.reference)} of {len(feeds.feeds)}"
         found.notes.append(f"outputs are compared over the first {count} evaluation samples; a longer --max-time takes more")
@@ -149,6 +151,9 @@ def diagnose(
         folder = Path(name)
         say(f"making {len(recipes)} variant{'s' if len(recipes) > 1 else ''} of {source.path.name}")
         _compare(study, source, dims, recipes, whole, folder, found)
+        if not whole.is_comparable:
+            found.notes.append("no variant is explained: fp32 has no output that a variant's could be compared with")
+            return
         found.chosen = _worst(found)
         if found.chosen is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from harness.errors import DataError, ModelError
 from harness.quantize.debug.session import Session
 from harness.quantize.reasons import reason_of
-from harness.quantize.verify import fidelity
+from harness.quantize.verify import class_output, fidelity, reproducibility
+from harness.quantize.verify.class_output import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness.quantize.metric import Metric
     from harness.quantize.samples.data import Samples
+    from harness.quantize.verify.reproducibility import Difference
 
     Outputs = Mapping[str, NDArray[Any]]
 
@@ -60,23 +62,38 @@ class Evaluation:
         feeds: of the model, gone over one at a time; there may be more than were computed.
         reference: for each of the first of them fp32's numeric outputs, by name.
         labels: int64 [rows of these feeds], or None.
+        metric: the user's own figures, where the study names them.
+        difference: how fp32 does not reproduce itself; such outputs are not compared. None if it does.
+        chosen: the output that labels are held against.
     """
 
     feeds: Iterable[Outputs]
     reference: Sequence[Outputs]
     labels: NDArray[np.int64] | None = None
     metric: Metric | None = None
+    difference: Difference | None = None
+    chosen: Choice = field(default_factory=Choice)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know."""
+        return tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note]))
 
     @property
     def has_floats(self) -> bool:
         """Whether an output is floating-point, so that there is an SQNR."""
-        return any(value.dtype.kind == "f" for value in self.reference[0].values())
+        return any(value.dtype.kind == "f" for value in self._kept(self.reference[0]).values())
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether any output of fp32 reproduces itself, so that a variant's can be compared with it."""
+        return bool(self._kept(self.reference[0]))
 
     def first(self, count: int) -> Evaluation:
         """The same over the first feeds only, which are held in memory."""
         count = min(count, len(self.reference))
         rows = None if self.labels is None else self.labels[: len(self.labels) * count // len(self.reference)]
-        return Evaluation(list(islice(self.feeds, count)), self.reference[:count], rows, self.metric)
+        return replace(self, feeds=list(islice(self.feeds, count)), reference=self.reference[:count], labels=rows)
 
     def score(self, model: Path, *, as_written: bool = False) -> Score:
         """Run a model.
@@ -97,13 +114,14 @@ class Evaluation:
                 raise
             session = Session(model, optimized=False)
         outputs = [session.run(feed) for feed in islice(self.feeds, len(self.reference))]
+        reference, compared = ([self._kept(each) for each in side] for side in (self.reference, outputs))
         pairs = [
             (ref[name], x[name])
-            for ref, x in zip(self.reference, outputs, strict=True)
+            for ref, x in zip(reference, compared, strict=True)
             for name in ref
             if ref[name].dtype.kind != "f"
         ]
-        found = fidelity.compare(self.reference, outputs, self.labels)
+        found = self._judged(fidelity.compare(reference, compared), outputs)
         count = sum(ref.size for ref, _ in pairs)
         equal = float(sum(int(np.sum(ref == x)) for ref, x in pairs) / count) if count else None
         metrics, refusal = {}, None
@@ -113,9 +131,38 @@ class Evaluation:
             refusal = str(exc)
         return Score(found, equal, metrics, len(outputs), refusal)
 
+    def _kept(self, outputs: Outputs) -> Outputs:
+        """The outputs that reproduce themselves."""
+        left_out = self.difference.outputs if self.difference else ()
+        return {name: value for name, value in outputs.items() if name not in left_out}
 
-def begin(model: Path, samples: Samples, metric: Metric | None, *, seconds: float, least: int) -> Evaluation:
-    """Run fp32 on the evaluation inputs, on as many as the time allows, but ``least`` if there are as many.
+    def _judged(self, found: fidelity.Fidelity, outputs: Sequence[Outputs]) -> fidelity.Fidelity:
+        """Fill in what labels tell, of the output that they are held against."""
+        chosen = self.chosen.output
+        found = found if self.is_comparable else replace(found, identical=False)
+        if chosen is None or self.labels is None:
+            return found
+        ref, x = ([each[chosen.name] for each in side] for side in (self.reference, outputs))
+        reproducible = self.difference is None or chosen.name not in self.difference.outputs
+        return replace(
+            found,
+            top1_accuracy=class_output.accuracy(chosen, x, self.labels),
+            top1_agreement=class_output.agreement(chosen, ref, x) if reproducible else None,
+        )
+
+
+def begin(
+    model: Path, samples: Samples, metric: Metric | None, *, seconds: float, least: int, output: str | None = None
+) -> Evaluation:
+    """Run fp32 on the evaluation inputs, on as many as the time allows, but ``least`` if there are as many; on some twice.
+
+    Args:
+        model: its file.
+        samples: the evaluation data.
+        metric: the user's own figures, where the study names them.
+        seconds: the time.
+        least: so many samples are run, however long they take.
+        output: the one that labels are held against; None chooses one.
 
     Raises:
         ModelError: if onnxruntime can't run the model with them.
@@ -129,6 +176,9 @@ def begin(model: Path, samples: Samples, metric: Metric | None, *, seconds: floa
             if len(outputs) >= least and time.monotonic() > end:
                 break
             outputs.append(session.run(feed))
+        names = session.names
+        del session
+        difference = reproducibility.differs(model, samples.feeds)
     except DataError:
         raise
     except Exception as exc:
@@ -137,7 +187,9 @@ def begin(model: Path, samples: Samples, metric: Metric | None, *, seconds: floa
     labels = samples.labels
     if labels is not None:
         labels = labels[: len(labels) * len(outputs) // len(samples.feeds)]
-    found = Evaluation(samples.feeds, outputs, labels, metric)
+    names = [name for name in names if outputs and name in outputs[0]]
+    chosen = class_output.find(outputs, names, labels, output) if labels is not None else Choice(None)
+    found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen)
     if metric is not None:
         metric(found.reference, found.reference, found.labels)
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import ModelError
+from harness.quantize.models import random_nodes
 from harness.quantize.planning.caveats import caveats
 from harness.quantize.planning.forecast import Forecast, count_samples, forecast
 from harness.quantize.planning.platforms import Effect, verdicts
@@ -16,6 +17,7 @@ from harness.quantize.planning.sizes import file_size
 from harness.quantize.planning.summary import summarize
 from harness.quantize.planning.twins import twins
 from harness.quantize.samples.dims import resolve_dims
+from harness.quantize.verify.class_output import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +94,7 @@ class Plan(Told):
         disk: estimated bytes of all files.
         platforms: by name, what is known of them.
         assumed: dimensions without a value, counted as 1.
+        notes: what a reader must know of the model itself, such as that it draws random numbers.
     """
 
     study: str
@@ -100,6 +103,7 @@ class Plan(Told):
     disk: int
     platforms: dict[str, str]
     assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def of(self, state: str) -> tuple[PlannedVariant, ...]:
         """The variants in a state."""
@@ -116,8 +120,9 @@ def plan_build(study: Study, recipes: Sequence[Recipe], model: SourceModel, plat
         platforms: where the variants will run.
 
     Raises:
-        ModelError: if a dimension is named that the model does not have.
+        ModelError: if a dimension or an output is named that the model does not have.
     """
+    check_name(model, study.model.output)
     summary = summarize(model)
     dims, assumed = _sizes(study, model)
     barred = {recipe.name: rule for recipe in recipes if (rule := _objection(recipe, summary))}
@@ -136,6 +141,7 @@ def plan_build(study: Study, recipes: Sequence[Recipe], model: SourceModel, plat
             why = Known(rule=spelling.key, text=spelling.reason, source=spelling.source)
             told = told.model_copy(update={"state": "same", "same_as": other, "why": why, "size": None})
         planned.append(told)
+    drawn = random_nodes.sentence(random_nodes.find(model.proto))
     return Plan(
         study=study.name,
         variants=tuple(planned),
@@ -143,6 +149,7 @@ def plan_build(study: Study, recipes: Sequence[Recipe], model: SourceModel, plat
         disk=sum(each.size or 0 for each in planned),
         platforms={each.name: _described(each) for each in platforms},
         assumed=assumed,
+        notes=(drawn,) if drawn else (),
     )
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.errors import ModelError
+from harness.toml_file import nearest
+
+if TYPE_CHECKING:
+    from harness.quantize.models.model import SourceModel
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array] | Sequence[Array]
@@ -59,8 +65,20 @@ class Choice:
         note: what a reader must know: which of several outputs it is, how a single score is read, or why labels are not used.
     """
 
-    output: ClassOutput | None
+    output: ClassOutput | None = None
     note: str | None = None
+
+
+def check_name(model: SourceModel, wanted: str | None) -> None:
+    """See that a model has the output that a study names.
+
+    Raises:
+        ModelError: if it has not.
+    """
+    names = [spec.name for spec in model.outputs]
+    if wanted is not None and wanted not in names:
+        message = f"{model.path}: [model] output: no output is called '{wanted}'; {nearest(wanted, names)}"
+        raise ModelError(message)
 
 
 def as_table(output: Array, rows: int | None = None) -> Array | None:

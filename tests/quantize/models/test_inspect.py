@@ -99,3 +99,14 @@ def test_digits() -> None:
     facts = inspect_model(DIGITS)
     assert facts.op_histogram["Conv"] > 10
     assert {recipe.name for recipe in facts.recipes if not recipe.possible} == {"static-QDQ-S8U8", "static-QOperator-S8U8"}
+
+
+def test_says_that_a_model_draws_random_numbers(tmp_path: Path) -> None:
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["n"], name="noise"), helper.make_node("Add", ["x", "n"], ["y"])]
+    onnx.save(make_model(nodes, {"x": [4, 16]}, {"y": [4, 16]}, {}), tmp_path / "m.onnx")
+    (note,) = inspect_model(tmp_path / "m.onnx").plan.notes
+    assert "RandomNormalLike 'noise'" in note
+
+
+def test_nothing_is_said_of_a_model_that_draws_none(cnn: Path) -> None:
+    assert inspect_model(cnn).plan.notes == ()
