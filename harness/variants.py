@@ -18,7 +18,13 @@ Algorithm = Literal["DEFAULT", "RTN", "k_quant", "HQQ", "GPTQ"]
 FileFormat = Literal["onnx", "ort-amd64", "ort-arm"]
 Bits = Literal[2, 4, 8]
 # The preparation steps that a recipe can skip; harness/quantize/steps/registry.py has what they do.
-StepKey = Literal["copy-shared-constants", "copy-transposed-weights"]
+StepKey = Literal[
+    "copy-shared-constants",
+    "copy-transposed-weights",
+    "float-takers",
+    "keep-clamps",
+    "own-range",
+]
 
 
 def _plain_name(value: str) -> str:

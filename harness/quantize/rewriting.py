@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from harness.quantize.steps.registry import STEPS
 from harness.quantize.steps.step import Changes, Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
     from pathlib import Path
 
     from onnx import ModelProto
@@ -109,6 +110,21 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Path | None) -> Decision:
         return Decision()
     known = None if ranges is None else read_ranges(ranges)
     return reduce(Decision.__or__, (each(model, recipe, known) for each in deciding), Decision())
+
+
+@contextmanager
+def patched(recipe: Recipe) -> Iterator[list[str]]:
+    """Let the steps replace parts of a recipe's tool while it works; only for one thread at a time.
+
+    Yields:
+        Notes, which are complete when the tool is done and the steps have put back what they replaced.
+    """
+    notes: list[str] = []
+    with ExitStack() as stack:
+        for step in STEPS:
+            if step.patch is not None and step.applies(recipe):
+                stack.enter_context(step.patch(recipe, notes))
+        yield notes
 
 
 def read_ranges(path: Path) -> dict[str, tuple[float, float]]:

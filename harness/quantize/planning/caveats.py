@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.models import opset
 from harness.quantize.planning.reach import FIRST_OPSET, STATIC_OPS, op_types, reached
-from harness.quantize.planning.rules import NARROW, WIDE, Rule, static
+from harness.quantize.planning.rules import NARROW, WIDE, Rule, static, widens
 
 if TYPE_CHECKING:
     from harness.quantize.planning.summary import Summary
@@ -119,7 +119,7 @@ CAVEATS = (
         lambda r, m: static(r, "QOperator") and _has(m, "Where") and not r.options().get("ForceQuantizeNoInputCheck"),
         "a Where that takes quantized tensors stays float; onnxruntime's own tool refuses such a model: 'Invalid model with unknown "
         "initializers/tensors'",
-        f"QLinearWhere in {OPERATORS}/where.py; harness/quantize/models/repairs.py",
+        f"QLinearWhere in {OPERATORS}/where.py; harness/quantize/steps/float_takers.py",
         "ForceQuantizeNoInputCheck quantizes it",
     ),
     Rule(
@@ -143,9 +143,13 @@ CAVEATS = (
     ),
     Rule(
         "clamps-kept",
-        lambda r, m: static(r) and bool(r.options().get("ActivationSymmetric")) and (m is None or _has(m, *CLAMPS)),
-        "with symmetric activations Relu and Clip stay in the graph; otherwise the output's range does their work",
-        f"QDQRemovableActivation, QLinearActivation in {OPERATORS}/activation.py",
+        lambda r, m: (
+            static(r)
+            and (bool(r.options().get("ActivationSymmetric")) or widens(r) or r.calibration == "Distribution")
+            and (m is None or _has(m, *CLAMPS))
+        ),
+        "with symmetric activations or ranges Relu and Clip stay in the graph; otherwise the output's range does their work",
+        f"QDQRemovableActivation, QLinearActivation in {OPERATORS}/activation.py; harness/quantize/steps/keep_clamps.py",
     ),
     Rule(
         "block-size-8",

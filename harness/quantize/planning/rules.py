@@ -22,6 +22,7 @@ NARROW = frozenset({"QInt4", "QUInt4"})
 INTEL = frozenset({"RTN", "k_quant", "GPTQ"})  # the algorithms that came from Intel Neural Compressor
 BLOCK_SIZES = (16, 32, 64, 128, 256)  # of MatMulNBits
 FOUR_BITS = 4
+KEEP_CLAMPS = "keep-clamps"  # the preparation step
 SMOOTH_QUANT = "neural_compressor.adaptor.ox_utils.smooth_quant"
 
 
@@ -72,7 +73,7 @@ def clamps(recipe: Recipe) -> bool:
     return bool(options.get("ActivationSymmetric") or (recipe.format == "QDQ" and options.get("QDQKeepRemovableActivations")))
 
 
-def _widens(recipe: Recipe) -> bool:
+def widens(recipe: Recipe) -> bool:
     """Whether ranges are made symmetric about zero; Entropy and Percentile keep them within the smallest and largest value."""
     said = recipe.options("calibration").get("symmetric", recipe.options().get("CalibTensorRangeSymmetric"))
     return recipe.calibration == "MinMax" and bool(said)
@@ -177,11 +178,11 @@ RULES = (
     ),
     Rule(
         "calib-symmetric",
-        lambda r, m: _widens(r) and not clamps(r) and _has_clamps(m),
+        lambda r, m: widens(r) and not clamps(r) and _has_clamps(m) and KEEP_CLAMPS in r.skip_steps,
         "symmetric ranges with asymmetric activations ruin models with Relu or Clip (97 % accuracy became 8 %): these are removed, and "
         "the range that would clamp in their place is widened",
         "QLinearActivation and QDQRemovableActivation in onnxruntime/quantization/operators/activation.py",
-        "set ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true",
+        "do not skip keep-clamps, set ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true",
     ),
     Rule(
         "float-8",

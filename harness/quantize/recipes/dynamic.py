@@ -8,6 +8,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from harness.quantize.quiet import quiet
 from harness.quantize.recipes import options
+from harness.quantize.rewriting import patched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     renamed = {node.name for node in nodes if node.op_type == GEMM}
     chosen |= {name + RENAMED for name in chosen & renamed}
     excluded |= {name + RENAMED for name in excluded & renamed}
-    with quiet():
+    with quiet(), patched(recipe) as found:
         quantize_dynamic(
             model.path,
             path,
@@ -49,4 +50,4 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             extra_options=options.translated(recipe, model.proto, model.changes),
             use_external_data_format=model.is_large,
         )
-    return (*workshop.notes(recipe), *decision.notes, *options.notes(recipe))
+    return (*workshop.notes(recipe), *decision.notes, *found, *options.notes(recipe))

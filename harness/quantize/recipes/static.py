@@ -9,10 +9,11 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from harness.quantize.calibration.calibration import DEFAULTS
 from harness.quantize.calibration.reader import CopiedReader
-from harness.quantize.models import opset, repairs
-from harness.quantize.planning.rules import clamps
+from harness.quantize.models import opset
+from harness.quantize.planning.rules import KEEP_CLAMPS, clamps
 from harness.quantize.quiet import quiet
 from harness.quantize.recipes import options
+from harness.quantize.rewriting import patched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
 
 # Seen on studies/digits: 99.7 % became 12.5 %.
 UNCLAMPED = (
-    "Distribution gives ranges on both sides of the mean, and Relu and Clip, which would clamp, were removed: set "
-    "ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true"
+    "Distribution gives ranges on both sides of the mean, and Relu and Clip, which would clamp, were removed: do not "
+    "skip keep-clamps, set ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true"
 )
-
-repairs.install()
 
 
 def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
@@ -48,7 +47,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     ranges = None if smooth else workshop.ranges(recipe)
     decision = workshop.decision(recipe, ranges)
     reader = CopiedReader(workshop.samples[recipe.calibration_data].feeds) if smooth else None
-    with quiet():
+    with quiet(), patched(recipe) as found:
         quantize_static(
             prepared.path if model is prepared.proto else _written(model, path),
             path,
@@ -68,10 +67,15 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
     made = onnx.load(path, load_external_data=False)
     lost = _clamping(prepared.proto) - _clamping(made)
-    warning = (UNCLAMPED,) if recipe.calibration == "Distribution" and lost > 0 and not clamps(recipe) else ()
+    warning = (
+        (UNCLAMPED,)
+        if recipe.calibration == "Distribution" and KEEP_CLAMPS in recipe.skip_steps and lost > 0 and not clamps(recipe)
+        else ()
+    )
     return (
         *workshop.notes(recipe),
         *decision.notes,
+        *found,
         *opset.notes(prepared.proto, made),
         *options.notes(recipe),
         *_idle(recipe),

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from harness.quantize.steps import shared_constants, transposed_weights
+from harness.quantize.steps import float_takers, keep_clamps, own_range, shared_constants, transposed_weights
 
-STEPS = (transposed_weights.STEP, shared_constants.STEP)
+STEPS = (
+    transposed_weights.STEP,
+    shared_constants.STEP,
+    # The steps that look at calibrated ranges, or patch onnxruntime's quantizers.
+    keep_clamps.STEP,
+    own_range.STEP,
+    float_takers.STEP,
+)

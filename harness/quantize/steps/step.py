@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from onnx import ModelProto
 
@@ -57,24 +58,16 @@ class Decision:
 
     Attributes:
         float_nodes: names of nodes of the main graph that stay in float.
-        kept_clamps: names of Relu and Clip nodes that must not be removed.
-        own_range_tensors: tensors that keep the range that was calibrated for them, and do not take that of the Relu or Clip
-            that follows.
         notes: sentences for the reader of a variant.
     """
 
     float_nodes: tuple[str, ...] = ()
-    kept_clamps: tuple[str, ...] = ()
-    own_range_tensors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __or__(self, other: Decision) -> Decision:
         """Combine two decisions."""
         return Decision(
-            *(
-                tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
-                for name in ("float_nodes", "kept_clamps", "own_range_tensors", "notes")
-            )
+            tuple(dict.fromkeys((*self.float_nodes, *other.float_nodes))), tuple(dict.fromkeys((*self.notes, *other.notes)))
         )
 
 
@@ -82,7 +75,7 @@ class Decision:
 class Step:
     """One thing that is done to a model before, or around, onnxruntime's tools.
 
-    A step rewrites the model, or decides what a tool must leave as it is, or both.
+    A step rewrites the model, decides what a tool must leave as it is, or patches the tool while it works.
 
     Attributes:
         key: in kebab-case, as ``skip_steps`` names it.
@@ -96,6 +89,7 @@ class Step:
         rewrite: does, in place, what ``find`` listed; the model is complete.
         decide: decides on the nodes of the model that is quantized, by the calibrated ranges. There are none for recipes
             without calibration, and where SmoothQuant replaces it.
+        patch: replaces parts of a recipe's tool until it is done; what it then finds worth a note it appends to the list.
         on: the model that ``find`` and ``rewrite`` work on: the user's ``source`` before onnxruntime's preparation, or the
             ``prepared`` one. Steps of ``fp16`` work on the user's model in either case, as no preparation precedes it.
     """
@@ -108,6 +102,7 @@ class Step:
     find: Callable[[ModelProto, Recipe], Sequence[Hashable]] | None = None
     rewrite: Callable[[ModelProto, Sequence[Any]], Changes] | None = None
     decide: Callable[[ModelProto, Recipe, Mapping[str, tuple[float, float]] | None], Decision] | None = None
+    patch: Callable[[Recipe, list[str]], AbstractContextManager[None]] | None = None
     on: Literal["source", "prepared"] = "prepared"
 
     def applies(self, recipe: Recipe) -> bool:

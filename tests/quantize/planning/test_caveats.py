@@ -11,14 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod
-from onnxruntime.quantization.operators.where import QLinearWhere
-from onnxruntime.quantization.registry import QLinearOpsRegistry
 
-from harness.quantize.models import repairs
 from harness.quantize.models.canonical import canonical_hash
 from harness.quantize.models.graph import is_quantized, opset_of
 from harness.quantize.planning.caveats import CAVEATS, NEVER_INTEGER, caveats, made_opset
 from harness.quantize.recipe import Recipe, spelled
+from harness.quantize.rewriting import patched
 from tests.models import make_model
 from tests.quantize import one_op
 from tests.quantize.conftest import brief
@@ -155,18 +153,15 @@ def test_cubic_resize_in_qoperator(tmp_path: Path) -> None:
 
 
 @shows("qoperator-where")
-def test_where_in_qoperator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_in_qoperator(tmp_path: Path) -> None:
     model = one_op.conv(then=[helper.make_node("Where", ["k", "c", "c"], ["y"])])
     model.graph.initializer.append(numpy_helper.from_array(np.array([True]), "k"))
     for named in (None, ["Conv"]):
-        monkeypatch.setitem(QLinearOpsRegistry, "Where", QLinearWhere)
         with pytest.raises(RuntimeError, match="Invalid model with unknown initializers/tensors"):
             one_op.static(model, tmp_path, form="QOperator", op_types_to_quantize=named)
-        monkeypatch.setitem(QLinearOpsRegistry, "Where", repairs.Where)
-        assert one_op.kinds(one_op.static(model, tmp_path, form="QOperator", op_types_to_quantize=named))[-2:] == [
-            "DequantizeLinear",
-            "Where",
-        ]
+        with patched(recipe(format="QOperator")):
+            path = one_op.static(model, tmp_path, form="QOperator", op_types_to_quantize=named)
+        assert one_op.kinds(path)[-2:] == ["DequantizeLinear", "Where"]
     assert told(recipe(format="QOperator"), model) == {"qoperator-where"}
     forced = {"ForceQuantizeNoInputCheck": True}
     assert "QLinearWhere" in one_op.kinds(one_op.static(model, tmp_path, form="QOperator", extra_options=forced))

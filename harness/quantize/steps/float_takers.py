@@ -1,0 +1,122 @@
+"""Whatever takes a tensor in float gets it in float, also where a quantizer has left only its integers in the model."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from onnx import TensorProto, helper
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.operators.pad import QPad
+from onnxruntime.quantization.registry import QLinearOpsRegistry
+
+from harness.quantize.models.graph import nodes_in
+from harness.quantize.steps.patching import entries, methods
+from harness.quantize.steps.step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from onnx import NodeProto
+
+    from harness.quantize.recipe import Recipe
+
+
+def _taken(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node takes, and those that its bodies take or make; the latter belong to no tensor outside."""
+    for inner in nodes_in(node):
+        yield from inner.input
+        for attribute in inner.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from (value.name for value in graph.output)
+
+
+def complete(quantizer: Any) -> None:  # noqa: ANN401 - onnxruntime is not typed
+    """Add, in place, the nodes without which a finished list of nodes takes tensors that none of them makes.
+
+    A missing float tensor is dequantized just before the first node that takes it. A missing integer tensor is quantized: an operator
+    that gives up after it has quantized an input drops the node, and the next one counts on it.
+
+    Args:
+        quantizer: an ONNXQuantizer whose nodes are all in ``new_nodes``.
+    """
+    made = {name for node in quantizer.new_nodes for name in node.output}
+    made |= {tensor.name for tensor in quantizer.model.initializer()} | {value.name for value in quantizer.model.graph().input}
+    integers = {value.q_name: value for value in quantizer.quantized_value_map.values()}
+    finished: list[NodeProto] = []
+
+    def add(name: str) -> None:
+        if not name or name in made:
+            return
+        made.add(name)
+        if name in integers:
+            value = integers[name]
+            inputs = [value.original_name, value.scale_name, value.zp_name]
+            add(value.original_name)
+            finished.append(helper.make_node("QuantizeLinear", inputs, [name], f"{value.original_name}_QuantizeLinear"))
+        elif name in quantizer.quantized_value_map:
+            value = quantizer.quantized_value_map[name]
+            add(value.q_name)
+            inputs = [value.q_name, value.scale_name, value.zp_name]
+            label = f"{name}_DequantizeLinear"
+            finished.append(helper.make_node("DequantizeLinear", inputs, [name], label, axis=value.axis))
+
+    for node in quantizer.new_nodes:
+        for name in _taken(node):
+            add(name)
+        finished.append(node)
+    quantizer.new_nodes[:] = finished
+
+
+def _outputs() -> Any:  # noqa: ANN401 - onnxruntime is not typed
+    original = ONNXQuantizer._dequantize_outputs  # noqa: SLF001 - the last thing that is done to the nodes
+
+    def _dequantize_outputs(quantizer: Any) -> None:  # noqa: ANN401 - onnxruntime is not typed
+        original(quantizer)
+        complete(quantizer)
+
+    return _dequantize_outputs
+
+
+class Pad(QPad):  # type: ignore[misc]  # onnxruntime is not typed
+    """Pad in QOperator models: quantizes a copy of its padding value, for onnxruntime's own removes the constant that others take."""
+
+    def quantize(self) -> None:
+        """Quantize the node, or leave it in float."""
+        model, place = self.quantizer.model, 2
+        tensor = model.get_initializer(self.node.input[place]) if len(self.node.input) > place else None
+        if tensor is not None and self.node.input[0] in self.quantizer.quantized_value_map and _is_shared(self.quantizer, tensor):
+            copy = TensorProto()
+            copy.CopyFrom(tensor)
+            taken = (
+                {each.name for each in model.initializer()}
+                | self.quantizer.generated_value_names
+                | {*self.quantizer.tensor_names}
+            )
+            copy.name = next(name for number in range(len(taken) + 1) if (name := f"{tensor.name}_of_pad_{number}") not in taken)
+            model.add_initializer(copy)
+            self.node.input[place] = copy.name
+        super().quantize()
+
+
+def _is_shared(quantizer: Any, tensor: TensorProto) -> bool:  # noqa: ANN401 - onnxruntime is not typed
+    """Say whether more than one node of the model takes a tensor."""
+    uses = sum(name == tensor.name for node in quantizer.model.nodes() for name in _taken(node))
+    return uses > 1 or any(name == tensor.name for node in quantizer.new_nodes for name in _taken(node))
+
+
+@contextmanager
+def patch(_: Recipe, __: list[str]) -> Iterator[None]:
+    """Replace how onnxruntime ends a model of quantized operators, and how it quantizes padding."""
+    with methods(ONNXQuantizer, _dequantize_outputs=_outputs()), entries(QLinearOpsRegistry, {"Pad": Pad}):
+        yield
+
+
+STEP = Step(
+    key="float-takers",
+    summary="A tensor that only exists quantized is dequantized for whatever takes it in float: bodies of If, Where, Pad and others.",
+    source="QuantOperatorBase.quantize in onnxruntime/quantization/operators/base_operator.py; microsoft/onnxruntime#8012, #17760",
+    cost="one DequantizeLinear for each such tensor",
+    methods=frozenset({"dynamic", "static"}),
+    patch=patch,
+)

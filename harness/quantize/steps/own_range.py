@@ -1,0 +1,117 @@
+"""A tensor that something besides its Relu or Clip sees keeps its own calibrated range."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnxruntime.quantization.base_quantizer import BaseQuantizer
+from onnxruntime.quantization.operators.direct_q8 import QDQDirect8BitOp
+from onnxruntime.quantization.registry import QDQRegistry
+
+from harness.quantize.steps import keep_clamps
+from harness.quantize.steps.patching import captured, entries, methods
+from harness.quantize.steps.step import Decision, Step, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from onnx import ModelProto
+
+    from harness.quantize.recipe import Recipe
+
+FEW_STEPS = 16  # of an 8-bit scale; a tensor that spans less has less than four of its eight bits
+
+
+def _ranges(kept: dict[str, None]) -> Any:  # noqa: ANN401 - onnxruntime is not typed
+    original = BaseQuantizer.adjust_tensor_ranges
+
+    def adjust_tensor_ranges(quantizer: Any) -> None:  # noqa: ANN401 - onnxruntime is not typed
+        """Take ranges from followers as onnxruntime does, and give tensors that are seen elsewhere theirs back."""
+        ranges = quantizer.tensors_range
+        if ranges is None:
+            original(quantizer)
+            return
+        nodes = quantizer.model.nodes()
+        seen = captured(nodes) | {value.name for value in quantizer.model.graph().output}
+        clamped = {node.input[0] for node in nodes if node.op_type in {"Relu", "Clip"}}
+        before = {name: ranges[name] for name in seen & clamped if name in ranges}
+        original(quantizer)
+        for name, own in before.items():
+            if ranges[name] is not own:
+                ranges[name] = own
+                kept[name] = None
+
+    return adjust_tensor_ranges
+
+
+def _average(kept: dict[str, None]) -> type:
+    class AveragePool(QDQDirect8BitOp):  # type: ignore[misc]  # onnxruntime is not typed
+        """AveragePool in the QDQ format: averages can be far smaller than what they are made of."""
+
+        def quantize(self) -> None:
+            """Quantize the output with the scale of the input, or with its own where the first would leave little of it."""
+            quantizer, (source, *_), (output, *_) = self.quantizer, self.node.input, self.node.output
+            super().quantize()
+            marked = quantizer.tensors_to_quantize.get(output)
+            known = quantizer.quantization_params
+            if marked is None or not marked.is_shared or source not in known or output not in known:
+                return
+            span = max(abs(np.asarray(each)).max() for each in quantizer.tensors_range[output].range_value)
+            if 0 < span < FEW_STEPS / 2 * known[source].original["scale"]:
+                del quantizer.tensors_to_quantize[output]
+                quantizer.quantize_activation_tensor(output)
+                kept[output] = None
+
+    return AveragePool
+
+
+def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None) -> Decision:
+    """Leave a Softmax in float whose largest value spans few of the 256 steps from 0 to 1, and with it what takes its output.
+
+    The tool sets that range whatever was calibrated, and onnxruntime's kernel knows no other: between a DequantizeLinear and a
+    QuantizeLinear, Softmax becomes QLinearSoftmax, so its output may not be quantized.
+    """
+    if ranges is None or recipe.activation not in {"QUInt8", "QInt8"}:
+        return Decision()
+    small = {
+        node.output[0]: node.name
+        for node in model.graph.node
+        if node.op_type == "Softmax" and 0 < ranges.get(node.output[0], (0, 1))[1] < FEW_STEPS / 255
+    }
+    wanted = [node.name for node in model.graph.node if not small.keys().isdisjoint({*node.input, *node.output})]
+    note = f"own-range: 8 bits leave less than {FEW_STEPS} steps to the output of {listed(small.values())}: it stays in float, and so does what takes it"
+    return Decision(tuple(wanted), (note,)) if small else Decision()
+
+
+@contextmanager
+def patch(recipe: Recipe, notes: list[str]) -> Iterator[None]:
+    """Replace how onnxruntime takes a tensor's range from what follows or precedes; a note names the tensors that kept theirs."""
+    if keep_clamps.STEP.key in recipe.skip_steps:  # without the node that it would stand for, the range has to clamp
+        yield
+        return
+    kept: dict[str, None] = {}
+    with (
+        methods(BaseQuantizer, adjust_tensor_ranges=_ranges(kept)),
+        entries(QDQRegistry, {"AveragePool": _average(kept)}),
+    ):
+        yield
+    if kept:
+        notes.append(
+            f"own-range: tensors keep the range that was calibrated for them, and not that of a neighbour: {listed(kept)}"
+        )
+
+
+STEP = Step(
+    key="own-range",
+    summary=(
+        "A tensor before a Relu or Clip that is a graph output too, or is taken by a body, keeps its own range; so does the output of "
+        "an AveragePool where its input's range would leave it less than 16 steps, and a Softmax whose largest value spans less than 16 of the steps from 0 to 1 stays in float."
+    ),
+    source="BaseQuantizer.adjust_tensor_ranges in onnxruntime/quantization/base_quantizer.py; microsoft/onnxruntime#9425, #21573",
+    cost="no size; the Relu or Clip stays",
+    methods=frozenset({"static"}),
+    decide=decide,
+    patch=patch,
+)
