@@ -24,6 +24,7 @@ StepKey = Literal[
     "float-takers",
     "keep-clamps",
     "own-range",
+    "rename-colliding-names",
 ]
 
 

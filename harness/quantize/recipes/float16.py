@@ -13,6 +13,7 @@ from harness.quantize.models.graph import fix_initializers, name_nodes, nodes, s
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes.culprit import Suspects, name_all
+from harness.quantize.rewriting import convert, decide
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
+    from harness.quantize.steps.step import Changes
     from harness.quantize.workshop import Workshop
 
-    Convert = Callable[[ModelProto, Recipe, Sequence[str]], ModelProto]
+    Converter = Callable[[ModelProto, Recipe, Sequence[str]], ModelProto]
 
 # Each takes a conversion and a session; a model with more such nodes is better told by op type.
 REPAIRS = 24
@@ -43,12 +45,14 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     Raises:
         RecipeError: if neither gives a model that loads, or a node is named that is not there.
     """
-    excluded = workshop.excluded_of_source(recipe)
+    start, changes = _content(workshop, recipe)
+    decision = decide(start, recipe, None)
+    excluded = [*(changes.node(name) for name in workshop.excluded_of_source(recipe)), *decision.float_nodes]
     failures: list[str] = []
-    for name, convert in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
+    for name, converter in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         known = list(excluded)
         try:
-            _convert(convert, recipe, workshop, path, known)
+            _convert(converter, recipe, workshop, path, known)
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             count = len(known) - len(excluded)
             tried = f", with {count} more in float32" if count else ""
@@ -61,11 +65,11 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         if left := known[len(excluded) :]:
             shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
             notes.append(f"onnxruntime does not load it unless these stay in float32: {shown}")
-        return tuple(notes)
+        return (*changes.notes, *decision.notes, *notes)
     raise RecipeError("; ".join(failures))
 
 
-def _convert(convert: Convert, recipe: Recipe, workshop: Workshop, path: Path, left: list[str]) -> None:
+def _convert(converter: Converter, recipe: Recipe, workshop: Workshop, path: Path, left: list[str]) -> None:
     """Convert and load, leaving more and more nodes alone; these are added to ``left``, which begins with those that are excluded.
 
     Raises:
@@ -75,14 +79,14 @@ def _convert(convert: Convert, recipe: Recipe, workshop: Workshop, path: Path, l
     suspects: Suspects | None = None
     floats: set[str] = set()
     while True:
-        model = _content(workshop)
+        model, _ = _content(workshop, recipe)
         if left and not floats:
             # A large model's shapes can't be inferred with its tensors; the source has the graph without.
             floats = float_tensors(workshop.source.proto if workshop.source.is_large else model)
         suspects = suspects or Suspects(model)
         try:
             with quiet():
-                made = convert(model, recipe, left)
+                made = converter(model, recipe, left)
                 keep(made, left, floats)
                 sort_nodes(made)
                 storage.write(made, path)
@@ -96,14 +100,14 @@ def _convert(convert: Convert, recipe: Recipe, workshop: Workshop, path: Path, l
             return
 
 
-def _content(workshop: Workshop) -> ModelProto:
-    """Copy the source, as the converters work in place, with a name for each node."""
+def _content(workshop: Workshop, recipe: Recipe) -> tuple[ModelProto, Changes]:
+    """Copy the source, as the converters work in place, with a name for each node, and apply the recipe's preparation steps."""
     copied = workshop.source.content()
     fix_initializers(copied)
     name_nodes(copied)
     for node in copied.graph.node:
         name_all(node)
-    return copied
+    return copied, convert(copied, recipe)
 
 
 def _by_onnxruntime(model: ModelProto, recipe: Recipe, left: Sequence[str]) -> ModelProto:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from harness.quantize.steps import float_takers, keep_clamps, own_range, shared_constants, transposed_weights
+from harness.quantize.steps import colliding_names, float_takers, keep_clamps, own_range, shared_constants, transposed_weights
 
 STEPS = (
     transposed_weights.STEP,
     shared_constants.STEP,
+    colliding_names.STEP,
     # The steps that look at calibrated ranges, or patch onnxruntime's quantizers.
     keep_clamps.STEP,
     own_range.STEP,
