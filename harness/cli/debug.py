@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from harness.quantize.debug.diagnosis import Compared, Diagnosis
     from harness.quantize.debug.evaluation import Score
     from harness.quantize.debug.exclusion import Exclusion
+    from harness.quantize.debug.findings import Compared, Diagnosis
 
 SHOWN = 15  # rows of a table; --json has all
 NAMED = 4  # nodes in a cell
@@ -50,7 +50,8 @@ def debug(
     Exit code: 0 explained, 2 wrong usage or input, or a variant that can't exist, 3 a variant could not be made or run.
     """
     from harness.cli import target as targets
-    from harness.quantize.debug.diagnosis import Diagnosis, diagnose
+    from harness.quantize.debug.diagnosis import diagnose
+    from harness.quantize.debug.findings import Diagnosis
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output)
     limit = targets.duration(max_time, "--max-time")
@@ -77,6 +78,9 @@ def _print(found: Diagnosis) -> None:
 
     out = console()
     if found.compared:
+        count = "" if found.compared_samples == found.evaluation_samples else f"the first {found.compared_samples} of "
+        every = found.evaluation_samples
+        out.print(f"outputs of the variants beside fp32's, over {count}{every} sample{'s' if every > 1 else ''}", markup=False)
         _compared(out, found.compared)
     if found.chosen is not None:
         out.print(f"{found.chosen.variant.name}, over {found.samples} sample{'s' if found.samples > 1 else ''}:", markup=False)
@@ -98,7 +102,7 @@ def _compared(out: Console, compared: Sequence[Compared]) -> None:
             each.state,
             size(each.variant.size),
             *_figures(each.score, compared)[1],
-            "; ".join(filter(None, [each.reason, *each.variant.notes])),
+            "; ".join(filter(None, [each.reason, *(each.score.notes if each.score else ()), *each.variant.notes])),
         ]
         for each in compared
     ]
@@ -110,7 +114,10 @@ def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> t
     from harness.report.columns import UNKNOWN, number, percent
 
     scores = [each.score for each in compared if each.score is not None]
-    columns = [("SQNR", decibels(score.fidelity.sqnr_db) if score else UNKNOWN)]
+    columns = [
+        ("SQNR", decibels(score.fidelity.sqnr_db) if score else UNKNOWN),
+        ("worst part", (score.fidelity.broken or decibels(score.fidelity.worst_db)) if score else UNKNOWN),
+    ]
     if any(each.fidelity.top1_agreement is not None for each in scores):
         columns.append(("as fp32", percent(score.fidelity.top1_agreement if score else None)))
     if any(each.fidelity.top1_accuracy is not None for each in scores):
@@ -132,10 +139,18 @@ def _inside(out: Console, found: Diagnosis) -> None:
     if found.tensors:
         out.print("tensors, the farthest from fp32's first", markup=False)
         rows = [
-            [each.name, each.node, each.op_type, decibels(each.sqnr_db), decibels(each.own_db), decibels(each.lost_db)]
+            [
+                each.name,
+                each.node,
+                each.op_type,
+                decibels(each.sqnr_db),
+                f"{each.dead} constant" if each.dead else "" if each.worst is None else f"{decibels(each.worst_db)} {each.worst}",
+                decibels(each.own_db),
+                decibels(each.lost_db),
+            ]
             for each in found.tensors[:SHOWN]
         ]
-        out.print(grid(["tensor", "node", "op type", "SQNR", "rounding alone", "lost here"], rows))
+        out.print(grid(["tensor", "node", "op type", "SQNR", "worst slice", "rounding alone", "lost here"], rows))
         _more(out, len(found.tensors), f"; {found.exact} are exactly fp32's" if found.exact else "")
         falls = sorted((each for each in found.tensors if (each.lost_db or 0) > 0), key=lambda each: -(each.lost_db or 0))[:FALLS]
         if falls:
@@ -155,7 +170,7 @@ def _scan(out: Console, found: Diagnosis) -> None:
     from harness.cli.grid import grid
 
     floats = found.chosen is None or found.chosen.score is None or found.chosen.score.fidelity.sqnr_db is not None
-    title = "SQNR of the outputs" if floats else "equal outputs"
+    titles = ["SQNR", "worst part"] if floats else ["equal outputs"]
     for heading, of in (("op types", found.op_types), ("nodes", found.nodes)):
         telling = [each for each in of if each.merit < math.inf]
         if telling:
@@ -164,12 +179,16 @@ def _scan(out: Console, found: Diagnosis) -> None:
                 [
                     each.name,
                     each.op_type if heading == "nodes" else str(each.nodes),
-                    merit(each.merit, floats=floats),
-                    (each.reason or "")[:REASON],
+                    *(
+                        [decibels(each.sqnr_db), each.broken or decibels(each.worst_db)]
+                        if floats
+                        else [merit(each.merit, floats=floats)]
+                    ),
+                    (each.reason or "; ".join(each.notes))[:REASON],
                 ]
                 for each in telling[:SHOWN]
             ]
-            out.print(grid([heading[:-1], "op type" if heading == "nodes" else "nodes", title, ""], rows))
+            out.print(grid([heading[:-1], "op type" if heading == "nodes" else "nodes", *titles, ""], rows))
         harmless = len(of) - len(telling)
         _more(out, len(telling), f"; {harmless} alone change{'s' if harmless == 1 else ''} nothing" if harmless else "")
 

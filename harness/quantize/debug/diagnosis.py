@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -17,93 +15,31 @@ from harness.errors import SelectionError, UsageError
 from harness.quantize import build, matrix, metric
 from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.debug import evaluation, exclusion, scan, tensors, weights
+from harness.quantize.debug.findings import Compared
 from harness.quantize.debug.trial import Clock, Trials, has_bodies
 from harness.quantize.reasons import reason_of
 from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
+from harness.quantize.verify.pairing import ShapeError
+from harness.quantize.verify.parts import in_db
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from harness.quantize.debug.evaluation import Evaluation, Score
-    from harness.quantize.debug.exclusion import Exclusion
+    from harness.quantize.debug.evaluation import Evaluation
+    from harness.quantize.debug.findings import Diagnosis
     from harness.quantize.debug.scan import Sensitivity
-    from harness.quantize.debug.tensors import TensorLoss
-    from harness.quantize.debug.weights import WeightLoss
     from harness.quantize.models.model import SourceModel
     from harness.quantize.recipe import Recipe, Variant
     from harness.study import Study
 
 # Of the time: one comparison of a variant over the evaluation inputs; op types; nodes, of what is left then.
 COMPARE_SHARE, TYPES_SHARE, NODES_SHARE = 0.02, 0.25, 0.5
+COMPARE_LEAST = 1.0  # seconds of one comparison, however short the time is: most models answer all samples in these
+# Where preparation alone takes the outputs farther than this, in dB, it has changed more than the order of sums.
+PREPARED_DB = 80.0
 SUSPECTS = 8  # tensors whose nodes are excluded together
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A variant beside fp32.
-
-    Attributes:
-        state: ``made``, ``impossible``, or ``failed``: it could not be made or run.
-        score: of its outputs, where it was made.
-        reason: why there is none, or no figure of the study's own.
-    """
-
-    variant: Variant
-    state: str
-    score: Score | None = None
-    reason: str | None = None
-
-
-@dataclass
-class Diagnosis:
-    """What was found.
-
-    Attributes:
-        compared: each variant that was asked for.
-        chosen: the one that is explained: whose outputs are farthest from fp32's.
-        tensors: that differ, the worst first; exact: how many do not.
-        weights: that differ, the worst first.
-        op_types: what quantizing each alone costs, the worst first; nodes likewise.
-        scannable: how many nodes could be scanned.
-        exclusions: proposals, each with more nodes in float than the one before.
-        samples: how many feeds the tensors and trials are over.
-        notes: what a reader must know, such as what was left out when the time was up.
-    """
-
-    compared: list[Compared] = field(default_factory=list)
-    chosen: Compared | None = None
-    tensors: list[TensorLoss] = field(default_factory=list)
-    exact: int = 0
-    weights: list[WeightLoss] = field(default_factory=list)
-    op_types: list[Sensitivity] = field(default_factory=list)
-    nodes: list[Sensitivity] = field(default_factory=list)
-    scannable: int = 0
-    exclusions: list[Exclusion] = field(default_factory=list)
-    samples: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it as JSON can say it: None for infinity and NaN."""
-        chosen = self.chosen
-        rest = {
-            each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name not in {"compared", "chosen"}
-        }
-        return {
-            "variants": [
-                {
-                    "name": each.variant.name,
-                    "state": each.state,
-                    "size": each.variant.size,
-                    "reason": each.reason,
-                    **(_plain(each.score) or {}),
-                }
-                for each in self.compared
-            ],
-            "variant": chosen.variant.name if chosen else None,
-            **{key: _plain(value) for key, value in rest.items()},
-        }
 
 
 def diagnose(
@@ -140,12 +76,20 @@ def diagnose(
     feeds = data.load(study.model.evaluation or study.model.calibration, source, dims, what="evaluation")
     figure = metric.load(study.model.metric) if study.model.metric else None
     whole = evaluation.begin(
-        study.model.path, feeds, figure, seconds=COMPARE_SHARE * max_time, least=samples, output=study.model.output
+        study.model.path,
+        feeds,
+        figure,
+        seconds=max(COMPARE_LEAST, COMPARE_SHARE * max_time),
+        least=samples,
+        output=study.model.output,
     )
     found.notes += [*feeds.notes, *whole.notes]
-    if len(whole.reference) < len(feeds.feeds):
-        count = f"{len(whole.reference)} of {len(feeds.feeds)}"
-        found.notes.append(f"outputs are compared over the first {count} evaluation samples; a longer --max-time takes more")
+    found.compared_samples, found.evaluation_samples = len(whole.reference), len(feeds.feeds)
+    if found.compared_samples < found.evaluation_samples:
+        found.notes.append(
+            f"outputs are compared over the first {found.compared_samples} of {found.evaluation_samples} evaluation samples; "
+            "a longer --max-time takes more"
+        )
     found.samples = min(samples, len(whole.reference))
     with TemporaryDirectory(prefix="quant-harness-debug-") as name:
         folder = Path(name)
@@ -183,6 +127,8 @@ def _compare(
         try:
             score = whole.score(variant.path)
             found.compared.append(Compared(variant, "made", score, reason=score.refusal))
+        except ShapeError as exc:
+            found.compared.append(Compared(variant, "made", reason=str(exc)))
         except Exception as exc:  # noqa: BLE001 - whatever onnxruntime says of this variant
             found.compared.append(Compared(variant, "failed", reason=reason_of(exc, [folder])))
 
@@ -195,8 +141,11 @@ def _compare(
 def _worst(found: Diagnosis) -> Compared | None:
     """The variant whose outputs are farthest from fp32's; none if all are exactly fp32's or could not be run."""
     scored = [each for each in found.compared if each.score is not None]
-    worst = min(scored, key=lambda each: each.score.merit if each.score else math.inf, default=None)
-    if worst is not None and worst.score is not None and worst.score.fidelity.identical:
+    if not scored:
+        # What is inside can be compared where the outputs can't.
+        return next((each for each in found.compared if each.state == "made"), None)
+    worst = min(scored, key=lambda each: each.score.merit if each.score else math.inf)
+    if worst.score is not None and worst.score.fidelity.identical:
         found.notes.append(f"the outputs of {worst.variant.name} are exactly fp32's: nothing is lost")
         return None
     return worst
@@ -227,6 +176,12 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
     trials = Trials(recipe, workshop, few)
     say(f"{variant.name}: comparing tensors over {found.samples} samples")
     _look_inside(found, trials, variant)
+    if found.chosen.score is None:
+        found.notes.append(
+            f"{variant.name}: its outputs can't be compared with fp32's, so that nodes are neither scanned nor proposed; see the tensors, "
+            "or give the part of the model before the nodes that choose among results, such as NonMaxSuppression"
+        )
+        return
     found.scannable = len(trials.nodes())
     by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
     suspicion = _suspicion([loss.node for loss in by_loss], [loss.node for loss in found.weights])
@@ -240,7 +195,9 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
             f"the time was up after {len(found.nodes)} of {len(left)} nodes; give --max-time more, or --samples fewer"
         )
     say(f"{variant.name}: looking for nodes to exclude")
-    suspects = list(dict.fromkeys((*by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
+    # Where a part of the outputs is dead, tensors with dead parts come first.
+    dead = [loss for loss in found.tensors if loss.dead] if found.chosen.score.fidelity.dead else []
+    suspects = list(dict.fromkeys((*dead[:SUSPECTS], *by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
     found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
         found.notes.append("the time was up while nodes to exclude were looked for; more may help")
@@ -272,10 +229,26 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     folder = trials.workshop.folder / "opened"
     folder.mkdir()
     try:
+        if note := _of_preparation(trials.evaluation, prepared.path):
+            found.notes.append(note)
         found.weights = weights.rank(onnx.load(prepared.path) if prepared.is_large else prepared.proto, onnx.load(path))
         found.tensors, found.exact = tensors.rank(prepared.path, path, list(trials.evaluation.feeds), folder, qdq=qdq)
     except Exception as exc:  # noqa: BLE001 - onnxruntime refuses to open some graphs up; the outputs can be compared all the same
         found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.workshop.folder])}")
+
+
+def _of_preparation(evaluation: Evaluation, prepared: Path) -> str | None:
+    """Say so if the float model that tensors are compared with is far from the user's."""
+    try:
+        changed = evaluation.score(prepared).fidelity
+    except ShapeError as exc:
+        return f"the prepared float model: {exc}"
+    if changed.identical or changed.merit >= PREPARED_DB or changed.sqnr_db is None:
+        return None
+    return (
+        f"preparation alone changes the outputs, to an SQNR of {in_db(changed.sqnr_db)}: tensors and weights are compared with the prepared "
+        "model, which does not show what preparation changed"
+    )
 
 
 def _sorted_in(into: list[Sensitivity], found: Iterator[Sensitivity]) -> None:
@@ -284,13 +257,3 @@ def _sorted_in(into: list[Sensitivity], found: Iterator[Sensitivity]) -> None:
         into.extend(found)
     finally:
         into.sort(key=lambda each: each.merit)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can say
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from harness.errors import DataError, ModelError
 from harness.quantize.debug.session import Session
 from harness.quantize.reasons import reason_of
 from harness.quantize.verify import class_output, fidelity, reproducibility
 from harness.quantize.verify.class_output import Choice
+from harness.quantize.verify.pairing import ShapeError, batch_of
+
+SHAPES_DIFFER = "the variant gives another shape than fp32, as where the data decide how many boxes there are"
+# What a search counts for an output whose shape differs, beside decibels.
+UNEVEN = 1000.0
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from harness.quantize.metric import Metric
@@ -39,6 +42,8 @@ class Score:
         metrics: the study's own figures.
         samples: how many feeds they are over.
         refusal: what the study's metric said of these outputs, if it could make nothing of them; the other figures stand.
+        uneven: names of outputs that have other shapes than fp32's, as where the data decide how many boxes there are; the figures are of the
+            others.
     """
 
     fidelity: fidelity.Fidelity
@@ -46,12 +51,20 @@ class Score:
     metrics: dict[str, float] = field(default_factory=dict)
     samples: int = 0
     refusal: str | None = None
+    uneven: tuple[str, ...] = ()
 
     @property
     def merit(self) -> float:
-        """What a search goes by: SQNR in dB; of a model without floating-point outputs, the share of equal values."""
-        found = self.fidelity.sqnr_db if self.fidelity.sqnr_db is not None else self.equal
-        return -math.inf if found is None or math.isnan(found) else found
+        """What a search goes by: see :attr:`harness.quantize.verify.fidelity.Fidelity.merit`; less where outputs can't be compared."""
+        return self.fidelity.merit - UNEVEN * len(self.uneven)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures must know."""
+        several = "outputs " if len(self.uneven) > 1 else "output "
+        names = ", ".join(map(repr, self.uneven))
+        uneven = [f"{several}{names} can't be compared: {SHAPES_DIFFER}"] if self.uneven else []
+        return (*uneven, *self.fidelity.notes)
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class Evaluation:
         metric: the user's own figures, where the study names them.
         difference: how fp32 does not reproduce itself; such outputs are not compared. None if it does.
         chosen: the output that labels are held against.
+        batch: samples of each feed, as the leading size of its inputs; None if they differ in it.
     """
 
     feeds: Iterable[Outputs]
@@ -73,6 +87,7 @@ class Evaluation:
     metric: Metric | None = None
     difference: Difference | None = None
     chosen: Choice = field(default_factory=Choice)
+    batch: int | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -115,32 +130,36 @@ class Evaluation:
             session = Session(model, optimized=False)
         outputs = [session.run(feed) for feed in islice(self.feeds, len(self.reference))]
         reference, compared = ([self._kept(each) for each in side] for side in (self.reference, outputs))
-        pairs = [
-            (ref[name], x[name])
-            for ref, x in zip(reference, compared, strict=True)
-            for name in ref
-            if ref[name].dtype.kind != "f"
-        ]
-        found = self._judged(fidelity.compare(reference, compared), outputs)
-        count = sum(ref.size for ref, _ in pairs)
-        equal = float(sum(int(np.sum(ref == x)) for ref, x in pairs) / count) if count else None
+        uneven = tuple(
+            name
+            for name in reference[0]
+            if any(_shape(one, name) != _shape(other, name) for one, other in zip(reference, compared, strict=True))
+        )
+        if uneven and len(uneven) == len(reference[0]):
+            message = f"the outputs can't be compared: {SHAPES_DIFFER} ({_shapes(reference, compared, uneven[0])})"
+            raise ShapeError(message)
+        ref, x = (
+            [{name: value for name, value in each.items() if name not in uneven} for each in side]
+            for side in (reference, compared)
+        )
+        found = self._judged(fidelity.compare(ref, x, batch=self.batch), outputs, uneven)
         metrics, refusal = {}, None
         try:
             metrics = self.metric(outputs, self.reference, self.labels) if self.metric else {}
         except DataError as exc:
             refusal = str(exc)
-        return Score(found, equal, metrics, len(outputs), refusal)
+        return Score(found, found.equal, metrics, len(outputs), refusal, uneven)
 
     def _kept(self, outputs: Outputs) -> Outputs:
         """The outputs that reproduce themselves."""
         left_out = self.difference.outputs if self.difference else ()
         return {name: value for name, value in outputs.items() if name not in left_out}
 
-    def _judged(self, found: fidelity.Fidelity, outputs: Sequence[Outputs]) -> fidelity.Fidelity:
+    def _judged(self, found: fidelity.Fidelity, outputs: Sequence[Outputs], uneven: Sequence[str]) -> fidelity.Fidelity:
         """Fill in what labels tell, of the output that they are held against."""
         chosen = self.chosen.output
-        found = found if self.is_comparable else replace(found, identical=False)
-        if chosen is None or self.labels is None:
+        found = found if self.is_comparable and not uneven else replace(found, identical=False)
+        if chosen is None or self.labels is None or chosen.name in uneven:
             return found
         ref, x = ([each[chosen.name] for each in side] for side in (self.reference, outputs))
         reproducible = self.difference is None or chosen.name not in self.difference.outputs
@@ -189,7 +208,25 @@ def begin(
         labels = labels[: len(labels) * len(outputs) // len(samples.feeds)]
     names = [name for name in names if outputs and name in outputs[0]]
     chosen = class_output.find(outputs, names, labels, output) if labels is not None else Choice(None)
-    found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen)
+    found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen, _batch(samples.feeds))
     if metric is not None:
         metric(found.reference, found.reference, found.labels)
     return found
+
+
+def _batch(feeds: Iterable[Outputs]) -> int | None:
+    return next((batch_of(feed) for feed in feeds), None)
+
+
+def _shape(outputs: Outputs, name: str) -> tuple[int, ...] | None:
+    return outputs[name].shape if name in outputs else None
+
+
+def _shapes(reference: Sequence[Outputs], outputs: Sequence[Outputs], name: str) -> str:
+    """The shapes of the first sample in which an output's differ."""
+    for index, (ref, x) in enumerate(zip(reference, outputs, strict=True)):
+        shapes = [_shape(each, name) for each in (ref, x)]
+        if shapes[0] != shapes[1]:
+            there, here = ("none" if shape is None else str(list(shape)) for shape in shapes)
+            return f"output '{name}' of sample {index}: {there} in fp32, {here} in this variant"
+    raise AssertionError(name)

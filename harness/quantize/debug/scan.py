@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-    from harness.quantize.debug.trial import Clock, Trials
+    from harness.quantize.debug.trial import Clock, Trial, Trials
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,13 @@ class Sensitivity:
         name: of the op type or the node.
         op_type: of the nodes.
         nodes: how many were quantized.
-        merit: SQNR of the outputs in dB, or the share of equal values where no output is floating-point; infinite if nothing
-            changed, -infinite if the model could not be run.
+        merit: lowest SQNR of an output, a slice or a sample in dB, lower than -100 if any is dead or not finite; or the share of equal values
+            where no output is floating-point; infinite if nothing changed, -infinite if the model could not be run.
         reason: why not.
+        sqnr_db: of the worst output.
+        worst_db: of the worst output, slice or sample.
+        broken: ``dead`` or ``not finite``, where a part of the outputs is.
+        notes: what is dead, not finite, or far worse than the rest.
     """
 
     kind: Literal["op_type", "node"]
@@ -35,6 +39,10 @@ class Sensitivity:
     nodes: int
     merit: float
     reason: str | None = None
+    sqnr_db: float | None = None
+    worst_db: float | None = None
+    broken: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def by_op_type(trials: Trials, clock: Clock) -> Iterator[Sensitivity]:
@@ -46,7 +54,15 @@ def by_op_type(trials: Trials, clock: Clock) -> Iterator[Sensitivity]:
         if clock.left <= 0:
             return
         trial = trials.only(names)
-        yield Sensitivity("op_type", kind, kind, len(names), trial.merit, trial.reason)
+        yield _sensitivity("op_type", kind, kind, len(names), trial)
+
+
+def _sensitivity(kind: Literal["op_type", "node"], name: str, op_type: str, nodes: int, trial: Trial) -> Sensitivity:
+    found = Sensitivity(kind, name, op_type, nodes, trial.merit, trial.reason)
+    if trial.score is None:
+        return found
+    fidelity = trial.score.fidelity
+    return replace(found, sqnr_db=fidelity.sqnr_db, worst_db=fidelity.worst_db, broken=fidelity.broken, notes=trial.score.notes)
 
 
 def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int], clock: Clock) -> Iterator[Sensitivity]:
@@ -62,7 +78,7 @@ def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str
         if clock.left <= 0:
             return
         trial = trials.only([node.name])
-        yield Sensitivity("node", node.name, node.op_type, 1, trial.merit, trial.reason)
+        yield _sensitivity("node", node.name, node.op_type, 1, trial)
 
 
 def order(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int]) -> list[NodeProto]:

@@ -17,7 +17,9 @@ from onnxruntime.quantization.qdq_loss_debug import (
 from harness.quantize.debug import integers
 from harness.quantize.debug.session import Session
 from harness.quantize.quiet import quiet
-from harness.quantize.verify.sums import decibels
+from harness.quantize.verify.output import OutputSums
+from harness.quantize.verify.pairing import batch_of
+from harness.quantize.verify.parts import Part, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from harness.quantize.debug.session import Feed
 
     Array = NDArray[Any]
+    Shape = list[int | None]
     # A tensor's name, its values in fp32 and in the variant, and there before they were rounded, one array for each feed.
     Match = tuple[str, Sequence[Array], Sequence[Array], Sequence[Array] | None]
 
@@ -49,6 +52,9 @@ class TensorLoss:
         own_db: SQNR of rounding this tensor alone, before against after it; None where the tensor is not rounded, or only the
             result is to be seen (QOperator, dynamic).
         lost_db: by how much the SQNR is below that of the worst of the tensors that it is made from; None without such.
+        worst_db: of the slice along a small axis whose SQNR is lowest; None if there is no such axis.
+        worst: the name of that slice.
+        dead: the slices that are constant in the variant and vary in fp32; None if there are none.
     """
 
     name: str
@@ -57,25 +63,51 @@ class TensorLoss:
     sqnr_db: float
     own_db: float | None = None
     lost_db: float | None = None
+    worst_db: float | None = None
+    worst: str | None = None
+    dead: str | None = None
 
 
 class _Sums:
-    """Signal and noise, summed over feeds."""
+    """A tensor of both models, added up over feeds."""
 
-    def __init__(self) -> None:
-        self.signal = self.noise = 0.0
+    def __init__(self, name: str, shape: Shape | None, batch: int | None) -> None:
+        self._name, self._shape, self._batch = name, shape, batch
+        self._sums: OutputSums | None = None
+        self._has_slices = True
 
     def add(self, reference: Sequence[Array], candidate: Sequence[Array]) -> None:
-        with np.errstate(invalid="ignore", over="ignore"):
-            for ref, x in zip(reference, candidate, strict=True):
-                wide = ref.astype(np.float64).ravel()
-                self.signal += float(np.sum(wide * wide))
-                self.noise += float(np.sum(np.square(wide - x.astype(np.float64).ravel())))
+        for one, other in zip(reference, candidate, strict=True):
+            ref, x = self._shaped(one), self._shaped(other)
+            batched = ref.ndim > 0 and len(ref) == self._batch
+            self._sums = self._sums or OutputSums(self._name, is_float=True, batched=batched)
+            self._sums.add(*(side if batched else side[None] for side in (ref, x)))
+
+    def _shaped(self, values: Array) -> Array:
+        """The tools flatten tensors; the shape that the model promises is given back, where one size at most is unknown."""
+        if self._shape is not None and self._shape.count(None) <= 1:
+            known = math.prod(size for size in self._shape if size is not None)
+            if known == values.size or (known and None in self._shape and values.size % known == 0):
+                return values.reshape([-1 if size is None else size for size in self._shape])
+        self._has_slices = False
+        return values.ravel()
 
     @property
     def sqnr(self) -> float:
-        found = decibels(self.signal, self.noise)
-        return -math.inf if math.isnan(found) else found
+        """Of the whole tensor, in dB; -infinite if the variant's values are not finite where the reference's are."""
+        found = self._sums.fidelity().sqnr_db if self._sums else None
+        return -math.inf if found is None or math.isnan(found) or (self._sums and self._sums.unequal) else found
+
+    @property
+    def worst(self) -> Part | None:
+        """The slice of the lowest SQNR."""
+        return self._sums.worst_slice() if self._sums and self._has_slices else None
+
+    @property
+    def dead(self) -> str | None:
+        """The slices that are constant in the variant and vary in fp32."""
+        parts = self._sums.dead()[0] if self._sums and self._has_slices else []
+        return name_of(parts) if parts else None
 
 
 def rank(
@@ -113,6 +145,8 @@ def rank(
         else _by_outputs(original, onnx.load(variant), feeds, on_chunk)
     )
     makers = {output: node for node in original.graph.node for output in node.output if output}
+    batch = batch_of(feeds[0]) if feeds else None
+    shapes = _shapes(original)
     across: dict[str, _Sums] = {}
     rounding: dict[str, _Sums] = {}
     for name, ref, x, before in matches:
@@ -120,21 +154,45 @@ def rank(
             continue
         limits = integers.limits(makers.get(name), original)
         # Where only the value before its rounding is to be seen, the range of the integers has not clamped it yet.
-        across.setdefault(name, _Sums()).add(ref, [np.clip(each, *limits) for each in x] if limits and before is None else x)
+        across.setdefault(name, _Sums(name, shapes.get(name), batch)).add(
+            ref, [np.clip(each, *limits) for each in x] if limits and before is None else x
+        )
         if before is not None:
-            rounding.setdefault(name, _Sums()).add([np.clip(each, *limits) for each in before] if limits else before, x)
+            rounding.setdefault(name, _Sums(name, shapes.get(name), batch)).add(
+                [np.clip(each, *limits) for each in before] if limits else before, x
+            )
     sqnr = {name: sums.sqnr for name, sums in across.items()}
     own = {name: sums.sqnr for name, sums in rounding.items()}
-    losses = [_loss(name, sqnr, own.get(name), makers) for name in sqnr if sqnr[name] < math.inf]
+    losses = [_loss(name, sqnr, own.get(name), makers, across[name]) for name in sqnr if sqnr[name] < math.inf]
     return sorted(losses, key=lambda loss: loss.sqnr_db), len(sqnr) - len(losses)
 
 
-def _loss(name: str, sqnr: dict[str, float], own: float | None, makers: dict[str, NodeProto]) -> TensorLoss:
+def _loss(name: str, sqnr: dict[str, float], own: float | None, makers: dict[str, NodeProto], sums: _Sums) -> TensorLoss:
     node = makers.get(name)
     best = min((sqnr[source] for source in _sources(name, sqnr, makers)), default=None)
     # A tensor that is made from exact ones lost all that it lost here, which is no number of decibels.
     lost = best - sqnr[name] if best is not None and math.isfinite(best) and math.isfinite(sqnr[name]) else None
-    return TensorLoss(name, node.name if node else "", node.op_type if node else "input", sqnr[name], own, lost)
+    worst = sums.worst
+    return TensorLoss(
+        name,
+        node.name if node else "",
+        node.op_type if node else "input",
+        sqnr[name],
+        own,
+        lost,
+        worst_db=worst.sqnr_db if worst else None,
+        worst=worst.name if worst else None,
+        dead=sums.dead,
+    )
+
+
+def _shapes(model: ModelProto) -> dict[str, Shape]:
+    """The shapes of tensors as far as the model says them; None is an open size."""
+    return {
+        value.name: [each.dim_value if each.HasField("dim_value") else None for each in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 def _sources(name: str, known: dict[str, float], makers: dict[str, NodeProto]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,19 @@ class Fidelity:
         return tuple(found)
 
     @property
+    def worst_db(self) -> float | None:
+        """The lowest SQNR of an output, a slice or a sample, in dB; None without floating-point outputs."""
+        if self.sqnr_db is None:
+            return None
+        parts = [part.sqnr_db for part in (self.worst_slice, self.worst_sample) if part is not None and part.sqnr_db is not None]
+        return min([self.sqnr_db, *parts])
+
+    @property
+    def broken(self) -> str | None:
+        """In a word or two whether any value is lost entirely: ``not finite`` or ``dead``; None if none is."""
+        return "not finite" if self.unequal_count else "dead" if self.dead else None
+
+    @property
     def merit(self) -> float:
         """What a search goes by: the lowest SQNR of an output, slice or sample, in dB; without floating-point outputs the share of equal values.
 
@@ -112,12 +125,13 @@ class Fidelity:
         """
         if self.sqnr_db is None:
             return -math.inf if self.equal is None else self.equal
-        parts = [part.sqnr_db for part in (self.worst_slice, self.worst_sample) if part is not None and part.sqnr_db is not None]
-        worst = min([self.sqnr_db, *parts])
-        broken = self.dead_share + (self.unequal_count / self.values if self.values else 0.0)
-        if broken or self.dead:
-            return min(max(worst, -LIMIT_DB), LIMIT_DB) - LIMIT_DB * (2 + broken)
-        return -math.inf if math.isnan(worst) else worst
+        worst = self.worst_db
+        if worst is None or math.isnan(worst):
+            worst = -math.inf
+        if self.broken is None:
+            return worst
+        share = self.dead_share + (self.unequal_count / self.values if self.values else 0.0)
+        return min(max(worst, -LIMIT_DB), LIMIT_DB) - LIMIT_DB * (2 + share)
 
     def _is_telling(self, part: Part) -> bool:
         """Whether a part is far below the worst output, and not said to be dead already."""
@@ -153,7 +167,7 @@ def compare(
         DataError: if the outputs differ in number, name or shape, or the labels in number.
     """
     outputs = pair(reference, candidate, names, batch)
-    sums = [OutputSums(output) for output in outputs]
+    sums = [_summed(output) for output in outputs]
     floats = [each for output, each in zip(outputs, sums, strict=True) if output.is_float]
     table = next((output for output in outputs if output.is_float), None)
     agreement, accuracy = top1(table.pairs if table else [], labels)
@@ -182,11 +196,25 @@ def compare(
         equal=_equal(outputs, sums),
         outputs=tuple(figures),
         worst_slice=_worst([each.worst_slice() for each in floats]),
-        worst_sample=_worst([each.worst_sample() for each in floats]),
+        worst_sample=_worst(
+            [_numbered(output, each.worst_sample()) for output, each in zip(outputs, sums, strict=True) if output.is_float]
+        ),
         dead=tuple(part for parts, _ in dead for part in parts),
         dead_share=sum(share * each.values for (_, share), each in zip(dead, sums, strict=True) if each in floats)
         / (values or 1),
     )
+
+
+def _summed(output: PairedOutput) -> OutputSums:
+    sums = OutputSums(output.name, is_float=output.is_float, batched=output.batched)
+    for ref, x in output.samples():
+        sums.add(ref, x)
+    return sums
+
+
+def _numbered(output: PairedOutput, part: Part | None) -> Part | None:
+    """Give a sample its number over all feeds."""
+    return None if part is None or part.sample is None else replace(part, sample=output.sample(part.sample))
 
 
 def _divergence(table: PairedOutput | None) -> tuple[float | None, bool]:

@@ -16,7 +16,7 @@ from harness.quantize.verify.sums import SILENT, decibels, decibels_of_parts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harness.quantize.verify.pairing import Array, PairedOutput
+    from harness.quantize.verify.pairing import Array
 
 CHUNK_VALUES = 1 << 21  # computed at a time, as long as a single sample has no more
 
@@ -63,24 +63,33 @@ class OutputSums:
         unequal: values that are not finite on one side, or not finite in another way than on the other side.
     """
 
-    def __init__(self, output: PairedOutput) -> None:
-        self._output = output
-        self._slices = Slices(output)
+    def __init__(self, name: str, *, is_float: bool, batched: bool) -> None:
+        """Begin with nothing.
+
+        Args:
+            name: of the output.
+            is_float: whether it is floating-point.
+            batched: whether the first axis of the output's own shape is the batch.
+        """
+        self.name, self._is_float = name, is_float
+        self._slices = Slices(name, batched=batched)
         self._samples: list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]] = []
         self.signal = self.noise = self.errors = self.size = self.largest = 0.0
         self._power = self._product = 0.0
         self._range = Range.empty(())
         self.compared = self.values = self.same = self.unequal = 0
         self._nan, self._inf = [0, 0], [0, 0]
-        for ref, x in output.samples():
-            step = max(1, CHUNK_VALUES // max(1, ref.size // max(1, len(ref))))
-            for start in range(0, len(ref), step):
-                self._add(ref[start : start + step], x[start : start + step])
+
+    def add(self, reference: Array, candidate: Array) -> None:
+        """Add values of both models, [samples, …]."""
+        step = max(1, CHUNK_VALUES // max(1, reference.size // max(1, len(reference))))
+        for start in range(0, len(reference), step):
+            self._add(reference[start : start + step], candidate[start : start + step])
 
     @property
     def identical(self) -> bool:
         """All values are equal; NaN is equal to NaN."""
-        return not self.largest and not self.unequal if self._output.is_float else self.same == self.values
+        return not self.largest and not self.unequal if self._is_float else self.same == self.values
 
     def _add(self, reference: Array, candidate: Array) -> None:
         self.values += reference.size
@@ -93,7 +102,7 @@ class OutputSums:
             counts, ranges = chunk.counts(), chunk.ranges()
             self.compared += int(counts.sum())
             self._range.widen(ranges.merged())
-            if self._output.is_float:
+            if self._is_float:
                 self._add_up(chunk, counts)
                 self._slices.add(chunk, ranges)
             else:
@@ -128,13 +137,13 @@ class OutputSums:
             "reference_inf_count": self._inf[0],
             "values": self.values,
         }
-        if not self._output.is_float:
+        if not self._is_float:
             equal = self.same / self.values if self.values else None
-            return OutputFidelity(self._output.name, None, None, None, None, **count, equal=equal)
+            return OutputFidelity(self.name, None, None, None, None, **count, equal=equal)
         lost = not self.compared and self.unequal > 0
         length = math.sqrt(self.signal) * math.sqrt(self._power)
         return OutputFidelity(
-            self._output.name,
+            self.name,
             sqnr_db=-math.inf if lost else decibels(self.signal, self.noise),
             mse=self.noise / self.compared if self.compared else math.nan if lost else 0.0,
             max_error=math.nan if lost else self.largest,
@@ -147,7 +156,7 @@ class OutputSums:
         return self._slices.worst(self._mean_power)
 
     def worst_sample(self) -> Part | None:
-        """The sample of the lowest SQNR; None if there are no two, or none differs."""
+        """The sample of the lowest SQNR, by its position; None if there are no two, or none differs."""
         if not self._samples:
             return None
         signal, noise, values = (np.concatenate(each) for each in zip(*self._samples, strict=True))
@@ -156,9 +165,7 @@ class OutputSums:
         sqnr = decibels_of_parts(signal, noise, values, self._mean_power)
         sqnr[values < LEAST_VALUES] = np.inf
         index = int(sqnr.argmin())
-        if sqnr[index] == np.inf:
-            return None
-        return Part(self._output.name, sample=self._output.sample(index), sqnr_db=float(sqnr[index]), kind="sample")
+        return Part(self.name, sample=index, sqnr_db=float(sqnr[index]), kind="sample") if sqnr[index] < np.inf else None
 
     def dead(self) -> tuple[list[Part], float]:
         """Find what is constant in the variant and varies in fp32.
@@ -171,7 +178,7 @@ class OutputSums:
         loudest, span = float(self._range.loudest), float(self._range.span)
         varies, constant = self._range.lost(loudest * SILENT)
         if varies and constant:
-            return [Part(self._output.name, dead=True)], 1.0
+            return [Part(self.name, dead=True)], 1.0
         return self._slices.dead(loudest, span)
 
     @property

@@ -19,6 +19,10 @@ TABLE_RANK = 2
 JOINED_VALUES = 1 << 16
 
 
+class ShapeError(DataError):
+    """An output has another shape in the variant than in the reference."""
+
+
 @dataclass(frozen=True)
 class PairedOutput:
     """One output of both models.
@@ -124,19 +128,21 @@ def _as_one(pairs: Sequence[Pair]) -> Pair:
 
 def _paired(number: int, reference: Outputs, candidate: Outputs) -> list[Pair]:
     """Pair the outputs of one feed."""
+    called = [f"output {index}" for index in range(len(reference))]
     if isinstance(reference, Mapping) and isinstance(candidate, Mapping):
         names = list(reference)
-        if set(names) != set(candidate):
-            message = f"feed {number}: the variant's outputs are {', '.join(candidate)}, the reference's {', '.join(names)}"
+        if set(reference) != set(candidate):
+            message = f"feed {number}: the variant's outputs are {', '.join(candidate)}, the reference's {', '.join(reference)}"
             raise DataError(message)
+        called = [f"output '{name}'" for name in names]
         reference, candidate = [reference[name] for name in names], [candidate[name] for name in names]
     elif isinstance(reference, Mapping) or isinstance(candidate, Mapping) or len(reference) != len(candidate):
         message = (
             f"feed {number}: the variant has {len(candidate)} outputs, the reference {len(reference)}, or only one has names"
         )
         raise DataError(message)
-    for index, (ref, x) in enumerate(zip(reference, candidate, strict=True)):
+    for name, ref, x in zip(called, reference, candidate, strict=True):
         if ref.shape != x.shape:
-            message = f"feed {number}, output {index}: the variant's shape is {list(x.shape)}, the reference's {list(ref.shape)}"
-            raise DataError(message)
+            message = f"feed {number}, {name}: the variant's shape is {list(x.shape)}, the reference's {list(ref.shape)}"
+            raise ShapeError(message)
     return list(zip(reference, candidate, strict=True))

@@ -14,7 +14,6 @@ from harness.quantize.verify.sums import SILENT, decibels_of_parts
 
 if TYPE_CHECKING:
     from harness.quantize.verify.chunk import Chunk, Mask
-    from harness.quantize.verify.pairing import PairedOutput
 
 SMALL_AXIS = 256  # slices; more are positions rather than kinds of things
 # Fewer values are constant, or near zero, by chance.
@@ -55,8 +54,8 @@ class AxisSums:
 class Slices:
     """What is known of the slices of one output. Axes count in [samples, …] here, and in the output's own shape in parts."""
 
-    def __init__(self, output: PairedOutput) -> None:
-        self._output = output
+    def __init__(self, output: str, *, batched: bool) -> None:
+        self._output, self._batched = output, batched
         self._shape: tuple[int, ...] | None = None
         self._axes: dict[int, AxisSums] = {}
         self._positions: Range | None = None
@@ -116,7 +115,7 @@ class Slices:
             Runs of slices, and the share of the output's values in them.
         """
         if self._is_fixed(loudest * SILENT):
-            return [Part(self._output.name, dead=True, fixed=True)], 1.0
+            return [Part(self._output, dead=True, fixed=True)], 1.0
         best: tuple[float, int, list[Part]] = (0.0, 0, [])
         sizes = [size for size in self._shape or () if size > 1]
         for axis, sums in self._axes.items():
@@ -152,7 +151,5 @@ class Slices:
         return tuple(each for each in range(len(self._shape or ())) if each != axis - 1)
 
     def _part(self, axis: int, first: int, last: int) -> Part:
-        own = axis if self._output.batched else axis - 1
-        return Part(
-            self._output.name, axis=own, first=first, last=last, kind="slice", noun=noun(len(self._shape or ()), axis - 1)
-        )
+        own = axis if self._batched else axis - 1
+        return Part(self._output, axis=own, first=first, last=last, kind="slice", noun=noun(len(self._shape or ()), axis - 1))

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 from harness import study as studies
 from harness.errors import UsageError
 from harness.quantize import build
-from harness.quantize.debug import scan
-from harness.quantize.debug.diagnosis import Diagnosis, diagnose
+from harness.quantize.debug import diagnosis, scan
+from harness.quantize.debug.diagnosis import diagnose
+from harness.quantize.debug.findings import Diagnosis
 from tests.models import images, make_model, tiny_cnn
 from tests.quantize.debug.conftest import FEATURES, ruined_tensor, ruined_weight, write_study
 
@@ -113,6 +114,14 @@ def test_time_that_is_up_leaves_what_is_known(ruined: Path) -> None:
     assert found.tensors
     assert (found.op_types, found.nodes, found.exclusions) == ([], [], [])
     assert any("time was up" in note for note in found.notes)
+    # Outputs are compared over all samples all the same: that takes no time.
+    assert (found.compared_samples, found.evaluation_samples, found.samples) == (24, 24, 8)
+
+
+def test_outputs_that_take_long_are_compared_over_some_samples(ruined: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "COMPARE_LEAST", 0.0)
+    found = diagnosed(write_study(ruined, STATIC.format("QDQ")), max_time=1e-6)
+    assert (found.compared_samples, found.evaluation_samples) == (8, 24)
     assert "outputs are compared over the first 8 of 24 evaluation samples; a longer --max-time takes more" in found.notes
 
 

@@ -9,7 +9,8 @@ import onnx
 from onnx import helper
 
 from harness.quantize.debug import evaluation
-from harness.quantize.debug.diagnosis import Diagnosis, diagnose
+from harness.quantize.debug.diagnosis import diagnose
+from harness.quantize.debug.findings import Diagnosis
 from harness.quantize.samples.data import Samples
 from harness.study import for_model
 from tests.models import make_model
