@@ -59,7 +59,8 @@ Seconds = Annotated[float, BeforeValidator(seconds)]
 Optimization = Literal["all", "extended", "basic", "disabled"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
-Dims = dict[str, Annotated[list[Positive], BeforeValidator(_dim_values), Field(min_length=1)]]
+Size = Annotated[int, Field(ge=0)]
+Dims = dict[str, Annotated[list[Size], BeforeValidator(_dim_values), Field(min_length=1)]]
 
 
 class ModelSection(Section):

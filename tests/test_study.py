@@ -75,8 +75,8 @@ max_regression = 0.05
             "study.toml:5: 'variants.formats.1': input should be 'QDQ' or 'QOperator', not 'qop'",
         ),
         (
-            LEAST + "dims = { batch = 0 }\n",
-            "study.toml:4: 'model.dims.batch.0': input should be greater than or equal to 1, not 0",
+            LEAST + "dims = { batch = -1 }\n",
+            "study.toml:4: 'model.dims.batch.0': input should be greater than or equal to 0, not -1",
         ),
         (
             LEAST + '[measure]\nmax_time = "soon"\n',

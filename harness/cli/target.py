@@ -66,8 +66,8 @@ def read_dims(options: list[str]) -> dict[str, list[int]]:
     for option in options:
         name, equals, values = option.rpartition("=")
         numbers = [value.strip() for value in values.split(",")]
-        if not equals or not name or not all(number.isascii() and number.isdigit() and int(number) > 0 for number in numbers):
-            message = f"--dim {option}: write NAME=VALUE with whole numbers above zero, such as --dim batch=1 or --dim batch=1,8"
+        if not equals or not name or not all(number.isascii() and number.isdigit() for number in numbers):
+            message = f"--dim {option}: write NAME=VALUE with whole numbers, such as --dim batch=1 or --dim batch=1,8"
             raise UsageError(message)
         found[name] = [int(number) for number in numbers]
     return found

@@ -92,7 +92,12 @@ def test_dimensions_without_a_value(harness: Command) -> None:
 
 @pytest.mark.parametrize(
     ("dim", "words"),
-    [("bach=1", "did you mean 'batch'?"), ("batch=0", "above zero"), ("batch", "NAME=VALUE"), ("batch=x", "NAME=VALUE")],
+    [
+        ("bach=1", "did you mean 'batch'?"),
+        ("batch=0", "every input is empty"),
+        ("batch", "NAME=VALUE"),
+        ("batch=x", "NAME=VALUE"),
+    ],
 )
 def test_dimensions_that_are_wrong(harness: Command, dim: str, words: str) -> None:
     tiny_cnn(Path("model.onnx"))

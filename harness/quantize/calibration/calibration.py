@@ -17,6 +17,7 @@ from harness.quantize.cores import cores
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes import options
+from harness.quantize.samples.fit import empty_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,8 +140,8 @@ def _first_pass(
         found = extremes_of(values)
         extremes[name] = extremes_of(np.concatenate([extremes[name], found])) if name in extremes else found
 
-    for feed in feeds:
-        row, activations = probe.run(feed)
+    for number, feed in enumerate(feeds):
+        row, activations = _run(probe, number, feed)
         rows = [*rows, row] if every or not rows else [joined(rows[0], row)]
         list(threads.map(add, activations.items()))
         del activations  # or there would be those of two samples
@@ -148,6 +149,24 @@ def _first_pass(
         message = "there are no calibration data"
         raise ValueError(message)
     return rows, extremes
+
+
+def _run(probe: Probe, number: int, feed: Feed) -> tuple[Row, dict[str, Array]]:
+    """Run a sample.
+
+    Raises:
+        ValueError: if the model can't be run with it, and an input has a size of 0.
+        Exception: of onnxruntime, if it can't be run with another one.
+    """
+    try:
+        return probe.run(feed)
+    except Exception as exc:
+        if not (empty := empty_inputs(feed)):
+            raise
+        message = (
+            f"the model can't be run with calibration sample {number}, where {empty}: remove such samples ({reason_of(exc)})"
+        )
+        raise ValueError(message) from exc
 
 
 def _second_pass(probe: Probe, feeds: Iterable[Feed], threads: ThreadPoolExecutor, histograms: Sequence[Histograms]) -> None:

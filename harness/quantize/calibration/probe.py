@@ -94,7 +94,8 @@ class Probe:
             raise ValueError(message)
         for name, value in options.items():
             setattr(minmax, name, value)
-        minmax.intermediate_outputs, minmax.calibrate_tensors_range = list(rows), None
+        known = _without_empty(rows) if options["moving_average"] else list(rows)
+        minmax.intermediate_outputs, minmax.calibrate_tensors_range = known, None
         return minmax.compute_data()
 
 
@@ -104,6 +105,22 @@ def _options() -> onnxruntime.SessionOptions:
     # Between two samples the cores are ours: its threads would turn in circles until the next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _without_empty(rows: Sequence[Row]) -> list[Row]:
+    """Leave samples in which a tensor has no values out of its average: their extremes are infinite, and the average would be.
+
+    A tensor that is empty in every sample keeps them: onnxruntime's tools take its range for unknown.
+    """
+    found = [list(row) for row in rows]
+    for column in [index for index, value in enumerate(rows[0]) if value is not None]:
+        values = [row[column] for row in rows]
+        infinite = [value is not None and bool(np.isinf(value).all()) for value in values]
+        if any(infinite) and not all(infinite):
+            for row, empty in zip(found, infinite, strict=True):
+                value = row[column]
+                row[column] = np.full_like(value, np.nan) if empty and value is not None else value
+    return found
 
 
 def joined(one: Row, other: Row) -> Row:

@@ -141,7 +141,7 @@ def table_of(source: str) -> DataTable:
 
 def _finite(fit: Fit, name: str, feeds: Iterator[Feed] | Sequence[Feed]) -> Iterator[Feed]:
     for number, feed in enumerate(feeds):
-        fit.check_finite(f"{name}: @ of sample {number}", feed)
+        fit.check_values(f"{name}: @ of sample {number}", feed)
         yield feed
 
 

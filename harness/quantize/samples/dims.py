@@ -52,16 +52,21 @@ def input_shapes(model: SourceModel, dims: Mapping[str, int]) -> Shapes:
         dims: one of the combinations of :func:`resolve_dims`.
 
     Raises:
-        ModelError: if a dimension has no value, or a name is not the model's.
+        ModelError: if a dimension has no value, a name is not the model's, or the values leave every input empty.
     """
     resolve_dims(model, {name: [value] for name, value in dims.items()})
-    return {
+    shapes = {
         spec.name: tuple(
             size if isinstance(size, int) else dims.get(f"{spec.name}.{axis}", dims.get(size, 0))
             for axis, size in enumerate(spec.shape)
         )
         for spec in model.inputs
     }
+    if shapes and all(0 in shape for shape in shapes.values()):
+        zeros = ", ".join(f"{name}={value}" for name, value in dims.items() if value == 0)
+        message = f"{model.path}: with {zeros or 'these sizes'} every input is empty, and nothing is computed; 0 suits a past of length 0, not a batch"
+        raise ModelError(message)
+    return shapes
 
 
 def _open_axes(model: SourceModel) -> Iterator[tuple[TensorSpec, int, str]]:

@@ -39,8 +39,8 @@ class Fit:
 
     @property
     def batch(self) -> int:
-        """Rows of a feed: the first axis of the first input that has one."""
-        return next((shape[0] for shape in self.shapes.values() if shape), 1)
+        """Rows of a feed: the first axis of the first input that has one; an empty input tells nothing."""
+        return next((shape[0] for shape in self.shapes.values() if shape and shape[0]), 1)
 
     @property
     def takes_labels(self) -> bool:
@@ -95,8 +95,7 @@ class Fit:
         axes = list(zip(spec.shape, self.shapes[spec.name], strict=True))[0 if first else 1 :]
         free = self.what == "calibration"
         return len(axes) == len(shape) and all(
-            size == wanted or (free and isinstance(name, str) and size > 0)
-            for size, (name, wanted) in zip(shape, axes, strict=True)
+            size == wanted or (free and isinstance(name, str)) for size, (name, wanted) in zip(shape, axes, strict=True)
         )
 
     def check_feed(self, place: str, feed: Mapping[str, Array]) -> None:
@@ -111,12 +110,16 @@ class Fit:
             if not self.fits(spec, feed[spec.name].shape):
                 raise self.misshapen(place, spec, feed[spec.name])
 
-    def check_finite(self, place: str, feed: Mapping[str, Array]) -> None:
-        """See that calibration data hold no NaN or infinity.
+    def check_values(self, place: str, feed: Mapping[str, Array]) -> None:
+        """See that a feed has values, and that those of calibration data hold no NaN or infinity.
 
         Raises:
-            DataError: if they do.
+            DataError: if not.
         """
+        if feed and all(array.size == 0 for array in feed.values()):
+            shapes = ", ".join(f"{name!r} {shown(array.shape)}" for name, array in feed.items())
+            message = f"{place.replace('@ of ', '')} is empty: all of its inputs have a size of 0 ({shapes}); remove it"
+            raise DataError(message)
         for name, array in feed.items():
             if self.what == "calibration" and array.dtype.kind == "f" and not np.isfinite(array).all():
                 message = (
@@ -134,6 +137,12 @@ class Fit:
             if self.what == "evaluation":
                 hint += "; only calibration data may differ in them, and evaluation data are what devices measure"
         return DataError(f"{place}: '{spec.name}' is {spec.dtype} {shown(array.shape)}; {self.wants(spec)}{hint}")
+
+
+def empty_inputs(feed: Mapping[str, Array]) -> str:
+    """Name the inputs that hold no values, as in a past of length 0; nothing if all do."""
+    found = [f"'{name}' {shown(array.shape)}" for name, array in feed.items() if array.size == 0]
+    return f"a size is 0: {', '.join(found)}" if found else ""
 
 
 def checked_labels(place: str, labels: Array | None) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ def calibration(given: Side, evaluation: Samples | None) -> tuple[str, ...]:
         evaluation: the evaluation data; None if there are none beside them.
     """
     looks = given.samples.profile.looks
-    found = [*_few(given), *_equal(given)]
+    found = [*_few(given), *_equal(given), *_empty(given, evaluation)]
     if evaluation is None or evaluation.random:
         return (*found, *(text for name, look in looks.items() for text in _constant(given, name, look, None)))
     for name, look in looks.items():
@@ -116,6 +116,17 @@ def _few(given: Side) -> Iterator[str]:
             f"{given.name}: only {rows} sample{'s' if rows > 1 else ''}: chance decides the ranges of static variants (one image in the place "
             "of 128 cost the digits model 13 to 19 dB of SQNR, while its accuracy stayed); give 64 or more"
         )
+
+
+def _empty(given: Side, evaluation: Samples | None) -> Iterator[str]:
+    """Find inputs that hold no values in any sample, and do in the evaluation data."""
+    for name, look in given.samples.profile.looks.items():
+        other = evaluation.profile.looks.get(name) if evaluation is not None else None
+        if look.elements == 0 and (other is None or other.elements > 0):
+            yield (
+                f"{given.name}: '{name}' is empty in every sample (a size is 0): static variants get no range for it, and cut its values to "
+                "whole numbers; give samples in which it has values, too"
+            )
 
 
 def _equal(given: Side) -> Iterator[str]:
@@ -209,5 +220,4 @@ def _spoken(look: Look) -> str:
 
 def _batch(samples: Samples) -> int:
     """Rows of a feed, as far as the first one tells."""
-    first = next(iter(samples.feeds[0].values()))
-    return first.shape[0] if first.ndim else 1
+    return next((array.shape[0] for array in samples.feeds[0].values() if array.ndim and array.shape[0]), 1)

@@ -149,3 +149,48 @@ def test_one_sample_is_held_at_a_time(cnn: Path, tmp_path: Path, monkeypatch: py
 
 def test_the_spelling_is_complete() -> None:
     assert json.loads(of("Percentile", percentile=90).said) == {"num_bins": 2048, "percentile": 90, "symmetric": True}
+
+
+def decoder(path: Path) -> Path:
+    """Write a step of a decoder: x [1, seq, 4] joined with a past [1, past, 4]."""
+    nodes = [
+        helper.make_node("MatMul", ["past", "w"], ["p"], "past"),
+        helper.make_node("Concat", ["p", "x"], ["both"], "join", axis=1),
+        helper.make_node("MatMul", ["both", "w"], ["y"], "last"),
+    ]
+    weight = np.arange(16, dtype=np.float32).reshape(4, 4) / 16
+    onnx.save(make_model(nodes, {"x": [1, "seq", 4], "past": [1, "past", 4]}, {"y": [1, "all", 4]}, {"w": weight}), path)
+    return path
+
+
+def steps(*lengths: int) -> list[dict[str, Any]]:
+    """Samples whose past has these lengths, its values from -1 to 1."""
+    return [
+        {"x": np.full((1, 2, 4), 0.5, np.float32), "past": np.linspace(-1, 1, 4 * n, dtype=np.float32).reshape(1, n, 4)}
+        for n in lengths
+    ]
+
+
+WAYS = [of(method) for method in DEFAULTS] + [of("MinMax", moving_average=True), of("Percentile", symmetric=False)]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.method} {way.said}")
+def test_samples_without_a_past_do_not_change_its_range(tmp_path: Path, way: Calibration) -> None:
+    model = decoder(tmp_path / "m.onnx")
+    ranges = []
+    for lengths in ((0, 3, 0, 3), (3, 3)):
+        path = calibrate(model, steps(*lengths), [way], tmp_path)[way]
+        assert isinstance(path, Path), path
+        found = load_tensors_data(path)["past"]
+        ranges.append((found.lowest.item(), found.highest.item()))
+    assert ranges[0] == pytest.approx(ranges[1])
+    assert np.isfinite(ranges[0]).all()
+
+
+def test_a_sample_that_the_model_can_not_take_for_its_size_of_0_is_named(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "conv")]
+    weight = np.ones((1, 1, 3, 3), np.float32)
+    onnx.save(make_model(nodes, {"x": [1, 1, "h", 8]}, {"y": [1, 1, "k", 6]}, {"w": weight}), tmp_path / "m.onnx")
+    feeds = [{"x": np.zeros((1, 1, height, 8), np.float32)} for height in (8, 0)]
+    with pytest.raises(ValueError, match=r"calibration sample 1, where a size is 0: 'x' \[1, 1, 0, 8\]"):
+        calibrate(tmp_path / "m.onnx", feeds, [of("MinMax")], tmp_path)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.errors import DataError
+from harness.errors import DataError, ModelError
 from harness.quantize.models.model import open_model
 from harness.quantize.samples import data
 from harness.quantize.samples.sources import ArrayFile
@@ -326,3 +326,53 @@ class TestFolders:
         np.save(path, np.array([[None, 1]]), allow_pickle=True)
         with pytest.raises(DataError, match=r"c\.npy: holds pickled Python objects"):
             data.load(str(path), open_time, {"batch": 1, "time": 3}, what="calibration")
+
+
+class TestSizesOfZero:
+    """The first step of a decoder has a past of length 0."""
+
+    @pytest.fixture
+    def decoder(self, tmp_path: Path) -> SourceModel:
+        nodes = [helper.make_node("Concat", ["past", "x"], ["y"], "join", axis=1)]
+        onnx.save(make_model(nodes, {"x": ["batch", 2], "past": ["batch", "past"]}, {"y": ["batch", "all"]}), tmp_path / "d.onnx")
+        return open_model(tmp_path / "d.onnx")
+
+    def test_calibration_takes_them(self, decoder: SourceModel, save: Save, tmp_path: Path) -> None:
+        for number, past in enumerate((0, 3, 0)):
+            save(f"cal/{number}.npz", x=np.ones((1, 2), np.float32), past=np.ones((1, past), np.float32))
+        found = data.load(str(tmp_path / "cal"), decoder, {"batch": 1, "past": 3}, what="calibration")
+        assert [feed["past"].shape for feed in found.feeds] == [(1, 0), (1, 3), (1, 0)]
+        assert found.profile.looks["past"].elements == 3
+
+    def test_evaluation_takes_them_where_the_study_says_so(self, decoder: SourceModel, save: Save) -> None:
+        path = save(x=np.ones((5, 1, 2), np.float32), past=np.ones((5, 1, 0), np.float32), labels=np.arange(5))
+        found = data.load(str(path), decoder, {"batch": 1, "past": 0}, what="evaluation")
+        assert (len(found.feeds), found.feeds[4]["past"].shape) == (5, (1, 0))
+        assert found.labels is not None
+        with pytest.raises(DataError, match=r"wants float32 \[1, 3\]"):
+            data.load(str(path), decoder, {"batch": 1, "past": 3}, what="evaluation")
+
+    def test_random_data(self, decoder: SourceModel) -> None:
+        found = data.load("random", decoder, {"batch": 1, "past": 0}, what="calibration")
+        assert found.feeds[0]["past"].shape == (1, 0)
+
+    def test_rows_can_not_tell_runs_apart(self, tmp_path: Path, save: Save) -> None:
+        nodes = [helper.make_node("Concat", ["past", "x"], ["y"], "join", axis=0)]
+        onnx.save(make_model(nodes, {"past": ["past", 2], "x": [1, 2]}, {"y": ["all", 2]}), tmp_path / "d.onnx")
+        model = open_model(tmp_path / "d.onnx")
+        rows = save("rows.npz", past=np.ones((0, 2), np.float32), x=np.ones((4, 2), np.float32))
+        with pytest.raises(DataError, match=r"first axis is 0 .* give whole inputs, with an axis more: \[1, 0, 2\]"):
+            data.load(str(rows), model, {"past": 0}, what="evaluation")
+        whole = save("whole.npz", past=np.ones((4, 0, 2), np.float32), x=np.ones((4, 2), np.float32), labels=np.arange(4))
+        found = data.load(str(whole), model, {"past": 0}, what="evaluation")
+        assert (len(found.feeds), found.labels.tolist() if found.labels is not None else None) == (4, [0, 1, 2, 3])
+
+    def test_a_sample_without_any_values(self, decoder: SourceModel, save: Save, tmp_path: Path) -> None:
+        save("cal/0.npz", x=np.ones((1, 1, 2), np.float32), past=np.ones((1, 1, 3), np.float32))
+        save("cal/1.npz", x=np.ones((1, 0, 2), np.float32), past=np.ones((1, 0, 3), np.float32))
+        with pytest.raises(DataError, match="sample 1 is empty: all of its inputs have a size of 0"):
+            data.load(str(tmp_path / "cal"), decoder, {"batch": 1, "past": 3}, what="calibration")
+
+    def test_sizes_that_leave_nothing(self, decoder: SourceModel) -> None:
+        with pytest.raises(ModelError, match="with batch=0 every input is empty"):
+            data.load("random", decoder, {"batch": 0, "past": 3}, what="evaluation")

@@ -41,6 +41,15 @@ def uniform(low: float, high: float, rows: int = ROWS) -> np.ndarray:
     return np.random.default_rng(0).uniform(low, high, (rows, 1, 8, 8)).astype(np.float32)
 
 
+def test_an_input_that_is_empty_in_every_sample() -> None:
+    empty, full = (data(normal(), past=np.ones((1, size), np.float32)) for size in (0, 3))
+    side = lint.Side("the data", empty)
+    assert "'past' is empty in every sample" in "\n".join(lint.calibration(side, full))
+    assert "'past' is empty in every sample" in "\n".join(lint.calibration(side, None))
+    assert "'past'" not in "\n".join(lint.calibration(side, empty))
+    assert "'past' is empty" not in "\n".join(lint.calibration(lint.Side("the data", full), empty))
+
+
 @pytest.mark.parametrize(
     ("rows", "judged"),
     [
