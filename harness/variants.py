@@ -22,6 +22,7 @@ StepKey = Literal[
     "copy-shared-constants",
     "copy-transposed-weights",
     "float-takers",
+    "fold-gemm",
     "keep-clamps",
     "own-range",
     "rename-colliding-names",

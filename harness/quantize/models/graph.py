@@ -61,6 +61,15 @@ def inside(node: NodeProto) -> Iterator[NodeProto]:
             yield from _nested(graph.node)
 
 
+def graphs(model: ModelProto) -> Iterator[GraphProto]:
+    """Yield the main graph, and those of the bodies of If, Loop and Scan."""
+    yield model.graph
+    for node in _nested(model.graph.node):
+        for attribute in node.attribute:
+            yield from ([attribute.g] if attribute.HasField("g") else [])
+            yield from attribute.graphs
+
+
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Yield every stored tensor: initializers, sparse ones and attributes, of subgraphs and functions too."""
     yield from _initializers(model.graph)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from harness.quantize.steps import colliding_names, float_takers, keep_clamps, own_range, shared_constants, transposed_weights
+from harness.quantize.steps import (
+    colliding_names,
+    float_takers,
+    gemm,
+    keep_clamps,
+    own_range,
+    shared_constants,
+    transposed_weights,
+)
 
 STEPS = (
+    gemm.STEP,
     transposed_weights.STEP,
     shared_constants.STEP,
     colliding_names.STEP,

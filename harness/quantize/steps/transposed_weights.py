@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx import numpy_helper
 
-from harness.quantize.models.graph import all_inputs, free_name
+from harness.quantize.models.graph import all_inputs, free_name, graphs, tensor_names
 from harness.quantize.steps.step import Changes, Step, listed
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ TRANSPOSED = "_transposed"
 def find(model: ModelProto, _: Recipe) -> tuple[str, ...]:
     """Name the weights that a Gemm transposes and something else takes, too."""
     uses = all_inputs(model)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    wanted = (node.input[1] for node in model.graph.node if transposes(node))
+    stored = {tensor.name for graph in graphs(model) for tensor in graph.initializer}
+    wanted = (node.input[1] for graph in graphs(model) for node in graph.node if transposes(node))
     return tuple(dict.fromkeys(name for name in wanted if uses[name] > 1 and name in stored))
 
 
@@ -34,23 +34,26 @@ def rewrite(model: ModelProto, names: Sequence[str]) -> Changes:
     The tool transposes a Gemm's weights where they are stored, whoever takes them besides: two such Gemms turn them twice. It gives
     a model that does not load, or, where the weights are square, one that computes something else without a word.
     """
-    uses = all_inputs(model)
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    holders = {tensor.name: (graph, tensor) for graph in graphs(model) for tensor in graph.initializer}
+    uses, taken = all_inputs(model), tensor_names(model)
     turned: Counter[str] = Counter()
     copies: dict[str, str] = {}
-    for node in model.graph.node:
-        name = node.input[1] if transposes(node) else ""
-        if name in names:
-            if name not in copies:
-                copies[name] = free_name(name + TRANSPOSED, {*uses, *stored})
-                array = numpy_helper.to_array(stored[name])
-                model.graph.initializer.append(numpy_helper.from_array(array.T.copy(), copies[name]))
-            turned[name] += 1
-            node.input[1] = copies[name]
-            next(attribute for attribute in node.attribute if attribute.name == "transB").i = 0
+    for node in [node for graph in graphs(model) for node in graph.node if transposes(node)]:
+        name = node.input[1]
+        if name not in names:
+            continue
+        graph, tensor = holders[name]
+        if name not in copies:
+            copies[name] = free_name(name + TRANSPOSED, taken)
+            taken.add(copies[name])
+            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(tensor).T.copy(), copies[name]))
+        turned[name] += 1
+        node.input[1] = copies[name]
+        next(attribute for attribute in node.attribute if attribute.name == "transB").i = 0
     gone = [name for name, count in turned.items() if count == uses[name]]
     for name in gone:
-        model.graph.initializer.remove(stored[name])
+        graph, tensor = holders[name]
+        graph.initializer.remove(tensor)
     notes = (f"weights that a Gemm transposes and other nodes take were stored transposed as well: {listed(copies)}",)
     return Changes(notes, tensors={name: (copy,) if name in gone else (name, copy) for name, copy in copies.items()})
 
