@@ -80,7 +80,8 @@ def tangled(draw: DrawFn) -> RandomModel:
     for number in range(draw(st.integers(1, 6))):
         kind = draw(st.sampled_from(["Gemm", "Gemm", "MatMul", "Add", "Mul", "Tanh", "Relu"]))
         last, other = tensors[-1], draw(st.sampled_from(tensors))
-        inputs, attributes = [last], {}
+        inputs = [last]
+        attributes: dict[str, Any] = {}
         if kind == "Gemm":
             inputs.append(draw(st.sampled_from([constant("square"), other])))
             inputs += draw(st.sampled_from([[constant("bias")], [other], []]))
