@@ -19,6 +19,7 @@ from harness.quantize.models import storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
 from harness.quantize.recipes import ort_format, retry
+from harness.quantize.verify import float_weights
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -71,6 +72,8 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
         notes = retry.make(recipe, workshop, unfinished)
         notes += ort_format.finish(unfinished, recipe.file_format)
         made = storage.describe(unfinished)
+        if recipe.method not in retry.COPIED and recipe.file_format == "onnx":
+            notes += float_weights.larger(made.size, workshop.source.size)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise

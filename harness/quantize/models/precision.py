@@ -76,14 +76,19 @@ class Precision:
     blocks: Counter[Blocks] = field(default_factory=Counter)
 
 
-def read(model: ModelProto) -> Precision:
-    """Read a model; the tensors' values are not looked at, so that those of a large one need not be there."""
-    return _Reader(model).read()
+def read(model: ModelProto, *, packed: bool = True) -> Precision:
+    """Read a model; the tensors' values are not looked at, so that those of a large one need not be there.
+
+    Args:
+        model: what was made.
+        packed: count weights that are stored in float and quantized each time that the file is loaded, too.
+    """
+    return _Reader(model, packed=packed).read()
 
 
 def differences(recipe: Recipe, model: ModelProto) -> list[str]:
     """Compare a model with its recipe: ``asked QUInt8 weights, got QInt8 in 2 of 2 (QLinearConv)``."""
-    found = read(model)
+    found = read(model, packed=bool(recipe.options().get("AddQDQPairToWeight")))
     if recipe.method == "nbits":
         return _blocks(recipe, found)
     # Types that are set for single tensors are no surprise.
@@ -94,8 +99,8 @@ def differences(recipe: Recipe, model: ModelProto) -> list[str]:
 class _Reader:
     """Looks things up in a graph."""
 
-    def __init__(self, model: ModelProto) -> None:
-        self._graph = model.graph
+    def __init__(self, model: ModelProto, *, packed: bool) -> None:
+        self._graph, self._packed = model.graph, packed
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self._maker = {name: node for node in model.graph.node for name in node.output if name}
 
@@ -123,7 +128,8 @@ class _Reader:
         """The type of a weight that a DequantizeLinear unpacks; one that is packed again at each start, too."""
         stored = self._initializer(unpack, 0)
         pack = self._maker.get(unpack.input[0])
-        if stored is None and pack is not None and pack.op_type == "QuantizeLinear" and self._initializer(pack, 0) is not None:
+        packs = self._packed and pack is not None and pack.op_type == "QuantizeLinear"
+        if stored is None and packs and pack is not None and self._initializer(pack, 0) is not None:
             stored = self._initializer(pack, 2)
         return None if stored is None else NAMES.get(stored.data_type)
 

@@ -12,6 +12,7 @@ from harness.quantize.models.graph import import_contrib, is_quantized, nodes, s
 from harness.quantize.models.stamp import refusal, stamp
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
+from harness.quantize.verify import bias, float_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,7 @@ def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, 
     notes = []
     if recipe.method in {"dynamic", "static", "nbits"}:
         notes += [*_untouched(model), *precision.differences(recipe, model)]
+        notes += [*float_weights.notes(recipe, model), *bias.notes(model, path.parent)]
     elif recipe.method == "fp16" and not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors(model)):
         notes.append("no weight was converted")
     if reason := refusal(model, runtime):

@@ -1,0 +1,139 @@
+"""Biases that do not fit into the 32 bits that a quantized node adds up in.
+
+A bias is stored as int32 in units of the input's scale times the weight's. Where that is too small, onnxruntime's tools cut the bias
+(base_quantizer.py, quantize_bias_static_impl; microsoft/onnxruntime#21000), or, for int8 weights, enlarge the weight's scale so that
+the bias just fits and the products that are added to it may not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+
+from harness.quantize.steps.step import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto, NodeProto
+
+MOST = 2**31 - 1
+# Only a bias of half the range leaves products too little room, but for layers of 32,768 inputs and more.
+LARGE = 2**30
+
+
+class Place(NamedTuple):
+    """Where an operator takes its weight, the weight's zero point and its bias; and the largest difference of its input to the zero point."""
+
+    weight: int
+    zero: int | None
+    bias: int
+
+
+QLINEAR = {"QLinearConv": Place(3, 5, 8), "QGemm": Place(3, 5, 6)}
+FLOAT = {kind: Place(1, None, 2) for kind in ("Conv", "ConvTranspose", "Gemm")}
+# The farthest that an input of 8 bits lies from its zero point; of 16 bits.
+REACH, REACH_16 = 255, 65535
+
+
+def notes(model: ModelProto, folder: Path) -> list[str]:
+    """Tell which nodes' biases are cut, or leave their products no room.
+
+    Args:
+        model: what was made; its tensors' values need not be there.
+        folder: where the files with the tensors are that it does not hold itself.
+    """
+    cut: list[str] = []
+    tight: list[str] = []
+    for node, place, names in _biases(model):
+        bias = names.array(place.bias, folder)
+        if bias is None or bias.dtype != np.int32:
+            continue
+        most = int(np.abs(bias.astype(np.int64)).max(initial=0))
+        name = (node.name or node.output[0]).removesuffix("_quant")
+        if most >= MOST:
+            cut.append(name)
+        elif most > LARGE and most + names.products(place, folder) > MOST:
+            tight.append(name)
+    found = []
+    if cut:
+        found.append(
+            f"the bias of {len(cut)} node{'s' if len(cut) > 1 else ''} does not fit into int32 and is cut: {listed(cut)}; "
+            f"its unit, the scale of the input times that of the weights, is too small: {ADVICE}"
+        )
+    if tight:
+        found.append(
+            f"the bias of {len(tight)} node{'s' if len(tight) > 1 else ''} nearly fills int32, and sums may overflow: {listed(tight)}: {ADVICE}"
+        )
+    return found
+
+
+ADVICE = "leave the nodes in float with exclude_nodes"
+
+
+class _Inputs:
+    """The constants that a node takes, through a DequantizeLinear where it takes floats."""
+
+    def __init__(self, node: NodeProto, stored: dict[str, TensorProto], makers: dict[str, NodeProto]) -> None:
+        self._node, self._stored, self._makers = node, stored, makers
+
+    def tensor(self, position: int, of_unpacked: int = 0) -> TensorProto | None:
+        """The constant at a position; of a DequantizeLinear there, its input of another position."""
+        if len(self._node.input) <= position:
+            return None
+        name = self._node.input[position]
+        maker = self._makers.get(name)
+        if maker is not None and maker.op_type == "DequantizeLinear":
+            name = maker.input[of_unpacked] if len(maker.input) > of_unpacked else ""
+        return self._stored.get(name)
+
+    def array(self, position: int, folder: Path, of_unpacked: int = 0) -> NDArray[np.generic] | None:
+        """The values of a constant, wherever they are stored."""
+        stored = self.tensor(position, of_unpacked)
+        if stored is None:
+            return None
+        if uses_external_data(stored):
+            copied = TensorProto()
+            copied.CopyFrom(stored)
+            load_external_data_for_tensor(copied, str(folder))
+            stored = copied
+        found: NDArray[np.generic] = numpy_helper.to_array(stored)
+        return found
+
+    def products(self, place: Place, folder: Path) -> int:
+        """An upper bound of the sum of products that is added to one value of the bias."""
+        weight = self.array(place.weight, folder)
+        if weight is None or weight.dtype.kind not in "iu":
+            return 0
+        zero = self.array(place.weight, folder, 2) if place.zero is None else self.array(place.zero, folder)
+        low, high = (int(each) for each in (weight.min(initial=0), weight.max(initial=0)))
+        offset = 0 if zero is None else int(zero.astype(np.int64).ravel()[0])
+        reach = REACH if weight.dtype.itemsize == 1 else REACH_16
+        channels = self._channels(weight.shape)
+        return max(abs(low - offset), abs(high - offset)) * reach * (weight.size // max(1, channels))
+
+    def _channels(self, shape: tuple[int, ...]) -> int:
+        """How many values the bias has for a weight of a shape."""
+        stored = {each.name: helper.get_attribute_value(each) for each in self._node.attribute}
+        if self._node.op_type in {"Gemm", "QGemm"}:
+            return shape[0 if stored.get("transB") else 1]
+        return int(stored.get("group", 1)) * shape[1] if self._node.op_type == "ConvTranspose" else shape[0]
+
+
+def _biases(model: ModelProto) -> Iterator[tuple[NodeProto, Place, _Inputs]]:
+    """Find the nodes that take a bias as int32."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    for node in model.graph.node:
+        place = QLINEAR.get(node.op_type) or FLOAT.get(node.op_type)
+        if place is None:
+            continue
+        inputs = _Inputs(node, stored, makers)
+        bias = inputs.tensor(place.bias)
+        if bias is not None and bias.data_type == TensorProto.INT32:
+            yield node, place, inputs
