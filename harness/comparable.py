@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from harness.errors import SelectionError, StudyError
-from harness.expectations import TIMES, GateSection
+from harness.expectations import AGAINST_FP32, TIMES, GateSection
 from harness.quantize import matrix
 from harness.quantize.models.model import read_model
 from harness.study import GIVEN
@@ -29,6 +29,7 @@ def check(question: Question, rival: Rival, devices: Sequence[Device], registry:
     """
     _refuse_vain_limits(question, registry)
     _refuse_unmeasurable(question, devices)
+    _refuse_incomparable_outputs(question, rival)
     if rival.runtime is None:
         _refuse_strangers(question, rival, globs)
         _refuse_other_inputs(question, rival)
@@ -95,6 +96,30 @@ def _refuse_other_inputs(question: Question, rival: Rival) -> None:
     raise SelectionError(message)
 
 
+def _refuse_incomparable_outputs(question: Question, rival: Rival) -> None:
+    """See that a gate on figures against fp32 has an fp32 model, and outputs of the kind.
+
+    Raises:
+        StudyError: if not.
+    """
+    asked = [metric for metric in (question.study.gate or GateSection()).metrics if metric in AGAINST_FP32]
+    if asked and question.study.is_given and rival.runtime is None:
+        message = (
+            f"the gate asks for {' and '.join(asked)}, which compare a variant with its fp32 model, and both sides are finished models; "
+            'gate a study of the fp32 model, with each finished model as a [[variant]] of method = "given", or leave the metric out: '
+            "a candidate's outputs that broke fail the gate all the same"
+        )
+        raise StudyError(message)
+    lacking = [metric for metric in asked if any(not reference.tells(metric) for reference in question.references)]
+    if lacking:
+        reasons = {
+            "sqnr": "the model has no floating-point output",
+            "top1_agreement": "the model has no output [batch, classes] whose largest class could be compared",
+        }
+        message = f"the gate asks for {lacking[0]}, and {reasons[lacking[0]]}: {question.study.model.path}"
+        raise StudyError(message)
+
+
 def _fixed(model: SourceModel) -> dict[str, tuple[int | None, ...]]:
     """A model's input shapes; None is a dimension that is open."""
     return {spec.name: tuple(size if isinstance(size, int) else None for size in spec.shape) for spec in model.inputs}
@@ -119,10 +144,14 @@ def _refuse_unmeasurable(question: Question, devices: Sequence[Device]) -> None:
     if "accuracy" in asked.metrics and all(samples.labels is None for samples in question.evaluation):
         message = f"the gate asks for accuracy, and the evaluation data have no labels: {question.evaluation[0].source}"
         raise StudyError(message)
-    blind = [each.name for each in devices if each.emulated and set(asked.metrics) <= set(TIMES)]
+    blind = [
+        each.name
+        for each in devices
+        if each.emulated and set(asked.metrics) - {"outputs"} <= set(TIMES) and not asked.only_outputs
+    ]
     if len(blind) == len(devices):
         message = (
-            f"{', '.join(blind)}: emulated, without times to judge, and the gate asks for {', '.join(asked.metrics)} alone; "
+            f"{', '.join(blind)}: emulated, without times to judge, and the gate asks for {', '.join(asked.metric)} alone; "
             'add instructions: --metric instructions, or metric = ["latency.median", "instructions"] under [gate]'
         )
         raise StudyError(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, get_args
 
@@ -30,10 +31,15 @@ METRICS_OF = {
 SAME = 1.05
 # Counts of instructions repeat to a tenth of a per cent: nothing smaller is a difference.
 REPEATS = 1.001
-Metric = Literal["latency.median", "latency.p90", "latency.p99", "load", "memory", "size", "accuracy", "instructions"]
+Metric = Literal[
+    "latency.median", "latency.p90", "latency.p99", "load", "memory", "size", "accuracy", "top1_agreement", "sqnr", "instructions", "outputs"
+]  # fmt: skip
 TIMES = ("latency.median", "latency.p90", "latency.p99", "load")
+# The gate metrics that compare a variant with its fp32 model.
+AGAINST_FP32 = ("sqnr", "top1_agreement")
 # Where memory happens to lie gives as much.
 LEAST_SLOWDOWN = 0.01
+MAX_REGRESSION = 0.05
 PERCENT = 100
 VALUES: dict[str, tuple[object, ...]] = {
     "method": get_args(Method),
@@ -74,6 +80,14 @@ def _a_share(value: float) -> float:
     return value
 
 
+def _decibels(value: float) -> float:
+    """Refuse a drop that is none."""
+    if not 0 <= value < math.inf:
+        message = f"max_drop_db is a number of decibels, 0 or more, not {value:g}"
+        raise ValueError(message)
+    return value
+
+
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -81,6 +95,7 @@ def _one_or_more(value: object) -> object:
 Traits = Annotated[dict[str, Any], AfterValidator(_known_traits)]
 Metrics = Annotated[list[Metric], BeforeValidator(_one_or_more), Field(min_length=1)]
 Allowed = Annotated[float, AfterValidator(_a_share)]
+AllowedDrop = Annotated[float, AfterValidator(_decibels)]
 
 
 class ClaimSection(Section):
@@ -177,12 +192,39 @@ class ClaimSection(Section):
 
 
 class LimitSection(Section):
-    """``[[gate.limit]]``: a limit of its own for a metric, perhaps only on some devices or for some variants."""
+    """``[[gate.limit]]``: a limit of its own for a metric, perhaps only on some devices or for some variants.
+
+    Attributes:
+        max_regression: of every metric but ``sqnr`` and ``outputs``.
+        max_drop_db: of ``sqnr``.
+    """
 
     metric: Metric
-    max_regression: Allowed
+    max_regression: Allowed | None = None
+    max_drop_db: AllowedDrop | None = None
     device: str | None = None
     variant: str | None = None
+
+    @model_validator(mode="after")
+    def _has_the_limit_of_its_metric(self) -> LimitSection:
+        if self.metric == "outputs":
+            message = "outputs takes no limit: the gate fails for every fault of the candidate's outputs that the baseline does not have"
+            raise ValueError(message)
+        wanted, other = ("max_drop_db", "max_regression") if self.metric == "sqnr" else ("max_regression", "max_drop_db")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            unit = "decibels, such as 1.0" if wanted == "max_drop_db" else "a share, such as 0.05"
+            message = (
+                f"the limit of {self.metric} is {wanted} ({unit}){f', not {other}' if getattr(self, other) is not None else ''}"
+            )
+            raise ValueError(message)
+        return self
+
+    @property
+    def allowed(self) -> float:
+        """The limit in its metric's unit."""
+        found = self.max_drop_db if self.metric == "sqnr" else self.max_regression
+        assert found is not None  # noqa: S101 - validated
+        return found
 
 
 class GateSection(Section):
@@ -190,29 +232,50 @@ class GateSection(Section):
 
     Attributes:
         metric: what must not get worse.
-        max_regression: by how much it may: a share, 0.05 is 5 %; of accuracy points of top-1, 0.05 is 5 points.
+        max_regression: by how much it may: a share, 0.05 is 5 %; of accuracy and top1_agreement points of top-1, 0.05 is 5 points.
+        max_drop_db: by how many decibels ``sqnr`` may fall.
+        check_outputs: whether the gate also fails for outputs that are constant or not finite where the baseline's are not, whatever
+            ``metric`` says.
         limit: further metrics, or other limits; of several that apply the last one counts.
     """
 
     metric: Metrics = ["latency.median"]
-    max_regression: Allowed = 0.05
+    max_regression: Allowed = MAX_REGRESSION
+    max_drop_db: AllowedDrop = 1.0
+    check_outputs: bool = True
     limit: list[LimitSection] = []
 
     @model_validator(mode="after")
     def _is_measurable(self) -> GateSection:
-        for metric, allowed in [*((each, self.max_regression) for each in self.metric), *((each.metric, each.max_regression) for each in self.limit)]:  # fmt: skip
+        limits = [*((each, self.allowed(each)) for each in self.metric), *((each.metric, each.allowed) for each in self.limit)]
+        for metric, allowed in limits:
             if metric in TIMES and allowed < LEAST_SLOWDOWN:
                 message = (
                     f"{metric}: max_regression = {allowed:g} is below {LEAST_SLOWDOWN:g}: where memory happens to lie gives as much; "
                     f"give {LEAST_SLOWDOWN:g} or more"
                 )
                 raise ValueError(message)
+        # By its value: a run's own record of its gate says every key.
+        if set(self.metric) == {"sqnr"} and self.max_regression != MAX_REGRESSION:
+            message = "max_regression is a share, and sqnr falls by decibels: give max_drop_db (--max-drop-db)"
+            raise ValueError(message)
         return self
+
+    def allowed(self, metric: Metric) -> float:
+        """The limit of a metric that has none of its own: decibels of ``sqnr``, 0 of ``outputs``, else a share."""
+        return self.max_drop_db if metric == "sqnr" else 0.0 if metric == "outputs" else self.max_regression
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Everything that is looked at somewhere."""
-        return tuple(dict.fromkeys([*self.metric, *(each.metric for each in self.limit)]))
+        """Everything that is looked at somewhere; ``outputs`` comes last."""
+        found = dict.fromkeys([*self.metric, *(each.metric for each in self.limit)])
+        asked = "outputs" in found or self.check_outputs
+        return (*(each for each in found if each != "outputs"), *(("outputs",) if asked else ()))
+
+    @property
+    def only_outputs(self) -> bool:
+        """Whether nothing but the outputs is looked at."""
+        return self.metrics == ("outputs",)
 
 
 ALL_METRICS: tuple[str, ...] = get_args(Metric)

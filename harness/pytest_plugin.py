@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.errors import Exit
-    from harness.judge.gate import Check
+    from harness.judge.check import Check
     from harness.judge.summary import Table
     from harness.records.run import Run
     from harness.study import Study

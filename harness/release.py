@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness import comparable, workflow
+from harness import comparable, references, workflow
 from harness.errors import Exit, SelectionError, StudyError
 from harness.expectations import ALL_METRICS, TIMES, GateSection
 from harness.judge import decision, gate, summary
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
-    from harness.judge.gate import Check
+    from harness.judge.check import Check
     from harness.judge.summary import Table
     from harness.measure.campaign import Work
     from harness.quantize.recipe import Variant
@@ -39,7 +39,7 @@ PROCESSES = 12
 PATIENCE = 600.0
 
 
-def prepare(study: Study, metrics: Sequence[str], max_regression: float | None) -> Study:
+def prepare(study: Study, metrics: Sequence[str], max_regression: float | None, max_drop_db: float | None = None) -> Study:
     """Give a study its gate: the one that it has, or the usual one, with what the command line says.
 
     Raises:
@@ -51,12 +51,13 @@ def prepare(study: Study, metrics: Sequence[str], max_regression: float | None) 
             raise StudyError(message)
     said = study.gate or GateSection()
     update = {"metric": list(metrics)} if metrics else {}
-    fields = {**said.model_dump(), **update} | ({} if max_regression is None else {"max_regression": max_regression})
+    limits = {"max_regression": max_regression, "max_drop_db": max_drop_db}
+    fields = {**said.model_dump(), **update, **{key: value for key, value in limits.items() if value is not None}}
     try:
         found = GateSection.model_validate(fields)
     except ValidationError as exc:
         words = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in exc.errors())
-        message = f"--metric, --max-regression: {words}"
+        message = f"--metric, --max-regression, --max-drop-db: {words}"
         raise StudyError(message) from exc
     return study.model_copy(update={"gate": found})
 
@@ -79,6 +80,7 @@ def check(
         UsageError: a member of its branch, if the two have nothing to compare, or the gate asks for what can't be had.
     """
     comparable.check(question, rival, devices, registry, globs)
+    compared_with = references.of(question, rival)
     if rival.runtime is not None:
         devices = [_with_runtime(device, rival.runtime) for device in devices]
     with workflow.bench(question, devices, results, watcher) as place:
@@ -98,7 +100,7 @@ def check(
         run_folder.save(place.folder, begun)
         if not interrupted and units:
             watcher.plan(devices, cases, question.study.measure.rounds)
-            work = place.work(everything, cases, units)
+            work = replace(place.work(everything, cases, units), compare=compared_with.compare)
             interrupted = place.measure(_with_bar(work, begun, 0), devices, registry)
             if not interrupted:
                 interrupted = _confirm(place, begun, work, devices, registry)
@@ -206,7 +208,7 @@ def verdict(run: Run, tables: Sequence[Table]) -> Exit:
     failed = [device for device in run.devices if device.state != "measured"]
     if failed and all(device.step == "lease" for device in failed):
         return Exit.BUSY
-    blind = any(not any(each.verdict != "skipped" for each in table.checks) for table in tables)
+    blind = any(gate.is_blind(table.checks) for table in tables)
     unmade = any(each.state == "failed" for each in run.variants)
     if failed or blind or unmade or not found or any(each.verdict == "unmeasured" for each in found):
         return Exit.INCOMPLETE

@@ -89,6 +89,41 @@ def images(count: int, *, seed: int = 3) -> NDArray[np.float32]:
     return _normal(np.random.default_rng(seed), count, 1, SIDE, SIDE)
 
 
+def boxes_and_scores(path: Path, step: float | None = None, *, floor: float | None = None, pixels: float = 640) -> Path:
+    """Write a detector's tail: x float32 [2, 3, 8, 8] -> output0 [2, 6, 64], rows 0-3 in 0..640 and rows 4-5 in 0..1, as logp their logarithm.
+
+    Args:
+        path: of the model.
+        step: the scale of a QuantizeLinear behind the Concat, as a quantizer gives one to all rows: at 2.5 every score becomes 0.
+        pixels: what the boxes are multiplied by, for a model that is a little off.
+        floor: the least value that the logarithm sees; 0 becomes -infinity without it.
+    """
+    rng = np.random.default_rng(5)
+    weights = {"wb": _normal(rng, 4, 3, 1, 1), "ws": _normal(rng, 2, 3, 1, 1)}
+    constants: dict[str, Any] = {"px": np.float32(pixels), "floor": np.float32(floor or 0)}
+    constants |= {"shape4": np.array([0, 4, -1], np.int64), "shape2": np.array([0, 2, -1], np.int64)}
+    nodes = [
+        helper.make_node("Conv", ["x", "wb"], ["b1"], "box"),
+        helper.make_node("Sigmoid", ["b1"], ["b2"], "box_sigmoid"),
+        helper.make_node("Mul", ["b2", "px"], ["b3"], "pixels"),
+        helper.make_node("Reshape", ["b3", "shape4"], ["boxes"], "box_rows"),
+        helper.make_node("Conv", ["x", "ws"], ["s1"], "class"),
+        helper.make_node("Sigmoid", ["s1"], ["s2"], "class_sigmoid"),
+        helper.make_node("Reshape", ["s2", "shape2"], ["scores"], "class_rows"),
+        helper.make_node("Concat", ["boxes", "scores"], ["output0" if step is None else "joined"], "cat", axis=1),
+    ]
+    if step is not None:
+        constants |= {"scale": np.float32(step), "zero": np.uint8(0)}
+        nodes += [
+            helper.make_node("QuantizeLinear", ["joined", "scale", "zero"], ["q"], "quantize"),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["output0"], "dequantize"),
+        ]
+    nodes += [helper.make_node("Max", ["output0", "floor"], ["kept"], "keep"), helper.make_node("Log", ["kept"], ["logp"], "log")]
+    rows = [2, 6, SIDE * SIDE]
+    onnx.save(make_model(nodes, {"x": [2, 3, SIDE, SIDE]}, {"output0": rows, "logp": rows}, {**weights, **constants}), path)
+    return path
+
+
 def _normal(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
     return rng.standard_normal(shape).astype(np.float32)
 

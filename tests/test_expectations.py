@@ -60,11 +60,11 @@ def test_bounds() -> None:
 
 
 def test_a_gate_takes_one_metric_or_several() -> None:
-    assert GateSection().metrics == ("latency.median",)
+    assert GateSection().metrics == ("latency.median", "outputs")
     gate = GateSection.model_validate(
         {"metric": "size", "limit": [{"metric": "accuracy", "max_regression": 0}, {"metric": "size", "max_regression": 0.1}]}
     )
-    assert gate.metrics == ("size", "accuracy")
+    assert gate.metrics == ("size", "accuracy", "outputs")
     assert set(gate.metrics) <= set(ALL_METRICS)
 
 

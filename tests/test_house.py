@@ -29,6 +29,7 @@ ORDER = [
     "oldest",
     "workflow",
     "rivals",
+    "references",
     "comparable",
     "release",
     "resumption",

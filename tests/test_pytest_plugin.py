@@ -38,7 +38,7 @@ def test_a_gate_beside_the_tests(team: pytest.Pytester) -> None:
 
     same = team.runpytest_subprocess("--device-baseline", "1.0")
     same.assert_outcomes(passed=1)
-    same.stdout.fnmatch_lines(["model on local: PASSED: 1 passed; against baseline '1.0.model.local' *"])
+    same.stdout.fnmatch_lines(["model on local: PASSED: 2 passed; against baseline '1.0.model.local' *"])
 
     conv_chain(team.path / "model.onnx", 6)
     slower = team.runpytest_subprocess("--device-baseline", "1.0")

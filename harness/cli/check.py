@@ -37,6 +37,12 @@ def check(
             "--max-regression", metavar="SHARE", help="By how much it may: 0.05 is 5 %. [default: the study's, or 0.05]"
         ),
     ] = None,
+    max_drop_db: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop-db", metavar="DB", help="By how many decibels the metric sqnr may fall. [default: the study's, or 1]"
+        ),
+    ] = None,
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
@@ -50,11 +56,14 @@ def check(
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Fail if a model got slower (or larger, or less accurate) than its baseline, and for nothing else.
+    """Fail if a model got slower (or larger, or less accurate) than its baseline, or if its outputs broke, and for nothing else.
 
     The baseline's own model files are measured again, side by side with the candidate's. What looks like a regression is measured once
     more, in processes of its own, before it is called one. A bare model is taken as it is, quantized or not, unless --variants says what to
     make of it; a study makes its variants, and each is compared with the baseline's of the same name.
+
+    Whatever the metric is, a candidate fails whose outputs have parts that are constant, or values that are not finite, where the
+    baseline's have not. The metric 'outputs' looks at that alone.
 
     Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known closely enough, 75 a device is
     busy, 130 interrupted.
@@ -69,7 +78,9 @@ def check(
     study = targets.study_of(
         target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants, output=output
     )
-    study = release.prepare(targets.limited(study, rounds=rounds, max_time=max_time, wait=wait), metric or [], max_regression)
+    study = release.prepare(
+        targets.limited(study, rounds=rounds, max_time=max_time, wait=wait), metric or [], max_regression, max_drop_db
+    )
     known = registries.load(registry)
     devices = known.select(device or study.devices.select)
     rival = rivals.find(baseline, results, baselines, study)

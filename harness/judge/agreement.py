@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from harness.quantize.verify.parts import is_single, name_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -44,11 +46,32 @@ def _difference(row: Row, other: Row) -> str | None:
     alike = row.samples == other.samples
     if alike and row.accuracy is not None and other.accuracy is not None and row.accuracy != other.accuracy:
         return f"top-1 is {100 * row.accuracy:.2f} % on {row.device} and {100 * other.accuracy:.2f} % on {other.device}"
-    if row.sqnr_db is None or other.sqnr_db is None or "fp32" in {row.variant, other.variant}:
+    if alike and (broken := _broken(row, other) or _broken(other, row)):
+        return broken
+    one, two = row.fidelity.sqnr_db, other.fidelity.sqnr_db
+    if one is None or two is None or "fp32" in {row.variant, other.variant}:
         return None
-    if abs(row.sqnr_db - other.sqnr_db) <= (NEAR if alike else NEAR_OTHER_SAMPLES):
+    if abs(one - two) <= (NEAR if alike else NEAR_OTHER_SAMPLES):
         return None
-    return f"SQNR is {row.sqnr_db:.1f} dB on {row.device} and {other.sqnr_db:.1f} dB on {other.device}"
+    return f"SQNR is {one:.1f} dB on {row.device} and {two:.1f} dB on {other.device}"
+
+
+def _broken(row: Row, other: Row) -> str | None:
+    """What is broken in one device's outputs and not in the other's: constant parts, or values that are not finite."""
+    here, there = row.fidelity, other.fidelity
+    if not there.values:
+        return None
+    if here.dead and not there.dead:
+        first = [
+            part
+            for part in here.dead
+            if (part.output, part.axis, part.fixed) == (here.dead[0].output, here.dead[0].axis, here.dead[0].fixed)
+        ]
+        return f"{name_of(first)} {'is' if is_single(first) else 'are'} constant on {row.device} and {'varies' if is_single(first) else 'vary'} on {other.device}"
+    count, beside = here.nan_count + here.inf_count, there.nan_count + there.inf_count
+    if count and not beside:
+        return f"{count} of {here.values} output values are not finite on {row.device}, and all are on {other.device}"
+    return None
 
 
 def _reason(recipe: Recipe, *devices: DeviceRecord) -> str:

@@ -151,16 +151,17 @@ def instructions(both: tuple[CaseRecord, CaseRecord]) -> Effect | None:
 
 def _accuracy(claim: ClaimSection, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
     """Top-1 with labels: the difference of two proportions; else, or if the claim asks for it, SQNR, which is what it is."""
-    than, subject = (record.fidelity for record in both)
-    if than is None or subject is None:
+    lines = [record.fidelity for record in both]
+    if lines[0] is None or lines[1] is None:
         return "its outputs were not compared"
-    if than.accuracy is not None and subject.accuracy is not None and claim.metric != "sqnr" and subject.samples:
+    (than, than_samples), (subject, samples) = ((line.fidelity, line.samples) for line in lines if line is not None)
+    if than.top1_accuracy is not None and subject.top1_accuracy is not None and claim.metric != "sqnr" and samples:
         # Errors of both on the same samples go together: as if they were independent is the cautious side.
-        count = min(subject.samples, than.samples or subject.samples)
+        count = min(samples, than_samples or samples)
         # One more right and one more wrong (Agresti and Caffo 2000, Am. Stat. 54:280): all right of a few samples is no certainty.
-        shares = [(each * count + 1) / (count + 2) for each in (than.accuracy, subject.accuracy)]
+        shares = [(each * count + 1) / (count + 2) for each in (than.top1_accuracy, subject.top1_accuracy)]
         error = math.sqrt(sum(share * (1 - share) for share in shares) / (count + 2))
-        difference = subject.accuracy - than.accuracy
+        difference = subject.top1_accuracy - than.top1_accuracy
         reach = error * float(stats.norm.ppf((1 + LEVEL) / 2))
         return Effect(difference, difference - reach, difference + reach, "points", "top-1", error)
     if than.sqnr_db is None or subject.sqnr_db is None:

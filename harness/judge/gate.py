@@ -1,6 +1,6 @@
 """The release gate: every metric of every candidate case against its baseline's, measured side by side.
 
-A regression is called one only after a second, independent set of processes says so too; sizes and accuracies are exact and need none.
+A regression is called one only after a second, independent set of processes says so too; sizes and what the outputs tell are exact and need none.
 What was not measured is never passed.
 """
 
@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from harness.expectations import TIMES
-from harness.judge import decision
+from harness.judge import decision, outputs
+from harness.judge.check import Check
 from harness.judge.intervals import Estimate
 from harness.judge.timing import Timing
 
@@ -25,40 +26,10 @@ if TYPE_CHECKING:
     from harness.records.samples import Process
 
 Unit = tuple[str, ...]
-Verdict = Literal["passed", "regressed", "apparent", "open", "unmeasured", "skipped"]
 QUANTILE = {"latency.p90": 0, "latency.p99": 1}
 # One measurement is all there is to know.
-EXACT = ("size", "accuracy")
+EXACT = ("size", *outputs.FIGURES)
 MILLION, MB = 1e6, 1e6
-
-
-@dataclass(frozen=True)
-class Check:
-    """One metric of one case on one device.
-
-    Attributes:
-        verdict: ``apparent``: a first set of processes says so, and there is no second one; ``skipped``: this device can't tell this metric;
-            ``unmeasured``: it should have been had, and was not.
-        limit: how much worse it may be: a share, of accuracy points of top-1.
-        baseline: the value in the metric's unit: ms, MB, top-1 or millions of instructions; candidate likewise.
-        change: candidate over baseline; of accuracy the baseline's minus the candidate's. With an interval where there can be one: of times
-            two-sided 99.5 % (harness/judge/decision.py), of instructions the extremes that were seen.
-        confirmed: the same from the second set of processes.
-        reason: why it is not passed or regressed, or what a reader must know.
-        processes: how many the decision took, both sets together.
-    """
-
-    device: str
-    case: str
-    metric: Metric
-    verdict: Verdict
-    limit: float
-    baseline: float | None = None
-    candidate: float | None = None
-    change: Estimate | None = None
-    confirmed: Estimate | None = None
-    reason: str | None = None
-    processes: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,11 +43,12 @@ class _Finding:
 
 def limit_of(gate: GateSection, metric: Metric, device: str, tags: Sequence[str], variant: str) -> float | None:
     """How much worse a metric may be there; None where it is not gated."""
-    found = gate.max_regression if metric in gate.metric else None
+    asked = metric in gate.metric or (metric == "outputs" and gate.check_outputs)
+    found = gate.allowed(metric) if asked else None
     for each in gate.limit:
         here = each.device is None or (each.device[1:] in tags if each.device.startswith("@") else each.device == device)
         if each.metric == metric and here and (each.variant is None or fnmatchcase(variant, each.variant)):
-            found = each.max_regression
+            found = each.allowed
     return found
 
 
@@ -96,9 +68,17 @@ def checks(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
             continue
         for metric in gate.metrics:
             limit = limit_of(gate, metric, name, device.entry.tags, candidate.variant)
-            if limit is not None:
+            if limit is not None and metric == "outputs":
+                found += judge.faults(unit, wanted="outputs" in gate.metric)
+            elif limit is not None:
                 found.append(judge.check(unit, metric, limit))
     return tuple(found)
+
+
+def is_blind(found: Sequence[Check]) -> bool:
+    """Whether a device tells nothing of what the gate asks for; the outputs, which every gate looks at, do not count unless they are all."""
+    judged = [check for check in found if check.metric != "outputs"] or found
+    return all(check.verdict == "skipped" for check in judged)
 
 
 def suspects(found: Sequence[Check], cases: Sequence[Case]) -> set[str]:
@@ -167,6 +147,17 @@ class _Judge:
             reason=reasons[second.verdict],
         )
 
+    def faults(self, unit: Unit, *, wanted: bool) -> list[Check]:
+        """Judge the faults of the outputs; where there is nothing to tell, only a gate that names this metric says so."""
+        baseline, candidate = (self._records[case] for case in unit)
+        found = Check(self._device.entry.name, self._cases[unit[1]].name, "outputs", "skipped", 0.0)
+        if baseline.fidelity is not None and candidate.fidelity is not None:
+            found = outputs.check(found, baseline.fidelity, candidate.fidelity)
+        elif "impossible" not in {baseline.state, candidate.state}:
+            late = self._device.ended == "max_time" and self._device.state == "measured"
+            found = replace(found, verdict="open" if late else "unmeasured", reason=self._lack(unit, "outputs"))
+        return [found] if wanted or found.candidate is not None else []
+
     def _impossible(self, unit: Unit, metric: Metric) -> str | None:
         """Why this device can't tell a metric, whatever one does."""
         for case in unit:
@@ -193,8 +184,9 @@ class _Judge:
 
     def _untold(self, unit: Unit, metric: Metric) -> str:
         """Why there is no figure although both were measured."""
-        if metric == "accuracy":
-            return "no accuracy: the evaluation data have no labels"
+        reasons = [fidelity.reason for case in unit if (fidelity := self._records[case].fidelity) and fidelity.reason]
+        if metric in outputs.FIGURES:
+            return reasons[0] if reasons else outputs.LACKS[metric]
         if metric in (*QUANTILE, "load") and not self._all.processes(unit):
             return "the two are measured in processes that alternate: only their medians are compared"
         if metric in QUANTILE:
@@ -222,8 +214,8 @@ class _Judge:
         elif metric == "size":
             size = self._run.variant(self._cases[case].variant).size
             return size / MB if size is not None else None
-        elif metric == "accuracy":
-            return record.fidelity.accuracy if record.fidelity else None
+        elif metric in outputs.FIGURES:
+            return outputs.figure(record.fidelity, metric)
         else:
             counts = sorted(each.instructions for each in record.counts)
             return counts[len(counts) // 2] / MILLION if counts else None
@@ -265,7 +257,7 @@ class _Judge:
         if not all(sets):
             return None
         before, now = sets
-        if metric == "accuracy":
+        if metric in outputs.FIGURES:
             drop = before[0] - now[0]
             return _Finding("slower" if drop > limit + 1e-12 else "passed", Estimate(drop, drop, drop, 1))
         low, high = min(now) / max(before), max(now) / min(before)

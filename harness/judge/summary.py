@@ -13,12 +13,14 @@ from harness.judge.drift import NONE, Drifts, drifts
 from harness.judge.intervals import Estimate, geometric
 from harness.judge.timing import Timing, inverse, throughputs
 from harness.measure.pairs import BASELINE, settings
+from harness.quantize.verify.fidelity import Fidelity
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from harness.judge.gate import Check
+    from harness.judge.check import Check
+    from harness.measure.events import FidelityLine
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
     from harness.records.run import CaseRecord, DeviceRecord, Run
@@ -28,6 +30,7 @@ State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
 REFERENCE = "fp32"
 # An interval is symmetric on the logarithms, where the device looks at it.
 SLACK = 1.02
+NOT_COMPARED = Fidelity()
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
@@ -56,8 +59,7 @@ class Row:
         accuracy: top-1, of the evaluation data's labels.
         accuracy_drop: fp32's accuracy on the same device minus this one's.
         rung: how far the model was prepared for the recipe, on the ladder of preparation; None for what takes it as it is.
-        mse: against the controller's fp32; sqnr_db, max_error, cosine, top1_agreement likewise.
-        kl_divergence: nats, of the softmax of the outputs, or of the outputs as they are where they are probabilities.
+        fidelity: of the outputs, against the controller's fp32; without figures where they were not compared.
         metrics: the study's own figures, by name; metrics_better: which way these are better.
     """
 
@@ -80,12 +82,7 @@ class Row:
     peak_bytes: int | None = None
     accuracy: float | None = None
     accuracy_drop: float | None = None
-    mse: float | None = None
-    max_error: float | None = None
-    sqnr_db: float | None = None
-    identical: bool = False
-    cosine: float | None = None
-    top1_agreement: float | None = None
+    fidelity: Fidelity = NOT_COMPARED
     samples: int | None = None
     notes: tuple[str, ...] = ()
     medians: tuple[float, ...] = ()
@@ -95,9 +92,6 @@ class Row:
     unfused: int | None = None
     casts: int | None = None
     left: tuple[str, ...] = ()
-    mean_relative_error: float | None = None
-    kl_divergence: float | None = None
-    probabilities: bool = False
     metrics: tuple[tuple[str, float], ...] = ()
     metrics_better: Literal["higher", "lower"] | None = None
     rung: str | None = None
@@ -294,17 +288,19 @@ def _row(
     reference: CaseRecord | None,
     letters: Mapping[str, str],
 ) -> Row:
-    fidelity = record.fidelity
-    base_fidelity = reference.fidelity if reference is not None else None
-    accuracy = fidelity.accuracy if fidelity is not None else None
-    base_accuracy = base_fidelity.accuracy if base_fidelity is not None else None
+    line = record.fidelity
+    fidelity = line.fidelity if line is not None else NOT_COMPARED
+    accuracy = fidelity.top1_accuracy
+    base_accuracy = (
+        reference.fidelity.fidelity.top1_accuracy if reference is not None and reference.fidelity is not None else None
+    )
     fp32_size = next((each.size for each in run.variants if each.name == REFERENCE), None)
     instructions = count([found.instructions for found in record.counts])
     base_instructions = count([found.instructions for found in reference.counts]) if reference is not None else None
     speedup, conflict = _speedup(timing, record.case, reference)
     notes = [
         *variant.notes,
-        *([fidelity.reason] if fidelity is not None and fidelity.reason else []),
+        *(_of_outputs(line) if line is not None else []),
         *([conflict] if conflict else []),
         *record.troubles,
     ]
@@ -330,18 +326,10 @@ def _row(
         peak_bytes=record.peak_bytes,
         accuracy=accuracy,
         accuracy_drop=base_accuracy - accuracy if accuracy is not None and base_accuracy is not None else None,
-        mse=fidelity.mse if fidelity else None,
-        max_error=fidelity.max_error if fidelity else None,
-        mean_relative_error=fidelity.mean_relative_error if fidelity else None,
-        sqnr_db=fidelity.sqnr_db if fidelity else None,
-        identical=fidelity.identical if fidelity else False,
-        cosine=fidelity.cosine if fidelity else None,
-        top1_agreement=fidelity.top1_agreement if fidelity else None,
-        kl_divergence=fidelity.kl_divergence if fidelity else None,
-        probabilities=fidelity.probabilities if fidelity else False,
-        metrics=tuple(fidelity.metrics.items()) if fidelity else (),
-        metrics_better=run.study.model.metric_better if fidelity and fidelity.metrics else None,
-        samples=fidelity.samples if fidelity else None,
+        fidelity=fidelity,
+        metrics=tuple(line.metrics.items()) if line else (),
+        metrics_better=run.study.model.metric_better if line and line.metrics else None,
+        samples=line.samples if line else None,
         notes=tuple(notes),
         medians=timing.medians(record.case),
         throughput=throughputs((found.sessions, found.per_second) for found in record.throughput),
@@ -352,6 +340,16 @@ def _row(
         left=tuple(record.graph.left) if record.graph else (),
         rung=variant.preparation.rung if variant.preparation else None,
     )
+
+
+def _of_outputs(line: FidelityLine) -> list[str]:
+    """What a reader must know of a case's outputs: which of several the SQNR is of, what is broken in them, why figures are missing."""
+    figures = line.fidelity
+    known = {each.name: each.sqnr_db for each in figures.outputs if each.sqnr_db is not None}
+    named = len(figures.outputs) > 1 and figures.sqnr_db is not None and not figures.identical
+    worst = [name for name, sqnr in known.items() if sqnr == figures.sqnr_db] if named else []
+    notes = [f"the SQNR is that of {worst[0]}, the worst of {len(figures.outputs)} outputs"] if worst else []
+    return [*line.notes, *notes, *([line.reason] if line.reason else [])]
 
 
 def _speedup(timing: Timing, case: str, reference: CaseRecord | None) -> tuple[Estimate | None, str | None]:

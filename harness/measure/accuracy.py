@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import io
@@ -18,6 +19,8 @@ from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize.samples import lint
 from harness.quantize.verify import class_output, fidelity, reproducibility
+from harness.quantize.verify.fidelity import Fidelity
+from harness.quantize.verify.pairing import batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -49,13 +52,19 @@ class Reference:
         every: names of all outputs, those that are not numeric too.
         difference: how the model does not reproduce itself; None if it does.
         chosen: the output that labels are held against.
+        title: what messages call this model.
+        batch: how many samples each feed holds, as far as its inputs tell.
     """
 
+    title = "fp32"
+    batch: int | None = None
     every: Sequence[str] = ()
     difference: Difference | None = None
     chosen = class_output.Choice(None)
 
-    def __init__(self, model: Path, samples: Samples, metric: Metric | None = None, output: str | None = None) -> None:
+    def __init__(
+        self, model: Path, samples: Samples, metric: Metric | None = None, output: str | None = None, title: str = "fp32"
+    ) -> None:
         """Run the model, some samples twice, and try the metric on its outputs.
 
         Args:
@@ -63,6 +72,7 @@ class Reference:
             samples: the evaluation data.
             metric: the user's own figures, where the study names them.
             output: the one that labels are held against; None chooses one.
+            title: what messages call this model.
 
         Raises:
             ModelError: if onnxruntime can't load it or run it with these inputs.
@@ -90,6 +100,8 @@ class Reference:
         if self.labels is not None:
             self.chosen = class_output.find(self.outputs, self.names, self.labels, output)
         self.metric = metric
+        self.title = title
+        self.batch = batch_of(next(iter(samples.feeds), {}))
         self._measured(self.outputs, self.labels)
 
     def doubts(self) -> tuple[str, ...]:
@@ -132,29 +144,43 @@ class Reference:
             metrics, refusal = self._tried(outputs, rows)
         except Exception as exc:  # noqa: BLE001 - a damaged archive raises whatever it likes, and the other devices go on
             return FidelityLine(device=device, case=case.id, reason=f"the outputs can't be compared: {exc}"[:4000])
-        reasons = [f"{found.nan_count} values of its outputs are NaN" if found and found.nan_count else refusal]
+        reasons = [refusal]
         if left_out:
             reasons.append(f"two runs on the same inputs differ: {reproducibility.withheld(left_out, self._others(left_out))}")
-        line = FidelityLine(
-            device=device,
-            case=case.id,
-            samples=len(outputs),
-            accuracy=accuracy,
-            metrics=metrics,
-            reason="; ".join(filter(None, reasons))[:4000] or None,
-        )
-        return line if found is None else line.model_copy(update=_figures(found))
+        said = {
+            "device": device,
+            "case": case.id,
+            # What could not be compared keeps what the labels tell.
+            "fidelity": replace(found, top1_accuracy=accuracy).as_json(),
+            "reference": self.title,
+            "notes": [note[:4000] for note in found.notes_against(self.title)],
+            "samples": len(outputs),
+            "metrics": metrics,
+            "reason": "; ".join(filter(None, reasons))[:4000] or None,
+        }
+        return FidelityLine.model_validate(said)
 
-    def _compared(self, outputs: Sequence[list[NDArray[Any]]], left_out: Collection[str]) -> fidelity.Fidelity | None:
-        """Compare the outputs that reproduce themselves; None if there are none."""
+    def named(self, title: str) -> Reference:
+        """The same outputs under another title."""
+        found = copy.copy(self)
+        found.title = title
+        return found
+
+    def tells(self, metric: str) -> bool:
+        """Whether a gate's metric, ``sqnr`` or ``top1_agreement``, can be told from outputs like these."""
+        own = self._compared(self.outputs, self.difference.outputs if self.difference else ())
+        return own.top1_agreement is not None if metric == "top1_agreement" else own.sqnr_db is not None
+
+    def _compared(self, outputs: Sequence[list[NDArray[Any]]], left_out: Collection[str]) -> Fidelity:
+        """Compare the outputs that reproduce themselves; there are no figures if none do."""
         kept = self._others(left_out)
         if not kept and left_out:
-            return None
+            return Fidelity()
         reference, candidate = (
             [{name: value for name, value in zip(self.names, sample, strict=True) if name in kept} for sample in side]
             for side in (self.outputs[: len(outputs)], outputs)
         )
-        found, chosen = fidelity.compare(reference, candidate), self.chosen.output
+        found, chosen = fidelity.compare(reference, candidate, batch=self.batch), self.chosen.output
         if chosen is None or chosen.name not in kept:
             return found
         agreement = class_output.agreement(
@@ -236,25 +262,6 @@ def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_1_0(io.BytesIO(data))
 
 
-def _figures(found: fidelity.Fidelity) -> dict[str, Any]:
-    """The distances, as a line of the journal has them."""
-    return {
-        "mse": _finite(found.mse),
-        "max_error": _finite(found.max_error),
-        "mean_relative_error": _finite(found.mean_relative_error),
-        "sqnr_db": _finite(found.sqnr_db),
-        "identical": found.identical,
-        "cosine": _finite(found.cosine),
-        "top1_agreement": found.top1_agreement,
-        "kl_divergence": _finite(found.kl_divergence),
-        "probabilities": found.probabilities,
-    }
-
-
 def _numeric(output: object) -> bool:
     """Whether an output can be compared; a runner sends no others."""
     return isinstance(output, np.ndarray) and output.dtype.kind in "fiub"
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None

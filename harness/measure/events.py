@@ -5,17 +5,22 @@ Each has ``device`` and ``event``. Those with an ``offset`` are the device's (ru
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.devices.facts import Facts
 from harness.measure.packed import Samples
+from harness.quantize.verify.fidelity import Fidelity
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Nanoseconds = Count
 Message = Annotated[str, Field(max_length=4000)]
 Id = Annotated[str, Field(max_length=100)]
+FIGURES = tuple(field.name for field in fields(Fidelity))
+# What earlier versions called a figure otherwise.
+FLAT = {"accuracy": "top1_accuracy"}
 
 
 class Line(BaseModel):
@@ -326,23 +331,39 @@ class End(Line):
 
 
 class FidelityLine(Line):
-    """A case's outputs compared with the reference."""
+    """A case's outputs compared with the reference.
+
+    Attributes:
+        fidelity: the figures, with None in place of infinity and NaN; nothing is known of what could not be compared.
+        reference: what the reference is called.
+        notes: what a reader must know of the outputs, in sentences.
+        samples: how many samples the device computed.
+        metrics: the study's own figures.
+        reason: why figures are missing.
+    """
 
     event: Literal["fidelity"] = "fidelity"
     case: Id
-    mse: float | None = None
-    max_error: float | None = None
-    mean_relative_error: float | None = None
-    sqnr_db: float | None = None
-    identical: bool = False
+    fidelity: Fidelity = Field(default_factory=Fidelity)
+    reference: Id = "fp32"
+    notes: tuple[Message, ...] = ()
     samples: Count | None = None
-    cosine: float | None = None
-    top1_agreement: float | None = None
-    accuracy: float | None = None
-    kl_divergence: float | None = None
-    probabilities: bool = False
     metrics: dict[Id, float] = {}
     reason: Message | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_one_object(cls, said: Any) -> Any:  # noqa: ANN401 - what is validated
+        """Read what earlier versions wrote, who kept each figure in a field of the line."""
+        if not isinstance(said, dict) or "fidelity" in said:
+            return said
+        figures = {FLAT.get(name, name): value for name, value in said.items() if name in {*FIGURES, *FLAT}}
+        return {**{name: value for name, value in said.items() if name not in {*FIGURES, *FLAT}}, "fidelity": figures}
+
+    def without_distances(self, reason: str) -> FidelityLine:
+        """Leave out everything that was compared with the reference; what the labels tell stays."""
+        kept = Fidelity(top1_accuracy=self.fidelity.top1_accuracy)
+        return self.model_copy(update={"fidelity": kept, "notes": (), "reason": reason[:4000]})
 
 
 class DeviceFailed(Line):

@@ -12,6 +12,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.plan import LEAST_ROUNDS
+from harness.report import figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,8 +127,8 @@ def _extra(run: Run, device: DeviceRecord, row: Row, case: Case, iterations: lis
         "variant_sha256": run.variant(case.variant).sha256,
         "size": row.size,
         "accuracy": row.accuracy,
-        "sqnr_db": row.sqnr_db,
-        "kl_divergence": row.kl_divergence,
+        **figures.flat(row.fidelity),
+        "notes": list(row.notes),
         "metrics": dict(row.metrics),
         "speedup": speedup.value if speedup else None,
         "speedup_low": speedup.low if speedup else None,

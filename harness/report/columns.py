@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 UNKNOWN = "–"
 # Above this, a number is easier to read with an exponent.
 PLAIN = 1e7
+# Stands beside an SQNR that does not tell the whole; the lines below a table do.
+BROKEN = "!"
 # So many cases are named where several have the same reason.
 NAMED = 4
 # Per cent; a smaller spread is not told apart.
@@ -75,7 +77,15 @@ def points(value: float | None) -> str:
 
 
 def _sqnr(row: Row) -> str:
-    return "identical" if row.identical else UNKNOWN if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB"
+    found = row.fidelity
+    if found.identical:
+        return "identical"
+    broken = f" {BROKEN}" if found.dead or found.unequal_count else ""
+    if found.sqnr_db is not None:
+        return f"{found.sqnr_db:.1f} dB{broken}"
+    if not found.values:
+        return UNKNOWN
+    return f"∞ dB{broken}" if found.mse == 0 else f"not finite{broken}"
 
 
 def _median(row: Row) -> str:
@@ -158,11 +168,17 @@ CYCLES = (
 ACCURACY = (
     Column("top-1", lambda row: percent(row.accuracy), "accuracy on the evaluation data, as this device computes it"),
     Column("drop", lambda row: points(row.accuracy_drop), "fp32's accuracy on this device minus this one's"),
-    Column("MSE", lambda row: number(row.mse), "mean squared error of the outputs against the controller's fp32"),
-    Column("SQNR", _sqnr, "signal to quantization noise of the outputs against the controller's fp32"),
+    Column("MSE", lambda row: number(row.fidelity.mse), "mean squared error of the outputs against the controller's fp32"),
+    Column(
+        "SQNR",
+        _sqnr,
+        "signal to quantization noise of the worst output against the controller's fp32; !: parts of the outputs are constant or not finite",
+    ),
 )
 DIVERGENCE = Column(
-    "KL", lambda row: number(row.kl_divergence), "Kullback-Leibler divergence of the classes' probabilities from fp32's, in nats"
+    "KL",
+    lambda row: number(row.fidelity.kl_divergence),
+    "Kullback-Leibler divergence of the classes' probabilities from fp32's, in nats",
 )
 
 
@@ -180,7 +196,7 @@ def of(table: Table) -> tuple[Column, ...]:
         *counts,
         *cycles,
         *ACCURACY,
-        *((DIVERGENCE,) if any(row.kl_divergence is not None for row in table.rows) else ()),
+        *((DIVERGENCE,) if any(row.fidelity.kl_divergence is not None for row in table.rows) else ()),
         *_metrics(table),
         *(() if table.emulated else STARTS),
         MEMORY,
@@ -234,7 +250,7 @@ def reasons(table: Table) -> list[str]:
         lines.append(OVERHEAD)
     lines += _alike(table)
     lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
-    if any(row.probabilities for row in table.rows):
+    if any(row.fidelity.probabilities for row in table.rows):
         lines.append("KL is of the outputs as they are: fp32's are probabilities already")
     lines += table.remarks
     return [*lines, *_unmeasured(table)]

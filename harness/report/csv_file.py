@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.judge.intervals import Estimate
 from harness.judge.summary import Row
+from harness.report import figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,8 @@ def flat(row: Row) -> dict[str, Any]:
             found |= dict(zip(_names(field), (value.value, value.low, value.high), strict=True))
         elif field in COUNTS:
             found |= dict(zip(_names(field), (value.value, value.spread) if value else (None, None), strict=True))
+        elif field == "fidelity":
+            found |= figures.flat(value)
         elif field in {"notes", "left"}:
             found[field] = "; ".join(value)
         elif field == "throughput":
@@ -61,6 +64,8 @@ def _header() -> list[str]:
 def _names(name: str) -> list[str]:
     if name == "throughput":
         return ["throughput_per_second"]
+    if name == "fidelity":
+        return list(figures.NAMES)
     if name not in {*ESTIMATES, *COUNTS}:
         return [name]
     if name in COUNTS:

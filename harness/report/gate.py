@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.judge.gate import is_blind
 from harness.report.columns import UNKNOWN, number, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.gate import Check
+    from harness.judge.check import Check
     from harness.judge.intervals import Estimate
     from harness.judge.summary import Table
     from harness.records.run import Run
 
 TITLES = ("variant", "metric", "baseline", "candidate", "change", "allowed", "verdict", "processes")
 UNITS = {"latency.median": "ms", "latency.p90": "ms", "latency.p99": "ms", "load": "ms", "instructions": "M"}
+SHARES = ("accuracy", "top1_agreement")
 WORDS = {"unmeasured": "not measured", "skipped": "not judged", "apparent": "not confirmed", "open": "open"}
 STYLES = {"passed": "good", "regressed": "bad", "skipped": "dim"}
 ORDER = ("regressed", "apparent", "open", "unmeasured", "skipped", "passed")
@@ -39,8 +41,12 @@ def value(check: Check, found: float | None) -> str:
     """A value in its metric's unit."""
     if found is None:
         return UNKNOWN
-    if check.metric == "accuracy":
+    if check.metric in SHARES:
         return f"{100 * found:.2f} %"
+    if check.metric == "sqnr":
+        return f"{found:.1f} dB"
+    if check.metric == "outputs":
+        return f"{found:.0f} fault{'' if found == 1 else 's'}" if found else "sound"
     if check.metric in {"memory", "size"}:
         return size(round(found * 1e6))
     return f"{number(found)} {UNITS[check.metric]}"
@@ -51,8 +57,10 @@ def change(check: Check) -> str:
     found = check.confirmed or check.change
     if found is None:
         return UNKNOWN
-    if check.metric == "accuracy":
+    if check.metric in SHARES:
         return f"{-100 * found.value:+.2f} points" if found.value else "0.00 points"
+    if check.metric == "sqnr":
+        return f"{-found.value:+.1f} dB" if found.value else "0.0 dB"
     return interval(found)
 
 
@@ -73,13 +81,19 @@ def _percent(ratio: float) -> str:
 
 def allowed(check: Check) -> str:
     """The limit."""
-    return f"{-100 * check.limit:.3g} points" if check.metric == "accuracy" else f"+{100 * check.limit:.3g} %"
+    if check.metric == "outputs":
+        return "no new fault"
+    if check.metric == "sqnr":
+        return f"{-check.limit:.3g} dB"
+    return f"{-100 * check.limit:.3g} points" if check.metric in SHARES else f"+{100 * check.limit:.3g} %"
 
 
 def sentence(run: Run, check: Check) -> str:
     """Say what came of a check, with the ratio, its interval, the limit and what it was compared with."""
     against = run.baseline.described if run.baseline else "the baseline"
     where = f"{check.case} on {check.device}: {check.metric}"
+    if check.metric == "outputs" and check.verdict in {"passed", "regressed"}:
+        return _of_outputs(check, where, against)
     if check.change is None:
         return f"{where} {WORDS[check.verdict]}: {check.reason}"
     figures = f"{value(check, check.baseline)} → {value(check, check.candidate)}, {change(check)}"
@@ -92,6 +106,14 @@ def sentence(run: Run, check: Check) -> str:
     said = {"passed": "passed", "open": "is not decided", "apparent": "is not decided"}[check.verdict]
     reason = f": {check.reason}" if check.reason else ""
     return f"{where} {said}: {figures}, where {allowed(check)} is allowed, against {against}{reason}"
+
+
+def _of_outputs(check: Check, where: str, against: str) -> str:
+    """Name the faults that are new, and those that both sides have."""
+    reason = f"; {check.reason}" if check.reason else ""
+    if check.verdict == "regressed":
+        return f"{where} got worse: {'; '.join(check.faults)}; this is not so in {against}{reason}"
+    return f"{where} passed: no fault that {against} does not have{reason}"
 
 
 def notes(run: Run, table: Table) -> list[str]:
@@ -129,7 +151,7 @@ def verdict(run: Run, tables: Sequence[Table]) -> str:
         return f"INTERRUPTED: {tail}"
     if counts["regressed"]:
         return f"REGRESSED: {tail}"
-    blind = any(all(check.verdict == "skipped" for check in table.checks) for table in tables)
+    blind = any(is_blind(table.checks) for table in tables)
     if failed or unfinished or counts["unmeasured"] or blind or any(each.state == "failed" for each in run.variants):
         return f"INCOMPLETE: {tail}"
     return f"{'INCONCLUSIVE' if counts['open'] or counts['apparent'] else 'PASSED'}: {tail}"

@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.judge import agreement
-from harness.report import claims, gate
+from harness.report import claims, figures, gate
 from harness.report.csv_file import flat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.gate import Check
+    from harness.judge.check import Check
     from harness.judge.intervals import Estimate
     from harness.judge.summary import Pair, Row, Table
     from harness.records.run import Run
@@ -79,7 +79,7 @@ def _row(row: Row) -> dict[str, Any]:
     """A row as in the CSV file, but for what JSON has lists for."""
     crowds = [{"sessions": sessions, **_estimate("per_second", each)} for sessions, each in row.throughput]
     lists = {"notes": list(row.notes), "left": list(row.left), "throughput_per_second": crowds}
-    return {**flat(row), **lists, "metrics": dict(row.metrics)}
+    return {**flat(row), **lists, **figures.parts(row.fidelity), "metrics": dict(row.metrics)}
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from harness.words import plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.gate import Check
+    from harness.judge.check import Check
     from harness.judge.summary import Row, Table
     from harness.records.run import Run
 

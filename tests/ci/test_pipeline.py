@@ -105,8 +105,9 @@ def agents(said: str) -> set[str]:
 
 
 def outcome(workspace: Path) -> tuple[ET.Element, str]:
-    """The test report's only case, and what became of it."""
-    (case,) = ET.parse(workspace / "reports" / "junit.xml").getroot().iter("testcase")
+    """The test report's case that is timed, and what became of it."""
+    cases = ET.parse(workspace / "reports" / "junit.xml").getroot().iter("testcase")
+    case = next(case for case in cases if case.attrib["name"] != "given.outputs")
     return case, next((child.tag for child in case if child.tag != "system-out"), "passed")
 
 

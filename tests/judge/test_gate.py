@@ -10,7 +10,7 @@ from harness import release
 from harness.errors import Exit
 from harness.expectations import GateSection
 from harness.judge import gate
-from harness.judge.gate import Check
+from harness.judge.check import Check
 from harness.measure.events import DeviceFailed, End, Event, Failed
 from tests.report.gates import CASES, ROUNDS, accuracy, counted, evaluated, launches, loads
 from tests.report.gates import gate as run_of

@@ -99,7 +99,7 @@ def test_an_emulated_device_gives_no_times(by: str) -> None:
     for row in table.rows:
         assert row.state == "measured"
         assert (row.median, row.p90, row.p99, row.speedup, row.load, row.first, row.medians) == (None,) * 6 + ((),)
-    assert rows(table)[FAST].mse == 0.5
+    assert rows(table)[FAST].fidelity.mse == 0.5
 
 
 def test_without_a_measured_fp32_there_is_no_speed_up() -> None:
@@ -137,7 +137,7 @@ def test_the_drop_is_against_fp32_on_the_same_device() -> None:
     ]
     table = rows(summarise([*lines, *blocks("board", "c0", [1.0]), *blocks("board", "c1", [1.0])]))
     assert table[FP32].accuracy_drop == 0
-    assert table[FP32].identical
+    assert table[FP32].fidelity.identical
     assert table[FAST].accuracy_drop == 0.25
     assert table[FAST].notes[-1] == "two outputs"
     assert (table[FP32].size_ratio, table[FAST].size_ratio) == (1.0, 0.25)

@@ -40,19 +40,19 @@ def compared(data: bytes) -> FidelityLine:
 
 def test_the_same_outputs() -> None:
     found = compared(packed(*OUTPUTS))
-    assert (found.identical, found.mse, found.samples, found.reason) == (True, 0.0, 4, None)
+    assert (found.fidelity.identical, found.fidelity.mse, found.samples, found.reason) == (True, 0.0, 4, None)
 
 
 @pytest.mark.parametrize("change", [np.asfortranarray, lambda array: array.astype(">f4"), lambda array: array[:, ::1]])
 def test_any_layout_in_memory_is_read(change: Any) -> None:
     found = compared(packed(*map(change, OUTPUTS)))
-    assert (found.identical, found.reason) == (True, None)
+    assert (found.fidelity.identical, found.reason) == (True, None)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f8", "i1", "u8", "?", "i4"])
 def test_every_kind_of_number(dtype: str) -> None:
     outputs = [(10 * output).astype(dtype) for output in OUTPUTS]
-    assert reference(outputs).compare("board", CASE, packed(*outputs)).identical
+    assert reference(outputs).compare("board", CASE, packed(*outputs)).fidelity.identical
 
 
 def test_a_longer_header_is_read() -> None:
@@ -62,7 +62,7 @@ def test_a_longer_header_is_read() -> None:
             array = io.BytesIO()
             np.lib.format.write_array(array, output, version=(2, 0))
             archive.writestr(f"arr_{index}.npy", array.getvalue())
-    assert compared(buffer.getvalue()).identical
+    assert compared(buffer.getvalue()).fidelity.identical
 
 
 def test_pickles_are_never_loaded() -> None:
@@ -75,7 +75,7 @@ def test_pickles_are_never_loaded() -> None:
 def test_what_does_not_fit(data: bytes) -> None:
     found = compared(data)
     assert str(found.reason).startswith("the outputs can't be compared: ")
-    assert found.mse is None
+    assert found.fidelity.mse is None
 
 
 WHOLE = packed(*OUTPUTS)
@@ -99,7 +99,7 @@ def test_a_metric_that_fails_costs_nothing_else() -> None:
     made = reference()
     made.metric = Metric("mine:rate", lambda *_: 1 / 0)
     found = made.compare("board", CASE, WHOLE)
-    assert (found.metrics, found.mse) == ({}, 0.0)
+    assert (found.metrics, found.fidelity.mse) == ({}, 0.0)
     assert "model.metric: mine:rate: raised ZeroDivisionError" in str(found.reason)
 
 
@@ -107,7 +107,7 @@ def test_outputs_that_differ_between_two_runs_are_left_out() -> None:
     made = reference()
     made.every = ["y"]
     found = made.compare("board", CASE, packed(*OUTPUTS), [0])
-    assert (found.mse, found.sqnr_db, found.identical, found.samples) == (None, None, False, 4)
+    assert (found.fidelity.mse, found.fidelity.sqnr_db, found.fidelity.identical, found.samples) == (None, None, False, 4)
     assert found.reason is not None
     assert "left out for output 'y'" in found.reason
 
@@ -117,9 +117,9 @@ def test_the_other_outputs_are_still_compared() -> None:
     made.outputs, made.names, made.labels, made.metric = [[output, -output] for output in OUTPUTS], ["y", "z"], None, None
     made.every = ["words", "y", "z"]
     noisy = [array for output in OUTPUTS for array in (output + 1, -output)]
-    assert not made.compare("board", CASE, packed(*noisy)).identical
+    assert not made.compare("board", CASE, packed(*noisy)).fidelity.identical
     found = made.compare("board", CASE, packed(*noisy), [1])
-    assert (found.identical, found.mse) == (True, 0.0)
+    assert (found.fidelity.identical, found.fidelity.mse) == (True, 0.0)
     assert found.reason is not None
     assert "those that are given are of output 'z' alone" in found.reason
 
@@ -127,7 +127,7 @@ def test_the_other_outputs_are_still_compared() -> None:
 def test_what_the_controller_can_not_reproduce_is_left_out_everywhere() -> None:
     made = reference()
     made.difference = Difference(("y",), (), "RandomNormalLike 'noise'")
-    assert made.compare("board", CASE, packed(*OUTPUTS)).mse is None
+    assert made.compare("board", CASE, packed(*OUTPUTS)).fidelity.mse is None
     assert made.doubts() == (made.difference.sentence,)
 
 
@@ -136,7 +136,7 @@ def test_accuracy_is_given_for_an_output_that_is_left_out() -> None:
     made.every, made.labels = ["y"], np.array([output.argmax() for output in OUTPUTS])
     made.chosen = class_output.find(made.outputs, made.names, made.labels)
     found = made.compare("board", CASE, packed(*OUTPUTS), [0])
-    assert (found.accuracy, found.top1_agreement) == (1.0, None)
+    assert (found.fidelity.top1_accuracy, found.fidelity.top1_agreement) == (1.0, None)
 
 
 def test_labels_suit_further_axes_of_one() -> None:
@@ -145,4 +145,4 @@ def test_labels_suit_further_axes_of_one() -> None:
     made.labels = np.array([output.argmax() for output in OUTPUTS])
     made.chosen = class_output.find(made.outputs, made.names, made.labels)
     found = made.compare("board", CASE, packed(*outputs))
-    assert (found.accuracy, found.top1_agreement) == (1.0, 1.0)
+    assert (found.fidelity.top1_accuracy, found.fidelity.top1_agreement) == (1.0, 1.0)

@@ -64,15 +64,15 @@ class Fidelity:
         dead_share: share of the floating-point values that lie in dead parts.
     """
 
-    mse: float | None
-    max_error: float | None
-    mean_relative_error: float | None
-    sqnr_db: float | None
-    cosine: float | None
-    identical: bool
-    nan_count: int
-    top1_agreement: float | None
-    top1_accuracy: float | None
+    mse: float | None = None
+    max_error: float | None = None
+    mean_relative_error: float | None = None
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    identical: bool = False
+    nan_count: int = 0
+    top1_agreement: float | None = None
+    top1_accuracy: float | None = None
     kl_divergence: float | None = None
     probabilities: bool = False
     inf_count: int = 0
@@ -90,17 +90,25 @@ class Fidelity:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know: dead parts, parts that are far worse than the worst output, values that are not finite."""
+        return self.notes_against("fp32")
+
+    def notes_against(self, reference: str) -> tuple[str, ...]:
+        """As :attr:`notes`, where the reference is not fp32 but another model."""
         runs: dict[tuple[str, bool], list[Part]] = defaultdict(list)
         for part in self.dead:
             runs[part.output, part.fixed].append(part)
-        found = [sentence_of(parts) for parts in runs.values()]
+        found = [sentence_of(parts, reference) for parts in runs.values()]
         for worst in (self.worst_slice, self.worst_sample):
             if worst is not None and self._is_telling(worst):
                 whole = next((each.sqnr_db for each in self.outputs if each.name == worst.output), self.sqnr_db)
-                found.append(f"{worst.sentence}, {worst.output} as a whole {in_db(math.inf if whole is None else whole)}")
+                found.append(
+                    f"{sentence_of([worst], reference)}, {worst.output} as a whole {in_db(math.inf if whole is None else whole)}"
+                )
         if self.unequal_count or self.nan_count > self.reference_nan_count:
-            wrong, fp32 = self.nan_count + self.inf_count, self.reference_nan_count + self.reference_inf_count
-            found.append(f"{wrong} of {self.values} output values are not finite in this variant (fp32: {fp32 or 'none'})")
+            wrong, expected = self.nan_count + self.inf_count, self.reference_nan_count + self.reference_inf_count
+            found.append(
+                f"{wrong} of {self.values} output values are not finite in this variant ({reference}: {expected or 'none'})"
+            )
         return tuple(found)
 
     @property

@@ -87,14 +87,20 @@ def is_single(parts: Sequence[Part]) -> bool:
     return len(parts) == 1 and parts[0].first == parts[0].last
 
 
-def sentence_of(parts: Sequence[Part]) -> str:
-    """Say what is to be said of parts that differ in nothing but the slices that they cover."""
+def sentence_of(parts: Sequence[Part], reference: str = "fp32") -> str:
+    """Say what is to be said of parts that differ in nothing but the slices that they cover.
+
+    Args:
+        parts: of one output, along one axis.
+        reference: what the model is called that the variant is compared with.
+    """
     part, single = parts[0], is_single(parts)
     if part.dead:
         how = "the same for all samples" if part.fixed else "constant"
-        return f"{name_of(parts)} {'is' if single else 'are'} {how} in this variant but {'varies' if single else 'vary'} in fp32"
+        verbs = ("is", "varies") if single else ("are", "vary")
+        return f"{name_of(parts)} {verbs[0]} {how} in this variant but {verbs[1]} in {reference}"
     if part.sqnr_db is None:
-        return f"{name_of(parts)} {'differs' if single else 'differ'} from fp32"
+        return f"{name_of(parts)} {'differs' if single else 'differ'} from {reference}"
     return f"{name_of(parts)} {'has' if single else 'have'} an SQNR of {in_db(part.sqnr_db)}"
 
 

@@ -1,0 +1,55 @@
+"""What a release gate reads from the outputs for the evaluation data: figures that must not fall, and faults that must not be new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.judge import faults
+
+if TYPE_CHECKING:
+    from harness.expectations import Metric
+    from harness.judge.check import Check
+    from harness.measure.events import FidelityLine
+
+# Higher is better, and a change is a difference.
+FIGURES: tuple[Metric, ...] = ("accuracy", "top1_agreement", "sqnr")
+# Why there is no figure although the outputs were compared.
+LACKS: dict[Metric, str] = {
+    "accuracy": "no accuracy: the evaluation data have no labels",
+    "top1_agreement": "the model has no output [batch, classes] whose largest class could be compared with fp32's",
+    "sqnr": "no SQNR: the outputs hold no floating-point values, or none that are finite in this variant and in fp32",
+}
+# Decibels; beyond it lies how float32 rounds on one processor or another.
+LARGEST_SQNR = 100.0
+
+
+def figure(line: FidelityLine | None, metric: Metric) -> float | None:
+    """A figure of a case's outputs: a share, or of ``sqnr`` the decibels of the worst output, at most LARGEST_SQNR."""
+    if line is None:
+        return None
+    found = line.fidelity
+    if metric == "accuracy":
+        return found.top1_accuracy
+    if metric == "top1_agreement":
+        return found.top1_agreement
+    if found.sqnr_db is None:
+        return LARGEST_SQNR if found.mse == 0 or (found.identical and found.values) else None
+    return min(found.sqnr_db, LARGEST_SQNR)
+
+
+def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Check:
+    """Judge whether the candidate's outputs have faults that the baseline's do not have."""
+    for line in (candidate, baseline):
+        if not line.fidelity.values:
+            return replace(found, verdict="skipped", reason=line.reason or "the outputs hold no floating-point values")
+    seen = faults.compare(baseline, candidate)
+    known = f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}" if seen.shared else None
+    return replace(
+        found,
+        verdict="regressed" if seen.new else "passed",
+        baseline=seen.baseline,
+        candidate=len(seen.new) + len(seen.shared),
+        faults=seen.new,
+        reason=known,
+    )
