@@ -21,11 +21,15 @@ Bits = Literal[2, 4, 8]
 StepKey = Literal[
     "copy-shared-constants",
     "copy-transposed-weights",
+    "float-beyond-range",
+    "float-block-biases",
+    "float-computed-operands",
     "float-takers",
     "fold-gemm",
     "keep-clamps",
     "own-range",
     "rename-colliding-names",
+    "per-tensor-weights",
 ]
 
 

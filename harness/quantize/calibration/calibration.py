@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnxruntime.quantization import CalibrationMethod, save_tensors_data
-from onnxruntime.quantization.calibrate import HistogramCollector, TensorsData
+from onnxruntime.quantization.calibrate import HistogramCollector, TensorData, TensorsData
 
 from harness.quantize.calibration.histograms import Bins, Histograms, extremes_of, in_order
 from harness.quantize.calibration.probe import Probe, joined
@@ -200,7 +200,9 @@ def _ranges(calibration: Calibration, probe: Probe, rows: Sequence[Row], histogr
     usual = {"symmetric": False, "num_quantized_bins": 0, "percentile": 0, "scenario": ""}
     collector = HistogramCollector(method=calibration.method.lower(), **{**usual, **said})
     collector.histogram_dict = dict(found.found)
-    return TensorsData(CalibrationMethod[calibration.method], collector.compute_collection_result())
+    ranges = TensorsData(CalibrationMethod[calibration.method], collector.compute_collection_result() if found.found else {})
+    ranges.data |= {name: TensorData(lowest=low, highest=high) for name, (low, high, _) in found.beyond.items()}
+    return ranges
 
 
 def _all(rows: Sequence[Row]) -> Row:

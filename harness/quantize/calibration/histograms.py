@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+LARGEST = 1e30  # of what is an activation; half of the width of float32's range is 3.4e38
+
+
 @dataclass(frozen=True)
 class Bins:
     """How onnxruntime cuts the range of a tensor into bins.
@@ -45,7 +48,7 @@ class Histograms:
             extremes: for each tensor, the smallest, the largest and the smallest absolute value of all samples, see :func:`extremes_of`.
 
         Raises:
-            ValueError: of numpy, if a tensor's range is not finite or too narrow for so many bins.
+            ValueError: of numpy, if a tensor's range is too narrow for so many bins.
         """
         self._bins = bins
         collector = HistogramCollector(
@@ -56,7 +59,9 @@ class Histograms:
             percentile=0,
             scenario="",
         )
-        collector.collect(dict(extremes))
+        # No bins fit a mask of infinities, and no scale would; those tensors have their extremes for a range.
+        self.beyond: dict[str, Array] = {name: found for name, found in extremes.items() if _is_beyond(found)}
+        collector.collect({name: found for name, found in extremes.items() if name not in self.beyond})
         # Per tensor counts, edges, minimum, maximum and perhaps the threshold, as the collector keeps them.
         self.found: dict[str, tuple[Any, ...]] = {
             name: (np.zeros_like(counts), *rest) for name, (counts, *rest) in collector.histogram_dict.items()
@@ -69,8 +74,15 @@ class Histograms:
             name: of the tensor.
             ordered: from :func:`in_order`.
         """
+        if name in self.beyond:
+            return
         counts, edges, *rest = self.found[name]
         self.found[name] = (counts + count(ordered, edges, absolute=self._bins.absolute), edges, *rest)
+
+
+def _is_beyond(extremes: Array) -> bool:
+    """Say whether a tensor's values are infinite, or so large that the width of their range is."""
+    return bool(extremes.size) and not bool(np.all(np.abs(extremes) < LARGEST))
 
 
 def extremes_of(values: Array) -> Array:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harness.quantize.calibration.calibration import Calibration
 
-EDITION = 1  # raised when this package finds other ranges of the same data
+EDITION = 2  # raised when this package finds other ranges of the same data
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from harness.quantize.steps import (
+    beyond_range,
+    block_biases,
     colliding_names,
+    computed_operands,
     float_takers,
     gemm,
     keep_clamps,
     own_range,
+    per_channel,
     shared_constants,
     transposed_weights,
 )
@@ -21,4 +25,8 @@ STEPS = (
     keep_clamps.STEP,
     own_range.STEP,
     float_takers.STEP,
+    per_channel.STEP,
+    block_biases.STEP,
+    computed_operands.STEP,
+    beyond_range.STEP,
 )

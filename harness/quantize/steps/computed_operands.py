@@ -1,0 +1,65 @@
+"""Nodes stay in float whose bias or weight is computed where the tool takes a constant for granted, or is empty."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from harness.quantize.planning.reach import op_types
+from harness.quantize.steps.step import Decision, Step, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx import ModelProto, NodeProto
+
+    from harness.quantize.recipe import Recipe
+
+WEIGHT, BIAS = 1, 2  # places among the inputs of Conv, ConvTranspose and Gemm
+
+
+def _has_computed_bias(node: NodeProto, constants: Mapping[str, tuple[int, ...]]) -> bool:
+    return node.op_type in {"Conv", "Gemm"} and len(node.input) > BIAS and node.input[BIAS] not in constants
+
+
+def _has_computed_weight(node: NodeProto, constants: Mapping[str, tuple[int, ...]]) -> bool:
+    return node.op_type == "Conv" and len(node.input) > BIAS and node.input[WEIGHT] not in constants
+
+
+def _takes_nothing(node: NodeProto, constants: Mapping[str, tuple[int, ...]]) -> bool:
+    return any(prod(constants[name]) == 0 for name in node.input if name in constants)
+
+
+def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float]] | None) -> Decision:
+    """Leave these nodes in float, of the kinds that the recipe quantizes."""
+    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    kinds = op_types(recipe)
+    nodes = [node for node in model.graph.node if node.op_type in kinds]
+    found: dict[str, list[str]] = {}
+    if recipe.format == "QOperator":
+        found["the bias is computed, and the QOperator format has constant ones only"] = [
+            node.name for node in nodes if _has_computed_bias(node, constants)
+        ]
+    if recipe.method == "dynamic":
+        found["the weight is computed, and ConvInteger has no bias beside such a one"] = [
+            node.name for node in nodes if _has_computed_weight(node, constants)
+        ]
+    found["an operand holds no numbers"] = [node.name for node in nodes if _takes_nothing(node, constants)]
+    told = {reason: names for reason, names in found.items() if names}
+    return Decision(
+        tuple(name for names in told.values() for name in names),
+        tuple(f"float-computed-operands: {listed(names)} in float, because {reason}" for reason, names in told.items()),
+    )
+
+
+STEP = Step(
+    key="float-computed-operands",
+    summary=(
+        "A node stays in float whose bias is computed (Conv and Gemm in QOperator), whose weight is computed beside a bias (Conv in "
+        "dynamic), or one of whose constants is empty."
+    ),
+    source="quantize_bias_static in onnxruntime/quantization/onnx_quantizer.py; ConvInteger.add_bias in onnxruntime/quantization/operators/conv.py",
+    cost="these nodes are computed in float",
+    methods=frozenset({"dynamic", "static"}),
+    decide=decide,
+)
