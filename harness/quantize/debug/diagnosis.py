@@ -184,9 +184,12 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
         return
     found.scannable = len(trials.nodes())
     by_loss = sorted((loss for loss in found.tensors if loss.lost_db), key=lambda loss: -(loss.lost_db or 0))
-    suspicion = _suspicion([loss.node for loss in by_loss], [loss.node for loss in found.weights])
+    # Where a part of the outputs is dead, the tensors of which most is dead come first.
+    dead = [loss for loss in found.tensors if loss.dead] if found.chosen.score.fidelity.dead else []
+    dead.sort(key=lambda loss: -loss.dead_share)
+    suspicion = _suspicion([loss.node for loss in dead], [loss.node for loss in by_loss], [loss.node for loss in found.weights])
     say(f"{variant.name}: quantizing one op type at a time")
-    _sorted_in(found.op_types, scan.by_op_type(trials, clock.share(TYPES_SHARE)))
+    _sorted_in(found.op_types, scan.by_op_type(trials, suspicion if dead else {}, clock.share(TYPES_SHARE)))
     left = scan.order(trials, found.op_types, suspicion)
     say(f"{variant.name}: quantizing one node at a time, {len(left)} nodes")
     _sorted_in(found.nodes, scan.by_node(trials, found.op_types, suspicion, clock.share(NODES_SHARE)))
@@ -195,8 +198,6 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
             f"the time was up after {len(found.nodes)} of {len(left)} nodes; give --max-time more, or --samples fewer"
         )
     say(f"{variant.name}: looking for nodes to exclude")
-    # Where a part of the outputs is dead, tensors with dead parts come first.
-    dead = [loss for loss in found.tensors if loss.dead] if found.chosen.score.fidelity.dead else []
     suspects = list(dict.fromkeys((*dead[:SUSPECTS], *by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
     found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:

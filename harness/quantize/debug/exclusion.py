@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.debug.proposal import as_toml
 from harness.quantize.debug.trial import excluding
+from harness.quantize.verify.fidelity import LIMIT_DB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ class _Search:
                 del pool[known]
 
     def best(self, excluded: tuple[str, ...], merit: float, clock: Clock) -> tuple[tuple[str, ...], float] | None:
-        """The nodes that gain most, and the merit without them; None if none gains enough or the time is up."""
+        """The nodes that gain most of those that there is time for, and the merit without them; None if none gains enough."""
         for pool in self._pools:
             tried: list[tuple[float, float, tuple[str, ...]]] = []
             waiting = [names for names in sorted(pool, key=pool.__getitem__) if not set(names) <= set(excluded)]
@@ -117,7 +118,7 @@ class _Search:
             fitting = [names for names in waiting if len({*names, *excluded}) <= self._most]
             for names in fitting[:WIDTH]:
                 if clock.left <= 0:
-                    return None
+                    break
                 more = tuple(name for name in names if name not in excluded)
                 found = self._trials.without((*excluded, *more)).merit
                 gain = found - merit if math.isfinite(found) or found > 0 else -math.inf
@@ -125,9 +126,14 @@ class _Search:
                 if gain >= max(self.least, self.least * len(more) / 2):
                     # Of groups the one that gains most for each node: all of them together would gain most, and quantize nothing.
                     tried.append((gain / len(more), found, more))
+                    # What brings dead parts back is not outdone by what does not.
+                    if merit < -LIMIT_DB < found:
+                        return more, found
             if tried:
                 _, found, more = max(tried)
                 return more, found
+            if clock.left <= 0:
+                return None
         return None
 
 

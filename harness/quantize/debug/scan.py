@@ -45,16 +45,22 @@ class Sensitivity:
     notes: tuple[str, ...] = ()
 
 
-def by_op_type(trials: Trials, clock: Clock) -> Iterator[Sensitivity]:
-    """Quantize one op type at a time, as long as there is time."""
+def by_op_type(trials: Trials, suspicion: Mapping[str, int], clock: Clock) -> Iterator[Sensitivity]:
+    """Quantize one op type at a time, as long as there is time, those of the likeliest culprits first.
+
+    Args:
+        trials: of the recipe.
+        suspicion: the places of nodes among those that are suspected, from 0.
+        clock: the limit.
+    """
     groups: dict[str, list[str]] = defaultdict(list)
     for node in trials.nodes():
         groups[node.op_type].append(node.name)
-    for kind, names in groups.items():
+    last = len(suspicion)
+    for kind, names in sorted(groups.items(), key=lambda each: min(suspicion.get(name, last) for name in each[1])):
         if clock.left <= 0:
             return
-        trial = trials.only(names)
-        yield _sensitivity("op_type", kind, kind, len(names), trial)
+        yield _sensitivity("op_type", kind, kind, len(names), trials.only(names))
 
 
 def _sensitivity(kind: Literal["op_type", "node"], name: str, op_type: str, nodes: int, trial: Trial) -> Sensitivity:
@@ -77,8 +83,7 @@ def by_node(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str
     for node in order(trials, kinds, suspicion):
         if clock.left <= 0:
             return
-        trial = trials.only([node.name])
-        yield _sensitivity("node", node.name, node.op_type, 1, trial)
+        yield _sensitivity("node", node.name, node.op_type, 1, trials.only([node.name]))
 
 
 def order(trials: Trials, kinds: Sequence[Sensitivity], suspicion: Mapping[str, int]) -> list[NodeProto]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.quantize.debug.session import Feed
 
     Array = NDArray[Any]
-    Shape = list[int | None]
+    Shape = tuple[int, ...]
     # A tensor's name, its values in fp32 and in the variant, and there before they were rounded, one array for each feed.
     Match = tuple[str, Sequence[Array], Sequence[Array], Sequence[Array] | None]
 
@@ -53,8 +53,9 @@ class TensorLoss:
             result is to be seen (QOperator, dynamic).
         lost_db: by how much the SQNR is below that of the worst of the tensors that it is made from; None without such.
         worst_db: of the slice along a small axis whose SQNR is lowest; None if there is no such axis.
-        worst: the name of that slice.
-        dead: the slices that are constant in the variant and vary in fp32; None if there are none.
+        worst: what that slice is called, such as ``channel 3``.
+        dead: the slices that are constant in the variant and vary in fp32, such as ``rows 4-9``; None if there are none.
+        dead_share: share of the tensor's values in these.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TensorLoss:
     worst_db: float | None = None
     worst: str | None = None
     dead: str | None = None
+    dead_share: float = 0.0
 
 
 class _Sums:
@@ -78,19 +80,18 @@ class _Sums:
 
     def add(self, reference: Sequence[Array], candidate: Sequence[Array]) -> None:
         for one, other in zip(reference, candidate, strict=True):
-            ref, x = self._shaped(one), self._shaped(other)
+            ref = self._shaped(one)
+            x = other.reshape(ref.shape)
             batched = ref.ndim > 0 and len(ref) == self._batch
             self._sums = self._sums or OutputSums(self._name, is_float=True, batched=batched)
             self._sums.add(*(side if batched else side[None] for side in (ref, x)))
 
     def _shaped(self, values: Array) -> Array:
-        """The tools flatten tensors; the shape that the model promises is given back, where one size at most is unknown."""
-        if self._shape is not None and self._shape.count(None) <= 1:
-            known = math.prod(size for size in self._shape if size is not None)
-            if known == values.size or (known and None in self._shape and values.size % known == 0):
-                return values.reshape([-1 if size is None else size for size in self._shape])
-        self._has_slices = False
-        return values.ravel()
+        """Give a flat tensor its shape back, as far as that is known."""
+        if self._shape is not None and math.prod(self._shape) == values.size:
+            return values.reshape(self._shape)
+        self._has_slices = self._has_slices and values.ndim > 1
+        return values
 
     @property
     def sqnr(self) -> float:
@@ -104,10 +105,14 @@ class _Sums:
         return self._sums.worst_slice() if self._sums and self._has_slices else None
 
     @property
-    def dead(self) -> str | None:
-        """The slices that are constant in the variant and vary in fp32."""
-        parts = self._sums.dead()[0] if self._sums and self._has_slices else []
-        return name_of(parts) if parts else None
+    def dead(self) -> tuple[str | None, float]:
+        """The slices that are constant in the variant and vary in fp32, and the share of the values in them."""
+        parts, share = self._sums.dead() if self._sums and self._has_slices else ([], 0.0)
+        return (_short(name_of(parts), self._name), share) if parts else (None, 0.0)
+
+
+def _short(name: str, tensor: str) -> str:
+    return name.removesuffix(f" of {tensor}")
 
 
 def rank(
@@ -146,7 +151,8 @@ def rank(
     )
     makers = {output: node for node in original.graph.node for output in node.output if output}
     batch = batch_of(feeds[0]) if feeds else None
-    shapes = _shapes(original)
+    # The tools flatten what they compute.
+    shapes = _shapes(original, feeds[0]) if qdq and feeds else {}
     across: dict[str, _Sums] = {}
     rounding: dict[str, _Sums] = {}
     for name, ref, x, before in matches:
@@ -172,7 +178,7 @@ def _loss(name: str, sqnr: dict[str, float], own: float | None, makers: dict[str
     best = min((sqnr[source] for source in _sources(name, sqnr, makers)), default=None)
     # A tensor that is made from exact ones lost all that it lost here, which is no number of decibels.
     lost = best - sqnr[name] if best is not None and math.isfinite(best) and math.isfinite(sqnr[name]) else None
-    worst = sums.worst
+    worst, (dead, share) = sums.worst, sums.dead
     return TensorLoss(
         name,
         node.name if node else "",
@@ -181,18 +187,10 @@ def _loss(name: str, sqnr: dict[str, float], own: float | None, makers: dict[str
         own,
         lost,
         worst_db=worst.sqnr_db if worst else None,
-        worst=worst.name if worst else None,
-        dead=sums.dead,
+        worst=_short(worst.name, name) if worst else None,
+        dead=dead,
+        dead_share=share,
     )
-
-
-def _shapes(model: ModelProto) -> dict[str, Shape]:
-    """The shapes of tensors as far as the model says them; None is an open size."""
-    return {
-        value.name: [each.dim_value if each.HasField("dim_value") else None for each in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
-        if value.type.tensor_type.HasField("shape")
-    }
 
 
 def _sources(name: str, known: dict[str, float], makers: dict[str, NodeProto]) -> set[str]:
@@ -258,6 +256,16 @@ def _by_outputs(
             if each.reference in ref and each.name in x:
                 yield each.reference, [ref[each.reference]], [each.values(x[each.name])], None
         on_chunk(number)
+
+
+def _shapes(model: ModelProto, feed: Feed) -> dict[str, Shape]:
+    """The shapes of the tensors of the main graph, of one sample; empty if they can't all be computed at once."""
+    names = [name for node in model.graph.node for name in node.output if name]
+    try:
+        found = _opened(model, names).run(feed)
+    except Exception:  # noqa: BLE001 - then slices are left out, and tensors as a whole are compared
+        found = {}
+    return {name: value.shape for name, value in (*feed.items(), *found.items())}
 
 
 def _opened(model: ModelProto, names: Sequence[str]) -> Session:

@@ -97,7 +97,7 @@ def test_what_is_dead_is_in_the_answer(tmp_path: Path) -> None:
     assert told["fidelity"]["dead"][0]["last"] == 9
     assert "rows 4–9 of output0 are constant in this variant but vary in fp32" in told["notes"]
     by_name = {tensor["name"]: tensor for tensor in answer["tensors"]}
-    assert by_name["output0"]["dead"] == "rows 4–9 of output0"
+    assert by_name["output0"]["dead"] == "rows 4–9"
 
 
 def chosen_boxes(folder: Path, *, more_outputs: bool = False) -> None:
