@@ -25,6 +25,7 @@ StepKey = Literal[
     "float-block-biases",
     "float-computed-operands",
     "float-takers",
+    "float16-range",
     "fold-gemm",
     "keep-clamps",
     "own-range",

@@ -18,11 +18,19 @@ def merge_repeated(model: ModelProto) -> None:
     ``MatMulNBitsQuantizer`` writes a DequantizeLinear of the same name and output for each MatMul that takes a weight, and some of its
     algorithms leave the weight in float beside its blocks.
     """
-    _merge(model.graph, {})
+    merge_nodes(model)
     used = all_inputs(model)
     unused = [tensor for tensor in model.graph.initializer if tensor.name not in used]
     for tensor in unused:
         model.graph.initializer.remove(tensor)
+
+
+def merge_nodes(model: ModelProto) -> None:
+    """Remove, in place, nodes that give again what an earlier one gives, under the same name.
+
+    onnxruntime's float16 converter writes a Cast of the same name for each node that stays in float32 and takes a tensor.
+    """
+    _merge(model.graph, {})
 
 
 def _merge(graph: GraphProto, known: Mapping[str, NodeProto]) -> None:

@@ -10,10 +10,12 @@ from onnxruntime.transformers import float16 as own
 from harness.quantize.models import storage
 from harness.quantize.models.captures import float_tensors, keep
 from harness.quantize.models.graph import fix_initializers, name_nodes, nodes, sort_nodes
+from harness.quantize.models.repairs import merge_nodes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes.culprit import Suspects, name_all
 from harness.quantize.rewriting import convert, decide
+from harness.quantize.steps.float16_range import join_float32
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     for name, converter in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         known = list(excluded)
         try:
-            _convert(converter, recipe, workshop, path, known)
+            _convert(converter, recipe, workshop, path, known, joined=bool(decision.float_nodes))
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             count = len(known) - len(excluded)
             tried = f", with {count} more in float32" if count else ""
@@ -69,7 +71,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     raise RecipeError("; ".join(failures))
 
 
-def _convert(converter: Converter, recipe: Recipe, workshop: Workshop, path: Path, left: list[str]) -> None:
+def _convert(converter: Converter, recipe: Recipe, workshop: Workshop, path: Path, left: list[str], *, joined: bool) -> None:
     """Convert and load, leaving more and more nodes alone; these are added to ``left``, which begins with those that are excluded.
 
     Raises:
@@ -87,7 +89,10 @@ def _convert(converter: Converter, recipe: Recipe, workshop: Workshop, path: Pat
         try:
             with quiet():
                 made = converter(model, recipe, left)
+                merge_nodes(made)
                 keep(made, left, floats)
+                if joined:
+                    join_float32(made)
                 sort_nodes(made)
                 storage.write(made, path)
                 onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ from harness.quantize.steps import (
     block_biases,
     colliding_names,
     computed_operands,
+    float16_range,
     float_takers,
     gemm,
     keep_clamps,
@@ -29,4 +30,5 @@ STEPS = (
     block_biases.STEP,
     computed_operands.STEP,
     beyond_range.STEP,
+    float16_range.STEP,
 )

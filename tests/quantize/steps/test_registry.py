@@ -33,7 +33,7 @@ def test_the_page_has_a_row_for_each_step() -> None:
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.key)
 def test_a_step_does_something_for_recipes_that_can_skip_it(step: object) -> None:
-    found = next(each for each in STEPS if each is step)
+    found = next(each for each in STEPS if each == step)
     assert found.rewrite is not None or found.decide is not None or found.patch is not None
     assert (found.find is None) == (found.rewrite is None)
     assert all("skip_steps" in FIELDS[method] for method in found.methods)
