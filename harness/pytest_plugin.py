@@ -74,6 +74,7 @@ class DeviceBenchmark:
         baseline: str | None = None,
         max_regression: float = 0.05,
         metric: str | Sequence[str] = "latency.median",
+        check_outputs: bool = True,
         dims: Mapping[str, int] | None = None,
         evaluation: str | Path | None = None,
         max_time: str = "5m",
@@ -86,6 +87,7 @@ class DeviceBenchmark:
             baseline: a run, a saved baseline, a model file or ``onnxruntime==VERSION``; without one, that of ``--device-baseline``.
             max_regression: by how much a metric may get worse: 0.05 is 5 %.
             metric: what must not get worse.
+            check_outputs: whether outputs that are constant or not finite where the baseline's are not fail the test, too.
             dims: values of the model's symbolic dimensions.
             evaluation: inputs, and ``labels`` where accuracy is gated; without them inputs are random.
             max_time: at most this long, such as ``5m``.
@@ -112,7 +114,8 @@ class DeviceBenchmark:
             study = self._study(path, dims or {}, str(self._beside / evaluation) if evaluation else None, max_time)
             against = baseline or (self._kept_name(path, device) if self._option("baseline") else None)
             if against is not None:
-                study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), max_regression)
+                limits = {"max_regression": max_regression, "check_outputs": check_outputs}
+                study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), **limits)
                 rival = rivals.find(_under(self._beside, against), results, kept, study)
                 folder, run, tables = release.check(question.ask(study), rival, devices, registry, results, _Quiet(Lines()))
                 code = release.verdict(run, tables)

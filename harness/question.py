@@ -53,7 +53,9 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     # Calibration data are loaded again when they are used; here so that data that don't fit end the run before it begins.
     found = review(study, model, dims[0], recipes, evaluation[0])
     figure = metric.load(study.model.metric) if study.model.metric else None
-    references = tuple(accuracy.Reference(study.model.path, samples, figure, study.model.output) for samples in evaluation)
+    # A model that is taken as it is has no fp32 model: what it computes here is what devices are compared with.
+    title = accuracy.HERE if study.is_given else accuracy.FP32
+    references = tuple(accuracy.Reference(study.model.path, samples, figure, study.model.output, title) for samples in evaluation)
     found += tuple(note for samples in evaluation[1:] for note in samples.notes)
     found += references[0].doubts()
     return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

@@ -14,6 +14,7 @@ from harness.judge.summary import REFERENCE
 from harness.measure import pairs
 from harness.measure.accuracy import Reference
 from harness.quantize import metric
+from harness.study import GIVEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -63,7 +64,7 @@ def of(question: Question, rival: Rival) -> References:
         if same:
             found = [reference.named(BASELINE) for reference in own]
             return References(question.dims, tuple(found), tuple(found), {})
-        both = _run(question, _path(rival, None), BASELINE)
+        both = _run(question, _path(rival, GIVEN), BASELINE)
         if isinstance(both, str):
             return References(question.dims, own, own, dict.fromkeys(("candidate", "baseline"), both))
         return References(question.dims, both, both, {})
@@ -78,18 +79,18 @@ def _is_same(question: Question, rival: Rival) -> bool:
     return rival.baseline.model_sha256 == question.model.sha256
 
 
-def _path(rival: Rival, variant: str | None) -> Path | None:
-    """The baseline's own file of a variant, or of its only one; the bare model where variants are made of one."""
+def _path(rival: Rival, variant: str) -> Path | None:
+    """The baseline's own file of a variant; the bare model, if it is one."""
     if rival.model is not None:
         return rival.model.path
-    found: Sequence[Path] = [each.path for each in rival.baseline.variants if each.path and variant in {None, each.name}]
+    found: Sequence[Path] = [each.path for each in rival.baseline.variants if each.path and each.name == variant]
     return found[0] if found else None
 
 
 def _run(question: Question, path: Path | None, name: str) -> tuple[Reference, ...] | str:
     """Run a model on the evaluation data, or say why there is nothing to compare with."""
     if path is None:
-        return "the baseline holds no fp32 model that its variants could be compared with: save one from a run that has fp32"
+        return "the baseline holds no fp32 model that its outputs could be compared with: save one from a run that has fp32"
     section = question.study.model
     figure = metric.load(section.metric) if section.metric else None
     try:

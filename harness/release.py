@@ -39,8 +39,13 @@ PROCESSES = 12
 PATIENCE = 600.0
 
 
-def prepare(study: Study, metrics: Sequence[str], max_regression: float | None, max_drop_db: float | None = None) -> Study:
+def prepare(study: Study, metrics: Sequence[str], **said: float | bool | None) -> Study:
     """Give a study its gate: the one that it has, or the usual one, with what the command line says.
+
+    Args:
+        study: with or without a gate.
+        metrics: those that the command line names; none keeps the study's.
+        said: other keys of ``[gate]``; None where the command line does not say.
 
     Raises:
         StudyError: if the two don't fit.
@@ -49,10 +54,9 @@ def prepare(study: Study, metrics: Sequence[str], max_regression: float | None, 
         if metric not in ALL_METRICS:
             message = f"--metric: no metric '{metric}'; {nearest(metric, ALL_METRICS)}"
             raise StudyError(message)
-    said = study.gate or GateSection()
+    gate = study.gate or GateSection()
     update = {"metric": list(metrics)} if metrics else {}
-    limits = {"max_regression": max_regression, "max_drop_db": max_drop_db}
-    fields = {**said.model_dump(), **update, **{key: value for key, value in limits.items() if value is not None}}
+    fields = {**gate.model_dump(), **update, **{key: value for key, value in said.items() if value is not None}}
     try:
         found = GateSection.model_validate(fields)
     except ValidationError as exc:

@@ -73,6 +73,38 @@ def test_a_slowdown_that_memory_placement_gives_can_not_be_a_limit() -> None:
         GateSection.model_validate({"limit": [{"metric": "latency.p99", "max_regression": 0.005}]})
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"metric": "sqnr", "max_regression": 0.1}, "the limit of sqnr is max_drop_db"),
+        ({"metric": "sqnr"}, "the limit of sqnr is max_drop_db"),
+        ({"metric": "size", "max_drop_db": 1.0}, "the limit of size is max_regression"),
+        ({"metric": "size"}, "the limit of size is max_regression"),
+        ({"metric": "sqnr", "max_drop_db": -1.0}, "0 or more, not -1"),
+        ({"metric": "outputs", "max_regression": 0.1}, "outputs takes no limit"),
+    ],
+)
+def test_each_metric_has_its_own_kind_of_limit(limit: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        GateSection.model_validate({"limit": [limit]})
+
+
+def test_sqnr_is_no_share() -> None:
+    with pytest.raises(ValidationError, match="give max_drop_db"):
+        GateSection.model_validate({"metric": "sqnr", "max_regression": 0.1})
+    gate = GateSection.model_validate({"metric": ["sqnr", "size"], "max_regression": 0.1, "max_drop_db": 3.0})
+    assert [gate.allowed(metric) for metric in gate.metrics] == [3.0, 0.1, 0.0]
+    # As run.json keeps it, with every key.
+    alone = GateSection(metric=["sqnr"])
+    assert GateSection.model_validate(alone.model_dump()) == alone
+
+
+def test_the_outputs_are_looked_at_unless_a_gate_says_otherwise() -> None:
+    assert GateSection(check_outputs=False).metrics == ("latency.median",)
+    only = GateSection(metric=["outputs"], check_outputs=False)
+    assert (only.metrics, only.only_outputs) == (("outputs",), True)
+
+
 def test_per_cent_are_no_shares() -> None:
     with pytest.raises(ValidationError, match=r"below 1: 0\.05 is 5 %, not 5; 5 % is 0\.05"):
         GateSection(max_regression=5)

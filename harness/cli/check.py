@@ -43,6 +43,13 @@ def check(
             "--max-drop-db", metavar="DB", help="By how many decibels the metric sqnr may fall. [default: the study's, or 1]"
         ),
     ] = None,
+    check_outputs: Annotated[
+        bool | None,
+        typer.Option(
+            "--check-outputs/--no-check-outputs",
+            help="Whether outputs that broke fail the gate, whatever the metric is. [default: the study's, or yes]",
+        ),
+    ] = None,
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
     evaluation: shared.Evaluation = None,
@@ -79,7 +86,11 @@ def check(
         target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants, output=output
     )
     study = release.prepare(
-        targets.limited(study, rounds=rounds, max_time=max_time, wait=wait), metric or [], max_regression, max_drop_db
+        targets.limited(study, rounds=rounds, max_time=max_time, wait=wait),
+        metric or [],
+        max_regression=max_regression,
+        max_drop_db=max_drop_db,
+        check_outputs=check_outputs,
     )
     known = registries.load(registry)
     devices = known.select(device or study.devices.select)

@@ -148,15 +148,16 @@ class _Judge:
         )
 
     def faults(self, unit: Unit, *, wanted: bool) -> list[Check]:
-        """Judge the faults of the outputs; where there is nothing to tell, only a gate that names this metric says so."""
+        """Judge the faults of the outputs; that there are no outputs to judge is only said where the gate names this metric."""
         baseline, candidate = (self._records[case] for case in unit)
         found = Check(self._device.entry.name, self._cases[unit[1]].name, "outputs", "skipped", 0.0)
         if baseline.fidelity is not None and candidate.fidelity is not None:
             found = outputs.check(found, baseline.fidelity, candidate.fidelity)
-        elif "impossible" not in {baseline.state, candidate.state}:
-            late = self._device.ended == "max_time" and self._device.state == "measured"
-            found = replace(found, verdict="open" if late else "unmeasured", reason=self._lack(unit, "outputs"))
-        return [found] if wanted or found.candidate is not None else []
+            return [found] if found.candidate is not None or found.reason else [replace(found, reason=outputs.NO_FLOATS)] * wanted
+        if reason := self._impossible(unit, "outputs"):
+            return [replace(found, reason=reason)] * wanted
+        late = self._device.ended == "max_time" and self._device.state == "measured"
+        return [replace(found, verdict="open" if late else "unmeasured", reason=self._lack(unit, "outputs"))] * wanted
 
     def _impossible(self, unit: Unit, metric: Metric) -> str | None:
         """Why this device can't tell a metric, whatever one does."""

@@ -20,6 +20,7 @@ LACKS: dict[Metric, str] = {
     "top1_agreement": "the model has no output [batch, classes] whose largest class could be compared with fp32's",
     "sqnr": "no SQNR: the outputs hold no floating-point values, or none that are finite in this variant and in fp32",
 }
+NO_FLOATS = "the outputs hold no floating-point values"
 # Decibels; beyond it lies how float32 rounds on one processor or another.
 LARGEST_SQNR = 100.0
 
@@ -39,17 +40,19 @@ def figure(line: FidelityLine | None, metric: Metric) -> float | None:
 
 
 def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Check:
-    """Judge whether the candidate's outputs have faults that the baseline's do not have."""
+    """Judge whether the candidate's outputs have faults that the baseline's do not have; skipped where a side has nothing to judge."""
     for line in (candidate, baseline):
         if not line.fidelity.values:
-            return replace(found, verdict="skipped", reason=line.reason or "the outputs hold no floating-point values")
+            return replace(found, verdict="skipped", reason=line.reason)
     seen = faults.compare(baseline, candidate)
-    known = f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}" if seen.shared else None
+    told = [f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}"] if seen.shared else []
+    if seen.new and candidate.reference == faults.BASELINE:
+        told.append("if the candidate was trained anew and this is meant, --no-check-outputs leaves the check out")
     return replace(
         found,
         verdict="regressed" if seen.new else "passed",
         baseline=seen.baseline,
         candidate=len(seen.new) + len(seen.shared),
         faults=seen.new,
-        reason=known,
+        reason="; ".join(told) or None,
     )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from harness.quantize.samples.data import Samples
     from harness.quantize.verify.reproducibility import Difference
 
+# What messages call the model that outputs are compared with.
+FP32, HERE = "fp32", "the same model on this machine"
 # How an .npy file of format 1.0 begins.
 PLAIN = b"\x93NUMPY\x01\x00"
 # An .npz file's headers, for each array.
@@ -56,14 +58,14 @@ class Reference:
         batch: how many samples each feed holds, as far as its inputs tell.
     """
 
-    title = "fp32"
+    title = FP32
     batch: int | None = None
     every: Sequence[str] = ()
     difference: Difference | None = None
     chosen = class_output.Choice(None)
 
     def __init__(
-        self, model: Path, samples: Samples, metric: Metric | None = None, output: str | None = None, title: str = "fp32"
+        self, model: Path, samples: Samples, metric: Metric | None = None, output: str | None = None, title: str = FP32
     ) -> None:
         """Run the model, some samples twice, and try the metric on its outputs.
 

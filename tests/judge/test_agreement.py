@@ -8,6 +8,8 @@ from harness.devices.registry import Device
 from harness.judge.agreement import disagreements
 from harness.measure.events import Begin, Event, FidelityLine
 from harness.quantize.recipe import Recipe, Variant
+from harness.quantize.verify.fidelity import Fidelity
+from harness.quantize.verify.parts import Part
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FP32, case, facts, finish, variant
@@ -53,6 +55,20 @@ def test_arm_needs_no_vnni() -> None:
 @pytest.mark.parametrize(("difference", "count"), [(5.0, 0), (7.0, 1)])
 def test_over_other_samples_more_is_asked(difference: float, count: int) -> None:
     assert len(said({"sqnr_db": 35.0}, {"sqnr_db": 35.0 - difference, "samples": 3}, ([], []))) == count
+
+
+def test_parts_that_are_dead_on_one_device_are_named() -> None:
+    dead = (Part("y", axis=1, first=4, last=9, kind="slice", dead=True, noun="row"),)
+    whole, broken = Fidelity(sqnr_db=35.0, values=9), Fidelity(sqnr_db=35.0, values=9, dead=dead)
+    (line,) = said({"fidelity": whole}, {"fidelity": broken}, ([], []))
+    assert line.startswith("int8: rows 4–9 of y are constant on two and vary on one; ")
+    assert said({"fidelity": broken}, {"fidelity": broken}, ([], [])) == ()
+
+
+def test_values_that_are_not_finite_on_one_device_are_counted() -> None:
+    whole, broken = Fidelity(sqnr_db=35.0, values=9), Fidelity(sqnr_db=35.0, values=9, inf_count=4)
+    (line,) = said({"fidelity": broken}, {"fidelity": whole}, ([], []))
+    assert line.startswith("int8: 4 of 9 output values are not finite on one, and all are on two; ")
 
 
 def test_a_reduced_range_does_not_saturate() -> None:

@@ -11,7 +11,10 @@ from harness.errors import Exit
 from harness.expectations import GateSection
 from harness.judge import gate
 from harness.judge.check import Check
-from harness.measure.events import DeviceFailed, End, Event, Failed
+from harness.measure.events import DeviceFailed, End, Event, Failed, FidelityLine
+from harness.quantize.verify.fidelity import Fidelity
+from harness.quantize.verify.output import OutputFidelity
+from harness.quantize.verify.parts import Part
 from tests.report.gates import CASES, ROUNDS, accuracy, counted, evaluated, launches, loads
 from tests.report.gates import gate as run_of
 
@@ -148,6 +151,94 @@ def test_size_and_accuracy_are_exact() -> None:
     assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
 
 
+def outputs(identifier: str, **figures: Any) -> FidelityLine:
+    """A case's outputs, compared with fp32: 100 values of 'y', in 10 rows."""
+    count = {"nan_count": 0, "reference_nan_count": 0, "reference_inf_count": 0, "inf_count": figures.pop("inf_count", 0)}
+    output = OutputFidelity("y", figures.get("sqnr_db"), 0.1, 1.0, 0.9, **count, values=100)
+    found = Fidelity(**{"mse": 0.1, "values": 100, "outputs": (output,), **count, **figures})
+    return FidelityLine(device="board", case=identifier, fidelity=found, samples=10)
+
+
+DEAD = Part("y", axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
+
+
+def test_outputs_that_broke_fail_whatever_is_measured() -> None:
+    same = launches(0.0, 3)
+    run, tables = run_of(
+        [*same, outputs("c0", sqnr_db=42.0, dead=(DEAD,)), outputs("c1", sqnr_db=42.0)], metric("latency.median")
+    )
+    time, check = tables[0].checks
+    assert (time.verdict, check.metric, check.verdict) == ("passed", "outputs", "regressed")
+    assert check.faults == ("rows 4–9 of y are constant in this variant but vary in fp32",)
+    assert release.verdict(run, tables) == Exit.REGRESSED
+    assert gate.suspects(tables[0].checks, CASES) == set()
+    run, tables = run_of([*same, outputs("c0", inf_count=85), outputs("c1")], metric("latency.median"))
+    assert release.verdict(run, tables) == Exit.REGRESSED
+    assert "85 of 100 values of y are not finite" in tables[0].checks[1].faults[0]
+
+
+def test_outputs_that_are_equally_broken_pass_and_say_so() -> None:
+    check, code = only([outputs("c0", dead=(DEAD,)), outputs("c1", dead=(DEAD,))], metric("outputs"))
+    assert (check.verdict, code, check.faults) == ("passed", Exit.PASSED, ())
+    assert (
+        check.reason == "the baseline's outputs have the same fault: rows 4–9 of y are constant in this variant but vary in fp32"
+    )
+    assert (check.baseline, check.candidate) == (1, 1)
+    assert only([outputs("c0"), outputs("c1", dead=(DEAD,))], metric("outputs"))[0].verdict == "passed"
+
+
+def test_outputs_can_be_left_out_of_a_gate() -> None:
+    events = [*launches(0.0, 3), outputs("c0", dead=(DEAD,)), outputs("c1")]
+    check, code = only(events, GateSection(max_regression=0.05, check_outputs=False))
+    assert (check.metric, check.verdict, code) == ("latency.median", "passed", Exit.PASSED)
+
+
+def test_outputs_that_were_not_compared_are_not_judged() -> None:
+    lost = FidelityLine(device="board", case="c0", reason="the outputs can't be compared: shapes differ")
+    run, tables = run_of([*launches(0.0, 3), lost, outputs("c1")], metric("latency.median"))
+    assert [(each.metric, each.verdict) for each in tables[0].checks] == [("latency.median", "passed"), ("outputs", "skipped")]
+    assert tables[0].checks[1].reason == "the outputs can't be compared: shapes differ"
+    assert release.verdict(run, tables) == Exit.PASSED
+    # A gate that asks for nothing else is then blind.
+    run, tables = run_of([lost, outputs("c1")], metric("outputs"))
+    assert release.verdict(run, tables) == Exit.INCOMPLETE
+    check, code = only([outputs("c1")], metric("outputs"))
+    assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
+
+
+def test_outputs_alone_do_not_make_an_emulated_device_pass_a_gate_on_times() -> None:
+    run, tables = run_of([outputs("c0"), outputs("c1")], metric("latency.median"), emulated=True)
+    assert [each.verdict for each in tables[0].checks] == ["skipped", "passed"]
+    assert release.verdict(run, tables) == Exit.INCOMPLETE
+
+
+def test_sqnr_is_gated_in_decibels_of_the_worst_output() -> None:
+    asked = GateSection.model_validate({"metric": "sqnr", "max_drop_db": 2.0, "check_outputs": False})
+    check, code = only([outputs("c0", sqnr_db=33.0), outputs("c1", sqnr_db=35.0)], asked)
+    assert (check.verdict, code, check.limit) == ("passed", Exit.PASSED, 2.0)
+    check, code = only([outputs("c0", sqnr_db=32.9), outputs("c1", sqnr_db=35.0)], asked)
+    assert (check.verdict, code) == ("regressed", Exit.REGRESSED)
+    assert check.change is not None
+    assert check.change.value == pytest.approx(2.1)
+
+
+def test_an_sqnr_beyond_what_float32_tells_is_no_difference() -> None:
+    asked = GateSection.model_validate({"metric": "sqnr", "check_outputs": False})
+    check, _ = only([outputs("c0", sqnr_db=118.0), outputs("c1", mse=0.0, identical=True)], asked)
+    assert (check.verdict, check.baseline, check.candidate) == ("passed", 100.0, 100.0)
+    check, code = only([outputs("c0", mse=None), outputs("c1", sqnr_db=40.0)], asked)
+    assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
+    assert "no SQNR" in (check.reason or "")
+
+
+def test_agreement_with_fp32_is_gated_in_points() -> None:
+    asked = GateSection.model_validate({"metric": "top1_agreement", "max_regression": 0.01, "check_outputs": False})
+    assert only([outputs("c0", top1_agreement=0.985), outputs("c1", top1_agreement=0.99)], asked)[0].verdict == "passed"
+    assert only([outputs("c0", top1_agreement=0.97), outputs("c1", top1_agreement=0.99)], asked)[1] == Exit.REGRESSED
+    check, _ = only([outputs("c0"), outputs("c1")], asked)
+    assert (check.verdict, "[batch, classes]" in (check.reason or "")) == ("unmeasured", True)
+
+
 def test_load_leaves_out_a_process_s_first_sessions() -> None:
     same: list[Event] = [loads(5_000_000, 5_000_000 + number, number) for number in range(12)]
     assert only(same, metric("load"))[0].verdict == "passed"
@@ -169,6 +260,7 @@ def test_limits_of_devices_and_variants() -> None:
                 {"metric": "latency.median", "max_regression": 0.1, "device": "@slow"},
                 {"metric": "latency.median", "max_regression": 0.2, "device": "board", "variant": "static-*"},
                 {"metric": "size", "max_regression": 0.3},
+                {"metric": "sqnr", "max_drop_db": 3.0, "variant": "static-*"},
             ],
         }
     )
@@ -177,6 +269,9 @@ def test_limits_of_devices_and_variants() -> None:
     assert gate.limit_of(asked, "latency.median", "board", ["slow"], "static-QDQ") == 0.2
     assert gate.limit_of(asked, "size", "other", [], "fp32") == 0.3
     assert gate.limit_of(asked, "memory", "other", [], "fp32") is None
+    assert gate.limit_of(asked, "sqnr", "other", [], "static-QDQ") == 3.0
+    assert gate.limit_of(asked, "sqnr", "other", [], "fp32") is None
+    assert gate.limit_of(asked, "outputs", "other", [], "fp32") == 0.0
 
 
 def test_the_baseline_s_own_drift_is_told_apart() -> None:

@@ -7,7 +7,11 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 from harness.expectations import GateSection
-from harness.measure.events import DeviceFailed, Event
+from harness.judge.summary import Table
+from harness.measure.events import DeviceFailed, Event, FidelityLine
+from harness.quantize.verify.fidelity import Fidelity
+from harness.quantize.verify.parts import Part
+from harness.records.run import Run
 from harness.report import formats, github
 from harness.report import gate as words
 from tests.report.gates import ROUNDS, baseline, gate, launches
@@ -99,6 +103,52 @@ def test_json_holds_every_check() -> None:
     assert check["confirmed"] > 1.04
     assert found["baseline"]["name"] == "2.3"
     assert found["devices"][0]["drifts"][0]["case"] == "given"
+
+
+def broken() -> tuple[Run, tuple[Table, ...]]:
+    """The candidate's rows are dead, in an output with a hostile name."""
+    part = Part(NASTY, axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
+    lines = [
+        FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, sqnr_db=42.0, dead=dead), notes=())
+        for case, dead in (("c0", (part,)), ("c1", ()))
+    ]
+    return gate([*launches(0.0, 3), *lines], GateSection(max_regression=0.05))
+
+
+def test_junit_names_the_output_and_the_slice() -> None:
+    root = ET.fromstring(formats.render("junit", *broken()))
+    time, outputs = root.iter("testcase")
+    assert [each.tag for each in time] == ["system-out"]
+    assert outputs.attrib["name"] == "given.outputs"
+    (failure,) = outputs.iter("failure")
+    said = failure.attrib["message"]
+    assert said.startswith("given on board: outputs got worse: rows 4–9 of <script>")
+    assert "are constant in this variant but vary in fp32; this is not so in baseline '2.3'" in said
+    for element in root.iter():
+        assert set(element.attrib) <= SCHEMA[element.tag], element.tag
+
+
+def test_all_formats_of_a_gate_say_the_same_of_the_outputs() -> None:
+    run, tables = broken()
+    cells = words.cells(tables[0].checks[1])
+    assert cells[1:7] == ["outputs", "sound", "1 fault", "–", "no new fault", "regressed"]
+    tail = "are constant in this variant but vary in fp32; this is not so in baseline"
+    for form in ("table", "html", "md", "github"):
+        text = formats.render(form, run, tables).decode()
+        assert tail in text
+        assert "REGRESSED: 1 regressed, 1 passed" in text
+    (line,) = (line for line in github.render(run, tables).decode().splitlines() if line.startswith("::error"))
+    assert line.startswith("::error title=given on board%3A outputs regressed::")
+    check = json.loads(formats.render("json", run, tables))["devices"][0]["checks"][1]
+    assert (check["metric"], check["verdict"], len(check["faults"])) == ("outputs", "regressed", 1)
+
+
+def test_sqnr_and_agreement_have_units_of_their_own() -> None:
+    asked = GateSection.model_validate({"metric": ["sqnr", "top1_agreement"], "max_regression": 0.01})
+    lines = [FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, sqnr_db=sqnr, top1_agreement=share)) for case, sqnr, share in (("c0", 31.25, 0.97), ("c1", 35.0, 0.99))]  # fmt: skip
+    _, tables = gate(lines, asked)
+    assert words.cells(tables[0].checks[0])[2:7] == ["35.0 dB", "31.2 dB", "-3.8 dB", "-1 dB", "regressed"]
+    assert words.cells(tables[0].checks[1])[2:7] == ["99.00 %", "97.00 %", "-2.00 points", "-1 points", "regressed"]
 
 
 def test_values_have_their_metric_s_unit() -> None:
