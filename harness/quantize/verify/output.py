@@ -94,6 +94,9 @@ class OutputSums:
     def _add(self, reference: Array, candidate: Array) -> None:
         self.values += reference.size
         if not reference.size:
+            # Such as no detections; it is a sample all the same, and the next one has the next number.
+            nothing = np.zeros(len(reference))
+            self._samples.append((nothing, nothing, nothing.astype(np.int64)))
             return
         with np.errstate(invalid="ignore", over="ignore"):
             chunk = Chunk.of(reference, candidate)

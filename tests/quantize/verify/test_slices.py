@@ -299,3 +299,12 @@ def test_of_several_outputs_the_worst_counts() -> None:
     assert found.worst_slice is not None
     assert found.worst_slice.output == "bad"
     assert found.as_json()["worst_slice"]["output"] == "bad"
+
+
+def test_a_sample_without_values_keeps_its_number() -> None:
+    """A detector that finds nothing in the first picture."""
+    ref = [[RNG.normal(size=(count, 6))] for count in (0, 3, 2)]
+    x = [[values[0] + scale] for values, scale in zip(ref, (0, 0.01, 1), strict=True)]
+    found = compare(ref, x, names=["boxes"], batch=1)
+    assert found.worst_sample is not None
+    assert found.worst_sample.sample == 2
