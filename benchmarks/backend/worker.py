@@ -1,4 +1,4 @@
-"""One model after the other: inspected, planned, quantized and run. Reads a folder's name a line, answers one JSON object a line."""
+"""One model after the other: inspected, planned, quantized and run. Reads the name of a folder in the working folder a line, answers one JSON object a line."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def main() -> None:
     os.dup2(nowhere, 2)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for line in sys.stdin:
-        answers.write(json.dumps(examine(Path(line.strip()))) + "\n")
+        answers.write(json.dumps(examine(Path.cwd() / line.strip())) + "\n")
         answers.flush()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import product
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from families.net import Net
@@ -80,3 +82,12 @@ def _word(key: str, value: object) -> str:
 
 def _plain(value: object) -> str:
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def load_all() -> dict[str, Pattern]:
+    """Import every family, and give the structures by name."""
+    import families  # noqa: PLC0415 - this package itself, once it is there
+
+    for _, name, _ in iter_modules(families.__path__):
+        import_module(f"families.{name}")
+    return PATTERNS

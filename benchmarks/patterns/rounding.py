@@ -1,0 +1,188 @@
+"""What rounding alone costs: the prepared model with its tensors rounded to integers and back, by plain arithmetic in float.
+
+A variant that is no worse than this loses what any variant of its types would lose; one that is worse has a fault.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from harness.quantize.planning.reach import DYNAMIC_OPS, STATIC_OPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.quantize.recipe import Recipe
+
+    Runs = Callable[[onnx.ModelProto], Sequence[Mapping[str, np.ndarray[Any, Any]]]]
+
+BITS = {"QInt8": 8, "QUInt8": 8, "QInt16": 16, "QUInt16": 16}
+BLOCK, NBITS_LEVELS = 32, 8
+# Relu and Clip narrow what comes before them; quantizers give that the narrow range.
+NARROWING = frozenset({"Relu", "Clip"})
+# Beyond this ratio of its largest to its median value a tensor holds marks, such as −1e9 for masked places: no sensible scale holds both.
+MARKS = 1e4
+BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}
+CONTRIB = "com.microsoft"
+
+
+def rounded(model: onnx.ModelProto, recipe: Recipe, run: Runs) -> onnx.ModelProto | None:
+    """Round the tensors that a recipe quantizes.
+
+    Args:
+        model: the prepared one.
+        recipe: a dynamic, static or nbits recipe; for any other there is no such model.
+        run: gives a model's inputs and outputs for each sample of the calibration data.
+    """
+    if recipe.method not in {"dynamic", "static", "nbits"}:
+        return None
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    kinds = {"dynamic": DYNAMIC_OPS, "static": STATIC_OPS, "nbits": frozenset({"MatMul", "Gemm"})}[recipe.method]
+    constants = _constants(result)
+    nodes = [node for node in result.graph.node if node.op_type in kinds]
+    if recipe.method == "dynamic":
+        nodes = [node for node in nodes if any(name in constants for name in node.input[:2])]
+    _round_constants(result, nodes, constants, recipe)
+    if recipe.method != "nbits":
+        _round_activations(result, nodes, constants, recipe, _ranges(model, run))
+    return result
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
+def _round_constants(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, np.ndarray[Any, Any]], recipe: Recipe
+) -> None:
+    """Give each node rounded weights of its own."""
+    for number, node in enumerate(nodes):
+        for place, name in enumerate(node.input):
+            array = constants.get(name)
+            if array is None or array.dtype != np.float32 or array.size < 2 or place == BIASED.get(node.op_type):  # noqa: PLR2004
+                continue
+            if _is_marked(array) or (recipe.method == "nbits" and (place != 1 or array.ndim != 2)):  # noqa: PLR2004
+                continue
+            axis = _axis(node) if recipe.per_channel and array.ndim > 1 and place == 1 else None
+            if recipe.method == "nbits":
+                transposed = any(each.name == "transB" and each.i for each in node.attribute)
+                values = _by_blocks(array.T).T if transposed else _by_blocks(array)
+            else:
+                values = _by_scale(array, recipe.weight or "QInt8", axis)
+            fresh = f"{name}__rounded_{number}_{place}"
+            model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), fresh))
+            node.input[place] = fresh
+
+
+def _axis(node: onnx.NodeProto) -> int | None:
+    if node.op_type == "Gemm":
+        return 0 if any(each.name == "transB" and each.i for each in node.attribute) else 1
+    return CHANNEL_AXIS.get(node.op_type)
+
+
+def _by_scale(array: np.ndarray[Any, Any], kind: str, axis: int | None) -> np.ndarray[Any, Any]:
+    """Round by one scale, or one for each entry of an axis: symmetric for signed types."""
+    axes = None if axis is None else tuple(each for each in range(array.ndim) if each != axis % array.ndim)
+    low, high = np.minimum(array.min(axes, keepdims=True), 0), np.maximum(array.max(axes, keepdims=True), 0)
+    levels = 2 ** BITS[kind] - 1
+    if kind.startswith("QInt"):
+        scale = np.maximum(np.maximum(-low, high) / (levels // 2), 1e-30)
+        return np.asarray(np.round(array / scale) * scale)
+    scale = np.maximum((high - low) / levels, 1e-30)
+    zero = np.round(-low / scale)
+    return np.asarray((np.clip(np.round(array / scale) + zero, 0, levels) - zero) * scale)
+
+
+def _by_blocks(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Round a matrix to 4 bits by blocks of 32 along its first axis."""
+    result = array.copy()
+    for start in range(0, len(array), BLOCK):
+        block = array[start : start + BLOCK]
+        largest = np.take_along_axis(block, np.abs(block).argmax(axis=0, keepdims=True), axis=0)
+        scale = np.where(largest == 0, 1, largest / -NBITS_LEVELS)
+        result[start : start + BLOCK] = np.clip(np.round(block / scale), -NBITS_LEVELS, NBITS_LEVELS - 1) * scale
+    return result
+
+
+def _ranges(model: onnx.ModelProto, run: Runs) -> dict[str, tuple[float, float]]:
+    """The smallest and largest value of each float tensor of the main graph; none for tensors that hold marks."""
+    open_model = onnx.ModelProto()
+    open_model.CopyFrom(model)
+    typed = {each.name: each.type.tensor_type.elem_type for each in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    given = {name for node in model.graph.node for name in node.output}
+    names = [name for name, kind in typed.items() if kind == onnx.TensorProto.FLOAT and name in given]
+    declared = {each.name for each in model.graph.output}
+    open_model.graph.output.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in declared
+    )
+    for each in model.graph.input:
+        if each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            names.append(each.name)
+    names += [each.name for each in model.graph.output if each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    samples = run(open_model)
+    found = {}
+    for name in names:
+        values = np.concatenate([sample[name].ravel() for sample in samples])
+        if values.size and np.isfinite(values).all() and not _is_marked(values):
+            found[name] = (min(float(values.min()), 0.0), max(float(values.max()), 0.0))
+    return found
+
+
+def _is_marked(values: np.ndarray[Any, Any]) -> bool:
+    sizes = np.abs(values[values != 0])
+    return bool(sizes.size and sizes.max() > MARKS * np.median(sizes))
+
+
+def _round_activations(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Mapping[str, np.ndarray[Any, Any]],
+    recipe: Recipe,
+    ranges: Mapping[str, tuple[float, float]],
+) -> None:
+    """Put a pair of nodes behind each tensor that the quantized nodes take or, of a static recipe, give."""
+    takers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            takers.setdefault(name, []).append(node)
+    outputs = {each.name for each in model.graph.output}
+    wanted = dict.fromkeys(name for node in nodes for name in (*node.input[:2], *(node.output if recipe.method == "static" else ())))
+    for name in wanted:
+        narrowed = takers.get(name) and all(node.op_type in NARROWING for node in takers[name]) and name not in outputs
+        if name in constants or name not in ranges or (narrowed and recipe.method == "static"):
+            continue
+        low, high = ranges[name]
+        levels = 2 ** BITS[recipe.activation or "QUInt8"] - 1
+        scale = max((high - low) / levels, 1e-30)
+        dtype = np.uint16 if levels > 255 else np.uint8  # noqa: PLR2004
+        inner = f"{name}__float"
+        if name in outputs:
+            for node in model.graph.node:
+                node.output[:] = [inner if each == name else each for each in node.output]
+            source, result = inner, name
+        else:
+            source, result = name, f"{name}__rounded"
+        for node in takers.get(name, []):
+            node.input[:] = [result if each == name else each for each in node.input]
+        scale_name, zero_name = f"{name}__scale", f"{name}__zero"
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(scale), scale_name))
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(round(-low / scale), dtype), zero_name))
+        pair = [
+            helper.make_node("QuantizeLinear", [source, scale_name, zero_name], [f"{name}__integer"], domain=CONTRIB),
+            helper.make_node("DequantizeLinear", [f"{name}__integer", scale_name, zero_name], [result], domain=CONTRIB),
+        ]
+        at = next((place + 1 for place, node in enumerate(model.graph.node) if source in node.output), 0)
+        for node in reversed(pair):
+            model.graph.node.insert(at, node)
+    if all(each.domain != CONTRIB for each in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
