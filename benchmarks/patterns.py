@@ -31,7 +31,9 @@ def main() -> int:
     """Examine, and print or write the page; 1 if a variant is not explained."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "patterns", help="where results are kept")
-    parser.add_argument("--only", action="append", metavar="GLOB", help="only structures whose names match, such as 'attention/*'")
+    parser.add_argument(
+        "--only", action="append", metavar="GLOB", help="only structures whose names match, such as 'attention/*'"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--seconds", type=float, default=120, help="time limit of one structure")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run found")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from verdicts import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     Results = Mapping[str, Mapping[str, Any]]
 
@@ -35,7 +35,7 @@ def summary(results: Results) -> dict[str, Any]:
 def unexplained(results: Results) -> int:
     """Count what is not explained: variants, structures that could not be taken, and plans that did not hold."""
     counts = summary(results)
-    return (
+    return int(
         sum(each["unexplained"] for each in counts["recipes"].values())
         + len(counts["mismatches"])
         + sum(len(counts[kind]) for kind in TROUBLES)

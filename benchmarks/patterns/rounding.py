@@ -24,8 +24,10 @@ BITS = {"QInt8": 8, "QUInt8": 8, "QInt16": 16, "QUInt16": 16}
 BLOCK, NBITS_LEVELS = 32, 8
 # Relu and Clip narrow what comes before them; quantizers give that the narrow range.
 NARROWING = frozenset({"Relu", "Clip"})
-# Beyond this ratio of its largest to its median value a tensor holds marks, such as −1e9 for masked places: no sensible scale holds both.
-MARKS = 1e4
+# A tensor whose largest value is beyond this, and so many times the median or equal to all others but 0, holds marks, such as -1e9 for
+# masked places: no sensible scale holds both.
+LEAST_MARK, MARKS, SAME = 5e3, 3e3, 0.01
+PARAMETERS = frozenset({"Resize", "Upsample", "Clip", "Pad", "Slice"})  # whose constants are no tensors of values
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}
 CONTRIB = "com.microsoft"
@@ -66,7 +68,7 @@ def _round_constants(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, np.ndarray[Any, Any]], recipe: Recipe
 ) -> None:
     """Give each node rounded weights of its own."""
-    for number, node in enumerate(nodes):
+    for number, node in enumerate(each for each in nodes if each.op_type not in PARAMETERS):
         for place, name in enumerate(node.input):
             array = constants.get(name)
             if array is None or array.dtype != np.float32 or array.size < 2 or place == BIASED.get(node.op_type):  # noqa: PLR2004
@@ -125,10 +127,8 @@ def _ranges(model: onnx.ModelProto, run: Runs) -> dict[str, tuple[float, float]]
     open_model.graph.output.extend(
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in declared
     )
-    for each in model.graph.input:
-        if each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-            names.append(each.name)
-    names += [each.name for each in model.graph.output if each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    ends = (*model.graph.input, *model.graph.output)
+    names += [each.name for each in ends if each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
     samples = run(open_model)
     found = {}
     for name in names:
@@ -139,8 +139,11 @@ def _ranges(model: onnx.ModelProto, run: Runs) -> dict[str, tuple[float, float]]
 
 
 def _is_marked(values: np.ndarray[Any, Any]) -> bool:
+    """Say whether some values are marks, as opposed to measures: far beyond the rest, or large and all the same."""
     sizes = np.abs(values[values != 0])
-    return bool(sizes.size and sizes.max() > MARKS * np.median(sizes))
+    if not sizes.size or sizes.max() < LEAST_MARK:
+        return False
+    return bool(sizes.max() > MARKS * np.median(sizes) or sizes.min() > (1 - SAME) * sizes.max())
 
 
 def _round_activations(
@@ -156,7 +159,9 @@ def _round_activations(
         for name in node.input:
             takers.setdefault(name, []).append(node)
     outputs = {each.name for each in model.graph.output}
-    wanted = dict.fromkeys(name for node in nodes for name in (*node.input[:2], *(node.output if recipe.method == "static" else ())))
+    wanted = dict.fromkeys(
+        name for node in nodes for name in (*node.input[:2], *(node.output if recipe.method == "static" else ()))
+    )
     for name in wanted:
         narrowed = takers.get(name) and all(node.op_type in NARROWING for node in takers[name]) and name not in outputs
         if name in constants or name not in ranges or (narrowed and recipe.method == "static"):
@@ -175,7 +180,7 @@ def _round_activations(
         for node in takers.get(name, []):
             node.input[:] = [result if each == name else each for each in node.input]
         scale_name, zero_name = f"{name}__scale", f"{name}__zero"
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(scale), scale_name))
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(scale, np.float32), scale_name))
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(round(-low / scale), dtype), zero_name))
         pair = [
             helper.make_node("QuantizeLinear", [source, scale_name, zero_name], [f"{name}__integer"], domain=CONTRIB),

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import choices
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,46 +16,54 @@ import verdicts
 from families.registry import load_all
 
 from harness import study as studies
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError
 from harness.quantize import matrix
 from harness.quantize.build import build
+from harness.quantize.models.inspect import inspect_model
 from harness.quantize.models.model import read_model
 from harness.quantize.planning.planner import plan_build
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.verify.fidelity import Fidelity, compare
+from harness.quantize.verify.reproducibility import differs
 from harness.variants import VariantsSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from families.registry import Pattern
-    from families.net import Net
 
     from harness.quantize.planning.planner import Plan
     from harness.quantize.recipe import Recipe, Variant
+    from harness.variants import VariantSpec
 
     Outputs = Sequence[Mapping[str, np.ndarray[Any, Any]]]
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """A structure that can test nothing: its outputs are the same for every sample, or not finite."""
 
 
 class Trial:
-    """One structure, and what fp32 makes of it."""
+    """One model, its data, and what fp32 makes of them.
 
-    def __init__(self, pattern: Pattern, folder: Path) -> None:
-        self.pattern, self.folder = pattern, folder
-        self.net: Net = pattern.net()
-        self.model = self.net.model()
-        self.path = folder / "model.onnx"
-        onnx.save(self.model, self.path)
-        np.savez(folder / "data.npz", allow_pickle=False, **self.net.feeds)
-        self.samples = [dict(zip(self.net.feeds, values, strict=True)) for values in zip(*self.net.feeds.values(), strict=True)]
-        self.names = _names(self.model)
-        self.reference = self.run(self.model)
-        self._check()
+    Args:
+        path: the model.
+        samples: the inputs of each run; calibration and comparison use the same.
+        folder: for what is made.
+        random: the model does not reproduce itself.
+    """
+
+    def __init__(
+        self, path: Path, samples: Sequence[Mapping[str, np.ndarray[Any, Any]]], folder: Path, *, random: bool = False
+    ) -> None:
+        self.path, self.samples, self.folder, self.random = path, samples, folder, random
+        self.model = onnx.load(path)
+        self.names, self.chosen = _names(self.model), choices.chosen(self.model)
+        self.data = folder / "data.npz"
+        np.savez(self.data, allow_pickle=False, **{name: np.stack([each[name] for each in samples]) for name in samples[0]})
+        self.reference = self.run(path)
+        self.difference = differs(path, samples, [list(each.values()) for each in self.reference])
 
     def run(self, model: onnx.ModelProto | Path, *, plain: bool = False) -> Outputs:
         """Run a model on all samples.
@@ -73,31 +82,22 @@ class Trial:
             names = [each.name for each in session.get_outputs()]
             return [dict(zip(names, session.run(None, sample), strict=True)) for sample in self.samples]
 
-    def _check(self) -> None:
-        for name in self.reference[0]:
-            values = [sample[name] for sample in self.reference]
-            if not self.pattern.constant and all(np.array_equal(values[0], each) for each in values):
-                message = f"output {name} is the same for every sample"
-                raise Unfit(message)
-            if not self.pattern.infinite and not all(np.isfinite(each).all() for each in values):
-                message = f"output {name} is not finite"
-                raise Unfit(message)
-
-    def examine(self) -> dict[str, Any]:
-        """Plan and build all recipes, and judge each variant."""
-        dims = {axis: [1] for each in self.net.inputs for axis in _open(each)}
-        for each in self.net.inputs:
-            shape = self.net.feeds[each.name].shape[1:]
-            dims |= {word: [max(size, 1)] for word, size in zip(_words(each), shape, strict=True) if word}
-        study = studies.for_model(self.path, dims=dims, calibration=str(self.folder / "data.npz"))
-        study = study.model_copy(update={"variants": VariantsSection(methods=["fp32"]), "variant": recipes.all_recipes()})
+    def examine(self, specs: Sequence[VariantSpec]) -> dict[str, Any]:
+        """Plan and build recipes, and judge each variant."""
+        dims: dict[str, list[int]] = {}
+        for tensor in inspect_model(self.path).inputs:
+            sizes = zip(tensor.shape, self.samples[0][tensor.name].shape, strict=True)
+            dims |= {axis: [size] for axis, size in sizes if isinstance(axis, str)}
+        study = studies.for_model(self.path, dims=dims, calibration=str(self.data))
+        study = study.model_copy(update={"variants": VariantsSection(methods=["fp32"]), "variant": list(specs)})
         planned = matrix.plan(study)
         plan = plan_build(study, planned, read_model(self.path))
         variants = build(study, self.folder / "out", recipes=planned)
         prepared = next((each.path for each in variants if each.recipe.method == "prepared"), None)
         ideals = Ideals(self, onnx.load(prepared) if prepared else self.model)
         return {
-            "opset": self.pattern.opset,
+            "opset": next((each.version for each in self.model.opset_import if each.domain in {"", "ai.onnx"}), 0),
+            "nodes": len(self.model.graph.node),
             "ops": sorted({node.op_type for node in self.model.graph.node}),
             "mismatches": mismatches(plan, variants),
             "recipes": {each.name: self._judged(each, ideals) for each in variants if each.recipe.method != "fp32"},
@@ -109,20 +109,27 @@ class Trial:
             return {"outcome": outcome, "why": why}
         try:
             found = compare(self.reference, self.run(variant.path), batch=1)
-        except (HarnessError, Exception) as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
+        except DataError as exc:
+            # Of detections whose number varies; harness run and harness debug say the same.
+            return {"outcome": "incomparable", "why": str(exc)}
+        except Exception as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
             reason = reason_of(exc, [self.folder])
             told = any(reason[:60] in note or "does not load" in note or "refuses" in note for note in variant.notes)
             return {"outcome": "told" if told else "unexplained", "why": f"does not run: {reason}", "notes": list(variant.notes)}
-        if self.pattern.random:
-            said = any("reproduce" in note or "random" in note.lower() for note in variant.notes)
-            return {"outcome": "withheld" if said else "unexplained", "why": "" if said else "random, and no note says so"}
+        if self.difference is not None:
+            return {"outcome": "withheld" if self.difference.causes else "unexplained", "why": self.difference.sentence}
         return self._compared(variant, found, ideals)
 
     def _compared(self, variant: Variant, found: Fidelity, ideals: Ideals) -> dict[str, Any]:
         poor = found.sqnr_db is not None and found.merit < verdicts.FLOOR
         ideal = ideals.merit(variant.recipe) if poor else None
-        outcome, why = verdicts.of_made(found, variant.notes, ideal, self.names)
-        answer = {"outcome": outcome, "why": why, "merit": verdicts.number(found.merit), "sqnr": verdicts.number(found.sqnr_db)}
+        outcome, why = verdicts.of_made(found, variant.notes, ideal, self.names, self.chosen)
+        answer: dict[str, Any] = {
+            "outcome": outcome,
+            "why": why,
+            "merit": verdicts.number(found.merit),
+            "sqnr": verdicts.number(found.sqnr_db),
+        }
         if outcome != "fine":
             answer |= {"ideal": verdicts.number(ideal), "notes": list(variant.notes), "fidelity": list(found.notes)}
         return answer
@@ -179,12 +186,28 @@ def _names(model: onnx.ModelProto) -> set[str]:
     return found - {""}
 
 
-def _words(value: onnx.ValueInfoProto) -> list[str]:
-    return [each.dim_param for each in value.type.tensor_type.shape.dim]
+def open_pattern(pattern: Pattern, folder: Path) -> Trial:
+    """Build a structure, check it, and run it.
 
-
-def _open(value: onnx.ValueInfoProto) -> list[str]:
-    return [word for word in _words(value) if word]
+    Raises:
+        UnfitError: if it would test nothing.
+    """
+    net = pattern.net()
+    onnx.save(net.model(), folder / "model.onnx")
+    samples = [dict(zip(net.feeds, values, strict=True)) for values in zip(*net.feeds.values(), strict=True)]
+    trial = Trial(folder / "model.onnx", samples, folder)
+    if pattern.random != (trial.difference is not None):
+        message = trial.difference.sentence if trial.difference else "it reproduces itself"
+        raise UnfitError(message)
+    for name in trial.reference[0]:
+        values = [sample[name] for sample in trial.reference]
+        if not pattern.constant and all(np.array_equal(values[0], each) for each in values):
+            message = f"output {name} is the same for every sample"
+            raise UnfitError(message)
+        if not pattern.infinite and not all(np.isfinite(each).all() for each in values):
+            message = f"output {name} is not finite"
+            raise UnfitError(message)
+    return trial
 
 
 def examine(name: str) -> dict[str, Any]:
@@ -195,10 +218,10 @@ def examine(name: str) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="pattern-") as scratch:
         try:
-            trial = Trial(load_all()[name], Path(scratch))
+            trial = open_pattern(load_all()[name], Path(scratch))
         except Exception as exc:  # noqa: BLE001 - of onnx, of onnxruntime, or ours
             return {"unfit": reason_of(exc, [Path(scratch)])}
         try:
-            return trial.examine()
+            return trial.examine(recipes.all_recipes())
         except HarnessError as exc:
             return {"refused": str(exc).replace(f"{scratch}/", "")}

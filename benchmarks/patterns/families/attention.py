@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
+
 from families import forms
 from families.layers import heads, joined, linear
 from families.net import SAMPLES
 from families.registry import pattern
-from onnx import TensorProto
 
 if TYPE_CHECKING:
     from families.net import Net
@@ -23,7 +24,9 @@ LOWEST = {"finfo": float(np.finfo(np.float32).min), "1e9": -1e9, "10000": -1e4, 
 def lengths(net: Net) -> str:
     """Add an input that says which places count, [1, LENGTH]."""
     some = net.rng.integers(3, LENGTH + 1, SAMPLES)
-    return net.input("attention_mask", [1, LENGTH], (np.arange(LENGTH) < some[:, None]).reshape(SAMPLES, 1, LENGTH), TensorProto.INT64)
+    return net.input(
+        "attention_mask", [1, LENGTH], (np.arange(LENGTH) < some[:, None]).reshape(SAMPLES, 1, LENGTH), TensorProto.INT64
+    )
 
 
 def masked(net: Net, scores: str, mask: str, lowest: float, form: str) -> str:
@@ -53,7 +56,7 @@ def masked_attention(net: Net, form: str, lowest: str, causal: bool) -> None:
 
 @pattern(form=("where", "add"), opset=(13, 17))
 def infinite_mask(net: Net, form: str) -> None:
-    """A causal mask of −inf, as a constant."""
+    """A causal mask of -infinity, as a constant."""
     x = net.input("x", [1, LENGTH, WIDTH])
     query, key, value = (linear(net, x, WIDTH, WIDTH, gain=1.5) for _ in range(3))
     scores = net.op("MatMul", query, net.op("Transpose", key, perm=[0, 2, 1]))
@@ -90,8 +93,8 @@ def positions(net: Net, position: str) -> None:
     x = net.input("x", [1, LENGTH, WIDTH])
     angles = np.arange(LENGTH)[:, None] / 100 ** (np.arange(SIZE // 2) / SIZE * 2)
     if position == "sinusoid":
-        table = np.concatenate([np.sin(angles), np.cos(angles)], 1)
-        x = net.op("Add", x, net.const(np.tile(table, (1, COUNT))))
+        waves = np.concatenate([np.sin(angles), np.cos(angles)], 1)
+        x = net.op("Add", x, net.const(np.tile(waves, (1, COUNT))))
     query, key, value = (heads(net, linear(net, x, WIDTH, WIDTH), LENGTH, COUNT, SIZE) for _ in range(3))
     if position == "rotary":
         sine, cosine = (net.const(np.tile(f(angles), (1, 2))) for f in (np.sin, np.cos))
@@ -104,7 +107,11 @@ def positions(net: Net, position: str) -> None:
     scores = net.op("MatMul", query, net.op("Transpose", key, perm=[0, 1, 3, 2]))
     away = np.arange(LENGTH)[:, None] - np.arange(LENGTH)
     if position == "relative":
-        table = net.op("Gather", net.const(net.rng.normal(size=(2 * LENGTH, COUNT)), name="relative_bias"), net.const(away + LENGTH, np.int64))
+        table = net.op(
+            "Gather",
+            net.const(net.rng.normal(size=(2 * LENGTH, COUNT)), name="relative_bias"),
+            net.const(away + LENGTH, np.int64),
+        )
         scores = net.op("Add", scores, net.op("Transpose", table, perm=[2, 0, 1]))
     elif position == "alibi":
         scores = net.op("Add", scores, net.const(-np.abs(away)[None] * np.array([0.5, 0.06]).reshape(2, 1, 1)))
@@ -119,7 +126,8 @@ def other_attention(net: Net, kind: str) -> None:
     query = heads(net, linear(net, x, WIDTH, WIDTH), LENGTH, COUNT, SIZE)
     if kind == "grouped":
         key, value = (
-            net.op("Expand", heads(net, linear(net, source, WIDTH, SIZE), LENGTH, 1, SIZE), net.ints(1, COUNT, LENGTH, SIZE)) for _ in range(2)
+            net.op("Expand", heads(net, linear(net, source, WIDTH, SIZE), LENGTH, 1, SIZE), net.ints(1, COUNT, LENGTH, SIZE))
+            for _ in range(2)
         )
     else:
         key, value = (heads(net, linear(net, source, WIDTH, WIDTH), LENGTH, COUNT, SIZE) for _ in range(2))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from families import forms
 from families.layers import act, conv, linear
 from families.registry import pattern
@@ -49,7 +50,9 @@ def vocoder(net: Net, activation: str, rate: int) -> None:
     """HiFi-GAN: transposed convolution, dilated residual blocks, Tanh."""
     x = net.input("mel", [1, WIDTH, STEPS])
     size = 2 * rate
-    x = net.op("ConvTranspose", x, net.weight(WIDTH, 4, size, fan_in=2 * WIDTH), net.bias(4), strides=[rate], pads=[rate // 2] * 2)
+    x = net.op(
+        "ConvTranspose", x, net.weight(WIDTH, 4, size, fan_in=2 * WIDTH), net.bias(4), strides=[rate], pads=[rate // 2] * 2
+    )
     for dilation in (1, 3):
         y = x
         if activation == "leaky":
@@ -70,9 +73,11 @@ def recurrent(net: Net, kind: str, direction: str, state: bool) -> None:
     constants = [net.weight(ways, gates * hidden, WIDTH, fan_in=WIDTH), net.weight(ways, gates * hidden, hidden, fan_in=hidden)]
     constants.append(net.const(0.2 * net.rng.normal(size=(ways, 2 * gates * hidden))))
     states = [net.input(name, [ways, 1, hidden]) for name in ("h0", "c0")[: 1 + (kind == "LSTM")]] if state else []
-    more = {"linear_before_reset": 1} if kind == "GRU" else {}
+    more: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
     rest = ["", *states] if states else []
-    y, *last = net.ops(kind, x, *constants, *rest, into=3 if kind == "LSTM" else 2, hidden_size=hidden, direction=direction, **more)
+    y, *last = net.ops(
+        kind, x, *constants, *rest, into=3 if kind == "LSTM" else 2, hidden_size=hidden, direction=direction, **more
+    )
     y = net.op("Transpose", y, perm=[2, 0, 1, 3]) if ways > 1 else net.op("Transpose", forms.squeeze(net, y, 1), perm=[1, 0, 2])
     y = forms.reshape(net, net.op("Transpose", y, perm=[0, 1, 2, 3]), 1, STEPS, ways * hidden) if ways > 1 else y
     net.output(linear(net, y, ways * hidden, 5), *(last if state else []))
@@ -88,7 +93,9 @@ def ctc(net: Net, end: str, body: str) -> None:
         scores = net.op("Softmax", net.op("MatMul", linear(net, x, WIDTH, WIDTH), net.op("Transpose", x, perm=[0, 2, 1])), axis=2)
         x = forms.layer_norm(net, net.op("Add", x, net.op("MatMul", scores, x)), WIDTH)
     logits = linear(net, x, WIDTH, 20, gain=2)
-    net.output({"softmax": net.op("Softmax", logits, axis=2), "log-softmax": net.op("LogSoftmax", logits, axis=2), "logits": logits}[end])
+    net.output(
+        {"softmax": net.op("Softmax", logits, axis=2), "log-softmax": net.op("LogSoftmax", logits, axis=2), "logits": logits}[end]
+    )
 
 
 @pattern(log=("clip", "add", "max"), basis=("conv", "stft"))
@@ -103,7 +110,9 @@ def spectrum(net: Net, log: str, basis: str) -> None:
         real, imaginary = forms.split(net, both, [bins, bins], 1)
     else:
         found = net.op("STFT", wave, net.const(8, np.int64), net.const(np.hanning(size)), net.const(size, np.int64))
-        real, imaginary = (net.op("Transpose", forms.squeeze(net, forms.cut(net, found, 3, at, at + 1), 3), perm=[0, 2, 1]) for at in (0, 1))
+        real, imaginary = (
+            net.op("Transpose", forms.squeeze(net, forms.cut(net, found, 3, at, at + 1), 3), perm=[0, 2, 1]) for at in (0, 1)
+        )
     power = net.op("Add", net.op("Mul", real, real), net.op("Mul", imaginary, imaginary))
     mel = net.op("MatMul", net.const(np.abs(net.rng.normal(size=(6, bins)))), power)
     safe = {
@@ -121,7 +130,13 @@ def time_convolution(net: Net, kind: str) -> None:
     x = net.input("x", [1, WIDTH, 24])
     for dilation in (1, 2, 4):
         if kind == "causal":
-            y = net.op("Conv", forms.pad(net, x, [0, 0, 2 * dilation, 0, 0, 0]), net.weight(WIDTH, WIDTH, 3), net.bias(WIDTH), dilations=[dilation])
+            y = net.op(
+                "Conv",
+                forms.pad(net, x, [0, 0, 2 * dilation, 0, 0, 0]),
+                net.weight(WIDTH, WIDTH, 3),
+                net.bias(WIDTH),
+                dilations=[dilation],
+            )
             x = net.op("Add", x, net.op("Relu", y))
         elif kind == "separable":
             y = conv(net, conv(net, x, WIDTH, WIDTH, 5, axes=1, groups=WIDTH, dilations=[dilation]), WIDTH, WIDTH, 1, axes=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from families import forms
 from families.layers import conv
@@ -34,14 +34,14 @@ def depthwise(net: Net, multiplier: int, bias: bool, size: int, spread: bool) ->
 def transposed(net: Net, groups: int, bias: bool, extra: str) -> None:
     """Transposed convolution."""
     x = image(net, 8, 8)
-    more = {
+    kinds: dict[str, dict[str, Any]] = {
         "none": {"pads": [1] * 4},
         "output-padding": {"pads": [1] * 4, "output_padding": [1, 1]},
         "output-shape": {"output_shape": [16, 16]},
         "same": {"auto_pad": "SAME_UPPER"},
-    }[extra]
+    }
     weight = net.weight(8, 8 // groups, 3, 3, fan_in=8 * 9 // groups // 4, name="up.weight")
-    x = net.op("ConvTranspose", x, weight, *([net.bias(8)] if bias else []), strides=[2, 2], group=groups, **more)
+    x = net.op("ConvTranspose", x, weight, *([net.bias(8)] if bias else []), strides=[2, 2], group=groups, **kinds[extra])
     net.output(conv(net, net.op("Relu", x), 8, 3, 1))
 
 
@@ -69,7 +69,7 @@ def auto_pad(net: Net, padding: str, stride: int, kind: str) -> None:
 def pooling(net: Net, kind: str, ceil: int, count_pad: int) -> None:
     """Pools that round sizes up, and count padding or not."""
     x = net.op("Sub", image(net), net.const(0.5))
-    more = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+    more: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
     if kind == "lp":
         x = net.op("LpPool", x, p=1 + count_pad, **more)
     elif kind == "max":

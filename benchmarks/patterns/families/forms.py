@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def reduce(net: Net, kind: str, tensor: str, *axes: int, keep: bool = True) -> s
 def clip(net: Net, tensor: str, low: float | None, high: float | None) -> str:
     """Clip to a range with one or both ends."""
     if net.opset < 11:
-        ends = {"min": low, "max": high}
+        ends: dict[str, Any] = {"min": low, "max": high}
         return net.op("Clip", tensor, **{key: end for key, end in ends.items() if end is not None})
     inputs = [net.const(end) if end is not None else "" for end in (low, high)]
     return net.op("Clip", tensor, *(inputs if inputs[1] else inputs[:1]))
@@ -96,7 +96,7 @@ def reshape(net: Net, tensor: str, *shape: int) -> str:
 
 
 def hard_swish(net: Net, tensor: str) -> str:
-    """x · hardsigmoid(x) with slope 1/6: an operator from 14 on."""
+    """X · hardsigmoid(x) with slope 1/6: an operator from 14 on."""
     if net.opset >= 14:
         return net.op("HardSwish", tensor)
     return net.op("Mul", tensor, net.op("HardSigmoid", tensor, alpha=1 / 6, beta=0.5))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
 from families import forms
 from families.layers import conv, gemm, linear, pooled
 from families.net import SAMPLES
 from families.registry import pattern
-from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from families.net import Net
@@ -88,8 +89,12 @@ def gemm_attributes(net: Net, alpha: float, beta: float, trans: str) -> None:
     """Gemm with factors and transposed operands."""
     x = net.input("x", [6, 8])
     x = linear(net, x, 8, 6 if trans in {"a", "both"} else 8)
-    weight = net.weight(5, 6 if trans == "both" else 8) if trans in {"b", "both"} else net.weight(6 if trans == "a" else 8, 5, fan_in=8)
-    more = {"transA": int(trans in {"a", "both"}), "transB": int(trans in {"b", "both"})}
+    weight = (
+        net.weight(5, 6 if trans == "both" else 8)
+        if trans in {"b", "both"}
+        else net.weight(6 if trans == "a" else 8, 5, fan_in=8)
+    )
+    more: dict[str, Any] = {"transA": int(trans in {"a", "both"}), "transB": int(trans in {"b", "both"})}
     net.output(net.op("Relu", net.op("Gemm", x, weight, net.bias(5, 1.0), alpha=alpha, beta=beta, **more)))
 
 
@@ -137,7 +142,9 @@ def sparse_constant(net: Net, where: str) -> None:
     name = net.name("sparse")
     places = np.flatnonzero(dense)
     values = numpy_helper.from_array(dense.ravel()[places], name)
-    net.sparse.append(helper.make_sparse_tensor(values, numpy_helper.from_array(places.astype(np.int64), f"{name}_places"), list(shape)))
+    net.sparse.append(
+        helper.make_sparse_tensor(values, numpy_helper.from_array(places.astype(np.int64), f"{name}_places"), list(shape))
+    )
     if where == "table":
         rows = net.input("rows", [6], net.rng.integers(0, 8, (SAMPLES, 6)), TensorProto.INT64)
         net.output(linear(net, net.op("Gather", name, rows), 8, 5))
@@ -147,7 +154,17 @@ def sparse_constant(net: Net, where: str) -> None:
         net.output(net.op("Add", net.op("MatMul", net.input("x", [4, 8]), net.weight(8, 8)), name))
 
 
-@pattern(stem=("w_scale", "w_zero_point", "w_quantized", "x_quantized", "x_QuantizeLinear_Output", "y_DequantizeLinear_Output", "w_quant"))
+@pattern(
+    stem=(
+        "w_scale",
+        "w_zero_point",
+        "w_quantized",
+        "x_quantized",
+        "x_QuantizeLinear_Output",
+        "y_DequantizeLinear_Output",
+        "w_quant",
+    )
+)
 def names_of_tools(net: Net, stem: str) -> None:
     """A constant whose name a quantizer generates, too."""
     x = net.input("x", [4, 8])
@@ -163,7 +180,9 @@ def one_constant(net: Net, uses: str) -> None:
     if uses == "two-convs":
         weight, bias = net.weight(4, 4, 3, 3), net.const([0.5, -1, 2, 0])
         x = features(net)
-        net.output(net.op("Conv", x, weight, bias), net.op("Conv", net.op("Mul", x, net.const(30.0)), weight, bias, dilations=[2, 2]))
+        net.output(
+            net.op("Conv", x, weight, bias), net.op("Conv", net.op("Mul", x, net.const(30.0)), weight, bias, dilations=[2, 2])
+        )
         return
     x = net.input("x", [4, 8])
     weight = net.const(net.rng.normal(size=(8, 8)) * 2.0 ** net.rng.uniform(-3, 1, (8, 1)) / 2, name="shared")
@@ -176,7 +195,9 @@ def one_constant(net: Net, uses: str) -> None:
         bias = net.bias(8, 1.0)
         net.output(net.op("Mul", net.op("Gemm", x, weight, bias), bias))
     else:
-        net.output(net.op("MatMul", net.op("MatMul", x, weight), weight), net.op("MatMul", x, net.op("Transpose", weight, perm=[1, 0])))
+        net.output(
+            net.op("MatMul", net.op("MatMul", x, weight), weight), net.op("MatMul", x, net.op("Transpose", weight, perm=[1, 0]))
+        )
 
 
 @pattern(equation=("bij,jk->bik", "bij,bjk->bik", "bij->bji", "bhwc,hkc->bhwk"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from families import forms
 from families.layers import act, conv
 from families.registry import pattern
@@ -19,7 +20,10 @@ def levels(net: Net, gains: tuple[float, ...] = (1.0, 20.0, 0.05)) -> list[str]:
     """Make feature maps whose ranges differ."""
     image = net.input("images", [1, 3, 32, 32], "image")
     return [
-        net.op("Relu", net.op("Conv", image, net.weight(8, 3, 3, 3, gain=gain), net.bias(8, gain), strides=[2**place] * 2, pads=[1] * 4))
+        net.op(
+            "Relu",
+            net.op("Conv", image, net.weight(8, 3, 3, 3, gain=gain), net.bias(8, gain), strides=[2**place] * 2, pads=[1] * 4),
+        )
         for place, gain in enumerate(gains, 1)
     ]
 
@@ -122,7 +126,9 @@ def ssd_tail(net: Net, scores: str, together: bool) -> None:
     priors = net.rng.random((1, count, 2))
     shift, size = forms.split(net, box, [2, 2], 2)
     centre = net.op("Add", net.op("Mul", shift, net.const(0.01)), net.const(priors))
-    extent = net.op("Mul", net.op("Exp", net.op("Mul", size, net.const(0.2))), net.const(0.1 + 0.2 * net.rng.random((1, count, 2))))
+    extent = net.op(
+        "Mul", net.op("Exp", net.op("Mul", size, net.const(0.2))), net.const(0.1 + 0.2 * net.rng.random((1, count, 2)))
+    )
     half = net.op("Mul", extent, net.const(0.5))
     corners = net.op("Concat", net.op("Sub", centre, half), net.op("Add", centre, half), axis=2)
     if together:
@@ -156,4 +162,9 @@ def keypoints(net: Net, joint: str) -> None:
         seen = net.op("Sigmoid", net.op("Gemm", flat, net.weight(256, 5, fan_in=256), net.bias(5)))
         net.output(net.op("Concat", points, seen, axis=1))
         return
-    net.output(*(net.op("MatMul", forms.reshape(net, conv(net, x, 16, 5, 1), 1, 5, 256), net.weight(256, 32, fan_in=256)) for _ in range(2)))
+    net.output(
+        *(
+            net.op("MatMul", forms.reshape(net, conv(net, x, 16, 5, 1), 1, 5, 256), net.weight(256, 32, fan_in=256))
+            for _ in range(2)
+        )
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
 
 from families import forms
 from families.attention import LENGTH, WIDTH
 from families.layers import act, linear
 from families.net import SAMPLES
 from families.registry import pattern
-from onnx import TensorProto
 
 if TYPE_CHECKING:
     from families.net import Net
@@ -51,7 +52,9 @@ def embeddings(net: Net, parts: int, norm: str) -> None:
     """BERT's: words, positions and kinds of segments, summed and normed."""
     x = net.op("Gather", net.const(net.rng.normal(size=(WORDS, WIDTH))), tokens(net))
     if parts > 1:
-        x = net.op("Add", x, net.op("Gather", net.const(net.rng.normal(size=(64, WIDTH)) / 4), net.const(np.arange(LENGTH), np.int64)))
+        x = net.op(
+            "Add", x, net.op("Gather", net.const(net.rng.normal(size=(64, WIDTH)) / 4), net.const(np.arange(LENGTH), np.int64))
+        )
         kinds = net.input("token_type_ids", [1, LENGTH], net.rng.integers(0, 2, (SAMPLES, 1, LENGTH)), TensorProto.INT64)
         x = net.op("Add", x, net.op("Gather", net.const(net.rng.normal(size=(2, WIDTH)) / 4), kinds))
     x = forms.layer_norm(net, x, WIDTH, norm)
@@ -83,6 +86,7 @@ def experts(net: Net, gate: str, weights: str) -> None:
     count, x = 4, net.input("x", [LENGTH, WIDTH])
     route = net.op("Softmax", linear(net, x, WIDTH, count), axis=1)
     if gate == "top-k":
+        net.output(route)
         best, places = forms.top_k(net, route, 2, 1)
         zeros = net.const(np.zeros((LENGTH, count)))
         route = net.op("ScatterElements", zeros, places, best, axis=1)
@@ -107,7 +111,8 @@ def decoder_with_past(net: Net, past: int, layers: int, heads: int) -> None:
             for what in ("key", "value")
         ]
         query, *fresh = (
-            net.op("Transpose", forms.reshape(net, linear(net, x, WIDTH, WIDTH), 1, 1, heads, size), perm=[0, 2, 1, 3]) for _ in range(3)
+            net.op("Transpose", forms.reshape(net, linear(net, x, WIDTH, WIDTH), 1, 1, heads, size), perm=[0, 2, 1, 3])
+            for _ in range(3)
         )
         key, value = (net.op("Concat", old, new, axis=2) for old, new in zip(kept, fresh, strict=True))
         scores = net.op("Softmax", net.op("MatMul", query, net.op("Transpose", key, perm=[0, 1, 3, 2])), axis=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from families import forms
 
 if TYPE_CHECKING:
@@ -14,13 +15,25 @@ if TYPE_CHECKING:
 
 
 def conv(
-    net: Net, tensor: str, inputs: int, outputs: int, size: int = 3, *, groups: int = 1, bias: bool = True, axes: int = 2, **attributes: Any
+    net: Net,
+    tensor: str,
+    inputs: int,
+    outputs: int,
+    size: int = 3,
+    *,
+    groups: int = 1,
+    bias: bool = True,
+    axes: int = 2,
+    **attributes: Any,
 ) -> str:
     """Convolve with weights of its own; pads so that the size stays unless told otherwise."""
     if "auto_pad" not in attributes:
         reach = attributes.get("dilations", [1])[0] * (size - 1) // 2
         attributes.setdefault("pads", [reach] * (2 * axes))
-    constants = [net.weight(outputs, inputs // groups, *[size] * axes, name="conv.weight"), *([net.bias(outputs)] if bias else [])]
+    constants = [
+        net.weight(outputs, inputs // groups, *[size] * axes, name="conv.weight"),
+        *([net.bias(outputs)] if bias else []),
+    ]
     return net.op("Conv", tensor, *constants, group=groups, **attributes)
 
 
@@ -39,7 +52,12 @@ def gemm(net: Net, tensor: str, inputs: int, outputs: int, **attributes: Any) ->
 def batch_norm(net: Net, tensor: str, channels: int) -> str:
     """BatchNormalization with statistics of its own."""
     rng = net.rng
-    constants = [1 + 0.2 * rng.normal(size=channels), 0.3 * rng.normal(size=channels), 0.3 * rng.normal(size=channels), 0.5 + rng.random(channels)]
+    constants = [
+        1 + 0.2 * rng.normal(size=channels),
+        0.3 * rng.normal(size=channels),
+        0.3 * rng.normal(size=channels),
+        0.5 + rng.random(channels),
+    ]
     return net.op("BatchNormalization", tensor, *(net.const(values, name="bn") for values in constants))
 
 
@@ -50,7 +68,9 @@ def pooled(net: Net, tensor: str) -> str:
 
 def heads(net: Net, tensor: str, length: int, count: int, size: int, *, transposed: bool = False) -> str:
     """[N, length, count·size] to [N, count, length, size], or its transpose for keys."""
-    return net.op("Transpose", forms.reshape(net, tensor, 0, length, count, size), perm=[0, 2, 3, 1] if transposed else [0, 2, 1, 3])
+    return net.op(
+        "Transpose", forms.reshape(net, tensor, 0, length, count, size), perm=[0, 2, 3, 1] if transposed else [0, 2, 1, 3]
+    )
 
 
 def joined(net: Net, tensor: str, length: int, count: int, size: int) -> str:

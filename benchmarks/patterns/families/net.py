@@ -28,6 +28,7 @@ class Net:
         opset: version of the standard operator set.
         rng: for weights and data, seeded.
         constants: whether constants become initializers or Constant nodes.
+        count: how often each name was given out.
         feeds: for each input an array of :data:`SAMPLES` whole inputs.
     """
 
@@ -42,15 +43,17 @@ class Net:
         self.initializers: list[onnx.TensorProto] = []
         self.sparse: list[onnx.SparseTensorProto] = []
         self.domains: dict[str, int] = {}
-        self._count: dict[str, int] = parent._count if parent else {}
+        self.count: dict[str, int] = parent.count if parent else {}
 
     def name(self, stem: str) -> str:
         """A name that is not in use: the first one is the stem itself."""
-        number = self._count.get(stem, 0)
-        self._count[stem] = number + 1
+        number = self.count.get(stem, 0)
+        self.count[stem] = number + 1
         return f"{stem}_{number}" if number else stem
 
-    def input(self, name: str, shape: Sequence[int | str], values: ArrayLike | str = "normal", kind: int = TensorProto.FLOAT) -> str:
+    def input(
+        self, name: str, shape: Sequence[int | str], values: ArrayLike | str = "normal", kind: int = TensorProto.FLOAT
+    ) -> str:
         """Add an input.
 
         Args:
@@ -137,7 +140,9 @@ class Net:
             else:
                 rank = np.ndim(self._run(model)[place])
                 kind = declared.type.tensor_type.elem_type
-                declared.CopyFrom(helper.make_tensor_value_info(declared.name, kind, [f"{declared.name}_{axis}" for axis in range(rank)]))
+                declared.CopyFrom(
+                    helper.make_tensor_value_info(declared.name, kind, [f"{declared.name}_{axis}" for axis in range(rank)])
+                )
         if not self.domains:
             onnx.checker.check_model(model)
         return model

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
+
 from families import forms
 from families.layers import conv, linear, pooled
 from families.net import SAMPLES
 from families.registry import pattern
-from onnx import TensorProto
 
 if TYPE_CHECKING:
     from families.net import Net
@@ -50,8 +51,10 @@ def scores(net: Net, end: str) -> None:
         net.output(x, net.op("Softmax", x, axis=1))
     elif end == "temperature":
         net.output(net.op("Softmax", net.op("Mul", x, net.const(20.0)), axis=1))
+    elif end == "sigmoid":
+        net.output(net.op("Sigmoid", x))
     else:
-        net.output(net.op({"softmax": "Softmax", "log-softmax": "LogSoftmax", "sigmoid": "Sigmoid"}[end], x, **({} if end == "sigmoid" else {"axis": 1})))
+        net.output(net.op({"softmax": "Softmax", "log-softmax": "LogSoftmax"}[end], x, axis=1))
 
 
 @pattern(floor=(1e-7, 1e-3), where=("clip", "max", "add"))
@@ -69,7 +72,9 @@ def logarithm(net: Net, floor: float, where: str) -> None:
 def suppression(net: Net, limit: int, threshold: float, gathered: bool) -> None:
     """NonMaxSuppression; with a threshold the number of boxes varies."""
     x = net.op("Relu", conv(net, net.input("x", [1, 3, 8, 8], "image"), 3, 8, strides=[2, 2], pads=[1] * 4))
-    centre = net.op("Add", net.op("Sigmoid", conv(net, x, 8, 2, 1)), net.const(np.stack(np.meshgrid(np.arange(4), np.arange(4)), 0)))
+    centre = net.op(
+        "Add", net.op("Sigmoid", conv(net, x, 8, 2, 1)), net.const(np.stack(np.meshgrid(np.arange(4), np.arange(4)), 0))
+    )
     size = net.op("Exp", net.op("Mul", conv(net, x, 8, 2, 1), net.const(0.3)))
     boxes = net.op("Concat", net.op("Sub", centre, size), net.op("Add", centre, size), axis=1)
     boxes = net.op("Transpose", forms.reshape(net, boxes, 1, 4, 16), perm=[0, 2, 1])
@@ -81,17 +86,18 @@ def suppression(net: Net, limit: int, threshold: float, gathered: bool) -> None:
         net.output(boxes, likely)
         return
     places = forms.squeeze(net, forms.cut(net, chosen, 1, 2, 3), 1)
-    net.output(net.op("Gather", boxes, places, axis=1))
+    net.output(net.op("Gather", boxes, places, axis=1), boxes, likely)
 
 
 @pattern(output=("values", "both", "gathered"), count=(3, 8), opset=(11, 13))
 def best(net: Net, output: str, count: int) -> None:
     """TopK of the scores, perhaps with what belongs to them."""
     x = conv(net, net.input("x", [1, 3, 8, 8], "image"), 3, 8)
-    values, places = forms.top_k(net, forms.reshape(net, net.op("Sigmoid", conv(net, x, 8, 1, 1)), 1, 64), count, 1)
+    likely = forms.reshape(net, net.op("Sigmoid", conv(net, x, 8, 1, 1)), 1, 64)
+    values, places = forms.top_k(net, likely, count, 1)
     if output == "gathered":
         boxes = forms.reshape(net, net.op("Transpose", conv(net, x, 8, 4, 1), perm=[0, 2, 3, 1]), 64, 4)
-        net.output(net.op("Gather", boxes, forms.squeeze(net, places, 0), axis=0))
+        net.output(net.op("Gather", boxes, forms.squeeze(net, places, 0), axis=0), boxes, likely)
     else:
         net.output(values)
         if output == "both":
@@ -124,8 +130,7 @@ def two_inputs(net: Net, way: str) -> None:
         gains, shift = forms.split(net, linear(net, table, 8, 16, gain=0.01), [8, 8], 1)
         x = net.op("Add", net.op("Mul", x, gains), shift)
     else:
-        norms = []
-        for each in (x, linear(net, table, 8, 8, gain=0.01)):
-            norms.append(net.op("Div", each, forms.reduce(net, "ReduceL2", each, 1)))
+        towers = (x, linear(net, table, 8, 8, gain=0.01))
+        norms = [net.op("Div", each, forms.reduce(net, "ReduceL2", each, 1)) for each in towers]
         x = net.op("Concat", norms[0], net.op("Mul", *norms), axis=1)
     net.output(x)

@@ -36,7 +36,9 @@ def top_down(net: Net, mode: str, join: str) -> None:
 @pattern(activation=("relu", "silu", "leaky", "hardswish"))
 def two_ways(net: Net, activation: str) -> None:
     """PAN: down and up again, all joined by Concat."""
-    fine, middle, coarse = (conv(net, level, width, 8, 1) for level, width in zip(backbone(net, activation), (8, 16, 24), strict=True))
+    fine, middle, coarse = (
+        conv(net, level, width, 8, 1) for level, width in zip(backbone(net, activation), (8, 16, 24), strict=True)
+    )
     middle = act(net, conv(net, net.op("Concat", forms.upsample(net, coarse), middle, axis=1), 16, 8), activation)
     fine = act(net, conv(net, net.op("Concat", forms.upsample(net, middle), fine, axis=1), 16, 8), activation)
     down = conv(net, fine, 8, 8, strides=[2, 2], pads=[1] * 4)
@@ -54,7 +56,10 @@ def weighted_sum(net: Net, weighting: str) -> None:
         weights = net.op("Div", positive, net.op("Add", forms.reduce(net, "ReduceSum", positive, 0), net.const([1e-4])))
     else:
         weights = net.op("Softmax", raw, axis=0)
-    parts = [net.op("Mul", x, forms.cut(net, weights, 0, place, place + 1)) for place, x in enumerate((fine, forms.upsample(net, middle)))]
+    parts = [
+        net.op("Mul", x, forms.cut(net, weights, 0, place, place + 1))
+        for place, x in enumerate((fine, forms.upsample(net, middle)))
+    ]
     net.output(conv(net, act(net, net.op("Add", *parts), "silu"), 8, 8))
 
 

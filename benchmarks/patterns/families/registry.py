@@ -50,14 +50,22 @@ class Pattern:
 
 
 def pattern(
-    *, opset: tuple[int, ...] = (STANDARD_OPSET,), random: bool = False, infinite: bool = False, constant: bool = False, **grid: tuple[Any, ...]
+    *,
+    opset: tuple[int, ...] = (STANDARD_OPSET,),
+    random: bool = False,
+    infinite: bool = False,
+    constant: bool = False,
+    **grid: tuple[Any, ...],
 ) -> Callable[[Build], Build]:
     """Register a function for every combination of the values of its parameters, and for each operator set."""
 
     def register(build: Build) -> Build:
         family = build.__module__.rpartition(".")[2]
         for version, values in product(opset, _combinations(grid)):
-            words = [build.__name__.replace("_", "-"), *(_word(key, value) for key, value in values.items() if value not in (False, None))]
+            words = [
+                build.__name__.replace("_", "-"),
+                *(_word(key, value) for key, value in values.items() if value not in (False, None)),
+            ]
             if len(opset) > 1:
                 words.append(f"opset{version}")
             name = f"{family}/{'-'.join(words)}"
@@ -77,7 +85,9 @@ def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any
 
 def _word(key: str, value: object) -> str:
     """Spell a value for a name: text speaks for itself, a number needs the name of its parameter."""
-    return key.replace("_", "-") if value is True else value if isinstance(value, str) else f"{key}{_plain(value)}".replace("_", "-")
+    return (
+        key.replace("_", "-") if value is True else value if isinstance(value, str) else f"{key}{_plain(value)}".replace("_", "-")
+    )
 
 
 def _plain(value: object) -> str:
