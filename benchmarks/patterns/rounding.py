@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
 from harness.quantize.planning.reach import DYNAMIC_OPS, STATIC_OPS
 
@@ -31,6 +32,7 @@ PARAMETERS = frozenset({"Resize", "Upsample", "Clip", "Pad", "Slice"})  # whose 
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}
 CONTRIB = "com.microsoft"
+HALF_MAX = 65504.0
 
 
 def rounded(model: onnx.ModelProto, recipe: Recipe, run: Runs) -> onnx.ModelProto | None:
@@ -38,13 +40,15 @@ def rounded(model: onnx.ModelProto, recipe: Recipe, run: Runs) -> onnx.ModelProt
 
     Args:
         model: the prepared one.
-        recipe: a dynamic, static or nbits recipe; for any other there is no such model.
+        recipe: an fp16, dynamic, static or nbits recipe; for any other there is no such model.
         run: gives a model's inputs and outputs for each sample of the calibration data.
     """
-    if recipe.method not in {"dynamic", "static", "nbits"}:
+    if recipe.method not in {"fp16", "dynamic", "static", "nbits"}:
         return None
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    if recipe.method == "fp16":
+        return _halved(result, _ranges(model, run))
     kinds = {"dynamic": DYNAMIC_OPS, "static": STATIC_OPS, "nbits": frozenset({"MatMul", "Gemm"})}[recipe.method]
     constants = _constants(result)
     nodes = [node for node in result.graph.node if node.op_type in kinds]
@@ -54,6 +58,25 @@ def rounded(model: onnx.ModelProto, recipe: Recipe, run: Runs) -> onnx.ModelProt
     if recipe.method != "nbits":
         _round_activations(result, nodes, constants, recipe, _ranges(model, run))
     return result
+
+
+def _halved(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto | None:
+    """Round everything that fp16 converts to half precision and back; None where a value is beyond its range."""
+    if any(max(-low, high) > HALF_MAX for low, high in ranges.values()):
+        return None
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = numpy_helper.to_array(tensor).clip(-HALF_MAX, HALF_MAX)
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16).astype(np.float32), tensor.name))
+    halved = [node for node in model.graph.node if node.op_type not in DEFAULT_OP_BLOCK_LIST]
+    for name in dict.fromkeys(name for node in halved for name in node.output if name in ranges):
+        inner = f"{name}__float"
+        at = next(place for place, node in enumerate(model.graph.node) if name in node.output)
+        model.graph.node[at].output[:] = [inner if each == name else each for each in model.graph.node[at].output]
+        to_half = helper.make_node("Cast", [inner], [f"{name}__half"], to=onnx.TensorProto.FLOAT16)
+        model.graph.node.insert(at + 1, helper.make_node("Cast", [f"{name}__half"], [name], to=onnx.TensorProto.FLOAT))
+        model.graph.node.insert(at + 1, to_half)
+    return model
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:

@@ -102,11 +102,11 @@ class Net:
         """Add a bias."""
         return self.const(gain * self.rng.normal(size=size), name="bias")
 
-    def op(self, kind: str, *inputs: str, into: str | None = None, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401 - ONNX's
+    def op(self, kind: str, *inputs: str, into: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output, and return the output's name."""
         return self.ops(kind, *inputs, into=(into or self.name(kind.lower()),), domain=domain, **attributes)[0]
 
-    def ops(self, kind: str, *inputs: str, into: int | tuple[str, ...], domain: str = "", **attributes: Any) -> tuple[str, ...]:  # noqa: ANN401
+    def ops(self, kind: str, *inputs: str, into: int | tuple[str, ...], domain: str = "", **attributes: Any) -> tuple[str, ...]:
         """Add a node with several outputs: their names or how many."""
         names = into if isinstance(into, tuple) else tuple(self.name(kind.lower()) for _ in range(into))
         if domain:
