@@ -23,10 +23,12 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import cases  # noqa: E402
 import page  # noqa: E402
+import sections  # noqa: E402
 from crew import Crew  # noqa: E402
 
 VERSIONS = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
 SEED = 1
+STRUCTURES = "Structures of real models"
 NETWORKS = "light/"  # whole ones, up to VGG-19
 
 
@@ -61,7 +63,10 @@ def main() -> None:
     if given.json:
         print(json.dumps({"versions": VERSIONS, **page.summary(results)}, indent=1))
     elif given.write:
-        given.write.write_text(page.render(results, VERSIONS), encoding="utf-8")
+        # benchmarks/patterns.py writes a section of the same page.
+        old = sections.section(given.write.read_text(encoding="utf-8"), STRUCTURES) if given.write.exists() else ""
+        text = page.render(results, VERSIONS)
+        given.write.write_text(f"{text}\n{old}" if old else text, encoding="utf-8")
     else:
         print(page.render(results, VERSIONS))
 

@@ -21,6 +21,7 @@ HERE = ROOT / "benchmarks" / "patterns"
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 import patterns_page  # noqa: E402
+import sections  # noqa: E402
 from crew import Crew  # noqa: E402
 from families.registry import load_all  # noqa: E402
 
@@ -39,6 +40,12 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run found")
     parser.add_argument("--list", action="store_true", help="print the names of the structures, and end")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page there instead of printing it")
+    parser.add_argument(
+        "--coverage",
+        type=Path,
+        metavar="PAGE",
+        help="write the counts into that page's section as well, such as docs/coverage.md",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     given = parser.parse_args()
     names = [name for name in sorted(load_all()) if any(fnmatchcase(name, glob) for glob in given.only or ["*"])]
@@ -58,6 +65,11 @@ def main() -> int:
         given.write.write_text(patterns_page.render(results, VERSIONS), encoding="utf-8")
     else:
         print(patterns_page.render(results, VERSIONS))
+    if given.coverage:
+        text = given.coverage.read_text(encoding="utf-8")
+        given.coverage.write_text(
+            sections.replaced(text, patterns_page.HEADING, patterns_page.section(results)), encoding="utf-8"
+        )
     return int(patterns_page.unexplained(results) > 0)
 
 

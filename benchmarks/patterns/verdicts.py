@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -82,8 +82,3 @@ def of_made(
 def number(value: float | None) -> float | None:
     """Round for JSON; what is not finite is None."""
     return None if value is None or not math.isfinite(value) else round(value, 1)
-
-
-def summary(said: dict[str, Any]) -> bool:
-    """Say whether a recipe's outcome is explained."""
-    return said["outcome"] in EXPLAINED

@@ -35,7 +35,7 @@ def examine(name: str) -> dict[str, Any]:
     facts = inspect_model(path)
     found: dict[str, Any] = {
         "size": path.stat().st_size,
-        "opset": facts.opsets.get("", facts.opsets.get("ai.onnx", 0)),
+        "opset": facts.opset,
         "nodes": len(facts.nodes),
         "ops": facts.op_histogram,
         "inputs": [f"{each.name} {each.dtype} {list(each.shape)}" for each in facts.inputs],
