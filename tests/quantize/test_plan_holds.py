@@ -13,7 +13,7 @@ from harness.quantize.matrix import plan
 from harness.quantize.models.model import read_model
 from harness.quantize.planning.planner import plan_build
 from harness.study import Study, for_model
-from harness.variants import VariantsSection, VariantSpec
+from harness.variants import VariantSpec, VariantsSection
 from tests.quantize.reported_models import REPORTED, Draft
 
 if TYPE_CHECKING:
