@@ -10,6 +10,7 @@ from harness.quantize import build, matrix, metric
 from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.samples.review import review
+from harness.quantize.verify import reproducibility
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,4 +59,6 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     references = tuple(accuracy.Reference(study.model.path, samples, figure, study.model.output, title) for samples in evaluation)
     found += tuple(note for samples in evaluation[1:] for note in samples.notes)
     found += references[0].doubts()
+    if not any(reference.difference for reference in references) and (suspicion := reproducibility.suspicion(model.proto)):
+        found += (suspicion,)
     return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

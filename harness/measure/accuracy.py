@@ -99,8 +99,7 @@ class Reference:
         first = answers[0] if answers else []
         self.names = [name for name, output in zip(self.every, first, strict=False) if _numeric(output)]
         self.labels = samples.labels
-        if self.labels is not None:
-            self.chosen = class_output.find(self.outputs, self.names, self.labels, output)
+        self.chosen = class_output.find(self.outputs, self.names, self.labels, output)
         self.metric = metric
         self.title = title
         self.batch = batch_of(next(iter(samples.feeds), {}))
@@ -182,7 +181,10 @@ class Reference:
             [{name: value for name, value in zip(self.names, sample, strict=True) if name in kept} for sample in side]
             for side in (self.outputs[: len(outputs)], outputs)
         )
-        found, chosen = fidelity.compare(reference, candidate, batch=self.batch), self.chosen.output
+        found, chosen = (
+            fidelity.compare(reference, candidate, batch=self.batch, classes=self.chosen.name(kept)),
+            self.chosen.output,
+        )
         if chosen is None or chosen.name not in kept:
             return found
         agreement = class_output.agreement(

@@ -146,3 +146,19 @@ def test_labels_suit_further_axes_of_one() -> None:
     made.chosen = class_output.find(made.outputs, made.names, made.labels)
     found = made.compare("board", CASE, packed(*outputs))
     assert (found.fidelity.top1_accuracy, found.fidelity.top1_agreement) == (1.0, 1.0)
+
+
+def test_kl_is_of_the_output_that_labels_are_of() -> None:
+    boxes = [np.full((1, 4), index, np.float32) for index in range(4)]
+    made = object.__new__(Reference)
+    made.outputs, made.names, made.metric = [list(pair) for pair in zip(boxes, OUTPUTS, strict=True)], ["boxes", "y"], None
+    for labels, wanted in ((np.array([output.argmax() for output in OUTPUTS]), None), (None, "y")):
+        made.labels = labels
+        made.chosen = class_output.find(made.outputs, made.names, labels, wanted)
+        arrays = [array for pair in zip(boxes, [1.5 * output for output in OUTPUTS], strict=True) for array in pair]
+        found = made.compare("board", CASE, packed(*arrays)).fidelity
+        assert (found.top1_agreement, found.top1_accuracy) == (1.0, 1.0 if wanted is None else None)
+        assert found.kl_divergence is not None
+        assert found.kl_divergence > 0.01
+    made.chosen = class_output.Choice()
+    assert made.compare("board", CASE, packed(*arrays)).fidelity.kl_divergence == 0.0

@@ -20,6 +20,7 @@ from harness.quantize.debug.trial import Clock, Trials, has_bodies
 from harness.quantize.reasons import reason_of
 from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
+from harness.quantize.verify import reproducibility
 from harness.quantize.verify.pairing import ShapeError
 from harness.quantize.verify.parts import in_db
 from harness.quantize.workshop import Workshop
@@ -84,6 +85,8 @@ def diagnose(
         output=study.model.output,
     )
     found.notes += [*feeds.notes, *whole.notes]
+    if whole.difference is None and (suspicion := reproducibility.suspicion(source.proto)):
+        found.notes.append(suspicion)
     found.compared_samples, found.evaluation_samples = len(whole.reference), len(feeds.feeds)
     if found.compared_samples < found.evaluation_samples:
         found.notes.append(

@@ -142,7 +142,8 @@ class Evaluation:
             [{name: value for name, value in each.items() if name not in uneven} for each in side]
             for side in (reference, compared)
         )
-        found = self._judged(fidelity.compare(ref, x, batch=self.batch), outputs, uneven)
+        found = fidelity.compare(ref, x, batch=self.batch, classes=self.chosen.name(ref[0]))
+        found = self._judged(found, outputs, uneven)
         metrics, refusal = {}, None
         try:
             metrics = self.metric(outputs, self.reference, self.labels) if self.metric else {}
@@ -207,7 +208,7 @@ def begin(
     if labels is not None:
         labels = labels[: len(labels) * len(outputs) // len(samples.feeds)]
     names = [name for name in names if outputs and name in outputs[0]]
-    chosen = class_output.find(outputs, names, labels, output) if labels is not None else Choice(None)
+    chosen = class_output.find(outputs, names, labels, output)
     found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen, _batch(samples.feeds))
     if metric is not None:
         metric(found.reference, found.reference, found.labels)

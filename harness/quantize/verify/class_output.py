@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,10 +63,17 @@ class Choice:
     Attributes:
         output: the output; None where no output suits.
         note: what a reader must know: which of several outputs it is, how a single score is read, or why labels are not used.
+        wanted: the output that the study names.
     """
 
     output: ClassOutput | None = None
     note: str | None = None
+    wanted: str | None = None
+
+    def name(self, kept: Collection[str]) -> str | None:
+        """The output that agreement and KL are of, if it is one of those that are compared."""
+        name = self.output.name if self.output is not None else self.wanted
+        return name if name in kept else None
 
 
 def check_name(model: SourceModel, wanted: str | None) -> None:
@@ -100,7 +107,9 @@ def as_table(output: Array, rows: int | None = None) -> Array | None:
     return output.reshape(shape[0], *rest) if len(rest) <= 1 else None
 
 
-def find(reference: Sequence[Outputs], names: Sequence[str], labels: NDArray[np.int64], wanted: str | None = None) -> Choice:
+def find(
+    reference: Sequence[Outputs], names: Sequence[str], labels: NDArray[np.int64] | None, wanted: str | None = None
+) -> Choice:
     """Choose the output that labels are held against.
 
     Of several, the first that has as many classes as the labels name; then the first that has more of them.
@@ -108,21 +117,23 @@ def find(reference: Sequence[Outputs], names: Sequence[str], labels: NDArray[np.
     Args:
         reference: for each feed fp32's outputs, by name or in the order of the names.
         names: of the outputs.
-        labels: class of each row, [rows of all feeds].
+        labels: class of each row, [rows of all feeds], or None.
         wanted: the output that the study names.
     """
+    if labels is None:
+        return Choice(wanted=wanted)
     feeds = [feed if isinstance(feed, Mapping) else dict(zip(names, feed, strict=True)) for feed in reference]
     if not feeds or not len(labels):
-        return Choice(None)
+        return Choice(wanted=wanted)
     rows, rest = divmod(len(labels), len(feeds))
     ranked: list[tuple[int, int, ClassOutput]] = []
     for position, name in enumerate(names):
         if wanted in {None, name} and not rest and (found := _suits(name, [feed[name] for feed in feeds], rows, labels)):
             ranked.append((found[0], position, found[1]))
     if not ranked:
-        return Choice(None, _unused(feeds[0], names, labels, rows, wanted))
+        return Choice(None, _unused(feeds[0], names, labels, rows, wanted), wanted)
     _, _, chosen = min(ranked, key=lambda each: each[:2])
-    return Choice(chosen, _used(chosen, feeds[0][chosen.name], len(names), wanted))
+    return Choice(chosen, _used(chosen, feeds[0][chosen.name], len(names), wanted), wanted)
 
 
 def accuracy(of: ClassOutput, outputs: Sequence[Array], labels: NDArray[np.int64]) -> float | None:

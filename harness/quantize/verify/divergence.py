@@ -26,6 +26,14 @@ def has_classes(output: Array) -> bool:
     return output.ndim in TABLE_RANKS and output.shape[-1] >= MIN_CLASSES
 
 
+def as_classes(output: Array) -> Array:
+    """Drop axes of size 1 behind the first where that leaves [batch, classes]; any other output stays as it is."""
+    rest = [size for size in output.shape[1:] if size != 1]
+    if has_classes(output) or len(rest) != 1:
+        return output
+    return output.reshape(output.shape[0], *rest)
+
+
 def divergence(tables: Sequence[Pair]) -> tuple[float | None, bool]:
     """Compute the mean over rows of Σ p·ln(p / q), in nats (Kullback and Leibler 1951, Ann. Math. Stat. 22:79).
 

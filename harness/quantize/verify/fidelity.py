@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.quantize.verify.classes import top1
-from harness.quantize.verify.divergence import divergence, has_classes
+from harness.quantize.verify.divergence import as_classes, divergence, has_classes
 from harness.quantize.verify.output import OutputFidelity, OutputSums
 from harness.quantize.verify.pairing import Outputs, PairedOutput, pair
 from harness.quantize.verify.parts import Part, in_db, sentence_of
@@ -159,6 +159,7 @@ def compare(
     *,
     names: Sequence[str] | None = None,
     batch: int | None = None,
+    classes: str | None = None,
 ) -> Fidelity:
     """Compare the outputs of two models.
 
@@ -170,6 +171,7 @@ def compare(
         batch: how many samples each feed holds, as the leading size of the model's inputs
             (:func:`harness.quantize.verify.pairing.batch_of`). An output whose first axis has this size has a sample in each row; of
             any other, a feed is one sample. Without, the outputs' own first axes decide.
+        classes: name of the output that classes are taken of; without, the first floating-point output.
 
     Raises:
         DataError: if the outputs differ in number, name or shape, or the labels in number.
@@ -177,7 +179,8 @@ def compare(
     outputs = pair(reference, candidate, names, batch)
     sums = [_summed(output) for output in outputs]
     floats = [each for output, each in zip(outputs, sums, strict=True) if output.is_float]
-    table = next((output for output in outputs if output.is_float), None)
+    floats_first = [output for output in outputs if output.is_float and classes in {None, output.name}]
+    table = _table(floats_first[0]) if floats_first else None
     agreement, accuracy = top1(table.pairs if table else [], labels)
     kl, probabilities = _divergence(table)
     figures = [each.fidelity() for each in sums]
@@ -223,6 +226,11 @@ def _summed(output: PairedOutput) -> OutputSums:
 def _numbered(output: PairedOutput, part: Part | None) -> Part | None:
     """Give a sample its number over all feeds."""
     return None if part is None or part.sample is None else replace(part, sample=output.sample(part.sample))
+
+
+def _table(output: PairedOutput) -> PairedOutput:
+    """The same output without axes of size 1 behind the first, where it is a table of classes then: [batch, classes, 1, 1]."""
+    return replace(output, pairs=[(as_classes(ref), as_classes(x)) for ref, x in output.pairs])
 
 
 def _divergence(table: PairedOutput | None) -> tuple[float | None, bool]:

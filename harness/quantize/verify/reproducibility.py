@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from onnx import ModelProto
+
     Feed = Mapping[str, Any]
 
 SAMPLES, SECONDS = 4, 1.0  # so many are run again, and no further one is begun after so many seconds
@@ -94,6 +96,20 @@ def differs(model: Path, feeds: Iterable[Feed], earlier: Sequence[Sequence[Any]]
         return None
     outputs = tuple(name for name in names if name in different)
     return Difference(outputs, tuple(name for name in names if name not in different), _causes(model, telling))
+
+
+def suspicion(model: ModelProto) -> str | None:
+    """Say that a model has random nodes though its outputs were the same each time; None if it has none.
+
+    Dropout with a small ratio, or a random branch of an If that no sample took, need not show in a few runs.
+    """
+    certain = [node for node in random_nodes.find(model) if node.certain]
+    if not certain:
+        return None
+    return (
+        f"the model draws random numbers ({random_nodes.listed(certain)}), but gave the same outputs each time that it ran here: with other inputs "
+        "it may not, and figures against fp32 then hold the difference of two draws; export it in inference mode"
+    )
 
 
 def _causes(model: Path, feed: Feed) -> str:

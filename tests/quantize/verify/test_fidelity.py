@@ -179,3 +179,12 @@ def test_needs_only_numpy() -> None:
     code = "import sys, harness.quantize.verify.fidelity; print([m for m in ('onnx', 'onnxruntime', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 1, 1), (8, 1, 1, 5), (8, 1, 5, 1)])
+def test_classes_with_further_axes_of_one(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    ref, x = (rng.normal(size=(8, 5)) for _ in range(2))
+    plain, shaped = (compare([[ref.reshape(each)]], [[x.reshape(each)]]) for each in ((8, 5), shape))
+    assert (shaped.top1_agreement, shaped.kl_divergence) == (plain.top1_agreement, plain.kl_divergence)
+    assert plain.kl_divergence is not None

@@ -83,3 +83,11 @@ def test_the_first_node_that_differs_is_found_without_knowing_it(tmp_path: Path)
 
 def test_no_node_differs(tmp_path: Path) -> None:
     assert differing_node.find(saved(tmp_path, model([helper.make_node("Relu", ["x"], ["y"])])), FEEDS[0]) is None
+
+
+def test_random_nodes_that_made_no_difference_are_told(tmp_path: Path) -> None:
+    nodes = [*noise()[:1], helper.make_node("Sub", ["n", "n"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
+    made = model(nodes)
+    assert reproducibility.differs(saved(tmp_path, made), FEEDS) is None
+    assert "RandomNormalLike 'noise'" in (reproducibility.suspicion(made) or "")
+    assert reproducibility.suspicion(model([helper.make_node("Relu", ["x"], ["y"])])) is None
