@@ -37,6 +37,8 @@ def workshop_of(bench: Bench, recipe: Recipe) -> Workshop:
             proto = onnx.load(bench.prepared.path, load_external_data=not bench.prepared.is_large)
             for name in (path.name, *external_data.locations(proto)):
                 shutil.copyfile(bench.prepared.path.with_name(name), path.with_name(name))
+            # The build that asks has verified what is made before quantization.
+            found.original = None
             found.prepared = dataclasses.replace(bench.prepared, path=path, proto=proto)
             # Builds come one after the other: what the last one left is of no use.
             _OPEN.clear()

@@ -13,10 +13,10 @@ import onnx
 from harness.quantize.bench import Bench
 from harness.quantize.calibration.calibration import Calibration, calibrate
 from harness.quantize.calibration.ranges import Ranges, digest_of, key_of
-from harness.quantize.models import opset
 from harness.quantize.models.model import SourceModel, read_model
 from harness.quantize.models.names import Graphs
 from harness.quantize.models.prepare import Prepared, prepare
+from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes import unfit
 from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, decide
@@ -69,11 +69,11 @@ class Workshop:
         self._source = source
         self._kept = kept
         self._dims = dims or {}
-        self._models: dict[tuple[object, ...], Path] = {}
         self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
         self._told: dict[Recipe, Path | str] = {}
         self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
         self._rewriting = Rewriting(folder)
+        self._raising = Raising(folder)
         self._left: dict[Recipe, tuple[str, ...]] = {}
 
     @cached_property
@@ -87,13 +87,21 @@ class Workshop:
         return prepare(self.source, self.folder, self.original)
 
     @cached_property
-    def original(self) -> Original:
-        """The float model on one sample, with which what is made of it before quantization is compared."""
+    def original(self) -> Original | None:
+        """The float model on one sample, with which what is made of it before quantization is compared; None verifies nothing."""
         return Original(self.source, self._dims, tuple(self.samples.values()))
 
     def model(self, recipe: Recipe) -> Rewritten:
         """Give the model that a recipe quantizes: the prepared one, as its preparation steps rewrite it."""
         return self._rewriting.of(self.prepared, recipe)
+
+    def raised(self, recipe: Recipe) -> Rewritten:
+        """Give that model in the operator set that the recipe needs, which is what is calibrated and quantized.
+
+        Raises:
+            RecipeError: if it can't be raised without another meaning.
+        """
+        return self._raising.of(self.model(recipe), recipe, self.original)
 
     def decision(self, recipe: Recipe, ranges: Path | None = None) -> Decision:
         """Tell what a recipe's tool must leave as it is in that model, by the ranges that were calibrated, if there are any."""
@@ -191,7 +199,13 @@ class Workshop:
         )
 
     def bench(self, recipe: Recipe) -> Bench:
-        """Describe what another process needs to make a recipe."""
+        """Describe what another process needs to make a recipe.
+
+        Raises:
+            RecipeError: if the recipe's model can't be raised to the operator set that it needs: it is verified here, not there.
+        """
+        if recipe.method in PREPARED_METHODS:
+            self.raised(recipe)
         return Bench(
             source=self.source.path.resolve(),
             folder=self.folder,
@@ -214,23 +228,7 @@ class Workshop:
         return self._ranges[self._key(recipe)] if recipe.calibration_data in self.samples else None
 
     def _key(self, recipe: Recipe) -> tuple[Path, str | None, Calibration]:
-        return self._quantized(recipe), recipe.calibration_data, Calibration.of(recipe)
-
-    def _quantized(self, recipe: Recipe) -> Path:
-        """Return the file of the model whose ranges a static recipe needs: its own, or a copy in a newer operator set.
-
-        ``quantize_static`` calibrates what it quantizes, so for types that need a newer one, it is that; the last digit differs.
-        """
-        start = self.model(recipe)
-        key = (start.path, opset.needed(recipe), recipe.activation, recipe.weight, recipe.extra_options)
-        if key not in self._models:
-            model = opset.quantized(recipe, start.proto, start.changes)
-            if model is start.proto:
-                self._models[key] = start.path
-            else:
-                self._models[key] = self.folder / f"raised-{len(self._models)}.onnx"
-                onnx.save(model, self._models[key])
-        return self._models[key]
+        return self.raised(recipe).path, recipe.calibration_data, Calibration.of(recipe)
 
     def _found(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, Path | str]:
         """Take ranges from an earlier build or find them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import helper, version_converter
+from onnx import helper, inliner, version_converter
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.quant_utils import update_opset_version
 
@@ -39,8 +39,52 @@ def needed(recipe: Recipe) -> int:
     return AXIS if recipe.method == "static" and recipe.per_channel else 0
 
 
-def raised(model: ModelProto, version: int) -> ModelProto:
+def target(recipe: Recipe, model: ModelProto, changes: Changes | None = None) -> int:
+    """Say to which operator set a recipe's tool, or the harness before it, brings a model; the model's own if it stays.
+
+    Args:
+        recipe: how it is quantized.
+        model: what is quantized.
+        changes: by which its names differ from the prepared model's.
+
+    Raises:
+        RecipeError: if the recipe names a tensor that is not there.
+    """
+    own = opset_of(model) or 0
+    if recipe.method not in {"dynamic", "static", "nbits"}:
+        return own
+    wanted = max(own, needed(recipe))
+    if recipe.method == "nbits" or recipe.weight is None:
+        return wanted
+    extra = options.translated(recipe, model, changes)
+    # The tool's own function says what it raises a model to: on one without nodes there is nothing that it could get wrong.
+    bare = helper.make_model(helper.make_graph([], "bare", [], []), opset_imports=[helper.make_opsetid("", own)])
+    of_static = {
+        "activation_type": QuantType[recipe.activation] if recipe.activation else None,
+        "tensor_quant_overrides": extra.get("TensorQuantOverrides"),
+        "block_size": extra.get("BlockSize", 0),
+    }
+    with quiet():
+        raised = update_opset_version(bare, QuantType[recipe.weight], **(of_static if recipe.method == "static" else {}))
+    return max(wanted, opset_of(raised) or 0)
+
+
+def way_out(version: int) -> str:
+    """What to do where a model can't be raised."""
+    wide = "activations and weights of 8 bits, or " if version >= BLOCKS else ""
+    return (
+        f"export the model with opset {version} or newer, or use {wide}QOperator or per-tensor weights, which need no newer one"
+    )
+
+
+def raised(model: ModelProto, version: int, stamped: int | None = None) -> ModelProto:
     """Bring a model up to an operator set.
+
+    Args:
+        model: stays as it is.
+        version: of the operator set.
+        stamped: the version of the file format becomes at least that of this operator set; None is the one above. onnxruntime's own
+            conversions leave it as it was.
 
     Returns:
         A copy, or the model itself if it is there already.
@@ -51,22 +95,17 @@ def raised(model: ModelProto, version: int) -> ModelProto:
     own = opset_of(model) or 0
     if own >= version:
         return model
-    if locations(model):
-        message = (
-            f"this needs opset {version}, and the model has {own}, which is not raised above 2 GB; export it with a newer opset"
-        )
-        raise RecipeError(message)
     try:
         converted = _converted(model, version)
     except Exception as exc:
         message = (
             f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise it: {raw_text(exc)}; "
-            "export the model with a newer opset"
+            f"{way_out(version)}"
         )
         raise RecipeError(message) from exc
     # The converter leaves the version of the file format as it was.
-    least = helper.find_min_ir_version_for(converted.opset_import, ignore_unknown=True)
-    converted.ir_version = max(converted.ir_version, least)
+    known = helper.make_opsetid("", version if stamped is None else stamped)
+    converted.ir_version = max(converted.ir_version, helper.find_min_ir_version_for([known], ignore_unknown=True))
     return converted
 
 
@@ -78,38 +117,15 @@ def _converted(model: ModelProto, version: int) -> ModelProto:
     """
     start = onnx.ModelProto()
     start.CopyFrom(model)
+    if start.functions:
+        # The converter leaves functions out, and calls of them stay.
+        start = inliner.inline_local_functions(start)
     opset_fixes.hold(start, version)
     converted: ModelProto = version_converter.convert_version(start, version)
     opset_fixes.release(converted)
-    onnx.checker.check_model(converted)
+    if not locations(converted):
+        onnx.checker.check_model(converted)
     return converted
-
-
-def quantized(recipe: Recipe, model: ModelProto, changes: Changes | None = None) -> ModelProto:
-    """Bring a model to the operator set in which ``quantize_static`` calibrates and quantizes it for a recipe.
-
-    Args:
-        recipe: how it is quantized.
-        model: what is quantized.
-        changes: by which its names differ from the prepared model's.
-
-    Returns:
-        A copy, or the model itself if it is there already.
-
-    Raises:
-        RecipeError: if the converter can't do it.
-        Exception: of onnxruntime's own conversion.
-    """
-    extra = options.translated(recipe, model, changes)
-    with quiet():
-        found: ModelProto = update_opset_version(
-            raised(model, needed(recipe)),
-            QuantType[recipe.weight],
-            QuantType[recipe.activation],
-            tensor_quant_overrides=extra.get("TensorQuantOverrides"),
-            block_size=extra.get("BlockSize", 0),
-        )
-    return found
 
 
 def notes(before: ModelProto, after: ModelProto) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from harness.quantize.models import opset
 from harness.quantize.quiet import quiet
 from harness.quantize.recipes import options
 from harness.quantize.rewriting import patched
@@ -26,7 +27,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     onnxruntime rewrites each Gemm as a MatMul, under another name, before it looks at op types and names of nodes. Names
     are translated here, and ``Gemm`` means these alone; ``MatMul`` means both, as it does for onnxruntime.
     """
-    model = workshop.model(recipe)
+    model = workshop.raised(recipe)
     nodes = model.proto.graph.node
     decision = workshop.decision(recipe)
     chosen, excluded = set(workshop.chosen(recipe)), {*workshop.excluded(recipe), *decision.float_nodes}
@@ -50,4 +51,5 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             extra_options=options.translated(recipe, model.proto, model.changes),
             use_external_data_format=model.is_large,
         )
-    return (*workshop.notes(recipe), *decision.notes, *found, *options.notes(recipe))
+    raised = opset.notes(workshop.prepared.proto, model.proto)
+    return (*workshop.notes(recipe), *decision.notes, *found, *raised, *options.notes(recipe))

@@ -45,9 +45,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         RecipeError: if the recipe does not suit the model, or needs calibration data that are not there.
     """
     prepared = workshop.model(recipe)
-    raised = opset.raised(prepared.proto, opset.needed(recipe))
-    # The tensors of a large model are not there until its file is read.
-    model = onnx.load(prepared.path) if prepared.is_large else onnx.ModelProto.FromString(raised.SerializeToString())
+    model = onnx.load(workshop.raised(recipe).path)
     decision = workshop.decision(recipe)
     chosen, excluded = set(workshop.chosen(recipe)), {*workshop.excluded(recipe), *decision.float_nodes}
     renamed = {node.name: node.name + RENAMED for node in model.graph.node if node.op_type == GEMM}

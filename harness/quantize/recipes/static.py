@@ -37,7 +37,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         RecipeError: if the recipe does not suit the model, or the calibration failed.
     """
     prepared = workshop.model(recipe)
-    model = opset.raised(prepared.proto, opset.needed(recipe))
+    raised = workshop.raised(recipe)
     chosen = workshop.chosen(recipe)
     excluded = workshop.excluded(recipe)
     extra = options.translated(recipe, prepared.proto, prepared.changes)
@@ -49,7 +49,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     reader = CopiedReader(workshop.samples[recipe.calibration_data].feeds) if smooth else None
     with quiet(), patched(recipe) as found:
         quantize_static(
-            prepared.path if model is prepared.proto else _written(model, path),
+            raised.path,
             path,
             reader,
             quant_format=QuantFormat[recipe.format],
@@ -95,10 +95,3 @@ def _idle(recipe: Recipe) -> list[str]:
 def _clamping(model: ModelProto) -> int:
     """Count the nodes that onnxruntime removes where it takes a range for their work."""
     return sum(node.op_type in {"Relu", "Clip"} for node in model.graph.node)
-
-
-def _written(model: ModelProto, path: Path) -> Path:
-    """Write a model beside the one that is being made, for tools that want a file."""
-    beside = path.with_name(f"{path.stem}-raised.onnx")
-    onnx.save(model, beside)
-    return beside
