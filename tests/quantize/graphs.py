@@ -118,7 +118,7 @@ def _activation(b: Builder, x: str) -> str | None:
     operator = b.draw(st.sampled_from(["Relu", "Sigmoid", "Softmax", "Clip", "LeakyRelu"]))
     inputs = [x]
     if operator == "Clip":
-        low, high = (np.array(value, np.float32) for value in (0, 6))
+        low, high = (np.array(value, np.float32) for value in b.draw(st.sampled_from([(0, 6), (-1, 1), (0.4, 1.5), (-2, -0.3)])))
         inputs += b.draw(st.sampled_from([[b.constant(low), b.constant(high)], [b.constant(low)], ["", b.constant(high)]]))
     return b.add(operator, inputs, b.shapes[x])
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.quantize.models import opset
-from harness.quantize.planning.reach import FIRST_OPSET, STATIC_OPS, op_types, reached
+from harness.quantize.planning.reach import FIRST_OPSET, MATRIX, STATIC_OPS, op_types, reached
 from harness.quantize.planning.rules import NARROW, WIDE, Rule, static, widens
+from harness.quantize.planning.summary import BIAS_INPUT
 
 if TYPE_CHECKING:
-    from harness.quantize.planning.summary import Summary
+    from harness.quantize.planning.summary import Node, Summary
     from harness.quantize.recipe import Recipe
 
 OPERATORS = "onnxruntime/quantization/operators"
@@ -40,6 +41,13 @@ def _has(model: Summary | None, *kinds: str) -> bool:
     return model is not None and any(model.kinds[kind] for kind in kinds)
 
 
+def _has_one_scale(recipe: Recipe, node: Node) -> bool:
+    """Whether a node's weight can't have a scale for each channel."""
+    if node.kind == "ConvTranspose":
+        return recipe.format == "QDQ" and node.group > 1 and bool(node.weights) and BIAS_INPUT[node.kind] < len(node.inputs)
+    return node.kind == "MatMul" and any(len(weight.dims) not in {0, MATRIX} for weight in node.weights)
+
+
 def _too_early(recipe: Recipe, model: Summary | None) -> bool:
     """Whether the model has operators whose version its opset has can't be quantized."""
     if model is None or not static(recipe):
@@ -66,6 +74,38 @@ CAVEATS = (
         lambda r, m: r.method == "dynamic" and r.per_channel and "Conv" in op_types(r) and (m is None or _has(m, "Conv")),
         "the weights of Conv have one scale, per channel or not",
         f"ConvInteger in {OPERATORS}/conv.py",
+    ),
+    Rule(
+        "per-channel-unfit",
+        lambda r, m: (
+            r.method in {"dynamic", "static"}
+            and r.per_channel
+            and m is not None
+            and any(_has_one_scale(r, node) for node in reached(r, m))
+        ),
+        "weights of MatMul with other than two axes have one scale, and in QDQ those of a grouped ConvTranspose with a bias",
+        f"{OPERATORS}/matmul.py, {OPERATORS}/conv.py; harness/quantize/steps/per_channel.py",
+    ),
+    Rule(
+        "computed-bias",
+        lambda r, m: (
+            static(r, "QOperator")
+            and m is not None
+            and any(node.kind in {"Conv", "Gemm"} & op_types(r) and node.has_computed_bias for node in m.nodes)
+        ),
+        "a Conv or Gemm whose bias is computed stays float: the QOperator format has constant ones only",
+        "quantize_bias_static in onnxruntime/quantization/onnx_quantizer.py; harness/quantize/steps/computed_operands.py",
+    ),
+    Rule(
+        "block-biases",
+        lambda r, m: (
+            static(r, "QDQ")
+            and bool(r.options().get("BlockSize"))
+            and m is not None
+            and any(BIAS_INPUT.get(node.kind, len(node.inputs)) in node.constants for node in reached(r, m))
+        ),
+        "a bias beside a weight in blocks stays float",
+        "quantize_bias_tensor in onnxruntime/quantization/qdq_quantizer.py; harness/quantize/steps/block_biases.py",
     ),
     Rule(
         "entropy-is-minmax",

@@ -59,6 +59,8 @@ def _fits(recipe: Recipe, node: Node, opset: int) -> bool:
     if recipe.method == "dynamic":
         free = node.kind == "MatMul" and recipe.options().get("MatMulConstBOnly", True) is False
         return not (node.kind in CONSTANT_ONLY and node.lacks_weight) or free
+    if recipe.format == "QOperator" and node.kind in {"Conv", "Gemm"} and node.has_computed_bias:
+        return False
     return opset >= FIRST_OPSET.get(node.kind, 0)
 
 

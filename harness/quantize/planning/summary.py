@@ -71,6 +71,7 @@ class Node:
         constants: by input, the stored float tensors that it takes.
         mode: of Resize and Upsample.
         turned: whether a Gemm takes its weights transposed.
+        group: of Conv and ConvTranspose.
     """
 
     kind: str
@@ -80,11 +81,18 @@ class Node:
     constants: Mapping[int, Constant] = field(default_factory=dict)
     mode: str = ""
     turned: bool = False
+    group: int = 1
 
     @property
     def weights(self) -> tuple[Constant, ...]:
         """The constants where the operator takes its weights."""
         return tuple(self.constants[place] for place in WEIGHT_INPUTS.get(self.kind, ()) if place in self.constants)
+
+    @property
+    def has_computed_bias(self) -> bool:
+        """Whether the operator takes a bias, and this node's is computed while the model runs."""
+        place = BIAS_INPUT.get(self.kind, len(self.inputs))
+        return place < len(self.inputs) and bool(self.inputs[place]) and place not in self.constants
 
     @property
     def lacks_weight(self) -> bool:
@@ -196,6 +204,7 @@ def _node(node: NodeProto, constants: Mapping[str, Constant], fixed: set[str]) -
         constants=taken,
         mode=_mode(node.attribute) if kind in {"Resize", "Upsample"} else "",
         turned=kind == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute),
+        group=next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1),
     )
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from onnx import TensorProto, helper
+from onnx import helper
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-from onnxruntime.quantization.operators.pad import QPad
-from onnxruntime.quantization.registry import QLinearOpsRegistry
 
 from harness.quantize.models.graph import nodes_in
-from harness.quantize.steps.patching import entries, methods
+from harness.quantize.steps.patching import methods
 from harness.quantize.steps.step import Step
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ def complete(quantizer: Any) -> None:  # noqa: ANN401 - onnxruntime is not typed
         if not name or name in made:
             return
         made.add(name)
-        if name in integers:
+        if name in integers and integers[name].scale_name in made:
             value = integers[name]
             inputs = [value.original_name, value.scale_name, value.zp_name]
             add(value.original_name)
@@ -78,43 +76,16 @@ def _outputs() -> Any:  # noqa: ANN401 - onnxruntime is not typed
     return _dequantize_outputs
 
 
-class Pad(QPad):  # type: ignore[misc]  # onnxruntime is not typed
-    """Pad in QOperator models: quantizes a copy of its padding value, for onnxruntime's own removes the constant that others take."""
-
-    def quantize(self) -> None:
-        """Quantize the node, or leave it in float."""
-        model, place = self.quantizer.model, 2
-        tensor = model.get_initializer(self.node.input[place]) if len(self.node.input) > place else None
-        if tensor is not None and self.node.input[0] in self.quantizer.quantized_value_map and _is_shared(self.quantizer, tensor):
-            copy = TensorProto()
-            copy.CopyFrom(tensor)
-            taken = (
-                {each.name for each in model.initializer()}
-                | self.quantizer.generated_value_names
-                | {*self.quantizer.tensor_names}
-            )
-            copy.name = next(name for number in range(len(taken) + 1) if (name := f"{tensor.name}_of_pad_{number}") not in taken)
-            model.add_initializer(copy)
-            self.node.input[place] = copy.name
-        super().quantize()
-
-
-def _is_shared(quantizer: Any, tensor: TensorProto) -> bool:  # noqa: ANN401 - onnxruntime is not typed
-    """Say whether more than one node of the model takes a tensor."""
-    uses = sum(name == tensor.name for node in quantizer.model.nodes() for name in _taken(node))
-    return uses > 1 or any(name == tensor.name for node in quantizer.new_nodes for name in _taken(node))
-
-
 @contextmanager
 def patch(_: Recipe, __: list[str]) -> Iterator[None]:
-    """Replace how onnxruntime ends a model of quantized operators, and how it quantizes padding."""
-    with methods(ONNXQuantizer, _dequantize_outputs=_outputs()), entries(QLinearOpsRegistry, {"Pad": Pad}):
+    """Replace how onnxruntime ends a model of quantized operators."""
+    with methods(ONNXQuantizer, _dequantize_outputs=_outputs()):
         yield
 
 
 STEP = Step(
     key="float-takers",
-    summary="A tensor that only exists quantized is dequantized for whatever takes it in float: bodies of If, Where, Pad and others.",
+    summary="A tensor that only exists quantized is dequantized for whatever takes it in float: bodies of If, Loop and Scan, Where and others.",
     source="QuantOperatorBase.quantize in onnxruntime/quantization/operators/base_operator.py; microsoft/onnxruntime#8012, #17760",
     cost="one DequantizeLinear for each such tensor",
     methods=frozenset({"dynamic", "static"}),

@@ -68,6 +68,63 @@ def test_dynamic_convolution_has_one_scale(tmp_path: Path) -> None:
     assert told(recipe("dynamic", per_channel=True), one_op.matmul()) == set()
 
 
+@shows("per-channel-unfit")
+def test_weights_that_have_one_scale(tmp_path: Path) -> None:
+    experts = make_model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "experts")],
+        {"x": [2, 4, 8]},
+        {"y": [2, 4, 6]},
+        {"w": np.ones((2, 8, 6), "f")},
+    )
+    for asked in (recipe(per_channel=True), recipe(per_channel=True, format="QOperator")):
+        path = one_op.static(experts, tmp_path, form=asked.format or "", per_channel=True)
+        with pytest.raises(Exception, match="IsBQuantParamSupported"):
+            one_op.outputs(path, one_op.feeds(experts)[0])
+        with patched(asked):
+            path = one_op.static(experts, tmp_path, form=asked.format or "", per_channel=True)
+        one_op.outputs(path, one_op.feeds(experts)[0])
+        assert told(asked, experts) == {"per-channel-unfit"}
+    assert told(recipe(per_channel=True), one_op.matmul()) == set()
+    grouped = make_model(
+        [helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], "up", group=2)],
+        {"x": [1, 4, 6, 6]},
+        {"y": [None] * 4},
+        {"w": np.ones((4, 2, 3, 3), "f"), "b": np.ones(4, "f")},
+    )
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        one_op.static(grouped, tmp_path, per_channel=True)
+    assert told(recipe(per_channel=True), grouped) == {"per-channel-unfit"}
+
+
+@shows("computed-bias")
+def test_a_bias_that_is_computed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], "mean", axes=[0, 2, 3], keepdims=0),
+        helper.make_node("Conv", ["x", "w", "m"], ["y"], "conv"),
+    ]
+    model = make_model(nodes, {"x": [1, 4, 6, 6]}, {"y": [None] * 4}, {"w": np.ones((4, 4, 3, 3), "f")})
+    with pytest.raises(AttributeError):
+        one_op.static(model, tmp_path, form="QOperator")
+    assert told(recipe(format="QOperator"), model) == {"computed-bias", "nothing"}
+    one_op.static(model, tmp_path)
+    assert told(recipe(), model) == set()
+    assert told(recipe(format="QOperator"), one_op.conv()) == set()
+
+
+@shows("block-biases")
+def test_a_bias_beside_blocks(tmp_path: Path) -> None:
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "fc")
+    weights = {"w": np.ones((32, 16), "f"), "b": np.ones(16, "f")}
+    model = make_model([node], {"x": [4, 32]}, {"y": [4, 16]}, weights, opset=21)
+    asked = recipe(activation="QUInt16", extra_options={"BlockSize": 16})
+    with pytest.raises(ValueError, match="cannot reshape array"):
+        one_op.static(model, tmp_path, activation="QUInt16", extra_options={"BlockSize": 16})
+    with patched(asked):
+        one_op.static(model, tmp_path, activation="QUInt16", extra_options={"BlockSize": 16})
+    assert "block-biases" in told(asked, model)
+    assert "block-biases" not in told(asked, one_op.matmul(kind="Gemm", opset=21))
+
+
 @shows("entropy-is-minmax")
 def test_entropy_finds_the_ranges_of_minmax(tmp_path: Path) -> None:
     found = [

@@ -16,6 +16,7 @@ from harness.quantize.models.model import open_model
 from harness.quantize.models.prepare import prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -71,9 +72,11 @@ class Bench:
         place.mkdir(exist_ok=True)
         return prepare(open_model(self.folder / "m.onnx"), place)
 
-    def build(self, more: str = STATIC) -> dict[str, Variant]:
-        """Make variants."""
-        text = f'name = "t"\n[model]\npath = "m.onnx"\ncalibration = "d.npz"\n{more}'
+    def build(self, more: str = STATIC, dims: Mapping[str, list[int]] | None = None) -> dict[str, Variant]:
+        """Make variants; open sizes of the model are said as in a study."""
+        sizes = "".join(f"{name} = {values}\n" for name, values in (dims or {}).items())
+        said = f"[model.dims]\n{sizes}" if sizes else ""
+        text = f'name = "t"\n[model]\npath = "m.onnx"\ncalibration = "d.npz"\n{said}{more}'
         (self.folder / "study.toml").write_text(text, encoding="utf-8")
         return {each.name: each for each in build(studies.load(self.folder / "study.toml"), self.folder / "out")}
 
