@@ -158,9 +158,9 @@ class QDQClamp(QDQRemovableActivation):  # type: ignore[misc]  # onnxruntime is 
         return min(max(earlier[0], own[0]), own[1]), min(max(earlier[1], own[0]), own[1])
 
     def _is_replaced(self) -> bool:
-        """Say whether the integers of the output clamp as the node does, and nothing else needs the node's input."""
+        """Say whether the integers of the output clamp as the node does, and nothing but the QDQ pair needs the node itself."""
         quantizer, output = self.quantizer, self.node.output[0]
-        if self.node.input[0] in self.work.takers(quantizer).captured:
+        if {self.node.input[0], output} & self.work.takers(quantizer).captured:
             return False
         if self.disable_qdq_for_node_output or not quantizer._is_tensor_quantizable(output):  # noqa: SLF001 - no other way
             return False

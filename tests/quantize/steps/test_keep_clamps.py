@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto, helper
 
 from harness.quantize.steps.keep_clamps import clamps_alike
 from tests.quantize.steps.models import model, node, samples, weights
@@ -77,6 +77,26 @@ def test_no_clamp_is_lost(bench: Bench, between: str, clamp: str) -> None:
     computed = [node("ReduceMean", "x", "least", keepdims=0)]
     made = model([*computed, STEM, *before, target, *after, HEAD], {"x": [1, 3, 8, 8]}, ["y"], CONSTANTS)
     found, _ = build(bench, made, KINDS.replace(', "QUInt8"]\n', "]\n"))
+    assert min(found.values()) > 25, found
+
+
+@pytest.mark.parametrize("clamp", ["Relu a", "Clip a zero high"])
+def test_a_body_takes_what_is_clamped(bench: Bench, clamp: str) -> None:
+    kind, _, inputs = clamp.partition(" ")
+    branches = {}
+    for branch, factor in (("then_branch", "r"), ("else_branch", "high")):
+        inner = [node("Mul", f"r {factor}", branch)]
+        given = [helper.make_tensor_value_info(branch, TensorProto.FLOAT, [1, 6, 8, 8])]
+        branches[branch] = helper.make_graph(inner, branch, [], given)
+    chosen = [
+        node("ReduceMean", "x", "mean", keepdims=0),
+        node("Greater", "mean zero", "positive"),
+        node("If", "positive", "i", **branches),
+    ]
+    made = model(
+        [STEM, node(kind, inputs, "r"), *chosen, HEAD, node("Conv", "i v", "z")], {"x": [1, 3, 8, 8]}, ["y", "z"], CONSTANTS
+    )
+    found, _ = build(bench, made)
     assert min(found.values()) > 25, found
 
 
