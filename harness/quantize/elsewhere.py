@@ -29,7 +29,7 @@ def workshop_of(bench: Bench, recipe: Recipe) -> Workshop:
     they are given, always under the same name.
     """
     with _OPENING:
-        found = _OPEN.get(bench.folder)
+        found = _OPEN.get(bench.prepared.path)
         if found is None:
             own = Path(mkdtemp(prefix="elsewhere-", dir=bench.folder))
             found = Workshop(bench.source, {}, own, oldest_runtime=bench.oldest_runtime)
@@ -40,8 +40,9 @@ def workshop_of(bench: Bench, recipe: Recipe) -> Workshop:
             # The build that asks has verified what is made before quantization.
             found.original = None
             found.prepared = dataclasses.replace(bench.prepared, path=path, proto=proto)
+            found.converts = False
             # Builds come one after the other: what the last one left is of no use.
             _OPEN.clear()
-            _OPEN[bench.folder] = found
+            _OPEN[bench.prepared.path] = found
         found.given(recipe, bench.ranges, bench.notes)
     return found

@@ -12,6 +12,9 @@ import onnx
 from onnxruntime.quantization.calibrate import load_tensors_data
 
 from harness.quantize.models import storage
+from harness.quantize.models.graph import fix_initializers
+from harness.quantize.models.model import read_model
+from harness.quantize.recipe import Recipe
 from harness.quantize.steps.registry import STEPS
 from harness.quantize.steps.step import Changes, Decision
 
@@ -21,11 +24,13 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
+    from harness.quantize.models.model import SourceModel
     from harness.quantize.models.prepare import Prepared
-    from harness.quantize.recipe import Recipe
 
     Chain = tuple[Hashable, ...]
 
+# The model is prepared once, for all recipes that need that.
+BEFORE = Recipe(name="before preparation", method="dynamic")
 PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
 
 
@@ -84,6 +89,37 @@ class Rewriting:
                     self._models[done] = Rewritten(path, proto, found.is_large, changes)
                 found = self._models[done]
         return found
+
+
+def needs_conversion(source: SourceModel) -> bool:
+    """Say whether one of the steps that come before the preparation finds something."""
+    return any(step.find(source.proto, BEFORE) for step in STEPS if step.on == "source" and step.find is not None)
+
+
+def converted(source: SourceModel, folder: Path) -> tuple[SourceModel, Changes]:
+    """Apply the steps that come before the preparation.
+
+    Args:
+        source: the user's model.
+        folder: where the converted model is written.
+
+    Returns:
+        The model that is prepared, and what was done.
+
+    Raises:
+        RecipeError: if it can't be converted.
+    """
+    model = source.content()
+    fix_initializers(model)
+    changes = convert(model, BEFORE)
+    path = folder / "converted.onnx"
+    storage.write(model, path)
+    return read_model(path), changes
+
+
+def skips_conversion(recipe: Recipe) -> bool:
+    """Say whether a recipe leaves out the steps that come before the preparation."""
+    return any(step.key in recipe.skip_steps for step in STEPS if step.on == "source")
 
 
 def convert(model: ModelProto, recipe: Recipe) -> Changes:

@@ -19,7 +19,8 @@ from harness.quantize.models.prepare import Prepared, prepare
 from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes import unfit
-from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, decide
+from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, converted, decide, needs_conversion, skips_conversion
+from harness.quantize.steps.step import Changes
 from harness.quantize.verify.original import Original
 
 if TYPE_CHECKING:
@@ -84,7 +85,25 @@ class Workshop:
     @cached_property
     def prepared(self) -> Prepared:
         """The model that is quantized, before preparation steps rewrite it for a recipe."""
-        return prepare(self.source, self.folder, self.original)
+        source, changes = converted(self.source, self.folder) if self.converts else (self.source, Changes())
+        original = self.original if source is self.source else dataclasses.replace(self.original, source=source)
+        return dataclasses.replace(prepare(source, self.folder, original), conversion=changes.notes)
+
+    @cached_property
+    def unconverted(self) -> Prepared:
+        """The same for recipes that skip the steps before the preparation."""
+        folder = self.folder / "unconverted"
+        folder.mkdir(exist_ok=True)
+        return prepare(self.source, folder, self.original)
+
+    @cached_property
+    def converts(self) -> bool:
+        """Whether there is something for the steps before the preparation to do."""
+        return needs_conversion(self.source)
+
+    def prepared_for(self, recipe: Recipe) -> Prepared:
+        """Give the prepared model of a recipe."""
+        return self.unconverted if skips_conversion(recipe) and self.converts else self.prepared
 
     @cached_property
     def original(self) -> Original | None:
@@ -93,7 +112,7 @@ class Workshop:
 
     def model(self, recipe: Recipe) -> Rewritten:
         """Give the model that a recipe quantizes: the prepared one, as its preparation steps rewrite it."""
-        return self._rewriting.of(self.prepared, recipe)
+        return self._rewriting.of(self.prepared_for(recipe), recipe)
 
     def raised(self, recipe: Recipe) -> Rewritten:
         """Give that model in the operator set that the recipe needs, which is what is calibrated and quantized.
@@ -192,7 +211,7 @@ class Workshop:
             notes += self._graphs.in_prepared(key, globs).notes if globs else ()
         return (
             *about_data,
-            *self.prepared.notes,
+            *self.prepared_for(recipe).notes,
             *self.model(recipe).changes.notes,
             *notes,
             *unfit.notes(recipe, self.prepared.proto),
@@ -209,7 +228,7 @@ class Workshop:
         return Bench(
             source=self.source.path.resolve(),
             folder=self.folder,
-            prepared=dataclasses.replace(self.prepared, proto=onnx.ModelProto()),
+            prepared=dataclasses.replace(self.prepared_for(recipe), proto=onnx.ModelProto()),
             oldest_runtime=self.oldest_runtime,
             ranges=self._known(recipe) if recipe.method == "static" else None,
             notes=self._notes.get(recipe.calibration_data, ()),

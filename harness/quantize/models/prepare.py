@@ -55,12 +55,14 @@ class Prepared:
         proto: its content, not to be changed; without tensors if it is large.
         preparation: how far it went.
         is_large: whether the tools must be told to keep tensors beside the model: ``use_external_data_format``.
+        conversion: notes on what was done to the user's model before.
     """
 
     path: Path
     proto: ModelProto
     preparation: Preparation
     is_large: bool = False
+    conversion: tuple[str, ...] = ()
 
     @property
     def rung(self) -> str:
@@ -78,9 +80,9 @@ class Prepared:
         found = self.preparation
         unverified = (f"preparation {found.unverified}",) if found.unverified else ()
         if not found.failures:
-            return unverified
+            return (*self.conversion, *unverified)
         how = "was not prepared" if found.rung == RAW else f"was prepared with {found.rung} only"
-        return (f"the model {how}, because the preparation failed: {found.failures[0]}", *unverified)
+        return (*self.conversion, f"the model {how}, because the preparation failed: {found.failures[0]}", *unverified)
 
 
 class _OptimizerError(Exception):

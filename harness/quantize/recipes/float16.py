@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnxruntime
+from onnx import TensorProto
 from onnxruntime.transformers import float16 as own
 
 from harness.quantize.models import storage
 from harness.quantize.models.captures import float_tensors, keep
-from harness.quantize.models.graph import fix_initializers, name_nodes, nodes, sort_nodes
+from harness.quantize.models.graph import fix_initializers, name_nodes, nodes, sort_nodes, tensors
 from harness.quantize.models.repairs import merge_nodes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
@@ -67,6 +68,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         if left := known[len(excluded) :]:
             shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
             notes.append(f"onnxruntime does not load it unless these stay in float32: {shown}")
+        kinds = {tensor.data_type for tensor in tensors(start) if tensor.dims}
+        if TensorProto.FLOAT16 in kinds and TensorProto.FLOAT not in kinds:
+            notes.append("the model is float16 already; nothing was converted")
         return (*changes.notes, *decision.notes, *notes)
     raise RecipeError("; ".join(failures))
 

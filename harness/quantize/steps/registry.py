@@ -9,6 +9,7 @@ from harness.quantize.steps import (
     computed_operands,
     float16_range,
     float_takers,
+    float_types,
     gemm,
     keep_clamps,
     own_range,
@@ -18,6 +19,7 @@ from harness.quantize.steps import (
 )
 
 STEPS = (
+    float_types.STEP,
     gemm.STEP,
     transposed_weights.STEP,
     shared_constants.STEP,
