@@ -59,7 +59,7 @@ def _difference(row: Row, other: Row) -> str | None:
 def _broken(row: Row, other: Row) -> str | None:
     """What is broken in one device's outputs and not in the other's: constant parts, or values that are not finite."""
     here, there = row.fidelity, other.fidelity
-    if not there.values:
+    if not there.outputs:
         return None
     if here.dead and not there.dead:
         first = [

@@ -20,7 +20,7 @@ LACKS: dict[Metric, str] = {
     "top1_agreement": "the model has no output [batch, classes] whose largest class could be compared with fp32's",
     "sqnr": "no SQNR: the outputs hold no floating-point values, or none that are finite in this variant and in fp32",
 }
-NO_FLOATS = "the outputs hold no floating-point values"
+NOT_COMPARED = "the outputs were not compared with a reference"
 # Decibels; beyond it lies how float32 rounds on one processor or another.
 LARGEST_SQNR = 100.0
 
@@ -42,8 +42,10 @@ def figure(line: FidelityLine | None, metric: Metric) -> float | None:
 def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Check:
     """Judge whether the candidate's outputs have faults that the baseline's do not have; skipped where a side has nothing to judge."""
     for line in (candidate, baseline):
-        if not line.fidelity.values:
-            return replace(found, verdict="skipped", reason=line.reason)
+        if not line.fidelity.outputs:
+            # What the candidate has is told even where nobody knows whether it is new.
+            told = [line.reason or "", *(candidate.notes if line is baseline else ())]
+            return replace(found, verdict="skipped", reason="; ".join(filter(None, told)) or None)
     seen = faults.compare(baseline, candidate)
     told = [f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}"] if seen.shared else []
     if seen.new and candidate.reference == faults.BASELINE:

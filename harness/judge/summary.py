@@ -60,6 +60,7 @@ class Row:
         accuracy_drop: fp32's accuracy on the same device minus this one's.
         rung: how far the model was prepared for the recipe, on the ladder of preparation; None for what takes it as it is.
         fidelity: of the outputs, against the controller's fp32; without figures where they were not compared.
+        reference: what the outputs were compared with: fp32, or another model where no fp32 is known.
         metrics: the study's own figures, by name; metrics_better: which way these are better.
     """
 
@@ -83,6 +84,7 @@ class Row:
     accuracy: float | None = None
     accuracy_drop: float | None = None
     fidelity: Fidelity = NOT_COMPARED
+    reference: str | None = None
     samples: int | None = None
     notes: tuple[str, ...] = ()
     medians: tuple[float, ...] = ()
@@ -327,6 +329,7 @@ def _row(
         accuracy=accuracy,
         accuracy_drop=base_accuracy - accuracy if accuracy is not None and base_accuracy is not None else None,
         fidelity=fidelity,
+        reference=line.reference if line and fidelity.outputs else None,
         metrics=tuple(line.metrics.items()) if line else (),
         metrics_better=run.study.model.metric_better if line and line.metrics else None,
         samples=line.samples if line else None,

@@ -84,7 +84,7 @@ def _sqnr(row: Row) -> str:
     if found.sqnr_db is not None:
         return f"{found.sqnr_db:.1f} dB{broken}"
     if not found.values:
-        return UNKNOWN
+        return f"{UNKNOWN}{broken}"
     return f"∞ dB{broken}" if found.mse == 0 else f"not finite{broken}"
 
 

@@ -23,7 +23,7 @@ NAMES = (*PLAIN, "worst_output", "worst_slice", "worst_slice_sqnr_db", "worst_sa
 def flat(found: Fidelity) -> dict[str, Any]:
     """The figures as columns; what is not known is None."""
     plain = {name: getattr(found, name) for name in PLAIN}
-    if not found.values:
+    if not found.outputs:
         plain |= dict.fromkeys(COUNTS)
     worst = [each.name for each in found.outputs if each.sqnr_db is not None and each.sqnr_db == found.sqnr_db]
     return {

@@ -1,6 +1,7 @@
-"""Annotations for GitHub Actions: workflow commands on stdout, one for each check of a gate that did not pass, and for each device that failed.
+"""Annotations for GitHub Actions: workflow commands on stdout.
 
-The summary of a job is the Markdown format; this one is what its page lists as errors and warnings.
+There is one for each check of a gate that did not pass, each device that failed, and each variant whose outputs broke. The summary of a
+job is the Markdown format; this one is what its page lists as errors and warnings.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from harness.words import plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.summary import Row, Table
     from harness.records.run import Run
 
 LEVELS = {"regressed": "error", "unmeasured": "warning", "apparent": "warning", "open": "warning", "skipped": "notice"}
@@ -24,9 +25,12 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     lines = [_command("warning", f"{table.device.entry.name} failed", table.trouble) for table in tables if table.device.state == "failed" and table.trouble]  # fmt: skip
     for table in tables:
         for check in gate.ranked(table.checks):
-            if check.verdict in LEVELS:
+            told = check.verdict == "passed" and check.metric == "outputs" and check.reason
+            if level := "notice" if told else LEVELS.get(check.verdict):
                 title = f"{check.case} on {check.device}: {check.metric} {gate.WORDS.get(check.verdict, check.verdict)}"
-                lines.append(_command(LEVELS[check.verdict], title, gate.sentence(run, check)))
+                lines.append(_command(level, title, gate.sentence(run, check)))
+    if not run.baseline:
+        lines += [_broken(row) for table in tables for row in table.rows if row.fidelity.broken]
     for found in claims.judged(run):
         if found.verdict == "refuted":
             lines += [
@@ -39,6 +43,12 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     whole = gate.verdict(run, tables) if run.baseline else f"{run.state}: {measured} of {len(rows)} cases and variants measured"
     lines.append(_command("notice", run.study.name, whole))
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _broken(row: Row) -> str:
+    """A warning of a variant whose outputs have dead parts, or values that are not finite."""
+    words = "; ".join(row.fidelity.notes_against(row.reference or "fp32"))
+    return _command("warning", f"{row.case} on {row.device}: outputs are {row.fidelity.broken}", words)
 
 
 def _command(level: str, title: str, message: str) -> str:

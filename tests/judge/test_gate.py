@@ -187,6 +187,16 @@ def test_outputs_that_are_equally_broken_pass_and_say_so() -> None:
     assert only([outputs("c0"), outputs("c1", dead=(DEAD,))], metric("outputs"))[0].verdict == "passed"
 
 
+def test_an_integer_output_that_is_dead_fails_too() -> None:
+    output = OutputFidelity("classes", None, None, None, None, 0, 0, 0, 0, 100, equal=0.1)
+    lines = [
+        FidelityLine(device="board", case=case, fidelity=Fidelity(equal=0.1, outputs=(output,), dead=dead))
+        for case, dead in (("c0", (Part("classes", dead=True),)), ("c1", ()))
+    ]
+    check, code = only(list(lines), metric("outputs"))
+    assert (code, check.faults) == (Exit.REGRESSED, ("classes is constant in this variant but varies in fp32",))
+
+
 def test_outputs_can_be_left_out_of_a_gate() -> None:
     events = [*launches(0.0, 3), outputs("c0", dead=(DEAD,)), outputs("c1")]
     check, code = only(events, GateSection(max_regression=0.05, check_outputs=False))
@@ -199,6 +209,11 @@ def test_outputs_that_were_not_compared_are_not_judged() -> None:
     assert [(each.metric, each.verdict) for each in tables[0].checks] == [("latency.median", "passed"), ("outputs", "skipped")]
     assert tables[0].checks[1].reason == "the outputs can't be compared: shapes differ"
     assert release.verdict(run, tables) == Exit.PASSED
+    # The candidate's own fault is told even where the baseline's outputs are not known.
+    unknown = FidelityLine(device="board", case="c1", reason="no fp32")
+    own = outputs("c0", dead=(DEAD,)).model_copy(update={"notes": ("rows 4–9 of y are constant",)})
+    check, _ = only([own, unknown], metric("outputs"))
+    assert (check.verdict, check.reason) == ("skipped", "no fp32; rows 4–9 of y are constant")
     # A gate that asks for nothing else is then blind.
     run, tables = run_of([lost, outputs("c1")], metric("outputs"))
     assert release.verdict(run, tables) == Exit.INCOMPLETE

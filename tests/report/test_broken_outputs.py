@@ -86,6 +86,15 @@ def test_names_of_outputs_are_escaped(form: str) -> None:
     assert "rows 4–9 of" in shown
 
 
+def test_an_annotation_names_the_variant_and_the_rows() -> None:
+    found = measured(line(broken()))
+    (warning,) = [each for each in text("github", found).splitlines() if each.startswith("::warning")]
+    assert warning.startswith(f"::warning title={FAST} on rpi4%3A outputs are not finite::{WORDS[0]}; ")
+    assert WORDS[1] in warning
+    forged = text("github", measured(line(broken(f"x\n::error::{NASTY}"))))
+    assert [each.split(" ")[0] for each in forged.splitlines()] == ["::warning", "::notice"]
+
+
 def test_the_table_marks_an_sqnr_that_does_not_tell_the_whole() -> None:
     column = next(column for column in columns.ACCURACY if column.title == "SQNR")
 

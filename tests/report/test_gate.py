@@ -10,6 +10,7 @@ from harness.expectations import GateSection
 from harness.judge.summary import Table
 from harness.measure.events import DeviceFailed, Event, FidelityLine
 from harness.quantize.verify.fidelity import Fidelity
+from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
 from harness.records.run import Run
 from harness.report import formats, github
@@ -19,6 +20,8 @@ from tests.report.runs import NASTY
 from tests.report.test_junit import SCHEMA
 
 SLOW = [*launches(0.05, 4), *launches(0.05, 4, start=ROUNDS, seed=2)]
+
+OUTPUTS = (OutputFidelity("y", 42.0, 0.1, 1.0, 0.9, 0, 0, 0, 0, 9),)
 
 
 def test_a_regression_is_a_sentence_with_ratio_interval_limit_and_build() -> None:
@@ -109,7 +112,7 @@ def broken() -> tuple[Run, tuple[Table, ...]]:
     """The candidate's rows are dead, in an output with a hostile name."""
     part = Part(NASTY, axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
     lines = [
-        FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, sqnr_db=42.0, dead=dead), notes=())
+        FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, sqnr_db=42.0, dead=dead, outputs=OUTPUTS), notes=())
         for case, dead in (("c0", (part,)), ("c1", ()))
     ]
     return gate([*launches(0.0, 3), *lines], GateSection(max_regression=0.05))
@@ -141,6 +144,16 @@ def test_all_formats_of_a_gate_say_the_same_of_the_outputs() -> None:
     assert line.startswith("::error title=given on board%3A outputs regressed::")
     check = json.loads(formats.render("json", run, tables))["devices"][0]["checks"][1]
     assert (check["metric"], check["verdict"], len(check["faults"])) == ("outputs", "regressed", 1)
+
+
+def test_what_both_sides_have_is_said_by_a_gate_that_passes() -> None:
+    part = Part("scores", dead=True)
+    lines = [FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, dead=(part,), outputs=OUTPUTS)) for case in ("c0", "c1")]
+    run, tables = gate([*launches(0.0, 3), *lines], GateSection(max_regression=0.05))
+    said = "the baseline's outputs have the same fault: scores is constant in this variant but varies in fp32"
+    for form in ("table", "md", "junit", "github"):
+        assert said in formats.render(form, run, tables).decode().replace("&apos;", "'")
+    assert github.render(run, tables).decode().startswith("::notice title=given on board%3A outputs passed::")
 
 
 def test_sqnr_and_agreement_have_units_of_their_own() -> None:
