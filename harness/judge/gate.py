@@ -153,7 +153,9 @@ class _Judge:
         found = Check(self._device.entry.name, self._cases[unit[1]].name, "outputs", "skipped", 0.0)
         if baseline.fidelity is not None and candidate.fidelity is not None:
             found = outputs.check(found, baseline.fidelity, candidate.fidelity)
-            return [found] if found.candidate is not None or found.reason else [replace(found, reason=outputs.NOT_COMPARED)] * wanted
+            return (
+                [found] if found.candidate is not None or found.reason else [replace(found, reason=outputs.NOT_COMPARED)] * wanted
+            )
         if reason := self._impossible(unit, "outputs"):
             return [replace(found, reason=reason)] * wanted
         late = self._device.ended == "max_time" and self._device.state == "measured"

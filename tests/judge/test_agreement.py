@@ -62,14 +62,20 @@ def test_over_other_samples_more_is_asked(difference: float, count: int) -> None
 
 def test_parts_that_are_dead_on_one_device_are_named() -> None:
     dead = (Part("y", axis=1, first=4, last=9, kind="slice", dead=True, noun="row"),)
-    whole, broken = Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9), Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9, dead=dead)
+    whole, broken = (
+        Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9),
+        Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9, dead=dead),
+    )
     (line,) = said({"fidelity": whole}, {"fidelity": broken}, ([], []))
     assert line.startswith("int8: rows 4–9 of y are constant on two and vary on one; ")
     assert said({"fidelity": broken}, {"fidelity": broken}, ([], [])) == ()
 
 
 def test_values_that_are_not_finite_on_one_device_are_counted() -> None:
-    whole, broken = Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9), Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9, inf_count=4)
+    whole, broken = (
+        Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9),
+        Fidelity(sqnr_db=35.0, outputs=OUTPUTS, values=9, inf_count=4),
+    )
     (line,) = said({"fidelity": broken}, {"fidelity": whole}, ([], []))
     assert line.startswith("int8: 4 of 9 output values are not finite on one, and all are on two; ")
 

@@ -148,7 +148,10 @@ def test_all_formats_of_a_gate_say_the_same_of_the_outputs() -> None:
 
 def test_what_both_sides_have_is_said_by_a_gate_that_passes() -> None:
     part = Part("scores", dead=True)
-    lines = [FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, dead=(part,), outputs=OUTPUTS)) for case in ("c0", "c1")]
+    lines = [
+        FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, dead=(part,), outputs=OUTPUTS))
+        for case in ("c0", "c1")
+    ]
     run, tables = gate([*launches(0.0, 3), *lines], GateSection(max_regression=0.05))
     said = "the baseline's outputs have the same fault: scores is constant in this variant but varies in fp32"
     for form in ("table", "md", "junit", "github"):
