@@ -86,7 +86,8 @@ class Workshop:
     def prepared(self) -> Prepared:
         """The model that is quantized, before preparation steps rewrite it for a recipe."""
         source, changes = converted(self.source, self.folder) if self.converts else (self.source, Changes())
-        original = self.original if source is self.source else dataclasses.replace(self.original, source=source)
+        # What the preparation makes of a converted model is compared with that one: it rounds otherwise than the user's.
+        original = self.original if source is self.source else Original(source, self._dims, tuple(self.samples.values()))
         return dataclasses.replace(prepare(source, self.folder, original), conversion=changes.notes)
 
     @cached_property
