@@ -14,8 +14,10 @@ import numpy as np
 from harness.datasets import CALLABLE, DataTable
 from harness.errors import DataError, ModelError
 from harness.quantize.models.shapes import infer
+from harness.quantize.planning.caveats import made_opset
 from harness.quantize.planning.reach import STATIC_OPS
 from harness.quantize.planning.summary import WEIGHT_INPUTS
+from harness.quantize.rewriting import PREPARED_METHODS
 from harness.quantize.samples import audio, images, random_data
 from harness.quantize.samples.data import table_of
 from harness.quantize.samples.dims import input_shapes
@@ -36,6 +38,7 @@ HISTOGRAMS = frozenset({"Entropy", "Percentile", "Distribution"})
 # Seconds of one core; measured with the digits, MobileNetV2, ResNet-18 and a Transformer of 3 M weights.
 PER_VARIANT, PER_WEIGHT_BYTE, PER_NODE, PER_HISTOGRAM_NUMBER = 0.1, 15e-9, 10e-6, 25e-9
 PREPARATION, PER_PREPARED_BYTE = 0.4, 25e-9
+PER_SESSION, PER_LOADED_BYTE, PER_LOADED_NODE = 0.005, 2e-9, 30e-6  # without optimizations
 EFFICIENCY = 0.5  # of one core's rate that a network without graph optimization reaches
 COPIES = 3  # of the model at once: as it was read, as it is calibrated, and in the runtime
 TIME_ACCURACY = 3  # the factor by which a time may be off
@@ -52,6 +55,7 @@ class Forecast:
         memory: bytes at the peak of a calibration, beside Python and its libraries.
         multiplications: of one inference.
         seconds: for all of it, on this machine, within a factor of 3; None if the samples can't be counted.
+        checks: those of the seconds in which what is prepared and raised runs beside the model, to see that it computes the same.
         seconds_per_sample: of calibration.
         unknown: tensors whose shape can't be inferred, and that are not counted.
     """
@@ -64,6 +68,7 @@ class Forecast:
     seconds: float | None
     seconds_per_sample: float
     unknown: int
+    checks: float = 0.0
 
 
 def forecast(
@@ -91,6 +96,8 @@ def forecast(
     tooled = sum(recipe.method not in {"fp32", "given"} for recipe in recipes)
     making = tooled * (PER_VARIANT + PER_WEIGHT_BYTE * summary.parameters)
     making += PREPARATION + PER_PREPARED_BYTE * model.size if tooled else 0
+    checks = _checks(recipes, model, summary, single)
+    making += checks
     return Forecast(
         passes=passes,
         samples=samples,
@@ -100,6 +107,19 @@ def forecast(
         seconds=None if samples is None and methods else making + each * (samples or 0),
         seconds_per_sample=each,
         unknown=len(tensors) - len(known) if methods else 0,
+        checks=checks,
+    )
+
+
+def _checks(recipes: Sequence[Recipe], model: SourceModel, summary: Summary, single: float) -> float:
+    """Estimate the seconds in which models are held against the user's: it runs twice, the prepared and each raised one once."""
+    prepared = [recipe for recipe in recipes if recipe.method in PREPARED_METHODS]
+    if not prepared:
+        return 0.0
+    raised = {made_opset(recipe, summary) for recipe in prepared} - {summary.opset}
+    sessions = 2 + len(raised)
+    return (sessions + 1) * single + sessions * (
+        PER_SESSION + PER_LOADED_BYTE * model.size + PER_LOADED_NODE * len(summary.nodes)
     )
 
 
