@@ -10,6 +10,7 @@ from onnx import helper, version_converter
 from harness.quantize.models import opset
 from harness.quantize.models.opset_fixes import FIXES, Fix
 from harness.quantize.verify import equivalence
+from tests.conftest import ROOT
 from tests.models import make_model
 from tests.quantize.nodes import cases
 from tests.quantize.nodes.case import Case
@@ -49,6 +50,12 @@ def test_each_row_is_needed(fix: Fix) -> None:
         except Exception:  # noqa: BLE001 - the converter refuses it, or onnxruntime what it made
             wrong += 1
     assert wrong
+
+
+def test_the_page_has_the_table() -> None:
+    page = (ROOT / "docs" / "preparation.md").read_text(encoding="utf-8")
+    rows = "".join(f"| {', '.join(fix.op_types)} | {fix.at} | {fix.fault} | {fix.source} |\n" for fix in FIXES)
+    assert rows in page, f"write these rows:\n{rows}"
 
 
 def test_the_node_keeps_its_name() -> None:

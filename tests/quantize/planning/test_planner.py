@@ -70,6 +70,17 @@ class TestPlan:
             if each.state == "same":
                 assert found[name].path == found[each.same_as or ""].path, name
 
+    def test_the_time_of_checks_is_part_of_it(self, write_study: Write) -> None:
+        few, more = (
+            planned(
+                write_study(f'[variants]\nmethods = ["dynamic", "static"]\nactivations = {types}\nweights = ["QInt8"]\n')
+            ).needs
+            for types in ('["QUInt8"]', '["QUInt8", "QUInt16"]')
+        )
+        # 16-bit activations need a newer operator set, and the raised model is checked too.
+        assert 0 < few.checks < more.checks < (more.seconds or 0)
+        assert planned(write_study('[variants]\nmethods = ["fp32", "fp16"]\n')).needs.checks == 0
+
     def test_a_quantized_model(self, tmp_path: Path) -> None:
         path = one_op.static(one_op.conv(), tmp_path)
         told = planned(for_model(path))
