@@ -23,6 +23,7 @@ StepKey = Literal[
     "copy-shared-constants",
     "copy-transposed-weights",
     "float-beyond-range",
+    "lone-softmax",
     "float-block-biases",
     "float-computed-operands",
     "float-takers",

@@ -346,6 +346,7 @@ REPORTED: Sequence[Callable[[Draft], None]] = (
     name_that_a_tool_gives,
     classes_with_trailing_axes,
     infinite_outputs,
+    sparse_weight,
     gemm_with_bias,
     constants_beyond_float16,
 )

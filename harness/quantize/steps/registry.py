@@ -12,6 +12,7 @@ from harness.quantize.steps import (
     float_types,
     gemm,
     keep_clamps,
+    lone_softmax,
     own_range,
     per_channel,
     shared_constants,
@@ -32,5 +33,6 @@ STEPS = (
     block_biases.STEP,
     computed_operands.STEP,
     beyond_range.STEP,
+    lone_softmax.STEP,
     float16_range.STEP,
 )
