@@ -21,6 +21,7 @@ from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes import unfit
 from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, converted, decide, needs_conversion, skips_conversion
 from harness.quantize.steps.step import Changes
+from harness.quantize.verify import conversion
 from harness.quantize.verify.original import Original
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Workshop:
     def prepared(self) -> Prepared:
         """The model that is quantized, before preparation steps rewrite it for a recipe."""
         source, changes = converted(self.source, self.folder) if self.converts else (self.source, Changes())
+        if source is not self.source:
+            conversion.verify(self.original, source.path)
         # What the preparation makes of a converted model is compared with that one: it rounds otherwise than the user's.
         original = self.original if source is self.source else Original(source, self._dims, tuple(self.samples.values()))
         return dataclasses.replace(prepare(source, self.folder, original), conversion=changes.notes)

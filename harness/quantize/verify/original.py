@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
     from harness.quantize.verify.equivalence import Difference, Outputs
+
+    Array = NDArray[Any]
 
 OPENED = 200_000_000  # bytes of a model whose tensors are all looked at when it differs
 LAWS = ("", "ones", "zeros")  # of random inputs; the empty one is standard normal, and 0 and 1 for integers
@@ -94,6 +98,24 @@ class Original:
         if found.unstable:
             return f"not verified: {', '.join(found.unstable)}, which differ each time that the model runs"
         return None
+
+    def pairs(self, model: Path) -> dict[str, tuple[Array, Array]]:
+        """Run a model that was made of the original on the sample.
+
+        Args:
+            model: its file.
+
+        Returns:
+            By name, the outputs of the original and of the model; empty if the original gives nothing to compare with.
+
+        Raises:
+            Exception: of onnxruntime, if it can't run the model.
+        """
+        known = self._answer
+        if isinstance(known, str):
+            return {}
+        (outputs,) = equivalence.run(model, known.feed)
+        return {name: (value, outputs[name]) for name, value in known.outputs.items()}
 
     def difference(self, model: Path) -> Difference | None:
         """Hold a model that was made of the original against it.

@@ -229,6 +229,18 @@ def test_a_constant_beyond_float32_is_refused_by_name(bench: Bench) -> None:
     assert "constant 'huge' holds values beyond float32, 1e+300 for one" in variants["dynamic-S8"].reason
 
 
+def test_what_needs_float64_is_refused_by_name(bench: Bench) -> None:
+    """A number that is added and taken away again is all that float32 keeps."""
+    nodes = [node("Add", ["a", "big"], ["s"], "add"), node("Sub", ["s", "big"], ["b"], "sub")]
+    made = model(F64, lambda _: nodes, big=np.array(1e12))
+    bench.save(made, x=normal(3, 16, 4, SIZE).astype(np.float64))
+    found = bench.build('[variants]\nmethods = ["dynamic"]\nweights = ["QInt8"]\n')["dynamic-S8"]
+    assert found.state == "failed"
+    assert found.reason
+    assert found.reason.startswith("the model does not survive its conversion to float32: output 'y' keeps ")
+    assert 'skip_steps = ["convert-constants"]' in found.reason
+
+
 def test_fp16_of_a_float16_model_says_so(bench: Bench) -> None:
     bench.save(CASES["plain"](F16), x=normal(3, 16, 4, SIZE).astype(np.float16))
     assert "the model is float16 already; nothing was converted" in bench.build(ALL)["fp16"].notes
