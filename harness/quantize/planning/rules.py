@@ -213,8 +213,10 @@ RULES = (
     ),
     Rule(
         "nbits-no-matrix",
-        lambda r, m: r.method == "nbits" and m is not None and {"MatMul", "Gemm"}.isdisjoint({*m.kinds, *m.nested}),
-        "blockwise weights are those of MatMul and Gemm, and the model has neither",
+        lambda r, m: (
+            r.method == "nbits" and m is not None and {"MatMul", "Gemm"}.isdisjoint(m.kinds) and "MatMul" not in m.nested
+        ),
+        "blockwise weights are those of MatMul and Gemm, and the model has neither, or Gemm only in the bodies of If, Loop and Scan",
         f"MatMulNBitsQuantizer._process_subgraph in {NBITS}",
     ),
     Rule(

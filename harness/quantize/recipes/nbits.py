@@ -13,6 +13,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.models import opset, repairs, storage
+from harness.quantize.models.graph import nodes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipes.dynamic import GEMM, MATMUL, RENAMED
@@ -56,7 +57,8 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     if chosen:
         # The tool's nodes_to_include comes on top of the op types; it keeps nothing out.
         left |= set(names) - {renamed.get(name, name) for name in chosen}
-    if not set(names) - left:
+    in_bodies = any(node.op_type == MATMUL for node in nodes(model)) and not names
+    if not set(names) - left and not (in_bodies and not chosen):
         message = "the prepared model has no MatMul or Gemm whose weights could be quantized"
         raise RecipeError(message + (" that nodes and exclude_nodes leave" if names else ""))
     with quiet():

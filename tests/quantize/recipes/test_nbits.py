@@ -9,11 +9,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from harness import study as studies
 from harness.quantize.build import build
 from harness.quantize.calibration.reader import CopiedReader
+from harness.quantize.matrix import plan
+from harness.quantize.models.model import read_model
+from harness.quantize.planning.planner import plan_build
 from tests.models import make_model
 
 if TYPE_CHECKING:
@@ -180,3 +183,32 @@ def test_a_weight_that_two_gemms_transpose(tmp_path: Path) -> None:
     x = {"x": np.random.default_rng(8).standard_normal((2, 32)).astype(np.float32)}
     outputs = [np.asarray(onnxruntime.InferenceSession(each.path).run(None, x)[0]) for each in (reference, variant) if each.path]
     assert np.linalg.norm(outputs[0] - outputs[1]) < 0.05 * np.linalg.norm(outputs[0])
+
+
+def test_matrices_in_bodies_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    branches = {}
+    for branch in ("then_branch", "else_branch"):
+        weight = numpy_helper.from_array(rng.standard_normal((64, N)).astype(np.float32), f"w_{branch}")
+        result = helper.make_tensor_value_info(branch, TensorProto.FLOAT, ["b", N])
+        matmul = helper.make_node("MatMul", ["x", weight.name], [branch], f"in_{branch}")
+        branches[branch] = helper.make_graph([matmul], branch, [], [result], [weight])
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Greater", ["mean", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["y"], "choice", **branches),
+    ]
+    model = make_model(nodes, {"x": ["b", 64]}, {"y": ["b", N]}, {"zero": np.float32(0)})
+    onnx.save(model, tmp_path / "m.onnx")
+    text = 'name = "t"\n[model]\npath = "m.onnx"\ndims = { b = 4 }\n[variants]\nmethods = ["nbits"]\nformats = ["QDQ", "QOperator"]\n'
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    study = studies.load(tmp_path)
+    assert {each.name: each.state for each in plan_build(study, plan(study), read_model(study.model.path)).variants} == {
+        "fp32": "made",
+        "nbits-4b32": "made",
+        "nbits-4b32-QOperator": "made",
+    }
+    made = {variant.name: variant for variant in build(study, tmp_path / "out")}
+    assert {name: (each.state, each.reason) for name, each in made.items()} == dict.fromkeys(made, ("made", None))
+    quantized = onnx.load(made["nbits-4b32-QOperator"].path)
+    assert [node.op_type for node in quantized.graph.node[-1].attribute[0].g.node] == ["MatMulNBits"]
