@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.debug.proposal import as_toml
 from harness.quantize.debug.trial import excluding
-from harness.quantize.verify.fidelity import LIMIT_DB
+from harness.quantize.verify.figures import LIMIT_DB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,8 +22,9 @@ LEAST_VALUES = 4
 MANY_VALUES = 16
 # Of classes whose probabilities add up to 1, those that never reach this one decide nothing.
 LEAST_PROBABILITY = 0.01
-# Along an axis that is not the smallest, slices are positions: a dead one counts if it varies by this share of the output's range.
+# A dead slice of positions, such as a row of a heat map, counts if it varies by this share of the output's range.
 TELLING_SHARE = 0.01
+FEW = 100  # rows or columns; a table of which both sides are longer is a map
 POSITIONS = 1 << 18  # values of one sample whose ranges over all samples are kept
 
 
@@ -117,9 +118,9 @@ class Slices:
         if self._is_fixed(loudest * SILENT):
             return [Part(self._output, dead=True, fixed=True)], 1.0
         best: tuple[float, int, list[Part]] = (0.0, 0, [])
-        sizes = [size for size in self._shape or () if size > 1]
+        kinds = kind_axes(self._shape or ())
         for axis, sums in self._axes.items():
-            by_kind = sums.size == min(sizes) and sizes.count(sums.size) == 1
+            by_kind = axis - 1 in kinds
             least = np.where(by_kind & (sums.values >= MANY_VALUES), loudest * SILENT, span * TELLING_SHARE)
             varies, constant = sums.range.lost(least)
             dead = varies & constant & sums.telling
@@ -153,3 +154,23 @@ class Slices:
     def _part(self, axis: int, first: int, last: int) -> Part:
         own = axis if self._batched else axis - 1
         return Part(self._output, axis=own, first=first, last=last, kind="slice", noun=noun(len(self._shape or ()), axis - 1))
+
+
+def kind_axes(shape: tuple[int, ...]) -> frozenset[int]:
+    """Tell along which axes of one sample the slices are kinds of things, such as classes and coordinates, rather than positions.
+
+    Two axes of the same size beside each other are the height and the width of a map. Of other shapes it is the first axis, as the
+    channels of [channels, height, width], and the last one where it is the shortest; of two axes both, unless both are long.
+    """
+    axes = [axis for axis, size in enumerate(shape) if size > 1]
+    sizes = [shape[axis] for axis in axes]
+    if len(axes) < 2:  # noqa: PLR2004 - a vector
+        return frozenset(axes)
+    if len(axes) == 2:  # noqa: PLR2004 - a table
+        if min(sizes) <= FEW:
+            return frozenset(axes)
+        return frozenset() if sizes[0] == sizes[1] else frozenset({axes[sizes.index(min(sizes))]})
+    maps = {place for at in range(len(sizes) - 1) if sizes[at] == sizes[at + 1] for place in (at, at + 1)}
+    if maps and len(maps) < len(axes):
+        return frozenset(axis for place, axis in enumerate(axes) if place not in maps)
+    return frozenset({axes[0], *([axes[-1]] if sizes[-1] == min(sizes) else [])})

@@ -37,3 +37,12 @@ def is_constant(ref: np.ndarray, x: np.ndarray) -> bool:
     """Whether the reference's values that can be compared are all the same, but for rounding."""
     known = ref[np.isfinite(ref) & np.isfinite(x)].astype(np.float64)
     return not known.size or float(np.ptp(known)) <= 1e-6 * float(np.abs(known).max())
+
+
+def is_dead(ref: np.ndarray, x: np.ndarray, output: np.ndarray) -> bool:
+    """Whether a slice without NaN is constant in the variant and varies in the reference beside the whole output."""
+    values, truth = [float(value) for value in x.ravel()], [float(value) for value in ref.ravel()]
+    span, loudest = max(truth) - min(truth), max(abs(float(value)) for value in output.ravel())
+    varies = span > 1e-6 * loudest and span > 1e-6 * max(map(abs, truth))
+    width = max(values) - min(values)
+    return varies and width <= 1e-6 * max(map(abs, values)) and width <= 1e-3 * span

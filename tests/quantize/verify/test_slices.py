@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from harness.quantize.verify.fidelity import Fidelity, compare
 from harness.quantize.verify.parts import Part
+from harness.quantize.verify.slices import kind_axes
 from tests.quantize.verify import reference
 
 RNG = np.random.default_rng(11)
@@ -154,8 +155,7 @@ def test_slices_are_named_by_their_axis(shape: tuple[int, ...], axis: int, name:
     x = ref + 1e-3
     np.moveaxis(x, axis, 0)[4:10] = 0
     found = of(ref, x, batch=shape[0])
-    if shape[axis] != min(size for size in shape[1:] if size > 1):
-        assert {part.axis for part in found.dead} == {axis}
+    assert {part.axis for part in found.dead} == {axis}
     assert f"{name} are constant in this variant but vary in fp32" in found.notes
 
 
@@ -308,3 +308,65 @@ def test_a_sample_without_values_keeps_its_number() -> None:
     found = compare(ref, x, names=["boxes"], batch=1)
     assert found.worst_sample is not None
     assert found.worst_sample.sample == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "kinds"),
+    [
+        pytest.param((), set(), id="a number"),
+        pytest.param((10,), {0}, id="classes"),
+        pytest.param((10, 64), {0, 1}, id="coordinates and scores by place"),
+        pytest.param((10, 10), {0, 1}, id="as many places as rows"),
+        pytest.param((1, 8400, 85), {2, 1}, id="an axis of 1 is none"),
+        pytest.param((1, 160, 160), set(), id="a heat map"),
+        pytest.param((17, 64, 48), {0}, id="channels first, oblong"),
+        pytest.param((255, 20, 20), {0}, id="more channels than places"),
+        pytest.param((80, 80, 85), {2}, id="channels last"),
+        pytest.param((3, 80, 80, 85), {0, 3}, id="anchors and channels"),
+        pytest.param((120, 160, 21), {0, 2}, id="channels last, oblong"),
+    ],
+)
+def test_axes_of_kinds(shape: tuple[int, ...], kinds: set[int]) -> None:
+    assert kind_axes(shape) == kinds
+
+
+def test_the_border_of_a_heat_map_is_not_dead() -> None:
+    place = np.linspace(-1, 1, 160)
+    bump = np.exp(-20 * (place[:, None] ** 2 + place[None] ** 2))
+    ref = (bump * RNG.uniform(0.9, 1, (8, 1, 1)))[:, None]
+    x = np.round(ref * 255) / 255
+    assert (x[:, :, 0] == 0).all()
+    assert of(ref, x, 8).dead == ()
+    # A map of which a third is lost is no matter of rounding.
+    x[:, :, 60:100] = 0
+    assert {part.axis for part in of(ref, x, 8).dead} == {2}
+
+
+def test_square_outputs_have_kinds_too() -> None:
+    ref = np.concatenate([RNG.uniform(0, 640, (16, 4, 10)), RNG.uniform(0, 1, (16, 6, 10))], axis=1)
+    found = of(ref, np.round(ref / 2.5) * 2.5, 16)
+    assert found.notes[0] == "rows 4–9 of y are constant in this variant but vary in fp32"
+
+
+@given(both(), st.data())
+def test_dead_slices_are_those_of_a_plain_computation(pair: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
+    """Slices along axis 1 that hypothesis chooses are made constant."""
+    ref, x = pair
+    ref = ref + np.arange(ref.size).reshape(ref.shape) % 7  # so that most slices vary
+    x = np.nan_to_num(x, posinf=0)
+    for index in data.draw(st.sets(st.integers(0, ref.shape[1] - 1))):
+        x[:, index] = 3
+    expected = {(axis, index) for axis, index, r, v in reference.slices(ref, x) if r.size >= 16 and reference.is_dead(r, v, ref)}
+    found = of(ref, x)
+    named = {
+        (part.axis, index)
+        for part in found.dead
+        if part.kind == "slice" and not part.fixed
+        for index in range(part.first or 0, (part.last or 0) + 1)
+    }
+    if any(part.kind == "output" for part in found.dead):
+        return
+    kinds = {axis + 1 for axis in kind_axes(ref.shape[1:])}
+    assert {each for each in named if x.take(each[1], axis=each[0]).size >= 16} <= expected
+    missed = {each for each in expected - named if each[0] in kinds and not found.dead}
+    assert not missed or any(np.allclose(ref.sum(axis=axis), 1, atol=2e-3) for axis, _ in missed)
