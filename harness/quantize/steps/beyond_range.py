@@ -20,7 +20,7 @@ from harness.quantize.planning.reach import op_types
 from harness.quantize.steps.keep_clamps import limits_of
 from harness.quantize.steps.patching import constant, entries, methods
 from harness.quantize.steps.sentinels import ABSURD, Search, is_absurd, only_max_pools
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import SHOWN, Decision, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,9 +44,9 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
     reasons = {
         node.name: search.nodes[node.name] for node in model.graph.node if node.name in search.nodes and node.op_type in kinds
     }
-    first = [name for name in reasons if name in search.origins]
-    notes = [f"float-beyond-range: '{name}' stays in float: {reasons[name]}" for name in first[:3]]
-    if others := [name for name in reasons if name not in first[:3]]:
+    first = [name for name in reasons if name in search.origins] or list(reasons)[:1]
+    notes = [f"float-beyond-range: '{name}' stays in float: {reasons[name]}" for name in first[:SHOWN]]
+    if others := [name for name in reasons if name not in first[:SHOWN]]:
         notes.append(f"float-beyond-range: in float for the same reason, or because they take such values: {listed(others)}")
     return Decision(tuple(search.nodes), tuple(notes))
 
@@ -76,12 +76,19 @@ def _padding(kept: dict[str, str]) -> type:
             """Quantize the node, or leave it in float."""
             quantizer, node = self.quantizer, self.node
             value = quantizer.quantized_value_map.get(node.input[0])
-            padding = constant(quantizer, node.input[VALUE]) if len(node.input) > VALUE and node.input[VALUE] else None
-            if value is None or padding is None or padding.size != 1 or self._fits(value, float(padding.ravel()[0])):
+            is_said = len(node.input) > VALUE and bool(node.input[VALUE])
+            padding = constant(quantizer, node.input[VALUE]) if is_said else None
+            if value is None or not is_said:
                 super().quantize()
-                return
-            kept[node.name] = f"{float(padding.ravel()[0]):.5g}"
-            QuantOperatorBase.quantize(self)
+            elif padding is None or padding.size != 1:
+                # Two such nodes would quantize one value twice, under one name.
+                kept[node.name] = "a value that is computed and may lie beyond its input's range"
+                QuantOperatorBase.quantize(self)
+            elif self._fits(value, float(padding.ravel()[0])):
+                super().quantize()
+            else:
+                kept[node.name] = f"{float(padding.ravel()[0]):.5g}, beyond its input's range"
+                QuantOperatorBase.quantize(self)
 
         def _fits(self, value: Any, padding: float) -> bool:  # noqa: ANN401 - onnxruntime is not typed
             model = self.quantizer.model
@@ -104,10 +111,7 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
     kept: dict[str, str] = {}
     with methods(BaseQuantizer, adjust_tensor_ranges=_ranges()), entries(QLinearOpsRegistry, {"Pad": _padding(kept)}):
         yield
-    notes += [
-        f"float-beyond-range: '{name}' stays in float: it pads with {value}, beyond its input's range"
-        for name, value in kept.items()
-    ]
+    notes += [f"float-beyond-range: '{name}' stays in float: it pads with {value}" for name, value in kept.items()]
 
 
 STEP = Step(

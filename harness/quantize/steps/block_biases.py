@@ -7,13 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from harness.quantize.planning.reach import op_types
 from harness.quantize.steps.patching import methods
-from harness.quantize.steps.step import Step, listed
+from harness.quantize.steps.step import Decision, Step, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
+
+
+NORMALIZATIONS = frozenset({"BatchNormalization", "InstanceNormalization", "LayerNormalization"})
+
+
+def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float]] | None) -> Decision:
+    """Leave normalizations in float: their scale is a row, and the tool has blocks of matrices only."""
+    if not recipe.options().get("BlockSize"):
+        return Decision()
+    names = [node.name for node in model.graph.node if node.op_type in NORMALIZATIONS & op_types(recipe)]
+    note = f"float-block-biases: in float, because a row has no blocks: {listed(names)}"
+    return Decision(tuple(names), (note,)) if names else Decision()
 
 
 @contextmanager
@@ -36,9 +51,10 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
 
 STEP = Step(
     key="float-block-biases",
-    summary="A bias beside a weight in blocks (`BlockSize`) stays in float.",
+    summary="A bias beside a weight in blocks (`BlockSize`) stays in float, and so do normalizations.",
     source="QDQQuantizer.quantize_bias_tensor in onnxruntime/quantization/qdq_quantizer.py",
     cost="four bytes for each number of the bias, as in fp32",
     methods=frozenset({"static"}),
+    decide=decide,
     patch=patch,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.quantize.steps.models import model, node, samples, weights
 from tests.quantize.steps.test_keep_clamps import CONSTANTS, HEAD, KINDS, STEM
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.quantize.steps.conftest import Bench
 
 LEAST = float(np.finfo(np.float32).min)
-KINDS_8 = KINDS.replace(', "QUInt16"', "")
+KINDS_8 = KINDS.replace(', "QUInt16"', "").replace(', "QUInt8"]', "]")
+KINDS_16 = KINDS.replace('"QInt8", "QUInt16"', '"QUInt16"').replace(', "QUInt8"]', "]")
 SIZE = 12  # tokens
 
 
@@ -80,7 +81,6 @@ def constants(big: float) -> dict[str, Any]:
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
 @pytest.mark.parametrize(("way", "big"), CASES)
 def test_attention(bench: Bench, way: str, big: float, seen: bool) -> None:
-    from onnx import helper, numpy_helper
 
     masking = [type(each).FromString(each.SerializeToString()) for each in WAYS[way][0]]
     for each in masking:
@@ -90,7 +90,7 @@ def test_attention(bench: Bench, way: str, big: float, seen: bool) -> None:
     made = attention(masking, constants(big))
     data = {"x": samples(8, SIZE, 16)}
     bench.save(made, **data, keep=masks(seen=seen))
-    variants = bench.build(KINDS)
+    variants = bench.build(KINDS_16)
     assert {name: each.reason for name, each in variants.items() if each.path is None and each.state != "impossible"} == {}
     bench.save(made, **data, keep=masks(seen=True))
     found = bench.fidelity(variants)
@@ -112,24 +112,67 @@ def test_a_causal_mask_that_is_a_constant(bench: Bench) -> None:
     assert min(found.values()) > 15, found
 
 
-@pytest.mark.parametrize("value", [LEAST, -np.inf, -1e9, -100, 9, 3e38, -0.5])
-@pytest.mark.parametrize("then", ["MaxPool", "Identity", "Relu", "ReduceMax", "Transpose"])
+PADDING = [
+    *((value, then) for value in (-100, 9, -0.5) for then in ("MaxPool", "Identity", "Relu", "ReduceMax", "Transpose")),
+    *((value, then) for value in (LEAST, -np.inf, -1e9) for then in ("MaxPool", "Relu", "ReduceMax")),
+]
+
+
+@pytest.mark.parametrize(("value", "then"), PADDING)
 def test_padding(bench: Bench, value: float, then: str) -> None:
-    attributes: dict[str, Any] = {
+    attributes: dict[str, dict[str, Any]] = {
         "MaxPool": {"kernel_shape": [3, 3]},
         "ReduceMax": {"axes": [2, 3]},
         "Transpose": {"perm": [0, 1, 3, 2]},
-    }.get(then, {})
-    if value > 1e9 or (value < -1e4 and then in {"Identity", "Transpose"}):
-        pytest.skip("the outputs would be absurd in fp32 too")
-    nodes = [STEM, node("Relu", "a", "q"), node("Pad", "q pads value", "p"), node(then, "p", "r", **attributes), HEAD]
-    made = model(
-        nodes, {"x": [1, 3, 8, 8]}, ["y"], {**CONSTANTS, "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(value)}
-    )
-    bench.save(made, x=samples(8, 3, 8, 8))
-    variants = bench.build(KINDS)
+    }
+    nodes = [
+        STEM,
+        node("Relu", "a", "q"),
+        node("Pad", "q pads value", "p"),
+        node(then, "p", "r", **attributes.get(then, {})),
+        HEAD,
+    ]
+    stored = {**CONSTANTS, "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "value": np.float32(value)}
+    bench.save(model(nodes, {"x": [1, 3, 8, 8]}, ["y"], stored), x=samples(8, 3, 8, 8))
+    variants = bench.build(KINDS_16)
     assert {name: each.reason for name, each in variants.items() if each.path is None and each.state != "impossible"} == {}
     found = bench.fidelity(variants)
+    assert min(found.values()) > 20, found
+
+
+def test_two_pads_share_a_value_that_is_computed(bench: Bench) -> None:
+    nodes = [
+        node("ReduceMin", "x", "least", keepdims=0),
+        STEM,
+        node("Pad", "a pads least", "p"),
+        node("Conv", "p u", "q"),
+        node("Pad", "q pads least", "r"),
+        node("Add", "r least", "y"),
+    ]
+    stored = {**CONSTANTS, "u": weights(6, 6, 1, 1), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
+    bench.save(model(nodes, {"x": [1, 3, 8, 8]}, ["y"], stored), x=samples(8, 3, 8, 8))
+    variants = bench.build(KINDS_16)
+    assert not any("fails" in note for each in variants.values() for note in each.notes)
+    assert min(bench.fidelity(variants).values()) > 25
+
+
+@pytest.mark.parametrize("operator", ["ScatterElements", "ScatterND", "Concat"])
+@pytest.mark.parametrize("then", ["Softmax", "TopK", "ReduceMax"])
+def test_values_that_are_put_in_between(bench: Bench, operator: str, then: str) -> None:
+    places = np.arange(0, 20, 5)
+    index = places[None] if operator == "ScatterElements" else np.stack([places * 0, places], 1)
+    marks = np.full((4,) if operator == "ScatterND" else (1, 4), -1e9, np.float32)
+    taken = "s marks" if operator == "Concat" else "s index marks"
+    attributes: dict[str, Any] = {"axis": 1} if operator != "ScatterND" else {}
+    ends = {
+        "Softmax": [node("Softmax", "m", "p"), node("ReduceMax", "p", "t", axes=[1])],
+        "TopK": [node("TopK", "m count", "t places")],
+        "ReduceMax": [node("ReduceMax", "m", "t", axes=[1])],
+    }
+    nodes = [node("MatMul", "x w", "s"), node(operator, taken, "m", **attributes), *ends[then], node("Mul", "t two", "y")]
+    stored = {"w": weights(16, 20) * 4, "index": index, "marks": marks, "count": np.array([3]), "two": np.float32(2)}
+    bench.save(model(nodes, {"x": [1, 16]}, ["y"], stored), x=samples(8, 16))
+    found = bench.fidelity(bench.build(KINDS_16))
     assert min(found.values()) > 20, found
 
 
@@ -139,6 +182,7 @@ def test_infinite_values_in_other_calibrations(bench: Bench, calibration: str) -
     bench.save(made, x=samples(8, SIZE, 16), keep=masks(seen=True))
     variants = bench.build(KINDS_8 + f'calibrations = ["{calibration}"]\n')
     assert {name: each.reason for name, each in variants.items() if each.path is None and each.state != "impossible"} == {}
+    assert min(bench.fidelity(variants).values()) > (4 if calibration == "Distribution" else 15)
 
 
 def test_masked_experts(bench: Bench) -> None:
@@ -162,5 +206,5 @@ def test_a_large_bias_is_no_mask(bench: Bench) -> None:
     nodes = [node("MatMul", "x w", "s"), node("Add", "s bias", "t"), node("MatMul", "t v", "y")]
     stored = {"w": weights(16, 8) * 20_000, "bias": weights(8) * 20_000, "v": weights(8, 4)}
     bench.save(model(nodes, {"x": [1, 4, 16]}, ["y"], stored), x=samples(8, 4, 16))
-    variants = bench.build(KINDS)
+    variants = bench.build(KINDS_16)
     assert not [note for each in variants.values() for note in each.notes if "beyond" in note]

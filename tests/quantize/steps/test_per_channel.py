@@ -89,14 +89,3 @@ def test_a_user_may_choose_an_axis(bench: Bench) -> None:
     variant = bench.build('[variants]\nmethods = ["fp32"]\n' + text)["v"]
     assert variant.path is not None
     assert not any("per-tensor-weights" in note for note in variant.notes)
-
-
-@pytest.mark.parametrize("weight", ["QInt4", "QUInt4", "QUInt8"])
-def test_a_bias_beside_blocks(bench: Bench, weight: str) -> None:
-    stored = {"w": weights(32, 64), "b": weights(32), "v": weights(32, 16)}
-    nodes = [node("Gemm", "x w b", "h", "fc", transB=1), node("MatMul", "h v", "y", "last")]
-    bench.save(model(nodes, {"x": [1, 64]}, ["y"], stored, opset=21), x=samples(8, 64))
-    text = f'[[variant]]\nname = "v"\nmethod = "static"\nactivation = "QUInt16"\nweight = "{weight}"\nextra_options = {{ BlockSize = 16 }}\n'
-    variants = bench.build('[variants]\nmethods = ["fp32"]\n' + text)
-    assert any("'fc'" in note for note in variants["v"].notes)
-    assert bench.fidelity(variants)["v"] > 15
