@@ -23,6 +23,8 @@ INNERMOST = "Status Message: "
 SOURCE_PLACE = re.compile(
     r"/onnxruntime_src/\S+:\d+ [^()]*(?:\((?:[^()]|\([^()]*\))*\)(?: const)?[^() ]*)+ (?:\[with [^\]]*\] )?"
 )
+# What onnx's C++ side puts before the message of a failed assertion.
+ASSERTION = re.compile(r"\S*/onnx/\S+:\d+: [^`]*Assertion `[^`]*` failed: ?")
 STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")  # the class says it, too
 
 
@@ -57,7 +59,7 @@ def raw_text(exc: BaseException, folders: Iterable[Path] = ()) -> str:
     said = str(exc).rpartition(INNERMOST)[2]
     lines = [line.strip() for line in said.splitlines() if not NOISE.match(line)]
     text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-    text = SOURCE_PLACE.sub("", STATUS.sub("", text))
+    text = ASSERTION.sub("", SOURCE_PLACE.sub("", STATUS.sub("", text)))
     for folder in folders:
         text = text.replace(f"{folder}/", "").replace(str(folder), "")
     if isinstance(exc, EncodeError):

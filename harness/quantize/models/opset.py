@@ -11,13 +11,13 @@ from onnxruntime.quantization.quant_utils import update_opset_version
 
 from harness.quantize.models import opset_fixes
 from harness.quantize.models.external_data import locations
-from harness.quantize.models.graph import opset_of
+from harness.quantize.models.graph import MAIN_DOMAINS, opset_of
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, raw_text
 from harness.quantize.recipes import options
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
     from harness.quantize.recipe import Recipe
     from harness.quantize.steps.step import Changes
@@ -70,11 +70,12 @@ def target(recipe: Recipe, model: ModelProto, changes: Changes | None = None) ->
 
 
 def way_out(version: int) -> str:
-    """What to do where a model can't be raised."""
+    """What to do where a model can't be raised to an operator set."""
+    export = f"export the model with opset {version} or newer"
+    if version < AXIS:
+        return f"{export}, or use fp16, which takes the model as it is"
     wide = "activations and weights of 8 bits, or " if version >= BLOCKS else ""
-    return (
-        f"export the model with opset {version} or newer, or use {wide}QOperator or per-tensor weights, which need no newer one"
-    )
+    return f"{export}, or use {wide}QOperator or per-tensor weights, which need no newer one"
 
 
 def raised(model: ModelProto, version: int, stamped: int | None = None) -> ModelProto:
@@ -98,15 +99,39 @@ def raised(model: ModelProto, version: int, stamped: int | None = None) -> Model
     try:
         converted = _converted(model, version)
     except Exception as exc:
+        node = _culprit(model, version)
+        what = f"node '{node.name}' ({node.op_type})" if node is not None else "it"
         message = (
-            f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise it: {raw_text(exc)}; "
-            f"{way_out(version)}"
+            f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise {what}; {way_out(version)} "
+            f"({raw_text(exc)})"
         )
         raise RecipeError(message) from exc
     # The converter leaves the version of the file format as it was.
     known = helper.make_opsetid("", version if stamped is None else stamped)
     converted.ir_version = max(converted.ir_version, helper.find_min_ir_version_for([known], ignore_unknown=True))
     return converted
+
+
+def _culprit(model: ModelProto, version: int) -> NodeProto | None:
+    """Find the first node of the main graph that the converter can't raise: on its own, while it leaves the others alone."""
+    tried: set[str] = set()
+    for node in model.graph.node:
+        # Nodes that differ in their tensors only fail alike.
+        form = f"{node.op_type} {len(node.input)} {len(node.output)} {list(node.attribute)}"
+        if node.domain in MAIN_DOMAINS and form not in tried:
+            tried.add(form)
+            alone = onnx.ModelProto()
+            alone.CopyFrom(model)
+            others = [each for each in alone.graph.node if each.output != node.output]
+            for other in others:
+                other.domain = opset_fixes.HELD
+            alone.opset_import.add(domain=opset_fixes.HELD, version=1)
+            try:
+                version_converter.convert_version(alone, version)
+            except Exception:  # noqa: BLE001 - of the converter
+                found: NodeProto = node
+                return found
+    return None
 
 
 def _converted(model: ModelProto, version: int) -> ModelProto:

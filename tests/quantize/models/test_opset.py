@@ -46,6 +46,7 @@ def test_a_model_that_the_converter_refuses() -> None:
     node = helper.make_node("BatchNormalization", ["x", "a", "a", "a", "a"], ["y"], "norm", is_test=0)
     model = make_model([node], {"x": [1, 2, 4, 4]}, {"y": [1, 2, 4, 4]}, {"a": np.ones(2, np.float32)}, opset=6)
     with pytest.raises(
-        RecipeError, match=r"needs opset 21, the model has 6, and ONNX's version converter can't raise it: .*is_test"
+        RecipeError,
+        match=r"needs opset 21, the model has 6, and ONNX's version converter can't raise node 'norm' \(BatchNormalization\); .*is_test",
     ):
         opset.raised(model, 21)
