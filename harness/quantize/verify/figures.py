@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from harness.quantize.verify.output import OutputFidelity  # noqa: TC001 - pydantic reads the types of the fields
 from harness.quantize.verify.parts import Part, in_db, sentence_of
-
-if TYPE_CHECKING:
-    from harness.quantize.verify.output import OutputFidelity
 
 # A part that is this much worse than the worst output is worth a sentence.
 TELLING_DB = 10.0
