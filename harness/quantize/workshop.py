@@ -51,7 +51,7 @@ class Workshop:
         op_types: tuple[str, ...] = (),
         oldest_runtime: str | None = None,
         kept: Ranges | None = None,
-        dims: Mapping[str, int] | None = None,
+        original: Original | None = None,
     ) -> None:
         """Make nothing yet.
 
@@ -62,7 +62,7 @@ class Workshop:
             op_types: of all recipes.
             oldest_runtime: its version.
             kept: ranges of earlier builds.
-            dims: sizes of the model's open dimensions, for the sample that preparation is verified with.
+            original: the float model on one sample, to verify preparation with; without, on a calibration sample or a random one.
         """
         self.samples = samples
         self.folder = folder
@@ -70,7 +70,7 @@ class Workshop:
         self.oldest_runtime = oldest_runtime
         self._source = source
         self._kept = kept
-        self._dims = dims or {}
+        self._original = original
         self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
         self._told: dict[Recipe, Path | str] = {}
         self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
@@ -90,7 +90,9 @@ class Workshop:
         if source is not self.source:
             conversion.verify(self.original, source.path)
         # What the preparation makes of a converted model is compared with that one: it rounds otherwise than the user's.
-        original = self.original if source is self.source else Original(source, self._dims, tuple(self.samples.values()))
+        original = self.original
+        if original and source is not self.source:
+            original = dataclasses.replace(original, source=source)
         return dataclasses.replace(prepare(source, self.folder, original), conversion=changes.notes)
 
     @cached_property
@@ -112,7 +114,7 @@ class Workshop:
     @cached_property
     def original(self) -> Original | None:
         """The float model on one sample, with which what is made of it before quantization is compared; None verifies nothing."""
-        return Original(self.source, self._dims, tuple(self.samples.values()))
+        return self._original or Original(self.source, samples=tuple(self.samples.values()))
 
     def model(self, recipe: Recipe) -> Rewritten:
         """Give the model that a recipe quantizes: the prepared one, as its preparation steps rewrite it."""

@@ -21,6 +21,7 @@ from harness.quantize.reasons import reason_of
 from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.verify import reproducibility
+from harness.quantize.verify.original import Original
 from harness.quantize.verify.pairing import ShapeError
 from harness.quantize.verify.parts import in_db
 from harness.quantize.workshop import Workshop
@@ -164,7 +165,8 @@ def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe
     shared = folder / "workshop"
     shared.mkdir()
     # The ranges that the variants were made from, kept by the build.
-    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"), dims=dims)
+    original = Original(source, dims, tuple(samples.values()), study.model.calibration)
+    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"), original=original)
 
 
 def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:

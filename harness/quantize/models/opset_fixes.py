@@ -110,7 +110,13 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
 def _constants(graph: GraphProto) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the values of small constants."""
     stored = [(tensor.name, tensor) for tensor in graph.initializer]
-    stored += [(node.output[0], each.t) for node in graph.node if node.op_type == "Constant" for each in node.attribute]
+    stored += [
+        (node.output[0], each.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for each in node.attribute
+        if each.HasField("t")
+    ]
     for name, tensor in stored:
         if tensor.ByteSize() < SMALL and tensor.data_location != TensorProto.EXTERNAL:
             yield name, numpy_helper.to_array(tensor)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.quantize.samples.feeds import Labelled
     from harness.quantize.samples.sources import Array, Feed
 
-__all__ = ["Purpose", "Samples", "load"]
+__all__ = ["Purpose", "Samples", "first", "load"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,25 @@ def load(source: str | DataTable, model: SourceModel, dims: Mapping[str, int], *
 
     known = profile(_finite(fit, name, first_pass()), joined)
     return Samples(stream, joined.get(LABELS), name, random=table.kind == "random", notes=notes_of(), _known=known)
+
+
+def first(source: str | DataTable, model: SourceModel, dims: Mapping[str, int]) -> Feed:
+    """Read the first calibration sample, and go over no others.
+
+    Raises:
+        DataError: if there is none, or the data do not fit the model.
+        ModelError: if the dimensions are not the model's.
+    """
+    fit = Fit(model, input_shapes(model, dims), "calibration")
+    table = table_of(source) if isinstance(source, str) else source
+    name = str(source)
+    if table.kind == "arrays" and not CALLABLE.fullmatch(str(table.arrays)):
+        return open_files(fit, Path(str(table.arrays)))[0][0]
+    make, _ = _maker(fit, table, name)
+    for feed, _ in make():
+        return feed
+    message = f"{name}: yielded nothing"
+    raise DataError(message)
 
 
 def _maker(fit: Fit, table: DataTable, name: str) -> tuple[Callable[[], Iterator[Labelled]], Callable[[], tuple[str, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import onnx
 from harness.datasets import DataTable
 from harness.errors import HarnessError
 from harness.quantize.reasons import reason_of
-from harness.quantize.samples import random_data
+from harness.quantize.samples import data, random_data
 from harness.quantize.samples.fit import Fit
 from harness.quantize.verify import equivalence
 
@@ -58,13 +59,14 @@ class Original:
     Attributes:
         source: the model.
         dims: sizes of its open dimensions; what is missing counts as 1.
-        samples: data that were loaded already; the first that the model can be run with gives the sample. Without any, it is
-            random.
+        samples: data that were loaded already; the first that the model can be run with gives the sample.
+        data: where calibration data are, of which the first is taken if none were loaded. Without any, the sample is random.
     """
 
     source: SourceModel
     dims: Mapping[str, int] = field(default_factory=dict)
     samples: Iterable[Samples] = ()
+    data: str | DataTable | None = None
 
     @cached_property
     def _answer(self) -> Answer | str:
@@ -155,6 +157,10 @@ class Original:
         """Yield samples to try."""
         for samples in self.samples:
             yield from samples.feeds[:1]
+        if self.data is not None and not self.samples:
+            # What is wrong with data that nothing is calibrated with is nobody's concern.
+            with suppress(Exception):
+                yield data.first(self.data, self.source, self.dims)
         shapes = {
             spec.name: tuple(
                 self.dims.get(f"{spec.name}.{axis}", self.dims.get(size, 1)) if isinstance(size, str) else size

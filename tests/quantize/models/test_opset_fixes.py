@@ -90,6 +90,19 @@ def test_names_that_are_taken_are_not_taken_again() -> None:
     assert len({node.name for node in raised.graph.node}) == len(raised.graph.node)
 
 
+def test_constants_of_every_sort_stand_beside() -> None:
+    """Floats, and texts, which are no arrays of numbers."""
+    nodes = [
+        helper.make_node("Constant", [], ["f"], value_floats=[1.0, 2.0, 3.0, 4.0]),
+        helper.make_node("Constant", [], ["t"], value_string=b"word"),
+        helper.make_node("Add", ["x", "f"], ["a"]),
+        helper.make_node("Hardmax", ["a"], ["y"], "hard", axis=1),
+    ]
+    raised = opset.raised(make_model(nodes, {"x": [2, 3, 4]}, {"y": [2, 3, 4]}, opset=12), 13)
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)}
+    assert equivalence.run(raised.SerializeToString(), feed)[0]["y"].sum() == 2
+
+
 def test_functions_are_written_out() -> None:
     """The converter drops them, and leaves calls of what is no longer there."""
     softmax = helper.make_node("Softmax", ["a"], ["b"], axis=1)

@@ -123,6 +123,18 @@ def test_a_sample_that_the_model_takes_is_looked_for(tmp_path: Path) -> None:
     assert _original(model, tmp_path).note is None
 
 
+def test_calibration_data_are_taken_before_random_ones(tmp_path: Path) -> None:
+    """Also where nothing is calibrated, and so nothing was loaded."""
+    source = open_model(tiny_cnn(tmp_path / "m.onnx"))
+    np.savez(tmp_path / "d.npz", x=RNG.normal(size=(3, 1, 8, 8)).astype(np.float32))
+    found = Original(source, {"batch": 1}, data=str(tmp_path / "d.npz"))
+    (feed, *_) = found._feeds()
+    assert np.array_equal(feed["x"], np.load(tmp_path / "d.npz")["x"][:1])
+    missing = Original(source, {"batch": 1}, data="nowhere.npz")
+    assert next(missing._feeds())["x"].shape == (1, 1, 8, 8)
+    assert missing.note is None
+
+
 def test_open_dimensions_without_a_value_are_one(tmp_path: Path) -> None:
     tiny_cnn(tmp_path / "m.onnx")
     found = Original(open_model(tmp_path / "m.onnx"))
