@@ -9,6 +9,7 @@ import pytest
 from harness.quantize.debug import scan
 from tests.cli.conftest import Command
 from tests.quantize.debug.conftest import ruined_weight, write_study
+from tests.quantize.debug.test_parts import chosen_boxes, detector
 
 QDQ = '[[variant]]\nname = "qdq"\nmethod = "static"\n'
 REFUSED = '[[variant]]\nname = "refused"\nmethod = "static"\nexclude_nodes = ["nowhere"]\n'
@@ -120,3 +121,33 @@ def test_a_metric_of_the_study_is_a_column(harness: Command, ruined: Path) -> No
     assert refused.code == 2
     assert "model.metric: " in refused.err
     assert "has no callable 'lost'" in refused.err
+
+
+def test_a_dead_part_is_in_the_tables(harness: Command) -> None:
+    detector(Path(), 1)
+    found = harness(
+        "debug",
+        "model.onnx",
+        "--calibration",
+        "data.npz",
+        "--variants",
+        "static",
+        "--variant",
+        "static-QDQ-U8S8",
+        "--samples",
+        "4",
+    )
+    assert found.code == 0
+    assert "outputs of the variants beside fp32's, over 24 samples" in found.out
+    assert "rows 4–9 of output0 are constant in this variant but vary in fp32" in " ".join(found.out.split())
+    tables = found.out[found.out.index("nodes, the only ones quantized") :]
+    first = next(line for line in tables.splitlines() if " cat " in line)
+    assert "dead" in first
+    assert 'exclude_nodes = ["cat"' in found.out
+
+
+def test_outputs_that_can_not_be_compared_are_no_failure(harness: Command) -> None:
+    chosen_boxes(Path())
+    found = harness("debug", "model.onnx", "--calibration", "data.npz", "--variants", "dynamic", "--variant", "dynamic-S8")
+    assert found.code == 0
+    assert "the outputs can't be compared" in " ".join(found.out.split())

@@ -235,7 +235,7 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     folder = trials.workshop.folder / "opened"
     folder.mkdir()
     try:
-        if note := _of_preparation(trials.evaluation, prepared.path):
+        if note := preparation_note(trials.evaluation, prepared.path):
             found.notes.append(note)
         found.weights = weights.rank(onnx.load(prepared.path) if prepared.is_large else prepared.proto, onnx.load(path))
         found.tensors, found.exact = tensors.rank(prepared.path, path, list(trials.evaluation.feeds), folder, qdq=qdq)
@@ -243,7 +243,7 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
         found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.workshop.folder])}")
 
 
-def _of_preparation(evaluation: Evaluation, prepared: Path) -> str | None:
+def preparation_note(evaluation: Evaluation, prepared: Path) -> str | None:
     """Say so if the float model that tensors are compared with is far from the user's."""
     try:
         changed = evaluation.score(prepared).fidelity

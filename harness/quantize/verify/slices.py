@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ LEAST_PROBABILITY = 0.01
 # A dead slice of positions, such as a row of a heat map, counts if it varies by this share of the output's range.
 TELLING_SHARE = 0.01
 FEW = 100  # rows or columns; a table of which both sides are longer is a map
+# Of a vector with more entries than a small axis has, dead ones are told if they are at least this share.
+VECTOR_SHARE = 0.05
 POSITIONS = 1 << 18  # values of one sample whose ranges over all samples are kept
 
 
@@ -66,8 +69,12 @@ class Slices:
         """Add samples, and the ranges of their values over these samples."""
         shape = chunk.ref.shape[1:]
         if self._shape is None:
-            self._axes = {axis: AxisSums(size) for axis, size in enumerate(shape, 1) if 1 < size <= SMALL_AXIS}
-            self._positions = Range.empty(shape) if 1 < chunk.ref[:1].size <= POSITIONS else None
+            size = math.prod(shape)
+            is_vector = size == max(shape, default=0) <= POSITIONS
+            self._axes = {
+                axis: AxisSums(size) for axis, size in enumerate(shape, 1) if size > 1 and (size <= SMALL_AXIS or is_vector)
+            }
+            self._positions = Range.empty(shape) if 1 < size <= POSITIONS else None
             self._shape = shape
         if shape != self._shape:
             self._positions = None
@@ -95,6 +102,8 @@ class Slices:
         """
         found: list[tuple[float, Part]] = []
         for axis, sums in self._axes.items():
+            if sums.size > SMALL_AXIS:
+                continue
             constant = ~sums.range.lost(0.0)[0]
             sqnr = decibels_of_parts(sums.signal, sums.noise, sums.values, power, constant)
             sqnr[~sums.telling] = np.inf
@@ -125,6 +134,8 @@ class Slices:
             varies, constant = sums.range.lost(least)
             dead = varies & constant & sums.telling
             fixed = self._fixed(axis, loudest * SILENT if by_kind else span * TELLING_SHARE) & sums.telling & ~dead
+            if sums.size > SMALL_AXIS and (dead | fixed).mean() < VECTOR_SHARE:
+                continue
             parts = [
                 replace(self._part(axis, *run), dead=True, fixed=mask is fixed)
                 for mask in (dead, fixed)

@@ -11,8 +11,11 @@ import pytest
 from onnx import helper
 
 from harness import study as studies
-from harness.quantize.debug.diagnosis import diagnose
+from harness.quantize.debug.diagnosis import diagnose, preparation_note
+from harness.quantize.debug.evaluation import begin
 from harness.quantize.debug.findings import Diagnosis
+from harness.quantize.models.model import read_model
+from harness.quantize.samples import data
 from tests.models import make_model
 
 CLASSES, CELLS, SAMPLES = 6, 64, 24
@@ -156,3 +159,17 @@ def test_a_batch_in_which_one_loud_sample_hides_quiet_ones(tmp_path: Path) -> No
     assert figures.worst_sample is not None
     assert (figures.worst_sample.sample or 0) % 8
     assert any(note.startswith(f"sample {figures.worst_sample.sample} of y has an SQNR of") for note in figures.notes)
+
+
+def test_a_prepared_model_that_computes_something_else_is_told(tmp_path: Path) -> None:
+    detector(tmp_path, 1)
+    own = read_model(tmp_path / "model.onnx")
+    feeds = data.load(str(tmp_path / "data.npz"), own, {}, what="evaluation")
+    evaluation = begin(tmp_path / "model.onnx", feeds, None, seconds=1, least=4)
+    assert preparation_note(evaluation, tmp_path / "model.onnx") is None
+    changed = onnx.load(tmp_path / "model.onnx")
+    weight = next(each for each in changed.graph.initializer if each.name == "wb")
+    weight.CopyFrom(onnx.numpy_helper.from_array(1.1 * onnx.numpy_helper.to_array(weight), "wb"))
+    onnx.save(changed, tmp_path / "prepared.onnx")
+    note = preparation_note(evaluation, tmp_path / "prepared.onnx")
+    assert (note or "").startswith("preparation alone changes the outputs, to an SQNR of ")

@@ -370,3 +370,16 @@ def test_dead_slices_are_those_of_a_plain_computation(pair: tuple[np.ndarray, np
     assert {each for each in named if x.take(each[1], axis=each[0]).size >= 16} <= expected
     missed = {each for each in expected - named if each[0] in kinds and not found.dead}
     assert not missed or any(np.allclose(ref.sum(axis=axis), 1, atol=2e-3) for axis, _ in missed)
+
+
+def test_a_long_vector_has_dead_entries_but_no_worst_one() -> None:
+    """Boxes and scores of a detector, flattened."""
+    ref = np.concatenate([RNG.uniform(0, 640, (32, 256)), RNG.uniform(0, 1, (32, 384))], axis=1)
+    x = np.round(ref / 2.5) * 2.5
+    found = of(ref, x, 32)
+    assert found.worst_slice is None
+    assert found.notes == ("entries 256–639 along axis 1 of y are constant in this variant but vary in fp32",)
+    # A few tags of thousands that are never likely are no fault.
+    tags = RNG.uniform(0, 1, (32, 5000))
+    tags[:, 100:200] /= 1000
+    assert of(tags, np.round(tags * 255) / 255, 32).dead == ()
