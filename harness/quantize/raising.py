@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize.models import external_data, opset
+from harness.quantize.models import external_data, opset, validity
 from harness.quantize.models.graph import opset_of
 from harness.quantize.reasons import RecipeError, reason_of
 
@@ -63,7 +63,7 @@ class Raising:
         onnx.save(proto, path)
         if external_data.locations(proto):
             # Of tensors beside the model onnx's checker wants to see the files.
-            onnx.checker.check_model(str(path))
+            validity.check(path)
         if original is not None:
             self._verify(opset_of(start.proto) or 0, version, path, original)
         return dataclasses.replace(start, path=path, proto=proto)

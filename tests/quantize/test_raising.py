@@ -10,6 +10,7 @@ from onnx import ModelProto, helper
 from harness import study as studies
 from harness.quantize.build import build
 from harness.quantize.models import opset
+from harness.quantize.models.external_data import locations
 from harness.quantize.models.graph import opset_of
 from harness.quantize.models.model import open_model
 from harness.quantize.reasons import RecipeError
@@ -69,6 +70,22 @@ def test_what_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.M
             "; the first tensor that differs is 'y' of node 'hard' (Hardmax); export the model with opset 13 or newer, or use "
             "QOperator or per-tensor weights, which need no newer one"
         )
+
+
+def test_a_large_model_is_raised_without_its_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tiny_cnn(tmp_path / "small.onnx", batch=1, opset=11)
+    for place in ("harness.quantize.models.storage.LARGE", "harness.quantize.models.storage.LEAST_TENSOR"):
+        monkeypatch.setattr(place, 64)
+    monkeypatch.setattr("harness.quantize.models.prepare.LEAST_TENSOR", 64)
+    (tmp_path / "large").mkdir()
+    onnx.save(onnx.load(small), tmp_path / "large" / "m.onnx", save_as_external_data=True, location="t.bin", size_threshold=64)
+    (tmp_path / "work").mkdir(exist_ok=True)
+    workshop = Workshop(open_model(tmp_path / "large" / "m.onnx"), {}, tmp_path / "work")
+    found = workshop.raised(STATIC.model_copy(update={"per_channel": True}))
+    assert (opset_of(found.proto), found.is_large, workshop.prepared.preparation.unverified) == (13, True, None)
+    assert locations(found.proto)
+    assert workshop.original
+    assert workshop.original.difference(found.path) is None
 
 
 def test_a_variant_of_each_sort_from_an_old_model(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from harness.errors import ModelError
-from harness.quantize.models import external_data, storage
+from harness.quantize.models import external_data, storage, validity
 from harness.quantize.models.graph import is_garbled, is_quantized, name_nodes, nodes, opset_of
 from harness.quantize.models.lookalike import looks_like
 
@@ -129,7 +129,7 @@ def read_model(path: Path) -> SourceModel:
     _check_inputs(path, proto)
     try:
         # Protobuf can't hand over a message of 2 GB; a file's tensors the checker leaves where they are.
-        onnx.checker.check_model(str(path) if outside else proto)
+        validity.check(path if outside else proto)
     except Exception as exc:
         message = f"{path}: not a valid ONNX model, perhaps truncated or damaged: {_first_line(exc)}"
         raise ModelError(message) from exc

@@ -9,7 +9,7 @@ from onnx import helper, inliner, version_converter
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.quant_utils import update_opset_version
 
-from harness.quantize.models import opset_fixes
+from harness.quantize.models import opset_fixes, validity
 from harness.quantize.models.external_data import locations
 from harness.quantize.models.graph import MAIN_DOMAINS, opset_of
 from harness.quantize.quiet import quiet
@@ -149,7 +149,7 @@ def _converted(model: ModelProto, version: int) -> ModelProto:
     converted: ModelProto = version_converter.convert_version(start, version)
     opset_fixes.release(converted)
     if not locations(converted):
-        onnx.checker.check_model(converted)
+        validity.check(converted)
     return converted
 
 

@@ -15,7 +15,7 @@ import onnx
 from onnxruntime.quantization import quant_pre_process, shape_inference
 from onnxruntime.tools import symbolic_shape_infer
 
-from harness.quantize.models import opset, storage
+from harness.quantize.models import opset, storage, validity
 from harness.quantize.models.graph import fix_initializers, name_nodes, opset_of, strip_unused_opsets
 from harness.quantize.models.model import dimension_name
 from harness.quantize.models.storage import LEAST_TENSOR
@@ -185,9 +185,9 @@ def _read(path: Path, *, large: bool) -> ModelProto:
     """Read what the tool wrote, and check it."""
     if not large:
         proto = onnx.load(path)
-        onnx.checker.check_model(proto)
+        validity.check(proto)
         return proto
-    onnx.checker.check_model(str(path))
+    validity.check(path)
     return onnx.load(path, load_external_data=False)
 
 

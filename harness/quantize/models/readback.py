@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 import onnxruntime
 
-from harness.quantize.models import external_data, precision
+from harness.quantize.models import external_data, precision, validity
 from harness.quantize.models.graph import import_contrib, is_quantized, nodes, sort_nodes, tensors
 from harness.quantize.models.stamp import refusal, stamp
 from harness.quantize.quiet import quiet
@@ -51,7 +51,7 @@ def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, 
     """
     model = onnx.load(path, load_external_data=False)
     # By its path where tensors lie beside it: together they would be too much for one protobuf message.
-    onnx.checker.check_model(str(path) if external_data.locations(model) else model)
+    validity.check(path if external_data.locations(model) else model)
     notes = []
     if recipe.method in {"dynamic", "static", "nbits"}:
         notes += [*_untouched(model), *precision.differences(recipe, model)]
