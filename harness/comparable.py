@@ -116,7 +116,9 @@ def _refuse_incomparable_outputs(question: Question, rival: Rival) -> None:
             "sqnr": "the model has no floating-point output",
             "top1_agreement": "the model has no output [batch, classes] whose largest class could be compared",
         }
-        message = f"the gate asks for {lacking[0]}, and {reasons[lacking[0]]}: {question.study.model.path}"
+        difference = next((each.difference for each in question.references if each.difference), None)
+        reason = difference.sentence if difference else reasons[lacking[0]]
+        message = f"{question.study.model.path}: the gate asks for {lacking[0]}, and {reason}"
         raise StudyError(message)
 
 

@@ -18,6 +18,7 @@ from harness.errors import DataError, ModelError
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize.samples import lint
+from harness.quantize.samples.fit import empty_inputs
 from harness.quantize.verify import class_output, fidelity, reproducibility
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.pairing import batch_of
@@ -92,6 +93,8 @@ class Reference:
             raise
         except Exception as exc:
             hint = "; random inputs may not suit it: give real ones (calibration, evaluation)" if samples.random else ""
+            empty = next(filter(None, map(empty_inputs, samples.feeds)), None)
+            hint += f"; {empty}" if empty else ""
             said = " ".join(str(exc).split())[:600]
             message = f"{model}: onnxruntime {ort.__version__} can't run it with inputs from {samples.source}: {said}{hint}"
             raise ModelError(message) from exc

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DataError, ModelError
 from harness.quantize.debug.session import Session
 from harness.quantize.reasons import reason_of
+from harness.quantize.samples.fit import empty_inputs
 from harness.quantize.verify import class_output, fidelity, reproducibility
 from harness.quantize.verify.class_output import Choice
 from harness.quantize.verify.pairing import ShapeError, batch_of
@@ -202,7 +203,9 @@ def begin(
     except DataError:
         raise
     except Exception as exc:
-        message = f"{model}: onnxruntime can't run it with inputs from {samples.source}: {reason_of(exc, [model.parent])}"
+        empty = next(filter(None, map(empty_inputs, samples.feeds)), None)
+        where = f" ({empty})" if empty else ""
+        message = f"{model}: onnxruntime can't run it with inputs from {samples.source}{where}: {reason_of(exc, [model.parent])}"
         raise ModelError(message) from exc
     labels = samples.labels
     if labels is not None:

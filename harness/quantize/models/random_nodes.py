@@ -70,7 +70,7 @@ def sentence(found: Sequence[RandomNode]) -> str | None:
     what = f"draws random numbers ({listed(certain)})" if certain else f"may be in training mode ({listed(found)})"
     return (
         f"the model {what}: outputs that depend on {'them' if certain else 'it'} differ from run to run, and no variant's can be compared "
-        "with fp32's; export the model in inference mode, or make its random numbers an input"
+        "with fp32's, and calibrated ranges hold one draw; export the model in inference mode, or make its random numbers an input"
     )
 
 

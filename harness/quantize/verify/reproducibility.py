@@ -101,14 +101,15 @@ def differs(model: Path, feeds: Iterable[Feed], earlier: Sequence[Sequence[Any]]
 def suspicion(model: ModelProto) -> str | None:
     """Say that a model has random nodes though its outputs were the same each time; None if it has none.
 
-    Dropout with a small ratio, or a random branch of an If that no sample took, need not show in a few runs.
+    Dropout with a small ratio, or a random branch of an If that no sample took, need not show in a few runs; and onnxruntime's
+    optimizer removes a Dropout inside the graph even in training mode, while calibration runs without optimizations.
     """
     certain = [node for node in random_nodes.find(model) if node.certain]
     if not certain:
         return None
     return (
-        f"the model draws random numbers ({random_nodes.listed(certain)}), but gave the same outputs each time that it ran here: with other inputs "
-        "it may not, and figures against fp32 then hold the difference of two draws; export it in inference mode"
+        f"the model draws random numbers ({random_nodes.listed(certain)}), but gave the same outputs each time that it ran here, with onnxruntime's "
+        "optimizations: with other inputs it may not, and calibrated ranges hold one draw; export it in inference mode"
     )
 
 
