@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
 
 CLAMPS = ("Relu", "Clip")
+ROUNDING = 0.51  # of a step; half of one, and what float32 loses of a scale
 NARROW = {"UINT4": (0, 15), "INT4": (-8, 7)}
 
 
@@ -94,9 +95,10 @@ def bounds_of(quantizer: Any, node: NodeProto) -> tuple[float, float] | None:  #
 
 
 def clamps_alike(scale: Any, zero_point: Any, limits: tuple[int, int], bounds: tuple[float, float]) -> bool:  # noqa: ANN401 - of numpy
-    """Say whether quantization alone maps every number to the integer that it would have after clamping.
+    """Say whether quantization alone clamps every number as the node does, to within the rounding of half a step.
 
-    Numbers beyond the integer range take its first or last integer, so both bounds must be rounded to these, or lie beyond them.
+    Numbers beyond the integer range take its first or last integer, so both bounds must be rounded to these, or lie beyond them. A range
+    of -1 to 1 has 128 steps on one side and 127 on the other, so -1 lies between two integers, as near to the first as to the second.
 
     Args:
         scale: a number.
@@ -104,8 +106,8 @@ def clamps_alike(scale: Any, zero_point: Any, limits: tuple[int, int], bounds: t
         limits: the smallest and the largest integer of the type.
         bounds: the smallest and the largest number after clamping.
     """
-    low, high = (float(np.rint(np.float32(bound) / np.float32(scale))) + int(zero_point) for bound in bounds)
-    return low <= limits[0] and high >= limits[1]
+    low, high = (bound / float(scale) + int(zero_point) for bound in bounds)
+    return low <= limits[0] + ROUNDING and high >= limits[1] - ROUNDING
 
 
 def limits_of(data_type: int) -> tuple[int, int] | None:

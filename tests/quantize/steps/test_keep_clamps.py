@@ -146,6 +146,8 @@ def test_a_clip_behind_a_removed_relu_does_the_work_of_both(bench: Bench) -> Non
         (0.1, 128, (0, np.inf), False),
         (0.1, 0, (0, 25.5), True),
         (0.1, 0, (0, 25.4), False),
+        (2 / 255, 128, (-1, 1), True),
+        (8.4 / 255, 42, (-1.4, 7), True),
         (0.1, 0, (0.4, 25.5), False),
         (0.1, 10, (-1, 24.5), True),
         (0.1, 10, (-0.9, 24.5), False),
