@@ -123,7 +123,7 @@ def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> t
     if any(each.fidelity.top1_accuracy is not None for each in scores):
         columns.append(("top-1", percent(score.fidelity.top1_accuracy if score else None)))
     if any(each.fidelity.kl_divergence is not None for each in scores):
-        columns.append(("KL", number(score.fidelity.kl_divergence if score else None)))
+        columns.append(("KL", nats(score.fidelity.kl_divergence if score else None)))
     if any(each.equal is not None for each in scores):
         columns.append(("equal integers", percent(score.equal if score else None)))
     names = dict.fromkeys(name for each in scores for name in each.metrics)
@@ -221,6 +221,13 @@ def decibels(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{round(value, 1) + 0.0:.1f} dB" if math.isfinite(value) else "exact" if value > 0 else "not finite"
+
+
+def nats(value: float | None) -> str:
+    """A divergence; it is infinite where the variant rules out a class that fp32 does not."""
+    from harness.report.columns import number
+
+    return "infinite" if value is not None and math.isinf(value) else number(value)
 
 
 def several(names: Sequence[str]) -> str:

@@ -88,6 +88,11 @@ class Fidelity:
         for part in self.dead:
             runs[part.output, part.fixed].append(part)
         found = [sentence_of(parts, reference) for parts in runs.values()]
+        found += [
+            f"{each.name} is 0 everywhere in {reference}, and up to {each.max_error:.2g} away from it in this variant: it has no SQNR"
+            for each in self.outputs
+            if each.sqnr_db == -math.inf and each.max_error is not None and each.max_error > 0
+        ]
         for worst in (self.worst_slice, self.worst_sample):
             if worst is not None and self._is_telling(worst):
                 whole = next((each.sqnr_db for each in self.outputs if each.name == worst.output), self.sqnr_db)
