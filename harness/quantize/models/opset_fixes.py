@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto, numpy_helper
 
 from harness.quantize.models.graph import MAIN_DOMAINS, opset_of
-from harness.quantize.models.opset_nodes import Place, attribute, group_normalization, hardmax, normalization_of_all, resize
+from harness.quantize.models.opset_nodes import Place, attribute, group_normalization, hardmax, normalization_of_all, pad, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,6 +138,14 @@ FIXES = (
         resize,
         "coordinate_transformation_mode becomes half_pixel, and of nearest the place is rounded; it was asymmetric and floor",
         f"{CONVERTER}/resize_10_11.h; the shapes of Resize-10 and Resize-11 in docs/Changelog.md of onnx",
+    ),
+    Fix(
+        ("Pad",),
+        11,
+        pad,
+        "refused where an attribute `value` stands beside another mode than constant, which it means nothing to",
+        f"{CONVERTER}/pad_10_11.h",
+        lambda node: attribute(node, "mode", b"constant") != b"constant",
     ),
     Fix(
         ("Hardmax",),

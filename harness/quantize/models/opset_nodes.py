@@ -86,6 +86,12 @@ def resize(node: NodeProto, place: Place) -> list[NodeProto]:
     ]
 
 
+def pad(node: NodeProto, place: Place) -> list[NodeProto]:
+    """Pad of opset 10 and less in another mode than constant: its pads are an attribute, and its value means nothing."""
+    pads = place.constant(f"{node.output[0]}_pads", attribute(node, "pads", ()), np.int64)
+    return [helper.make_node("Pad", [node.input[0], pads], list(node.output), mode=attribute(node, "mode", b"").decode())]
+
+
 def hardmax(node: NodeProto, place: Place) -> list[NodeProto]:
     """Hardmax of opset 12 and less: over all axes from the given one on, by default from the second."""
     axis = attribute(node, "axis", 1)

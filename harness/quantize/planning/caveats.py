@@ -45,7 +45,10 @@ def _has_one_scale(recipe: Recipe, node: Node) -> bool:
     """Whether a node's weight can't have a scale for each channel."""
     if node.kind == "ConvTranspose":
         return recipe.format == "QDQ" and node.group > 1 and bool(node.weights) and BIAS_INPUT[node.kind] < len(node.inputs)
-    return node.kind == "MatMul" and any(len(weight.dims) not in {0, MATRIX} for weight in node.weights)
+    if node.kind != "MatMul":
+        return False
+    on_the_left = static(recipe) and 0 in node.constants and (recipe.weight or "").startswith("QUInt")
+    return on_the_left or any(len(weight.dims) not in {0, MATRIX} for weight in node.weights)
 
 
 def _too_early(recipe: Recipe, model: Summary | None) -> bool:
@@ -83,7 +86,7 @@ CAVEATS = (
             and m is not None
             and any(_has_one_scale(r, node) for node in reached(r, m))
         ),
-        "weights of MatMul with other than two axes have one scale, and in QDQ those of a grouped ConvTranspose with a bias",
+        "weights of MatMul with other than two axes have one scale, matrices of unsigned integers on its left side too, and in QDQ those of a grouped ConvTranspose with a bias",
         f"{OPERATORS}/matmul.py, {OPERATORS}/conv.py; harness/quantize/steps/per_channel.py",
     ),
     Rule(

@@ -23,38 +23,41 @@ BIAS = 2  # its place among the inputs
 RENAMED = "_MatMul"  # what onnxruntime appends to the name of a Gemm that it rewrites
 
 
-def unfit(node: NodeProto, dims: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+def unfit(node: NodeProto, dims: Mapping[str, tuple[int, ...]], *, unsigned: bool = False) -> Iterator[str]:
     """Name the weights of a node that can't have a scale for each channel.
 
     Args:
         node: of any kind.
         dims: the shapes of all constants, by name.
+        unsigned: the weights have zero points; onnxruntime's MatMul takes several of them on its right side only.
     """
     if node.op_type == "MatMul":
         yield from (name for name in node.input if name in dims and len(dims[name]) != MATRIX)
+        yield from (name for name in node.input[:1] if unsigned and name in dims and len(dims[name]) == MATRIX)
     elif node.op_type == "ConvTranspose" and len(node.input) > BIAS:
         group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
         # Its weight has only the channels of one group, and its bias those of all.
         yield from (name for name in (node.input[1],) if group > 1 and name in dims)
 
 
-def weights(model: ModelProto) -> dict[str, str]:
+def weights(model: ModelProto, *, unsigned: bool = False) -> dict[str, str]:
     """Find the weights that can't have a scale for each channel; the name of a node that takes it, by the weight's."""
     dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    return {name: node.name for node in model.graph.node for name in unfit(node, dims)}
+    return {name: node.name for node in model.graph.node for name in unfit(node, dims, unsigned=unsigned)}
 
 
 class _Known:
     """The weights that were found, for each quantizer; and the nodes whose weights got one scale."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unsigned: bool = False) -> None:
+        self.unsigned = unsigned
         self.whole: dict[str, None] = {}
         self._found: dict[int, dict[str, str]] = {}
 
     def found(self, quantizer: Any) -> dict[str, str]:  # noqa: ANN401 - onnxruntime is not typed
         key = id(quantizer)
         if key not in self._found:
-            self._found[key] = weights(quantizer.model.model)
+            self._found[key] = weights(quantizer.model.model, unsigned=self.unsigned)
         return self._found[key]
 
 
@@ -84,9 +87,9 @@ def _qoperator(known: _Known) -> Callable[..., Any]:
 
 
 @contextmanager
-def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
+def patch(recipe: Recipe, notes: list[str]) -> Iterator[None]:
     """Give these weights one scale; a note names the nodes."""
-    known = _Known()
+    known = _Known(unsigned=(recipe.weight or "").startswith("QUInt"))
     with (
         methods(QDQQuantizer, is_tensor_per_channel=_qdq(known)),
         methods(ONNXQuantizer, quantize_weight=_qoperator(known)),
@@ -101,8 +104,8 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
 STEP = Step(
     key="per-tensor-weights",
     summary=(
-        "A weight that can't have a scale for each channel gets one for the whole: MatMul's unless it is a matrix, that of a grouped "
-        "ConvTranspose with a bias."
+        "A weight that can't have a scale for each channel gets one for the whole: MatMul's unless it is a matrix, a matrix of unsigned integers "
+        "on its left side, that of a grouped ConvTranspose with a bias."
     ),
     source="onnxruntime/quantization/operators/matmul.py and conv.py; microsoft/onnxruntime#19694, #25489, #15442",
     cost="a coarser weight; no size, no time",

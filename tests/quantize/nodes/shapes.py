@@ -53,6 +53,7 @@ def cases() -> Iterator[Case]:
     for mode in ("constant", "reflect", "edge"):
         pads = [0, 0, 1, 2, 0, 0, 2, 1]
         yield Case("Pad", 7, 10, (X4,), {"mode": mode, "pads": pads})
+        yield Case("Pad", 7, 10, (X4,), {"mode": mode, "pads": pads, "value": 1.5})
         yield Case("Pad", 11, LAST, (X4, fixed(pads)), {"mode": mode})
     yield Case("Pad", 7, 10, (X4,), {"pads": [0, 0, 1, 0, 0, 0, 0, 1], "value": 1.5})
     yield Case("Pad", 7, 10, (X4,), {"pads": [0, 0, -1, 0, 0, 0, 0, 1]})

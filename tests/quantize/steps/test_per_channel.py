@@ -77,6 +77,17 @@ def test_every_weight(bench: Bench, case: str) -> None:
         assert min(found.values()) > 25, found
 
 
+def test_unsigned_integers_on_the_left(bench: Bench) -> None:
+    """onnxruntime takes a zero point for each row of a MatMul's left side nowhere."""
+    made = node("MatMul", "w x", "y", "here")
+    bench.save(model([made], {"x": [1, 16, 4]}, ["y"], {"w": weights(4, 16) + np.float32(0.2)}), x=samples(8, 16, 4))
+    variants = bench.build(
+        PER_CHANNEL.replace('weights = ["QInt8"]', 'weights = ["QUInt8"]').replace('["QUInt8", "QInt8"]', '["QUInt8"]')
+    )
+    assert min(bench.fidelity(variants).values()) > 25
+    assert any("per-tensor-weights" in note and "'here'" in note for note in variants["static-QDQ-U8U8-pc"].notes)
+
+
 def test_a_user_may_choose_an_axis(bench: Bench) -> None:
     """TensorQuantOverrides name it, and are obeyed."""
     stored = {"w": weights(8, 2, 3, 3)}
