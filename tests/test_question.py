@@ -12,7 +12,7 @@ from onnx import helper
 
 from harness import comparable, question, rivals
 from harness import study as studies
-from harness.devices.registry import Registry
+from harness.devices import registry
 from harness.errors import ModelError, StudyError
 from harness.expectations import GateSection
 from tests.models import make_model
@@ -67,5 +67,6 @@ def test_a_gate_can_not_go_by_outputs_that_do_not_reproduce_themselves(tmp_path:
     gate = GateSection(metric=["sqnr"])
     asked = asked.model_copy(update={"gate": gate})
     rival = rivals.find("two.onnx", tmp_path, tmp_path, asked)
+    known = registry.load(None)
     with pytest.raises(StudyError, match=r"the gate asks for sqnr, and fp32 does not reproduce itself"):
-        comparable.check(question.ask(asked), rival, [], Registry(None, {}), [])
+        comparable.check(question.ask(asked), rival, known.select(["local"]), known, [])
