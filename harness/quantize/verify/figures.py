@@ -84,9 +84,9 @@ class Fidelity:
 
     def notes_against(self, reference: str) -> tuple[str, ...]:
         """As :attr:`notes`, where the reference is not fp32 but another model."""
-        runs: dict[tuple[str, bool], list[Part]] = defaultdict(list)
+        runs: dict[tuple[str | None, bool], list[Part]] = defaultdict(list)
         for part in self.dead:
-            runs[part.output, part.fixed].append(part)
+            runs[None if part.kind == "output" else part.output, part.fixed].append(part)
         found = [sentence_of(parts, reference) for parts in runs.values()]
         found += [
             f"{each.name} is 0 everywhere in {reference}, and up to {each.max_error:.2g} away from it in this variant: it has no SQNR"

@@ -13,7 +13,7 @@ Kind = Literal["output", "slice", "sample"]
 # What one slice is called, by its axis in the shape of one sample, [rows, columns] or [channels, height, width].
 NOUNS: dict[tuple[int, int], str] = {(2, 0): "row", (2, 1): "column", (3, 0): "channel"}
 ENTRY, ENTRIES = "entry", "entries"
-RUNS = 6  # runs of slices that one sentence names
+NAMED = 6  # runs of slices, or outputs, that one sentence names
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,24 @@ def noun(rank: int, axis: int) -> str:
 
 
 def name_of(parts: Sequence[Part]) -> str:
-    """Name parts that differ in nothing but the slices that they cover."""
+    """Name whole outputs, or runs of slices along one axis of one output, or a single part."""
     part = parts[0]
     if part.kind == "sample":
         return f"sample {part.sample} of {part.output}"
     if part.kind == "output":
-        return part.output
-    runs = [str(each.first) if each.first == each.last else f"{each.first}–{each.last}" for each in parts[:RUNS]]
-    hidden = len(parts) - len(runs)
-    if hidden:
-        runs.append(f"{hidden} more runs" if hidden > 1 else "1 more run")
-    listed = runs[0] if len(runs) == 1 else f"{', '.join(runs[:-1])} and {runs[-1]}"
+        return _listed([each.output for each in parts], "output")
+    runs = _listed([str(each.first) if each.first == each.last else f"{each.first}–{each.last}" for each in parts], "run")
     word = part.noun if is_single(parts) else ENTRIES if part.noun == ENTRY else f"{part.noun}s"
     along = f" along axis {part.axis}" if part.noun == ENTRY else ""
-    return f"{word} {listed}{along} of {part.output}"
+    return f"{word} {runs}{along} of {part.output}"
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    """Name some, and count the others."""
+    shown, hidden = list(names[:NAMED]), len(names) - NAMED
+    if hidden > 0:
+        shown.append(f"{hidden} more {what}{'s' if hidden > 1 else ''}")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def is_single(parts: Sequence[Part]) -> bool:
@@ -88,10 +92,10 @@ def is_single(parts: Sequence[Part]) -> bool:
 
 
 def sentence_of(parts: Sequence[Part], reference: str = "fp32") -> str:
-    """Say what is to be said of parts that differ in nothing but the slices that they cover.
+    """Say what is to be said of parts, all of which are dead in the same way, or of a single one.
 
     Args:
-        parts: of one output, along one axis.
+        parts: whole outputs, or runs of slices along one axis of one output.
         reference: what the model is called that the variant is compared with.
     """
     part, single = parts[0], is_single(parts)
