@@ -198,7 +198,7 @@ def test_matrices_in_bodies_alone(tmp_path: Path) -> None:
         helper.make_node("Greater", ["mean", "zero"], ["positive"]),
         helper.make_node("If", ["positive"], ["y"], "choice", **branches),
     ]
-    model = make_model(nodes, {"x": ["b", 64]}, {"y": ["b", N]}, {"zero": np.float32(0)})
+    model = make_model(nodes, {"x": ["b", 64]}, {"y": ["b", N]}, {"zero": np.array(0, np.float32)})
     onnx.save(model, tmp_path / "m.onnx")
     text = 'name = "t"\n[model]\npath = "m.onnx"\ndims = { b = 4 }\n[variants]\nmethods = ["nbits"]\nformats = ["QDQ", "QOperator"]\n'
     (tmp_path / "study.toml").write_text(text, encoding="utf-8")
@@ -210,5 +210,7 @@ def test_matrices_in_bodies_alone(tmp_path: Path) -> None:
     }
     made = {variant.name: variant for variant in build(study, tmp_path / "out")}
     assert {name: (each.state, each.reason) for name, each in made.items()} == dict.fromkeys(made, ("made", None))
-    quantized = onnx.load(made["nbits-4b32-QOperator"].path)
+    path = made["nbits-4b32-QOperator"].path
+    assert path is not None
+    quantized = onnx.load(path)
     assert [node.op_type for node in quantized.graph.node[-1].attribute[0].g.node] == ["MatMulNBits"]
