@@ -106,11 +106,11 @@ def test_nodes_that_the_tools_break_stay_in_float(
         kinds = [node.op_type for node in onnx.load(found).graph.node]
         assert op_type in kinds
         assert {"QLinearConv", "MatMulInteger"} & set(kinds)
-    # What they are kept from: the tool refuses the model, or onnxruntime what the tool made.
+    # What they are kept from: the tool refuses the model, or onnxruntime what the tool made, and the variant is made once more.
     monkeypatch.setattr(unfit, "UNFIT", ())
     for variant in build(studies.for_model(path), tmp_path / "again"):
         if variant.name in names:
-            assert variant.state == "failed" or any("does not load it" in note for note in variant.notes)
+            assert any("in float, because quantize_" in note and op_type in note for note in variant.notes)
 
 
 def test_a_mask_behind_a_quantized_operator(tmp_path: Path) -> None:
