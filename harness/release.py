@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness import comparable, references, workflow
 from harness.errors import Exit, SelectionError, StudyError
-from harness.expectations import ALL_METRICS, TIMES, GateSection
+from harness.expectations import ALL_METRICS, MAX_REGRESSION, TIMES, GateSection
 from harness.judge import decision, gate, summary
 from harness.measure import pairs, plan
 from harness.quantize.models import storage
@@ -55,7 +55,9 @@ def prepare(study: Study, metrics: Sequence[str], **said: float | bool | None) -
             message = f"--metric: no metric '{metric}'; {nearest(metric, ALL_METRICS)}"
             raise StudyError(message)
     gate = study.gate or GateSection()
-    update = {"metric": list(metrics)} if metrics else {}
+    update: dict[str, object] = {"metric": list(metrics)} if metrics else {}
+    if set(metrics) == {"sqnr"}:
+        update["max_regression"] = MAX_REGRESSION  # the study's was for its own metrics
     fields = {**gate.model_dump(), **update, **{key: value for key, value in said.items() if value is not None}}
     try:
         found = GateSection.model_validate(fields)

@@ -76,7 +76,7 @@ def _dead(line: FidelityLine, known: dict[Place, set[int]]) -> tuple[list[str], 
         before = there if (place[0], None) in known else known.get(place, set())
         for said, indices in ((new, there - before), (shared, there & before)):
             if indices:
-                said.append(sentence_of(_parts(parts[0], indices), line.reference))
+                said.append(" ".join(sentence_of(_parts(parts[0], indices), line.reference).split()))
     return new, shared
 
 
@@ -111,6 +111,6 @@ def _not_finite(baseline: FidelityLine, candidate: FidelityLine) -> tuple[list[s
         counts = f"{candidate.reference}: {expected or 'none'}"
         if candidate.reference != BASELINE:
             counts += f"; {BASELINE}: {had + expected or 'none'}"
-        words = f"{count + expected} of {values} values of {name} are not finite in this variant ({counts})"
+        words = f"{count + expected} of {values} values of {' '.join(name.split())} are not finite in this variant ({counts})"
         (new if count > had else shared).append(words)
     return new, shared

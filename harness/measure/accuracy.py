@@ -157,7 +157,7 @@ class Reference:
             # What could not be compared keeps what the labels tell.
             "fidelity": replace(found, top1_accuracy=accuracy).as_json(),
             "reference": self.title,
-            "notes": [note[:4000] for note in found.notes_against(self.title)],
+            "notes": [" ".join(note.split())[:4000] for note in found.notes_against(self.title)],
             "samples": len(outputs),
             "metrics": metrics,
             "reason": "; ".join(filter(None, reasons))[:4000] or None,

@@ -47,7 +47,7 @@ def cell(row: Row | None) -> str:
         return "cannot exist" if row.state == "impossible" else f"{row.state}: {row.reason or '?'}"
     speed = f" ({columns.estimate(row.speedup, '×')})" if row.speedup else ""
     latency = f"{row.median.value:.2f}{speed}" if row.median else "not measured"
-    fidelity = "identical" if row.identical else "–" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
+    fidelity = "identical" if row.fidelity.identical else "–" if row.fidelity.sqnr_db is None else f"{row.fidelity.sqnr_db:.1f}"
     size = "–" if row.size is None else f"{row.size / 1e6:.1f}"
     return f"{latency} / {fidelity} / {size}" + (f" {row.graph}" if row.graph else "")
 

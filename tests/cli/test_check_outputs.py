@@ -126,6 +126,8 @@ def test_sqnr_falls_by_decibels_of_the_worst_output(harness: Command, detector: 
     assert "where -1 dB is allowed" in (messages["int8.sqnr"] or "")
     assert messages["fp32.sqnr"] is None
     assert checked(harness, *words, "--max-drop-db", "30")[0].code == 0
+    (detector / "study.toml").write_text(f"{STUDY}[gate]\nmax_regression = 0.15\nmax_drop_db = 40\n")
+    assert checked(harness, *words)[0].code == 0
     done = harness("check", *words, "--max-regression", "0.5")
     assert (done.code, "--max-drop-db" in done.err) == (2, True)
     done = harness("check", str(detector), "--baseline", "good", "--metric", "top1_agreement")

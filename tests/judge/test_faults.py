@@ -79,6 +79,11 @@ def test_values_that_are_not_finite_are_held_against_fp32_s_and_the_baseline_s()
     assert len(compare(line(inf_count=5, reference_inf_count=5), line(nan_count=1, reference_inf_count=5)).new) == 1
 
 
+def test_a_name_can_not_begin_a_line() -> None:
+    (said,) = compare(line(), line(rows(4, 4, output="y\n::error::z"))).new
+    assert said == "row 4 of y ::error::z is constant in this variant but varies in fp32"
+
+
 def test_a_bare_model_is_told_against_the_baseline() -> None:
     found = compare(line(reference="the baseline"), line(rows(4, 9), reference="the baseline", nan_count=1))
     assert found.new == (
