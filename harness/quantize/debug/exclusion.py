@@ -68,7 +68,10 @@ def propose(
     # The search sees few samples; what helps those alone is not proposed.
     proven = trials.without([], whole).merit
     excluded: tuple[str, ...] = ()
-    search = _Search(trials, _singles(trials, scanned, tensors), _groups(trials, [tensor.name for tensor in tensors]))
+    # A single silent channel is dead in many a tensor.
+    least = max((tensor.dead_share for tensor in tensors), default=0.0) / 2
+    dead = [tensor.name for tensor in tensors if tensor.dead and tensor.dead_share >= least] if merit < -LIMIT_DB else []
+    search = _Search(trials, _singles(trials, scanned, tensors), _groups(trials, [tensor.name for tensor in tensors], dead))
     for _ in range(STEPS):
         found = search.best(excluded, merit, clock)
         if found is None:
@@ -147,10 +150,14 @@ def _singles(trials: Trials, scanned: Sequence[Sensitivity], tensors: Sequence[T
     return found | {names: FIRST + position for position, names in enumerate(first)}
 
 
-def _groups(trials: Trials, tensors: Sequence[str]) -> list[dict[tuple[str, ...], float]]:
-    """The nodes around each tensor, and those of each op type, where there are several."""
+def _groups(trials: Trials, tensors: Sequence[str], dead: Sequence[str]) -> list[dict[tuple[str, ...], float]]:
+    """The nodes around all tensors with dead parts, the nodes around each tensor, and those of each op type, where there are several."""
     nodes = trials.nodes()
     around: dict[tuple[str, ...], float] = {}
+    # What is lost at a Concat stays lost while any node that passes it on is quantized, such as the Split behind it.
+    passed = tuple(node.name for node in nodes if not {*node.input, *node.output}.isdisjoint(dead))
+    if len(passed) > 1:
+        around[passed] = FIRST
     for position, tensor in enumerate(tensors):
         touching = tuple(node.name for node in nodes if tensor in node.input or tensor in node.output)
         if len(touching) > 1:

@@ -92,6 +92,34 @@ def test_a_concat_that_kills_the_scores_is_named_and_excluded(tmp_path: Path, fo
     assert (first.score.fidelity.worst_db or 0) > 15
 
 
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_what_a_concat_kills_and_a_split_passes_on_takes_both(tmp_path: Path, form: str) -> None:
+    """The scores are an output of their own, which is rounded with the scale of the boxes while Concat or Split is quantized."""
+    detector(tmp_path, 1)
+    model = onnx.load(tmp_path / "model.onnx")
+    model.graph.node[-1].output[0] = "joined"
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["joined"], ["turned"], "turn", perm=[0, 2, 1]),
+            helper.make_node("Split", ["turned", "sizes"], ["places", "chances"], "split", axis=2),
+        ]
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([4, CLASSES]), "sizes"))
+    model.graph.ClearField("output")
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, CELLS, size])
+        for name, size in (("places", 4), ("chances", CLASSES))
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    found = diagnosed(tmp_path, form)
+    assert found.chosen is not None
+    assert found.chosen.score is not None
+    assert "chances is constant in this variant but varies in fp32" in found.chosen.score.notes
+    first = found.exclusions[0]
+    assert {"cat", "split"} <= set(first.nodes)
+    assert first.score.fidelity.dead == ()
+
+
 def test_what_is_dead_is_in_the_answer(tmp_path: Path) -> None:
     detector(tmp_path, 1)
     answer = diagnosed(tmp_path, max_time=1e-3).as_json()
