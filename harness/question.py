@@ -59,6 +59,7 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     references = tuple(accuracy.Reference(study.model.path, samples, figure, study.model.output, title) for samples in evaluation)
     found += tuple(note for samples in evaluation[1:] for note in samples.notes)
     found += references[0].doubts()
+    found += tuple(reference.difference.sentence for reference in references[1:] if reference.difference)[:1]
     if not any(reference.difference for reference in references) and (suspicion := reproducibility.suspicion(model.proto)):
         found += (suspicion,)
     return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

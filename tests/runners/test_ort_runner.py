@@ -141,6 +141,24 @@ def test_outputs_that_differ_between_two_runs_are_said(job: Callable[..., Path])
     assert found == {"c0": [], "c1": [1]}
 
 
+def test_a_model_whose_outputs_change_their_shape_is_measured(job: Callable[..., Path]) -> None:
+    folder = job(broken=False, rounds=1)
+    blobs = folder.parent.parent / "blobs" / "sha256"
+    request = json.loads((folder / "request.json").read_text())
+    nodes = [onnx.helper.make_node("RandomNormalLike", ["x"], ["n"]), onnx.helper.make_node("Relu", ["n"], ["r"])]
+    nodes.append(onnx.helper.make_node("NonZero", ["r"], ["found"]))
+    model = onnx.load(blobs / request["cases"][1]["model"])
+    model.graph.node.extend(nodes)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("found", onnx.TensorProto.INT64, [4, "count"]))
+    data = model.SerializeToString()
+    request["cases"][1]["model"] = hashlib.sha256(data).hexdigest()
+    (blobs / request["cases"][1]["model"]).write_bytes(data)
+    (folder / "request.json").write_text(json.dumps(request))
+    assert run("job", str(folder)).returncode == 0
+    assert not [event for event in events(folder) if isinstance(event, Failed)]
+    assert [duet.cases for duet in duets(folder)] == [("c0", "c1")]
+
+
 def test_a_job_measures_pairs_side_by_side(job: Callable[..., Path]) -> None:
     folder = job(broken=False)
     done = run("job", str(folder))

@@ -154,6 +154,8 @@ def checked_labels(place: str, labels: Array | None) -> NDArray[np.int64]:
     if labels is None:
         message = f"{place}: has no '{LABELS}', while others have"
         raise DataError(message)
+    if labels.ndim > 1 and labels.size == len(labels):
+        labels = labels.reshape(-1)  # [rows, 1]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         message = f"{place}: '{LABELS}' is {labels.dtype} {shown(labels.shape)}; it must be one integer class per row"
         raise DataError(message)

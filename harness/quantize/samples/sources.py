@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -63,7 +63,9 @@ class ArrayFile:
         """
         try:
             if self.plain:
-                return dict.fromkeys(names, np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)))
+                # There is nothing to map in a file without values.
+                how: Literal["r"] | None = "r" if all(0 not in header.shape for header in self.headers.values()) else None
+                return dict.fromkeys(names, np.asarray(np.load(self.path, mmap_mode=how, allow_pickle=False)))
             with self.path.open("rb") as stream:
                 loaded = np.load(stream, allow_pickle=False)
                 if not isinstance(loaded, NpzFile):

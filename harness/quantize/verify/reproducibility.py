@@ -43,7 +43,7 @@ class Difference:
     def sentence(self) -> str:
         """What a reader of a variant's figures must know, and the next step."""
         return (
-            f"fp32 does not reproduce itself: two runs on the same inputs differ in {quoted(self.outputs)}, "
+            f"the model does not reproduce itself: two runs on the same inputs differ in {quoted(self.outputs)}, "
             f"{'because of ' + self.causes if self.causes else 'and no node was found that causes it'}; {withheld(self.outputs, self.others)}; "
             "export the model in inference mode, or make its random numbers an input"
         )

@@ -136,6 +136,13 @@ def test_random_is_the_same_every_time(two: SourceModel) -> None:
     assert samples.feeds[0]["x"].dtype == np.float32
 
 
+def test_labels_may_be_a_column(model: SourceModel, save: Save) -> None:
+    found = load(save(x=images(4), labels=np.arange(4)[:, None]), model)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2, 3]
+    assert "one integer class per row" in refusal(save(x=images(4), labels=np.eye(4, dtype=int)), model)
+
+
 def test_digest_sees_values_names_and_labels(model: SourceModel, save: Save) -> None:
     digests = {
         load(save(x=images(2)), model).digest,
@@ -170,7 +177,7 @@ def test_calibration_ignores_labels(model: SourceModel, save: Save) -> None:
         ({"x": images(0)}, "'x' is [0, 1, 8, 8], not enough for one run"),
         ({"x": images(2), "labels": np.array([1])}, "1 labels for 2 rows"),
         ({"x": images(2), "labels": np.array([0.5, 1.0])}, "one integer class per row"),
-        ({"x": images(2), "labels": np.array([[0], [1]])}, "one integer class per row"),
+        ({"x": images(2), "labels": np.array([[0, 1], [1, 0]])}, "one integer class per row"),
     ],
 )
 def test_data_that_do_not_fit(model: SourceModel, save: Save, arrays: dict[str, Any], said: str) -> None:
@@ -372,6 +379,15 @@ class TestSizesOfZero:
         save("cal/1.npz", x=np.ones((1, 0, 2), np.float32), past=np.ones((1, 0, 3), np.float32))
         with pytest.raises(DataError, match="sample 1 is empty: all of its inputs have a size of 0"):
             data.load(str(tmp_path / "cal"), decoder, {"batch": 1, "past": 3}, what="calibration")
+
+    def test_an_npy_without_values(self, tmp_path: Path) -> None:
+        onnx.save(
+            make_model([helper.make_node("Relu", ["x"], ["y"], "relu")], {"x": [1, "n"]}, {"y": [1, "n"]}), tmp_path / "d.onnx"
+        )
+        (tmp_path / "cal").mkdir()
+        np.save(tmp_path / "cal" / "0.npy", np.ones((1, 0), np.float32))
+        with pytest.raises(DataError, match="sample 0 is empty: all of its inputs have a size of 0"):
+            data.load(str(tmp_path / "cal"), open_model(tmp_path / "d.onnx"), {"n": 3}, what="calibration")
 
     def test_sizes_that_leave_nothing(self, decoder: SourceModel) -> None:
         with pytest.raises(ModelError, match="with batch=0 every input is empty"):
