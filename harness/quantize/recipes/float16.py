@@ -51,11 +51,15 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     start, changes = _content(workshop, recipe)
     decision = decide(start, recipe, None)
     excluded = [*(changes.node(name) for name in workshop.excluded_of_source(recipe)), *decision.float_nodes]
+    kinds = {tensor.data_type for tensor in tensors(start) if tensor.dims}
+    # The converters work in place: the first takes this copy, and makes way for the next before that is made.
+    copies = [start]
+    del start
     failures: list[str] = []
     for name, converter in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         known = list(excluded)
         try:
-            _convert(converter, recipe, workshop, path, known, joined=bool(decision.float_nodes))
+            _convert(converter, recipe, workshop, path, known, copies, joined=bool(decision.float_nodes))
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             count = len(known) - len(excluded)
             tried = f", with {count} more in float32" if count else ""
@@ -68,15 +72,25 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         if left := known[len(excluded) :]:
             shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
             notes.append(f"onnxruntime does not load it unless these stay in float32: {shown}")
-        kinds = {tensor.data_type for tensor in tensors(start) if tensor.dims}
         if TensorProto.FLOAT16 in kinds and TensorProto.FLOAT not in kinds:
             notes.append("the model is float16 already; nothing was converted")
         return (*changes.notes, *decision.notes, *notes)
     raise RecipeError("; ".join(failures))
 
 
-def _convert(converter: Converter, recipe: Recipe, workshop: Workshop, path: Path, left: list[str], *, joined: bool) -> None:
+def _convert(
+    converter: Converter,
+    recipe: Recipe,
+    workshop: Workshop,
+    path: Path,
+    left: list[str],
+    copies: list[ModelProto],
+    *,
+    joined: bool,
+) -> None:
     """Convert and load, leaving more and more nodes alone; these are added to ``left``, which begins with those that are excluded.
+
+    Copies of the model that are at hand are used up first. Nodes in float32 are ``joined`` where values would not survive float16.
 
     Raises:
         Exception: the last one, if it names no further node, or too many were left.
@@ -85,7 +99,7 @@ def _convert(converter: Converter, recipe: Recipe, workshop: Workshop, path: Pat
     suspects: Suspects | None = None
     floats: set[str] = set()
     while True:
-        model, _ = _content(workshop, recipe)
+        model = copies.pop() if copies else _content(workshop, recipe)[0]
         if left and not floats:
             # A large model's shapes can't be inferred with its tensors; the source has the graph without.
             floats = float_tensors(workshop.source.proto if workshop.source.is_large else model)
