@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COPIED = frozenset({"fp32", "given"})
 TOOLS = {"dynamic": "quantize_dynamic", "static": "quantize_static", "nbits": "MatMulNBitsQuantizer"}
 ATTEMPTS = 24  # each is a quantization
+ENOUGH = 3  # nodes of one form at which the tool has failed with the same words
 IN_VAIN = 6  # of nodes that only a message names, how many are left out while the message stays the same
 # Messages put the names of nodes and tensors in quotes or parentheses.
 NAMED = re.compile(r"\(([^()\s]+)\)|'([^'\s]+)'|\"([^\"\s]+)\"")
@@ -89,10 +90,16 @@ class _Attempts:
         if failure is None:
             return notes
         first, graph = failure, Graph.of(self.workshop.model(self.recipe).proto)
-        while len(self.left) < ATTEMPTS and self._blame(failure, graph):
+        # Where onnxruntime refuses the float model too, no node is at fault.
+        tries = 0 if isinstance(first, Refused) and readback.refused(self.workshop.prepared.path) else ATTEMPTS
+        for _ in range(tries):
+            if not self._blame(failure, graph):
+                break
             failure, notes = self._attempt()
             if failure is None:
                 return (*self._spared(notes), *self._told(graph))
+        if not tries:
+            return (*notes, *readback.refusals(self.path, first.reason if isinstance(first, Refused) else None))
         self.left.clear()
         if isinstance(first, Refused):
             # The file is what the tool makes of the model; another runtime may load it.
@@ -123,6 +130,10 @@ class _Attempts:
                 return False
             self.guessed.append(culprit)
         self.left[culprit] = said
+        alike = [name for name in self.left if graph.forms[name] == graph.forms[culprit] and self.left[name] == said]
+        if at_work and len(alike) >= ENOUGH:
+            # The tool fails with every node of this form: it need not fail once for each.
+            self.left |= {name: said for name, form in graph.forms.items() if form == graph.forms[culprit]}
         return True
 
     def _spared(self, notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,11 +195,13 @@ class Graph:
 
     Attributes:
         kinds: types of the nodes, by name.
+        forms: type, attributes and number of inputs of the nodes, by name.
         takers: names of the nodes that take a tensor, by its name.
         makers: the name of the node that gives a tensor, by its name.
     """
 
     kinds: dict[str, str] = field(default_factory=dict)
+    forms: dict[str, str] = field(default_factory=dict)
     takers: dict[str, list[str]] = field(default_factory=dict)
     makers: dict[str, str] = field(default_factory=dict)
 
@@ -198,6 +211,7 @@ class Graph:
         found = cls()
         for node in model.graph.node:
             found.kinds[node.name] = node.op_type
+            found.forms[node.name] = f"{node.op_type} {len(node.input)} {sorted(map(str, node.attribute))}"
             for inner in nodes_in(node):
                 for name in inner.input:
                     found.takers.setdefault(name, []).append(node.name)

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harness.quantize.models.model import SourceModel
+    from harness.quantize.models.model import SourceModel, TensorSpec
     from harness.quantize.samples.data import Samples
     from harness.quantize.verify.equivalence import Difference, Outputs
 
     Array = NDArray[Any]
 
 OPENED = 200_000_000  # bytes of a model whose tensors are all looked at when it differs
-LAWS = ("", "ones", "zeros")  # of random inputs; the empty one is standard normal, and 0 and 1 for integers
+# Of random floats, beside standard normal ones; integers are 0 and 1, or all the same.
+LAWS: tuple[dict[str, str], ...] = ({}, {"f": "uniform(0.1, 1)"}, {"f": "ones", "i": "ones"}, {"f": "zeros", "i": "zeros"})
 
 
 class Unverifiable(Exception):  # noqa: N818 - nothing is wrong with the model that is checked
@@ -86,6 +87,10 @@ class Original:
                 outputs = {name: value for name, value in first.items() if name not in unstable}
                 if not outputs:
                     return "the model gives other outputs each time that it runs" if unstable else "it has no numeric outputs"
+                if not any(np.isfinite(value).any() for value in outputs.values()):
+                    # Logarithms of negative numbers: such a sample can't show a difference.
+                    reason = "no output is finite for any sample that was tried"
+                    continue
                 return Answer(feed, outputs, unstable)
         except HarnessError as exc:
             reason = str(exc)
@@ -169,6 +174,11 @@ class Original:
             for spec in self.source.inputs
         }
         fit = Fit(self.source, shapes, "evaluation")
-        for law in LAWS:
-            for feed, _ in random_data.stream(fit, DataTable(random=law, samples=1), "random")():
+        for laws in LAWS:
+            chosen = {spec.name: laws[_kind(spec)] for spec in self.source.inputs if _kind(spec) in laws}
+            for feed, _ in random_data.stream(fit, DataTable(random=chosen or "", samples=1), "random")():
                 yield {name: np.ascontiguousarray(value) for name, value in feed.items()}
+
+
+def _kind(spec: TensorSpec) -> str:
+    return "f" if "float" in spec.dtype else "i"

@@ -121,6 +121,51 @@ def test_several_nodes_are_left_one_after_the_other(tmp_path: Path, monkeypatch:
     assert "in float, because quantize_static fails with them: 'first', 'second' (Conv) (ValueError: nothing fits)" in notes
 
 
+def test_many_nodes_of_one_form_are_left_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool fails three times, and not once for each of 40."""
+    names = [f"conv{number}" for number in range(40)]
+    nodes = [
+        helper.make_node("Conv", [f"t{number}" if number else "x", "w"], [f"t{number + 1}"], name, pads=[1] * 4)
+        for number, name in enumerate(names)
+    ]
+    nodes.append(helper.make_node("Conv", ["t40", "w"], ["y"], "other"))
+    model = make_model(nodes, {"x": [1, 3, 6, 6]}, {"y": [1, 3, 4, 4]}, {"w": _normal(3, 3, 3, 3) / 3})
+    calls: list[int] = []
+    failing = _failing(at=set(names))
+
+    def counted(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+        calls.append(1)
+        return failing(recipe, workshop, path)
+
+    monkeypatch.setitem(methods.METHODS, "static", counted)
+    _, notes = _made(STATIC, model, tmp_path)
+    assert (
+        "in float, because quantize_static fails with them: 'conv0', 'conv1', 'conv2' and 37 more (Conv) (ValueError: nothing fits)"
+        in notes
+    )
+    assert len(calls) == 4
+
+
+def test_a_float_model_that_is_refused_too_blames_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def copied(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+        calls.append(1)
+        onnx.save(workshop.prepared.proto, path)
+        return ()
+
+    monkeypatch.setitem(methods.METHODS, "dynamic", copied)
+    nodes = [
+        helper.make_node("Mystery", ["x"], ["m"], "odd", domain="org.example"),
+        helper.make_node("Relu", ["m"], ["y"], "relu"),
+    ]
+    model = make_model(nodes, {"x": [1, 4]}, {"y": [1, 4]})
+    model.opset_import.append(helper.make_opsetid("org.example", 1))
+    _, notes = _made(Recipe(name="v", method="dynamic", weight="QInt8"), model, tmp_path)
+    assert calls == [1]
+    assert any("on this machine does not load it" in note for note in notes)
+
+
 def test_what_no_exclusion_mends_names_node_and_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(methods.METHODS, "static", _failing(at=None))
     with pytest.raises(RecipeError) as caught:

@@ -135,6 +135,22 @@ def test_calibration_data_are_taken_before_random_ones(tmp_path: Path) -> None:
     assert missing.note is None
 
 
+def test_a_sample_shows_something(tmp_path: Path) -> None:
+    """Of random numbers around zero the logarithms are no numbers, mostly; nothing can be seen on outputs that are all NaN."""
+    nodes = [helper.make_node("Log", ["x"], ["l"]), helper.make_node("ReduceSum", ["l"], ["y"])]
+    found = _original(make_model(nodes, {"x": [4, 8]}, {"y": [1, 1]}), tmp_path)
+    assert found.note is None
+    never = [helper.make_node("Sub", ["x", "x"], ["z"]), helper.make_node("Div", ["z", "z"], ["y"])]
+    found = _original(make_model(never, {"x": [4, 8]}, {"y": [4, 8]}), tmp_path)
+    assert found.note == "not verified: no output is finite for any sample that was tried"
+
+
+def test_of_large_outputs_some_values_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equivalence, "MOST", 100)
+    assert compare({"y": WIDE}, {"y": WIDE.copy()}) is None
+    assert compare({"y": WIDE}, {"y": WIDE * np.float32(1.1)}, {"y": WIDE})
+
+
 def test_open_dimensions_without_a_value_are_one(tmp_path: Path) -> None:
     tiny_cnn(tmp_path / "m.onnx")
     found = Original(open_model(tmp_path / "m.onnx"))
