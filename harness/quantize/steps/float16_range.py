@@ -34,11 +34,13 @@ EACH_COUNTS = frozenset(
 # What these give is of ordinary size again, whatever they take.
 BOUNDED = frozenset(
     {
-        *("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Softsign", "Erf", "Sign", "Div", "Clip", "Sin", "Cos"),
+        *("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Softsign", "Erf", "Sign", "Sin", "Cos"),
         *("LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization", "Hardmax"),
         *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "ArgMax", "ArgMin", "IsInf", "IsNaN", "MaxPool"),
     }
 )
+# What takes values out of the range of float16 brings them back, as a rule; what takes others can bring them there.
+RESTORING = frozenset({"Div", "Clip"})
 # Nodes that pass a constant on: with those values, or with some of them.
 PASSING = frozenset(
     {
@@ -99,7 +101,7 @@ def decide(model: ModelProto, _: Recipe, __: Mapping[str, tuple[float, float]] |
     lines = [f"{listed(nodes)}: {_said(constants[name])}" for name, nodes in list(told.items())[:SHOWN]]
     more = f"; and {len(told) - SHOWN} more constants" if len(told) > SHOWN else ""
     others = len(kept) - len({name for nodes in told.values() for name in nodes})
-    also = f"; with them {others} {'node' if others == 1 else 'nodes'} that give or take such values" if others else ""
+    also = f"; with them {others} more, which give or take such values" if others else ""
     return Decision(float_nodes=tuple(kept), notes=(f"in float32 stay {'; '.join(lines)}{more}{also}",))
 
 
@@ -134,7 +136,8 @@ def _following(model: ModelProto, names: set[str]) -> Iterator[str]:
         takes = any(name in carried for inner in nodes_in(node) for name in inner.input)
         if takes and node.name not in names:
             yield node.name
-        if (takes or node.name in names) and node.op_type not in BOUNDED:
+        restores = node.op_type in BOUNDED or (takes and node.op_type in RESTORING)
+        if (takes or node.name in names) and not restores:
             carried.update(node.output)
 
 

@@ -148,13 +148,22 @@ def test_the_result_comes_near_fp32(bench: Bench, case: str, half_inputs: bool) 
     ("case", "said"),
     [
         ("scale and back", "in float32 stay 'up', 'down': 8 values of 'k' beyond float16's range, which ends at 65504"),
-        ("epsilon", "'guard': 1 value of 'epsilon' too small for float16, which would make them 0 or inexact; with them 2 nodes"),
+        ("epsilon", "'guard': 1 value of 'epsilon' too small for float16, which would make them 0 or inexact; with them 2 more"),
         ("in bodies", "in float32 stay 'if': 1 value of 'big' beyond"),
     ],
 )
 def test_the_note_names_node_constant_and_count(bench: Bench, case: str, said: str) -> None:
     bench.save(CASES[case], x=normal(3, 8, 4, SIZE))
     assert said in bench.build(FP16)["fp16"].notes[0]
+
+
+def test_an_epsilon_reaches_the_division_that_it_is_for() -> None:
+    nodes = [
+        node("ReduceL2", ["a"], ["n"], "norm", axes=[-1]),
+        node("Clip", ["n", "epsilon", ""], ["c"], "clip"),
+        node("Div", ["a", "c"], ["b"], "divide"),
+    ]
+    assert float16_range.decide(model(nodes, epsilon=1e-12), RECIPE, None).float_nodes == ("clip", "divide")
 
 
 HARMLESS = {
