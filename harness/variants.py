@@ -24,6 +24,7 @@ StepKey = Literal[
     "copy-transposed-weights",
     "float-beyond-range",
     "lone-softmax",
+    "float-cubic-resize",
     "float-block-biases",
     "float-computed-operands",
     "float-takers",

@@ -7,6 +7,7 @@ from harness.quantize.steps import (
     block_biases,
     colliding_names,
     computed_operands,
+    cubic_resize,
     float16_range,
     float_takers,
     float_types,
@@ -34,5 +35,6 @@ STEPS = (
     computed_operands.STEP,
     beyond_range.STEP,
     lone_softmax.STEP,
+    cubic_resize.STEP,
     float16_range.STEP,
 )

@@ -9,6 +9,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper
 
 from harness.quantize.steps.keep_clamps import clamps_alike
+from tests.quantize.steps.conftest import run
 from tests.quantize.steps.models import model, node, samples, weights
 
 if TYPE_CHECKING:
@@ -127,6 +128,21 @@ def test_options_that_widen_a_range(bench: Bench, options: str, form: str) -> No
     text = f'[[variant]]\nname = "v"\nmethod = "static"\nformat = "{form}"\nactivation = "QUInt8"\nweight = "QInt8"\n{options}\n'
     found, _ = build(bench, made, '[variants]\nmethods = ["fp32"]\n' + text)
     assert found["v"] > (12 if "Distribution" in options else 20), found
+
+
+def test_a_logarithm_gets_no_zero(bench: Bench) -> None:
+    """A small lower bound is a step of 0 for integers, whose logarithm is not finite."""
+    nodes = [
+        node("MatMul", "x m", "l"),
+        node("Softmax", "l", "p", axis=-1),
+        node("Clip", "p least one", "c", "the clip"),
+        node("Log", "c", "y"),
+    ]
+    stored = {"m": weights(16, 40) * 8, "least": np.float32(1e-7), "one": np.float32(1)}
+    bench.save(model(nodes, {"x": [1, 16]}, ["y"], stored), x=samples(32, 16))
+    variants = bench.build(KINDS)
+    found = {name: run(each.path, {"x": samples(32, 16)[:1]})[0] for name, each in variants.items() if each.path is not None}
+    assert {name for name, output in found.items() if not np.isfinite(output).all()} == set()
 
 
 def test_a_clip_behind_a_removed_relu_does_the_work_of_both(bench: Bench) -> None:

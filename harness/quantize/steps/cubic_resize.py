@@ -1,0 +1,41 @@
+"""A cubic Resize stays in float in QOperator models of signed 8 bits: onnxruntime's kernel wraps what goes beyond the integers' range.
+
+Cubic interpolation overshoots: beside an edge it gives more than the largest of its inputs. 130 becomes -126 then. Of unsigned integers the
+kernel cuts it, and QDQ models compute it in float or unsigned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.quantize.steps.step import Decision, Step, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx import ModelProto
+
+    from harness.quantize.recipe import Recipe
+
+
+def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float]] | None) -> Decision:
+    """Leave these nodes in float."""
+    if recipe.format != "QOperator" or recipe.activation != "QInt8":
+        return Decision()
+    found = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Resize" and any(each.name == "mode" and each.s == b"cubic" for each in node.attribute)
+    ]
+    note = f"float-cubic-resize: onnxruntime's cubic Resize of signed integers wraps what overshoots their range: {listed(found)} in float"
+    return Decision(tuple(found), (note,)) if found else Decision()
+
+
+STEP = Step(
+    key="float-cubic-resize",
+    summary="A cubic Resize stays in float in QOperator models with signed 8-bit activations.",
+    source="UpsampleBase and Upsample<int8_t> in onnxruntime/core/providers/cpu/tensor/upsample.cc: what overshoots is not cut",
+    cost="these nodes are computed in float",
+    methods=frozenset({"static"}),
+    decide=decide,
+)
