@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.models import boxes_and_scores
+from tests.models import boxes_and_scores, make_model
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command, Outcome
@@ -136,6 +137,21 @@ def test_sqnr_falls_by_decibels_of_the_worst_output(harness: Command, detector: 
     done = harness("check", "new.onnx", "--baseline", "new.onnx", "--metric", "sqnr")
     assert done.code == 2
     assert 'method = "given"' in done.err
+
+
+def test_a_model_that_draws_random_numbers_has_no_sqnr_to_gate(harness: Command) -> None:
+    nodes = [
+        onnx.helper.make_node("RandomNormalLike", ["x"], ["r"], "noise"),
+        onnx.helper.make_node("Add", ["x", "r"], ["y"], "add"),
+    ]
+    onnx.save(make_model(nodes, {"x": [2, 3]}, {"y": [2, 3]}), "noisy.onnx")
+    done = harness("check", "noisy.onnx", "--baseline", "noisy.onnx", "--variants", "fp32", "--metric", "sqnr")
+    assert done.code == 2
+    assert "RandomNormalLike 'noise'" in done.err
+    # What can't be compared is not judged, and is said.
+    done, messages = checked(harness, "noisy.onnx", "--baseline", "noisy.onnx", "--metric", "size")
+    assert (done.code, messages) == (0, {"given.outputs": None, "given.size": None})
+    assert "outputs not judged: two runs on the same inputs differ" in done.out
 
 
 def test_a_run_tells_what_broke_in_every_file(harness: Command, detector: Path) -> None:
