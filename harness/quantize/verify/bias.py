@@ -49,6 +49,7 @@ def notes(model: ModelProto, folder: Path) -> list[str]:
         folder: where the files with the tensors are that it does not hold itself.
     """
     cut: list[str] = []
+    unsigned = False
     tight: list[str] = []
     for node, place, names in _biases(model):
         bias = names.array(place.bias, folder)
@@ -58,13 +59,14 @@ def notes(model: ModelProto, folder: Path) -> list[str]:
         name = (node.name or node.output[0]).removesuffix("_quant")
         if most >= MOST:
             cut.append(name)
+            unsigned = unsigned or names.is_unsigned(place)
         elif most > LARGE and most + names.products(place, folder) > MOST:
             tight.append(name)
     found = []
     if cut:
         found.append(
             f"the bias of {len(cut)} node{'s' if len(cut) > 1 else ''} does not fit into int32 and is cut: {listed(cut)}; "
-            f"its unit, the scale of the input times that of the weights, is too small: {ADVICE}"
+            f"its unit, the scale of the input times that of the weights, is too small: {ADVICE}{SIGNED if unsigned else ''}"
         )
     if tight:
         found.append(
@@ -74,6 +76,8 @@ def notes(model: ModelProto, folder: Path) -> list[str]:
 
 
 ADVICE = "leave the nodes in float with exclude_nodes"
+# qdq_quantizer.py and onnx_quantizer.py (_adjust_weight_scale_for_int32_bias) enlarge the scale of symmetric int8 weights alone.
+SIGNED = ", or take QInt8 weights, whose scale onnxruntime enlarges until the bias fits"
 
 
 class _Inputs:
@@ -104,6 +108,11 @@ class _Inputs:
             stored = copied
         found: NDArray[np.generic] = numpy_helper.to_array(stored)
         return found
+
+    def is_unsigned(self, place: Place) -> bool:
+        """Whether the weight is unsigned."""
+        stored = self.tensor(place.weight)
+        return stored is not None and stored.data_type in {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT4}
 
     def products(self, place: Place, folder: Path) -> int:
         """An upper bound of the sum of products that is added to one value of the bias."""
