@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
 
-EDITION = 11  # raised when this package makes other files of the same recipe
+EDITION = 12
 
 
 @dataclass(frozen=True)
