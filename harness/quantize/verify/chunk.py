@@ -98,7 +98,7 @@ class Range:
     @property
     def span(self) -> Floats:
         """The width in the reference; NaN or -infinite where there is nothing."""
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(self.ref_high - self.ref_low)
 
     @property
@@ -108,6 +108,6 @@ class Range:
 
     def lost(self, least: float | Floats) -> tuple[Mask, Mask]:
         """Say which parts vary in the reference, by more than ``least`` and than rounding, and which are constant in the variant."""
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             varies = (self.span > least) & (self.span > SILENT * self.loudest)
             return np.asarray(varies), is_constant(self.low, self.high, self.span)

@@ -40,10 +40,11 @@ def decibels_of_parts(
         power: mean of ref² over the whole output.
         constant: parts that are constant in the reference.
     """
-    expected = values * power
-    silent = signal <= expected * SILENT**2
-    heard = np.where(silent if constant is None else silent | (constant & (signal < expected)), expected, signal)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # Squares of values beyond 1e154 are infinite.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        expected = values * power
+        silent = signal <= expected * SILENT**2
+        heard = np.where(silent if constant is None else silent | (constant & (signal < expected)), expected, signal)
         found = 10 * (np.log10(heard) - np.log10(noise))
     return np.where(noise == 0, np.inf, np.where(np.isnan(found), -np.inf, found))
 

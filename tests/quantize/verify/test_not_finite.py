@@ -7,6 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from harness.quantize.verify.fidelity import compare
 
@@ -115,3 +118,27 @@ def test_a_slice_of_nan_is_counted_and_not_dead() -> None:
     assert found.dead == ()
     assert found.worst_slice is not None
     assert found.worst_slice.first != 2 or found.worst_slice.axis != 1
+
+
+ANY = st.floats(width=32) | st.sampled_from([0.0, -0.0, INF, -INF, NAN, 1e-30, 65504.0])
+HUGE = st.floats() | st.sampled_from([1e300, -1e300, 1e-300])
+SHAPES = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+
+
+@given(arrays(np.float32, SHAPES, elements=ANY) | arrays(np.float64, SHAPES, elements=HUGE), st.sampled_from([None, 1, 3]))
+def test_whatever_the_values_are_they_are_equal_to_themselves(values: np.ndarray, batch: int | None) -> None:
+    found = compare([[values]], [[values.copy()]], batch=batch)
+    assert (found.identical, found.unequal_count, found.dead, found.notes) == (True, 0, (), ())
+    assert found.merit == math.inf
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+@given(st.data(), SHAPES, st.sampled_from([None, 1, 3]))
+def test_any_two_outputs_can_be_compared(data: st.DataObject, shape: tuple[int, ...], batch: int | None) -> None:
+    """Without a warning, which would be an error here, and without a figure that can't be sorted."""
+    ref, x = (data.draw(arrays(np.float64, shape, elements=HUGE)) for _ in range(2))
+    found = compare([[ref]], [[x]], batch=batch)
+    assert not math.isnan(found.merit)
+    assert found.identical == np.array_equal(ref, x, equal_nan=True)
+    assert all(isinstance(note, str) for note in found.notes)
+    json.dumps(found.as_json(), allow_nan=False)
