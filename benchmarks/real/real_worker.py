@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
-SAMPLES = 8
 
 
 def examine(name: str) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def examine(name: str) -> dict[str, Any]:
     ]
     with TemporaryDirectory(prefix="real-") as scratch:
         try:
-            trial = Trial(path, [model.feed(rng, folder) for _ in range(SAMPLES)], Path(scratch))
+            trial = Trial(path, [model.feed(rng, folder) for _ in range(model.samples)], Path(scratch))
             return found | trial.examine(specs)
         except HarnessError as exc:
             return found | {"not_taken": str(exc).replace(f"{path.parent}/", "")}

@@ -245,3 +245,20 @@ def test_captured_tensors() -> None:
     before = branches()
     keep(before, set(), float_tensors(before))
     assert before == branches()
+
+
+def test_a_spectrum_of_one_side(tmp_path: Path) -> None:
+    """onnx infers 16 frequencies where there are 9, and onnxruntime refuses a file that says so."""
+    nodes = [
+        make_node("STFT", ["x", "step", "window", "size"], ["s"], "stft"),
+        make_node("ReduceSum", ["s", "axis"], ["p"], "power", keepdims=0),
+        make_node("MatMul", ["p", "w"], ["y"], "mel"),
+    ]
+    stored = {"step": np.array(8), "size": np.array(16), "window": np.hanning(16).astype(np.float32), "axis": np.array([3])}
+    stored["w"] = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    onnx.save(make_model(nodes, {"x": [1, 64]}, {"y": ["b", "t", 4]}, stored, opset=17), tmp_path / "m.onnx")
+    study = studies.for_model(tmp_path / "m.onnx")
+    variants = build(
+        study.model_copy(update={"variants": study.variants.model_copy(update={"methods": ["fp16"]})}), tmp_path / "out"
+    )
+    assert [(each.name, each.state, each.reason) for each in variants] == [("fp32", "made", None), ("fp16", "made", None)]
