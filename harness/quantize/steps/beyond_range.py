@@ -38,7 +38,9 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
     if ranges is None:
         return Decision()
     levels = 65_535 if recipe.activation in WIDE else 255
-    search = Search(model.graph, ranges, levels, saturates=recipe.format == "QOperator")
+    # With ForceQuantizeNoInputCheck a MaxPool behind a Pad in float would be quantized by a range of its own.
+    saturates = recipe.format == "QOperator" and not recipe.options().get("ForceQuantizeNoInputCheck")
+    search = Search(model.graph, ranges, levels, saturates=saturates)
     search.run()
     kinds = op_types(recipe)
     reasons = {

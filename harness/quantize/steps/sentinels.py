@@ -127,7 +127,7 @@ class Search:
         """Leave what touches a range that no scale can have, wherever it comes from."""
         for name in (*node.input, *node.output):
             known = self.ranges.get(name)
-            if known is not None and is_absurd(*known) and node.output[0] not in self._pools:
+            if known is not None and is_absurd(*known) and name not in self._pools:
                 if node.name not in self.nodes:
                     self.nodes[node.name] = f"'{name}' goes from {known[0]:.5g} to {known[1]:.5g}"
                     self.origins.add(node.name)

@@ -67,6 +67,19 @@ def test_what_stays_in_float(made: NodeProto, ranges: dict[str, tuple[float, flo
     assert ("n" in search([made], ranges).nodes) is expected
 
 
+def test_a_pad_that_only_max_pools_take_saturates() -> None:
+    """In QOperator models the smallest integer does what the least float does."""
+    nodes = [node("Pad", "x pads big", "m", "pad"), node("MaxPool", "m", "y", "pool", kernel_shape=[2, 2])]
+    ranges = {"x": SMALL, "m": (-3.4e38, 3.0), "y": SMALL}
+    assert set(search(nodes, ranges).nodes) == {"pad", "pool"}
+    found = Search(helper.make_graph(nodes, "g", [], []), ranges, 255, saturates=True)
+    found.run()
+    assert not found.nodes
+    other = Search(helper.make_graph([*nodes, node("Relu", "m", "r", "relu")], "g", [], []), ranges, 255, saturates=True)
+    other.run()
+    assert {"pool", "relu"} <= set(other.nodes)
+
+
 def test_sixteen_bits_hold_more() -> None:
     made, ranges = node("Add", "x mask", "m", "n"), {"x": SMALL, "m": (-10_003.0, 3.0)}
     assert search([made], ranges).nodes
