@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.quantize.verify.parts import runs_of, sentence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from harness.measure.events import FidelityLine
     from harness.quantize.verify.parts import Part
@@ -38,9 +38,9 @@ class Faults:
 
 def compare(baseline: FidelityLine, candidate: FidelityLine) -> Faults:
     """Tell the faults of the candidate's outputs that are its own from those that the baseline's outputs have too."""
-    new, shared = _dead(candidate, _indices(baseline))
+    new, shared = _dead(candidate, _indices(baseline), _of_another_model(candidate))
     more, same = _not_finite(baseline, candidate)
-    own = len(_dead(baseline, {})[0]) + sum(count > 0 for count, _, _ in _excess(baseline).values())
+    own = len(_dead(baseline, {}, ())[0]) + sum(count > 0 for count, _, _ in _excess(baseline).values())
     return Faults((*new, *more), (*shared, *same), own)
 
 
@@ -63,12 +63,19 @@ def _indices(line: FidelityLine) -> dict[Place, set[int]]:
     return found
 
 
-def _dead(line: FidelityLine, known: dict[Place, set[int]]) -> tuple[list[str], list[str]]:
+def _of_another_model(line: FidelityLine) -> Collection[str]:
+    """The outputs whose slices mean other things than the reference's: those of a bare model that was trained anew."""
+    return line.unlike if line.reference == BASELINE else ()
+
+
+def _dead(line: FidelityLine, known: dict[Place, set[int]], other: Collection[str]) -> tuple[list[str], list[str]]:
     """The constant parts of a case's outputs: those beyond the known ones, and the known ones; neighbours are named together."""
     new: list[str] = []
     shared: list[str] = []
     alike: dict[tuple[Place, bool], list[Part]] = {}
     for part in line.fidelity.dead:
+        if part.kind == "slice" and part.output in other:
+            continue
         alike.setdefault((_place(part), part.fixed), []).append(part)
     for (place, _), parts in alike.items():
         there = {index for part in parts for index in _range(part)}

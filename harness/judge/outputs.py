@@ -48,6 +48,10 @@ def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Chec
             return replace(found, verdict="skipped", reason="; ".join(filter(None, told)) or None)
     seen = faults.compare(baseline, candidate)
     told = [f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}"] if seen.shared else []
+    if candidate.unlike and candidate.reference == faults.BASELINE:
+        told.append(
+            f"constant slices of {', '.join(candidate.unlike)} are not judged: its other slices differ as those of another model do"
+        )
     if seen.new and candidate.reference == faults.BASELINE:
         told.append("if the candidate was trained anew and this is meant, --no-check-outputs leaves the check out")
     return replace(

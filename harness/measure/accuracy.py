@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from harness.errors import DataError, ModelError
+from harness.measure import resemblance
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize.samples import lint
@@ -146,6 +147,7 @@ class Reference:
             found = self._compared(outputs, left_out)
             accuracy = self._accuracy(outputs, rows)
             metrics, refusal = self._tried(outputs, rows)
+            unlike = resemblance.unlike(self.outputs[: len(outputs)], outputs, self.names, found)
         except Exception as exc:  # noqa: BLE001 - a damaged archive raises whatever it likes, and the other devices go on
             return FidelityLine(device=device, case=case.id, reason=f"the outputs can't be compared: {exc}"[:4000])
         reasons = [refusal]
@@ -158,6 +160,7 @@ class Reference:
             "fidelity": replace(found, top1_accuracy=accuracy).as_json(),
             "reference": self.title,
             "notes": [" ".join(note.split())[:4000] for note in found.notes_against(self.title)],
+            "unlike": unlike,
             "samples": len(outputs),
             "metrics": metrics,
             "reason": "; ".join(filter(None, reasons))[:4000] or None,

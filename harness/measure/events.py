@@ -337,6 +337,7 @@ class FidelityLine(Line):
         fidelity: the figures, with None in place of infinity and NaN; nothing is known of what could not be compared.
         reference: what the reference is called.
         notes: what a reader must know of the outputs, in sentences.
+        unlike: outputs with dead slices whose other slices do not resemble the reference's either.
         samples: how many samples the device computed.
         metrics: the study's own figures.
         reason: why figures are missing.
@@ -347,6 +348,7 @@ class FidelityLine(Line):
     fidelity: Fidelity = Field(default_factory=Fidelity)
     reference: Id = "fp32"
     notes: tuple[Message, ...] = ()
+    unlike: tuple[str, ...] = ()
     samples: Count | None = None
     metrics: dict[Id, float] = {}
     reason: Message | None = None

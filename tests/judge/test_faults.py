@@ -79,6 +79,15 @@ def test_values_that_are_not_finite_are_held_against_fp32_s_and_the_baseline_s()
     assert len(compare(line(inf_count=5, reference_inf_count=5), line(nan_count=1, reference_inf_count=5)).new) == 1
 
 
+def test_slices_of_a_model_that_was_trained_anew_are_not_judged() -> None:
+    bare = line(rows(4, 9), reference="the baseline").model_copy(update={"unlike": ("y",)})
+    assert compare(line(reference="the baseline"), bare).new == ()
+    whole = line(WHOLE, reference="the baseline").model_copy(update={"unlike": ("y",)})
+    assert compare(line(reference="the baseline"), whole).new == ("y is constant in this variant but varies in the baseline",)
+    # Against its own fp32 model a variant has no such excuse.
+    assert len(compare(line(), line(rows(4, 9)).model_copy(update={"unlike": ("y",)})).new) == 1
+
+
 def test_a_name_can_not_begin_a_line() -> None:
     (said,) = compare(line(), line(rows(4, 4, output="y\n::error::z"))).new
     assert said == "row 4 of y ::error::z is constant in this variant but varies in fp32"
