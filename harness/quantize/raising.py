@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import onnx
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from harness.quantize.verify.original import Original
 
 
+ROUNDED = 30.0  # dB by which another rounding of constants leaves a model at least the same
+
+
 class Raising:
     """Raises models to newer operator sets; recipes that need the same share the file."""
 
@@ -30,6 +34,7 @@ class Raising:
         """
         self._folder = folder
         self._known: dict[tuple[Path, int, int], Rewritten | str] = {}
+        self._changed: dict[Path, str | None] = {}
 
     def of(self, start: Rewritten, recipe: Recipe, original: Original | None) -> Rewritten:
         """Give a model in the operator set that a recipe needs: the model itself if it is there already.
@@ -40,8 +45,11 @@ class Raising:
             original: what the raised model is held against; None verifies nothing.
 
         Raises:
-            RecipeError: if it can't be raised, or computes something else then.
+            RecipeError: if preparation steps changed what the model computes, or it can't be raised, or computes something else
+                then.
         """
+        if original is not None and start.changes.notes:
+            self._verify_steps(start, original)
         version = opset.target(recipe, start.proto, start.changes)
         if (opset_of(start.proto) or 0) >= version:
             return start
@@ -57,6 +65,19 @@ class Raising:
             raise RecipeError(found)
         return found
 
+    def _verify_steps(self, start: Rewritten, original: Original) -> None:
+        """Hold a model that preparation steps have rewritten against the original: they may round otherwise, but no more.
+
+        Raises:
+            RecipeError: if it computes something else, or can't be run.
+        """
+        if start.path not in self._changed:
+            fault = _fault(start.path, original, ROUNDED)
+            notes = "; ".join(start.changes.notes)
+            self._changed[start.path] = fault and f"after the preparation steps {fault}; leave them out with skip_steps ({notes})"
+        if message := self._changed[start.path]:
+            raise RecipeError(message)
+
     def _raised(self, start: Rewritten, version: int, stamped: int, original: Original | None) -> Rewritten:
         proto = opset.raised(start.proto, version, stamped)
         path = self._folder / f"raised-{len(self._known)}.onnx"
@@ -64,22 +85,19 @@ class Raising:
         if external_data.locations(proto):
             # Of tensors beside the model onnx's checker wants to see the files.
             validity.check(path)
-        if original is not None:
-            self._verify(opset_of(start.proto) or 0, version, path, original)
+        least = ROUNDED if start.changes.notes else math.inf
+        if original is not None and (fault := _fault(path, original, least)):
+            message = f"after opset {opset_of(start.proto)} was raised to {version} {fault}; {opset.way_out(version)}"
+            raise RecipeError(message)
         return dataclasses.replace(start, path=path, proto=proto)
 
-    @staticmethod
-    def _verify(old: int, new: int, path: Path, original: Original) -> None:
-        """Hold a raised model against the original.
 
-        Raises:
-            RecipeError: if it computes something else, or can't be run.
-        """
-        try:
-            found = original.difference(path)
-            fault = f"changes what the model computes: {found.sentence}" if found else None
-        except Exception as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
-            fault = f"gives a model that onnxruntime can't run: {reason_of(exc, [path.parent])}"
-        if fault:
-            message = f"raising opset {old} to {new} {fault}; {opset.way_out(new)}"
-            raise RecipeError(message)
+def _fault(path: Path, original: Original, least: float) -> str | None:
+    """Say what is wrong with a model that was made of the original; an SQNR of ``least`` dB and more is not."""
+    try:
+        found = original.difference(path)
+    except Exception as exc:  # noqa: BLE001 - onnxruntime's exceptions have no common base
+        return f"onnxruntime can't run the model: {reason_of(exc, [path.parent])}"
+    if found is None or (found.sqnr_db is not None and found.sqnr_db >= least):
+        return None
+    return f"the model computes something else: {found.sentence}"

@@ -71,6 +71,7 @@ class Workshop:
         self._source = source
         self._kept = kept
         self._original = original
+        self._compared: Original | None = None  # what the prepared model was compared with
         self._ranges: dict[tuple[Path, str | None, Calibration], Path | str] = {}
         self._told: dict[Recipe, Path | str] = {}
         self._notes: dict[str | None, tuple[str, ...]] = {name: found.notes for name, found in samples.items()}
@@ -93,6 +94,7 @@ class Workshop:
         original = self.original
         if original and source is not self.source:
             original = dataclasses.replace(original, source=source)
+        self._compared = original
         return dataclasses.replace(prepare(source, self.folder, original), conversion=changes.notes)
 
     @cached_property
@@ -126,7 +128,9 @@ class Workshop:
         Raises:
             RecipeError: if it can't be raised without another meaning.
         """
-        return self._raising.of(self.model(recipe), recipe, self.original)
+        start = self.model(recipe)
+        original = self._compared if self.prepared_for(recipe) is self.prepared else self.original
+        return self._raising.of(start, recipe, original)
 
     def decision(self, recipe: Recipe, ranges: Path | None = None) -> Decision:
         """Tell what a recipe's tool must leave as it is in that model, by the ranges that were calibrated, if there are any."""

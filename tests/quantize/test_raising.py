@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, helper
+from onnx import ModelProto, helper, numpy_helper
 
 from harness import study as studies
 from harness.quantize.build import build
@@ -13,8 +13,12 @@ from harness.quantize.models import opset
 from harness.quantize.models.external_data import locations
 from harness.quantize.models.graph import opset_of
 from harness.quantize.models.model import open_model
+from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
+from harness.quantize.rewriting import Rewritten
+from harness.quantize.steps.step import Changes
+from harness.quantize.verify.original import Original
 from harness.quantize.workshop import Workshop
 from tests.models import make_model, tiny_cnn
 
@@ -65,11 +69,31 @@ def test_what_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.M
     for _ in range(2):
         with pytest.raises(RecipeError) as caught:
             workshop.raised(STATIC.model_copy(update={"per_channel": True}))
-        assert str(caught.value).startswith("raising opset 12 to 13 changes what the model computes: output y, ")
+        assert str(caught.value).startswith("after opset 12 was raised to 13 the model computes something else: output y, ")
         assert str(caught.value).endswith(
             "; the first tensor that differs is 'y' of node 'hard' (Hardmax); export the model with opset 13 or newer, or use "
             "QOperator or per-tensor weights, which need no newer one"
         )
+
+
+def test_steps_that_change_the_model_are_refused(tmp_path: Path) -> None:
+    """A step that rounds constants otherwise is not; one that breaks the model is, and the way out is told."""
+    tiny_cnn(tmp_path / "m.onnx", batch=1)
+    original = Original(open_model(tmp_path / "m.onnx"))
+    for factor, fault in ((1.001, ""), (1.5, "after the preparation steps the model computes something else: output y, ")):
+        proto = onnx.load(tmp_path / "m.onnx")
+        weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "w1")
+        weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), "w1"))
+        path = tmp_path / f"{factor}.onnx"
+        onnx.save(proto, path)
+        start = Rewritten(path, proto, is_large=False, changes=Changes(notes=("some-step: 'w1'",)))
+        if fault:
+            with pytest.raises(RecipeError) as caught:
+                Raising(tmp_path).of(start, STATIC, original)
+            assert str(caught.value).startswith(fault)
+            assert str(caught.value).endswith("; leave them out with skip_steps (some-step: 'w1')")
+        else:
+            assert Raising(tmp_path).of(start, STATIC, original) is start
 
 
 def test_a_large_model_is_raised_without_its_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
