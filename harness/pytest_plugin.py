@@ -208,7 +208,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (metavar, words) in OPTIONS.items():
         group.addoption(f"--device-{name}", dest=f"device_{name}", metavar=metavar, help=words)
     group.addoption(
-        "--device-strict", dest="device_strict", action="store_true", help="fail, not skip, where a device does not tell"
+        "--device-strict", dest="device_strict", action="store_true", help="fail instead of skip if a device gives no result"
     )
 
 

@@ -36,7 +36,7 @@ RAW = re.compile(
 )
 # Words of notes on what a variant loses, as opposed to what a step did to keep it from losing.
 LOSS = re.compile(
-    r"loses|lost|overflow|is cut|saturat|beyond the range|outside the range|exceeds|does not load|refuses|is constant|are constant|"
+    r"loses|lost|overflow|is clipped|saturat|beyond the range|outside the range|exceeds|does not load|refuses|is constant|are constant|"
     r"not finite|far below|lowers the accuracy|dominat"
 )
 

@@ -29,25 +29,27 @@ def check(
     variant: shared.Variants = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="METRIC", help="What must not get worse; may be repeated. [default: the study's]"),
+        typer.Option(
+            "--metric", metavar="METRIC", help="A metric that must not get worse; may be repeated. [default: the study's]"
+        ),
     ] = None,
     max_regression: Annotated[
         float | None,
         typer.Option(
-            "--max-regression", metavar="SHARE", help="By how much it may: 0.05 is 5 %. [default: the study's, or 0.05]"
+            "--max-regression",
+            metavar="SHARE",
+            help="By how much a metric may get worse; 0.05 is 5 %. [default: the study's, or 0.05]",
         ),
     ] = None,
     max_drop_db: Annotated[
         float | None,
-        typer.Option(
-            "--max-drop-db", metavar="DB", help="By how many decibels the metric sqnr may fall. [default: the study's, or 1]"
-        ),
+        typer.Option("--max-drop-db", metavar="DB", help="By how many decibels sqnr may fall. [default: the study's, or 1]"),
     ] = None,
     check_outputs: Annotated[
         bool | None,
         typer.Option(
             "--check-outputs/--no-check-outputs",
-            help="Whether outputs that broke fail the gate, whatever the metric is. [default: the study's, or yes]",
+            help="Whether broken outputs fail the gate, whatever the metric is. [default: the study's, or yes]",
         ),
     ] = None,
     dim: shared.Dims = None,

@@ -30,11 +30,13 @@ def debug(
     target: shared.Target = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option("--variant", metavar="NAME", help="The variant to explain; of several, or of a glob, the worst one."),
+        typer.Option(
+            "--variant", metavar="NAME", help="The variant to explain, or a glob; of several variants, the worst is explained."
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples that tensors and trials are computed over.")] = 16,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Number of evaluation samples for tensors and trials.")] = 16,
     max_time: Annotated[
-        str, typer.Option("--max-time", metavar="TIME", help="At most this long for the scan and the proposals, such as 10m.")
+        str, typer.Option("--max-time", metavar="TIME", help="Time limit of the scan and the proposals, such as 10m.")
     ] = "2m",
     dim: shared.Dims = None,
     calibration: shared.Calibration = None,
@@ -80,7 +82,9 @@ def _print(found: Diagnosis) -> None:
     if found.compared:
         count = "" if found.compared_samples == found.evaluation_samples else f"the first {found.compared_samples} of "
         every = found.evaluation_samples
-        out.print(f"outputs of the variants beside fp32's, over {count}{every} sample{'s' if every > 1 else ''}", markup=False)
+        out.print(
+            f"outputs of the variants, compared with fp32's over {count}{every} sample{'s' if every > 1 else ''}", markup=False
+        )
         _compared(out, found.compared)
     if found.chosen is not None:
         out.print(f"{found.chosen.variant.name}, over {found.samples} sample{'s' if found.samples > 1 else ''}:", markup=False)
@@ -174,7 +178,7 @@ def _scan(out: Console, found: Diagnosis) -> None:
     for heading, of in (("op types", found.op_types), ("nodes", found.nodes)):
         telling = [each for each in of if each.merit < math.inf]
         if telling:
-            out.print(f"{heading}, the only ones quantized: what that alone costs", markup=False)
+            out.print(f"{heading}: what is lost when each of them alone is quantized", markup=False)
             rows = [
                 [
                     each.name,
@@ -199,13 +203,16 @@ def _exclusions(out: Console, chosen: Compared, exclusions: Sequence[Exclusion])
 
     if not exclusions:
         return
-    out.print("nodes to exclude, each step with those above it", markup=False)
+    out.print("nodes to exclude: each row also excludes the nodes of the rows above it", markup=False)
     every: list[Compared | Exclusion] = [chosen, *exclusions]
     titles, first = _figures(chosen.score, every)
-    rows = [[size(chosen.variant.size), *first, "(as it is)"]]
+    rows = [[size(chosen.variant.size), *first, "(nothing)"]]
     rows += [[size(each.size), *_figures(each.score, every)[1], several(each.added)] for each in exclusions]
-    out.print(grid(["size", *titles, "without"], rows))
-    out.print("for the study, with all of them; the list begins with the first steps, and can end after any:\n", markup=False)
+    out.print(grid(["size", *titles, "excluded"], rows))
+    out.print(
+        "paste this into the study; exclude_nodes lists the steps in their order and can be cut after any of them:\n",
+        markup=False,
+    )
     # As it is: a terminal's width must not break what is to be pasted.
     typer.echo(exclusions[-1].toml + "\n")
 

@@ -74,7 +74,7 @@ class Raising:
         if start.path not in self._changed:
             fault = _fault(start.path, original, ROUNDED)
             notes = "; ".join(start.changes.notes)
-            self._changed[start.path] = fault and f"after the preparation steps {fault}; leave them out with skip_steps ({notes})"
+            self._changed[start.path] = fault and f"after the preparation steps, {fault}; switch steps off with skip_steps ({notes})"
         if message := self._changed[start.path]:
             raise RecipeError(message)
 
@@ -87,7 +87,7 @@ class Raising:
             validity.check(path)
         least = ROUNDED if start.changes.notes else math.inf
         if original is not None and (fault := _fault(path, original, least)):
-            message = f"after opset {opset_of(start.proto)} was raised to {version} {fault}; {opset.way_out(version)}"
+            message = f"after opset {opset_of(start.proto)} was raised to {version}, {fault}; {opset.way_out(version)}"
             raise RecipeError(message)
         return dataclasses.replace(start, path=path, proto=proto)
 

@@ -50,7 +50,7 @@ def reason_of(exc: BaseException, folders: Iterable[Path] = ()) -> str:
         return text
     node = next(_nodes(exc), None)
     at = f" at node '{node.name or node.output[0]}' ({node.op_type})" if node is not None and node.output else ""
-    return f"{tool} stops{at} ({text})"
+    return f"{tool} fails{at} ({text})"
 
 
 def raw_text(exc: BaseException, folders: Iterable[Path] = ()) -> str:
@@ -63,7 +63,7 @@ def raw_text(exc: BaseException, folders: Iterable[Path] = ()) -> str:
     for folder in folders:
         text = text.replace(f"{folder}/", "").replace(str(folder), "")
     if isinstance(exc, EncodeError):
-        text += ": the tool wants the model in one message, and Protocol Buffers hold none of 2 GB and more"
+        text += ": the tool writes the model as one message of Protocol Buffers, which must be smaller than 2 GB"
     if not text and (frames := traceback.extract_tb(exc.__traceback__)):
         text = f"in {frames[-1].name} of {Path(frames[-1].filename).name}"
     if not isinstance(exc, RecipeError):

@@ -121,7 +121,7 @@ def test_the_other_outputs_are_still_compared() -> None:
     found = made.compare("board", CASE, packed(*noisy), [1])
     assert (found.fidelity.identical, found.fidelity.mse) == (True, 0.0)
     assert found.reason is not None
-    assert "those that are given are of output 'z' alone" in found.reason
+    assert "the figures that are given are of output 'z' alone" in found.reason
 
 
 def test_what_the_controller_can_not_reproduce_is_left_out_everywhere() -> None:

@@ -182,7 +182,7 @@ def test_an_order_brings_the_calibrations_failure(write_study: WriteStudy, tmp_p
     bad = build(study, tmp_path / "out", executor=Inline())[1]
     assert bad.reason is not None
     assert bad.reason.startswith(
-        "calibration by Distribution failed: onnxruntime/quantization/calibrate.py stops (ValueError: Invalid scenario"
+        "calibration by Distribution failed: onnxruntime/quantization/calibrate.py fails (ValueError: Invalid scenario"
     )
 
 

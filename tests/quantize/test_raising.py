@@ -69,10 +69,10 @@ def test_what_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.M
     for _ in range(2):
         with pytest.raises(RecipeError) as caught:
             workshop.raised(STATIC.model_copy(update={"per_channel": True}))
-        assert str(caught.value).startswith("after opset 12 was raised to 13 the model computes something else: output y, ")
+        assert str(caught.value).startswith("after opset 12 was raised to 13, the model computes something else: output 'y' ")
         assert str(caught.value).endswith(
             "; the first tensor that differs is 'y' of node 'hard' (Hardmax); export the model with opset 13 or newer, or use "
-            "QOperator or per-tensor weights, which need no newer one"
+            "QOperator or per-tensor weights, which need no newer opset"
         )
 
 
@@ -80,7 +80,7 @@ def test_steps_that_change_the_model_are_refused(tmp_path: Path) -> None:
     """A step that rounds constants otherwise is not; one that breaks the model is, and the way out is told."""
     tiny_cnn(tmp_path / "m.onnx", batch=1)
     original = Original(open_model(tmp_path / "m.onnx"))
-    for factor, fault in ((1.001, ""), (1.5, "after the preparation steps the model computes something else: output y, ")):
+    for factor, fault in ((1.001, ""), (1.5, "after the preparation steps, the model computes something else: output 'y' ")):
         proto = onnx.load(tmp_path / "m.onnx")
         weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "w1")
         weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), "w1"))
@@ -91,7 +91,7 @@ def test_steps_that_change_the_model_are_refused(tmp_path: Path) -> None:
             with pytest.raises(RecipeError) as caught:
                 Raising(tmp_path).of(start, STATIC, original)
             assert str(caught.value).startswith(fault)
-            assert str(caught.value).endswith("; leave them out with skip_steps (some-step: 'w1')")
+            assert str(caught.value).endswith("; switch steps off with skip_steps (some-step: 'w1')")
         else:
             assert Raising(tmp_path).of(start, STATIC, original) is start
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from harness.study import Study
 
-SHARED = "weights that a Gemm transposes and other nodes take were stored transposed as well: 'w'"
+SHARED = "copy-transposed-weights: stored transposed as well, because a Gemm transposes them and other nodes take them too: 'w'"
 
 
 def shared_weights(path: Path) -> None:

@@ -67,7 +67,7 @@ def diagnose(
         UsageError: if the study, its model or its data can't be used, or none of the variants can exist.
     """
     if study.is_given:
-        message = f"{study.model.path}: a model that is taken as given has no float model to be compared with; debug a study that quantizes it"
+        message = f"{study.model.path}: a model with method given has no float model to compare with; debug a study that quantizes the float model"
         raise UsageError(message)
     source = build.open_source(study)
     dims = resolve_dims(source, study.model.dims)[0]
@@ -92,7 +92,7 @@ def diagnose(
     if found.compared_samples < found.evaluation_samples:
         found.notes.append(
             f"outputs are compared over the first {found.compared_samples} of {found.evaluation_samples} evaluation samples; "
-            "a longer --max-time takes more"
+            "a longer --max-time compares more"
         )
     found.samples = min(samples, len(whole.reference))
     with TemporaryDirectory(prefix="quant-harness-debug-") as name:
@@ -183,8 +183,8 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
     _look_inside(found, trials, variant)
     if found.chosen.score is None:
         found.notes.append(
-            f"{variant.name}: its outputs can't be compared with fp32's, so that nodes are neither scanned nor proposed; see the tensors, "
-            "or give the part of the model before the nodes that choose among results, such as NonMaxSuppression"
+            f"{variant.name}: its outputs can't be compared with fp32's, so that nodes are neither scanned nor proposed; look at the "
+            "tensors, or give the part of the model before the nodes that select results, such as NonMaxSuppression"
         )
         return
     found.scannable = len(trials.nodes())
@@ -200,17 +200,17 @@ def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clo
     _sorted_in(found.nodes, scan.by_node(trials, found.op_types, suspicion, clock.share(NODES_SHARE)))
     if len(found.nodes) < len(left):
         found.notes.append(
-            f"the time was up after {len(found.nodes)} of {len(left)} nodes; give --max-time more, or --samples fewer"
+            f"the time was up after {len(found.nodes)} of {len(left)} nodes; give a longer --max-time, or fewer --samples"
         )
     say(f"{variant.name}: looking for nodes to exclude")
     suspects = list(dict.fromkeys((*dead[:SUSPECTS], *by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
     found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
-        found.notes.append("the time was up while nodes to exclude were looked for; more may help")
+        found.notes.append("the time was up during the search for nodes to exclude; a longer --max-time may find more")
     elif not found.exclusions:
         found.notes.append(
-            "no few nodes are to blame: excluding none of those that were tried gains half a decibel; "
-            "per_channel, another calibration or 16-bit activations may"
+            "no small group of nodes is to blame: excluding any of those that were tried gains less than half a decibel; "
+            "per_channel, another calibration or 16-bit activations may help"
         )
 
 
@@ -228,7 +228,7 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     path, prepared = variant.path, trials.workshop.model(trials.recipe)
     if path is None or variant.recipe.file_format != "onnx":
         found.notes.append(
-            "the tensors of a file in onnxruntime's own format can't be seen; the scan is of the same recipe as ONNX"
+            "the tensors of a file in onnxruntime's own format can't be read; the scan uses the same recipe in the ONNX format"
         )
         return
     qdq = variant.recipe.method == "static" and variant.recipe.format == "QDQ"
@@ -252,7 +252,7 @@ def preparation_note(evaluation: Evaluation, prepared: Path) -> str | None:
     if changed.identical or changed.merit >= PREPARED_DB or changed.sqnr_db is None:
         return None
     return (
-        f"preparation alone changes the outputs, to an SQNR of {in_db(changed.sqnr_db)}: tensors and weights are compared with the prepared "
+        f"preparation alone changes the outputs (SQNR {in_db(changed.sqnr_db)}): tensors and weights are compared with the prepared "
         "model, which does not show what preparation changed"
     )
 

@@ -15,7 +15,7 @@ from harness.quantize.verify import class_output, fidelity, reproducibility
 from harness.quantize.verify.class_output import Choice
 from harness.quantize.verify.pairing import ShapeError, batch_of
 
-SHAPES_DIFFER = "the variant gives another shape than fp32, as where the data decide how many boxes there are"
+SHAPES_DIFFER = "the variant gives another shape than fp32, for example because the number of boxes depends on the data"
 # What a search counts for an output whose shape differs, beside decibels.
 UNEVEN = 1000.0
 

@@ -74,8 +74,8 @@ def way_out(version: int) -> str:
     export = f"export the model with opset {version} or newer"
     if version < AXIS:
         return f"{export}, or use fp16, which takes the model as it is"
-    wide = "activations and weights of 8 bits, or " if version >= BLOCKS else ""
-    return f"{export}, or use {wide}QOperator or per-tensor weights, which need no newer one"
+    wide = "8-bit activations and weights, " if version >= BLOCKS else ""
+    return f"{export}, or use {wide}QOperator or per-tensor weights, which need no newer opset"
 
 
 def raised(model: ModelProto, version: int, stamped: int | None = None) -> ModelProto:
@@ -102,7 +102,7 @@ def raised(model: ModelProto, version: int, stamped: int | None = None) -> Model
         node = _culprit(model, version)
         what = f"node '{node.name}' ({node.op_type})" if node is not None else "it"
         message = (
-            f"this needs opset {version}, the model has {own}, and ONNX's version converter can't raise {what}; {way_out(version)} "
+            f"this needs opset {version}, the model has opset {own}, and ONNX's version converter can't raise {what}; {way_out(version)} "
             f"({raw_text(exc)})"
         )
         raise RecipeError(message) from exc

@@ -69,8 +69,8 @@ def sentence(found: Sequence[RandomNode]) -> str | None:
         return None
     what = f"draws random numbers ({listed(certain)})" if certain else f"may be in training mode ({listed(found)})"
     return (
-        f"the model {what}: outputs that depend on {'them' if certain else 'it'} differ from run to run, and no variant's can be compared "
-        "with fp32's, and calibrated ranges hold one draw; export the model in inference mode, or make its random numbers an input"
+        f"the model {what}: outputs that depend on {'them' if certain else 'it'} differ from run to run, so that a variant can't be compared "
+        "with fp32, and calibrated ranges are those of one draw; export the model in inference mode, or make its random numbers an input"
     )
 
 

@@ -86,7 +86,8 @@ CAVEATS = (
             and m is not None
             and any(_has_one_scale(r, node) for node in reached(r, m))
         ),
-        "weights of MatMul with other than two axes have one scale, matrices of unsigned integers on its left side too, and in QDQ those of a grouped ConvTranspose with a bias",
+        "some weights have one scale instead of one for each channel: MatMul weights that are not matrices, matrices of unsigned integers on "
+        "MatMul's left side, and in QDQ the weights of a grouped ConvTranspose with a bias",
         f"{OPERATORS}/matmul.py, {OPERATORS}/conv.py; harness/quantize/steps/per_channel.py",
     ),
     Rule(
@@ -96,7 +97,7 @@ CAVEATS = (
             and m is not None
             and any(node.kind in {"Conv", "Gemm"} & op_types(r) and node.has_computed_bias for node in m.nodes)
         ),
-        "a Conv or Gemm whose bias is computed stays float: the QOperator format has constant ones only",
+        "a Conv or Gemm whose bias is computed stays in float, because the QOperator format takes constant biases only",
         "quantize_bias_static in onnxruntime/quantization/onnx_quantizer.py; harness/quantize/steps/computed_operands.py",
     ),
     Rule(
@@ -107,7 +108,7 @@ CAVEATS = (
             and m is not None
             and any(BIAS_INPUT.get(node.kind, len(node.inputs)) in node.constants for node in reached(r, m))
         ),
-        "a bias beside a weight in blocks stays float",
+        "a bias stays in float if its weight is quantized in blocks",
         "quantize_bias_tensor in onnxruntime/quantization/qdq_quantizer.py; harness/quantize/steps/block_biases.py",
     ),
     Rule(
@@ -160,8 +161,8 @@ CAVEATS = (
     Rule(
         "qoperator-where",
         lambda r, m: static(r, "QOperator") and _has(m, "Where") and not r.options().get("ForceQuantizeNoInputCheck"),
-        "a Where that takes quantized tensors stays float; onnxruntime's own tool refuses such a model: 'Invalid model with unknown "
-        "initializers/tensors'",
+        "a Where that takes quantized tensors stays in float (onnxruntime's tool alone refuses such a model: 'Invalid model with unknown "
+        "initializers/tensors')",
         f"QLinearWhere in {OPERATORS}/where.py; harness/quantize/steps/float_takers.py",
         "ForceQuantizeNoInputCheck quantizes it",
     ),
@@ -191,7 +192,7 @@ CAVEATS = (
             and (bool(r.options().get("ActivationSymmetric")) or widens(r) or r.calibration == "Distribution")
             and (m is None or _has(m, *CLAMPS))
         ),
-        "with symmetric activations or ranges Relu and Clip stay in the graph; otherwise the output's range does their work",
+        "with symmetric activations or ranges, Relu and Clip stay in the graph; otherwise the range of their output clamps in their place",
         f"QDQRemovableActivation, QLinearActivation in {OPERATORS}/activation.py; harness/quantize/steps/keep_clamps.py",
     ),
     Rule(

@@ -216,7 +216,7 @@ RULES = (
         lambda r, m: (
             r.method == "nbits" and m is not None and {"MatMul", "Gemm"}.isdisjoint(m.kinds) and "MatMul" not in m.nested
         ),
-        "blockwise weights are those of MatMul and Gemm, and the model has neither, or Gemm only in the bodies of If, Loop and Scan",
+        "only weights of MatMul and Gemm are quantized in blocks, and the model has neither, or Gemm only in the bodies of If, Loop and Scan",
         f"MatMulNBitsQuantizer._process_subgraph in {NBITS}",
     ),
     Rule(

@@ -155,15 +155,17 @@ class _Attempts:
         for name, reason in self.left.items():
             alike.setdefault(reason.replace(name, ""), []).append(name)
         return tuple(
-            f"in float, because {TOOLS[self.recipe.method]} fails with {'it' if len(names) == 1 else 'them'}: {listed(names)} "
-            f"({', '.join(dict.fromkeys(graph.kinds[name] for name in names))}) ({self.left[names[0]]})"
+            f"{listed(names)} ({', '.join(dict.fromkeys(graph.kinds[name] for name in names))}) {'stays' if len(names) == 1 else 'stay'} in "
+            f"float, because {TOOLS[self.recipe.method]} fails with {'it' if len(names) == 1 else 'them'} ({self.left[names[0]]})"
             for names in alike.values()
         )
 
     def _message(self, failure: Exception, graph: Graph) -> str:
         """Tell why the variant can't be made, and what may be done."""
         culprit = graph.blame(failure, ())[0]
-        where = f" at node '{culprit}' ({graph.kinds[culprit]}), and without it too" if culprit else " on this model"
+        where = (
+            f" at node '{culprit}' ({graph.kinds[culprit]}), and also when that node is left out" if culprit else " on this model"
+        )
         static = "QOperator or dynamic" if self.recipe.format == "QDQ" else "QDQ or dynamic"
         other = {"static": static, "dynamic": "static", "nbits": "dynamic"}[self.recipe.method]
         return (

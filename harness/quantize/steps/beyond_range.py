@@ -49,7 +49,9 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
     first = [name for name in reasons if name in search.origins] or list(reasons)[:1]
     notes = [f"float-beyond-range: '{name}' stays in float: {reasons[name]}" for name in first[:SHOWN]]
     if others := [name for name in reasons if name not in first[:SHOWN]]:
-        notes.append(f"float-beyond-range: in float for the same reason, or because they take such values: {listed(others)}")
+        notes.append(
+            f"float-beyond-range: these nodes also stay in float, for the same reason or because they take such values: {listed(others)}"
+        )
     return Decision(tuple(search.nodes), tuple(notes))
 
 
@@ -84,12 +86,12 @@ def _padding(kept: dict[str, str]) -> type:
                 super().quantize()
             elif padding is None or padding.size != 1:
                 # Two such nodes would quantize one value twice, under one name.
-                kept[node.name] = "a value that is computed and may lie beyond its input's range"
+                kept[node.name] = "a computed value, which may lie beyond its input's range"
                 QuantOperatorBase.quantize(self)
             elif self._fits(value, float(padding.ravel()[0])):
                 super().quantize()
             else:
-                kept[node.name] = f"{float(padding.ravel()[0]):.5g}, beyond its input's range"
+                kept[node.name] = f"{float(padding.ravel()[0]):.5g}, which lies beyond its input's range"
                 QuantOperatorBase.quantize(self)
 
         def _fits(self, value: Any, padding: float) -> bool:  # noqa: ANN401 - onnxruntime is not typed
@@ -119,11 +121,12 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
 STEP = Step(
     key="float-beyond-range",
     summary=(
-        "A node stays in float where a mask, a padding value or infinity would leave no steps of the scale to the values beside it, or "
-        "lies outside the calibrated range, and so do the nodes that take its output, up to where such values are gone."
+        "A node stays in float if a mask, a padding value or an infinity would leave the values beside it no steps of the scale, or lies "
+        "outside the calibrated range. The nodes that take its output stay in float too, up to the first one whose output holds no such "
+        "values."
     ),
     source="compute_scale_zp in onnxruntime/quantization/quant_utils.py, QPad in operators/pad.py; microsoft/onnxruntime#17760",
-    cost="these nodes are computed in float",
+    cost="These nodes are computed in float.",
     methods=frozenset({"static"}),
     decide=decide,
     patch=patch,

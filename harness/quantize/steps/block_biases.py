@@ -9,7 +9,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from harness.quantize.planning.reach import op_types
 from harness.quantize.steps.patching import methods
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import Decision, Step, listed, staying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float
     if not recipe.options().get("BlockSize"):
         return Decision()
     names = [node.name for node in model.graph.node if node.op_type in NORMALIZATIONS & op_types(recipe)]
-    note = f"float-block-biases: in float, because a row has no blocks: {listed(names)}"
+    note = f"float-block-biases: {staying(names)} in float, because the scale is a vector, and only matrices have blocks"
     return Decision(tuple(names), (note,)) if names else Decision()
 
 
@@ -46,14 +46,16 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
     with methods(QDQQuantizer, quantize_bias_tensor=quantize_bias_tensor):
         yield
     if found:
-        notes.append(f"float-block-biases: the bias stays in float beside a weight in blocks: {listed(found)}")
+        notes.append(
+            f"float-block-biases: the bias of these nodes stays in float, because their weight is quantized in blocks: {listed(found)}"
+        )
 
 
 STEP = Step(
     key="float-block-biases",
-    summary="A bias beside a weight in blocks (`BlockSize`) stays in float, and so do normalizations.",
+    summary="Where weights are quantized in blocks (`BlockSize`), biases stay in float, and so do normalizations.",
     source="QDQQuantizer.quantize_bias_tensor in onnxruntime/quantization/qdq_quantizer.py",
-    cost="four bytes for each number of the bias, as in fp32",
+    cost="Four bytes for each number of the bias, as in fp32.",
     methods=frozenset({"static"}),
     decide=decide,
     patch=patch,

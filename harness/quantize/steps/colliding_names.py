@@ -103,7 +103,9 @@ def rewrite(model: ModelProto, found: Sequence[Collision]) -> Changes:
         if name in outputs:
             graph.node.append(helper.make_node("Identity", [new], [name], free_name(f"{new}_identity", taken)))
     sort_nodes(model)
-    notes = (f"renamed, as the tool would give the names to its own tensors and nodes: {listed(names)}",)
+    notes = (
+        f"rename-colliding-names: renamed, because the tool gives these names to tensors and nodes that it adds: {listed(names)}",
+    )
     return Changes(notes, {old: new for old, new in names.items() if old in nodes}, {old: (new,) for old, new in names.items()})
 
 
@@ -168,9 +170,9 @@ def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
 
 STEP = Step(
     key="rename-colliding-names",
-    summary="A tensor or node is renamed whose name is one that the tool gives to what it adds, such as `w_scale` beside a weight `w`.",
-    source="names made of names in onnxruntime/quantization and onnxruntime/transformers/float16.py; onnxruntime#17760, #8811",
-    cost="nothing; an Identity, which the runtime removes, where inputs or outputs of the graph collide with one another",
+    summary="A tensor or node is renamed if its name is one that the tool gives to something it adds, such as `w_scale` for a weight `w`.",
+    source="generated names in onnxruntime/quantization and onnxruntime/transformers/float16.py; onnxruntime#17760, #8811",
+    cost="Nothing. Where inputs or outputs of the graph collide with one another, an Identity is added, which the runtime removes.",
     methods=frozenset({"dynamic", "static", "nbits", "fp16"}),
     find=find,
     rewrite=rewrite,

@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from harness.quantize.planning.reach import op_types
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,29 +37,29 @@ def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float
     nodes = [node for node in model.graph.node if node.op_type in kinds]
     found: dict[str, list[str]] = {}
     if recipe.format == "QOperator":
-        found["the bias is computed, and the QOperator format has constant ones only"] = [
+        found["the bias is computed, and the QOperator format takes constant biases only"] = [
             node.name for node in nodes if _has_computed_bias(node, constants)
         ]
     if recipe.method == "dynamic":
-        found["the weight is computed, and ConvInteger has no bias beside such a one"] = [
+        found["the weight is computed, and onnxruntime can add no bias to a ConvInteger with a computed weight"] = [
             node.name for node in nodes if _has_computed_weight(node, constants)
         ]
-    found["an operand holds no numbers"] = [node.name for node in nodes if _takes_nothing(node, constants)]
+    found["one of the constants is empty"] = [node.name for node in nodes if _takes_nothing(node, constants)]
     told = {reason: names for reason, names in found.items() if names}
     return Decision(
         tuple(name for names in told.values() for name in names),
-        tuple(f"float-computed-operands: {listed(names)} in float, because {reason}" for reason, names in told.items()),
+        tuple(f"float-computed-operands: {staying(names)} in float, because {reason}" for reason, names in told.items()),
     )
 
 
 STEP = Step(
     key="float-computed-operands",
     summary=(
-        "A node stays in float whose bias is computed (Conv and Gemm in QOperator), whose weight is computed beside a bias (Conv in "
-        "dynamic), or one of whose constants is empty."
+        "A node stays in float if its bias is computed (Conv and Gemm in QOperator), if it has a bias and its weight is computed (Conv in "
+        "dynamic), or if one of its constants is empty."
     ),
     source="quantize_bias_static in onnxruntime/quantization/onnx_quantizer.py; ConvInteger.add_bias in onnxruntime/quantization/operators/conv.py",
-    cost="these nodes are computed in float",
+    cost="These nodes are computed in float.",
     methods=frozenset({"dynamic", "static"}),
     decide=decide,
 )

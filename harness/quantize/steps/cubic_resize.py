@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,15 +27,15 @@ def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float
         for node in model.graph.node
         if node.op_type == "Resize" and any(each.name == "mode" and each.s == b"cubic" for each in node.attribute)
     ]
-    note = f"float-cubic-resize: onnxruntime's cubic Resize of signed integers wraps what overshoots their range: {listed(found)} in float"
+    note = f"float-cubic-resize: {staying(found)} in float, because onnxruntime's cubic Resize wraps around where a result goes beyond int8"
     return Decision(tuple(found), (note,)) if found else Decision()
 
 
 STEP = Step(
     key="float-cubic-resize",
-    summary="A cubic Resize stays in float in QOperator models with signed 8-bit activations.",
-    source="UpsampleBase and Upsample<int8_t> in onnxruntime/core/providers/cpu/tensor/upsample.cc: what overshoots is not cut",
-    cost="these nodes are computed in float",
+    summary="In QOperator models with signed 8-bit activations, a cubic Resize stays in float.",
+    source="UpsampleBase and Upsample<int8_t> in onnxruntime/core/providers/cpu/tensor/upsample.cc, which wraps results that go beyond int8",
+    cost="These nodes are computed in float.",
     methods=frozenset({"static"}),
     decide=decide,
 )

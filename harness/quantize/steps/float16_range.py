@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from harness.quantize.models.graph import nodes_in
-from harness.quantize.steps.step import SHOWN, Decision, Step, listed
+from harness.quantize.steps.step import SHOWN, Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -98,24 +98,24 @@ def decide(model: ModelProto, _: Recipe, __: Mapping[str, tuple[float, float]] |
     sharing = [node.name for node in model.graph.node if set(node.input) & set(told)]
     following = list(_following(model, {*kept, *sharing}))
     kept |= dict.fromkeys((*sharing, *following))
-    lines = [f"{listed(nodes)}: {_said(constants[name])}" for name, nodes in list(told.items())[:SHOWN]]
-    more = f"; and {len(told) - SHOWN} more constants" if len(told) > SHOWN else ""
+    lines = [f"{staying(nodes)} in float32: {_said(constants[name])}" for name, nodes in list(told.items())[:SHOWN]]
+    more = f"; {len(told) - SHOWN} more constants have such values" if len(told) > SHOWN else ""
     others = len(kept) - len({name for nodes in told.values() for name in nodes})
-    also = f"; with them {others} more, which give or take such values" if others else ""
-    return Decision(float_nodes=tuple(kept), notes=(f"in float32 stay {'; '.join(lines)}{more}{also}",))
+    also = f"; so do {others} more nodes, which give or take such values" if others else ""
+    return Decision(float_nodes=tuple(kept), notes=(f"float16-range: {'; '.join(lines)}{more}{also}",))
 
 
 def _said(constant: Constant) -> str:
     words = []
     if constant.beyond:
-        words.append(f"{_counted(constant.beyond)} of '{constant.name}' beyond float16's range, which ends at 65504")
+        words.append(f"{_counted(constant.beyond, constant)} beyond float16's range, which ends at 65504")
     if constant.lost:
-        words.append(f"{_counted(constant.lost)} of '{constant.name}' too small for float16, which would make them 0 or inexact")
+        words.append(f"{_counted(constant.lost, constant)} too small for float16 and would become 0 or lose digits")
     return " and ".join(words)
 
 
-def _counted(count: int) -> str:
-    return "1 value" if count == 1 else f"{count} values"
+def _counted(count: int, constant: Constant) -> str:
+    return f"1 value of '{constant.name}' is" if count == 1 else f"{count} values of '{constant.name}' are"
 
 
 def _harmed(node: NodeProto, constants: Mapping[str, Constant]) -> Iterator[str]:
@@ -226,9 +226,12 @@ def _casts(node: NodeProto, kind: int) -> bool:
 
 STEP = Step(
     key="float16-range",
-    summary="A node of fp16 stays in float32 that takes a constant beyond 65504 or one that becomes 0, with those that take its result.",
+    summary=(
+        "A node stays in float32 if it takes a constant with values beyond 65504, or with values so small that float16 makes them 0. The "
+        "nodes that take its result stay in float32 too."
+    ),
     source="convert_np_to_float16 in onnxruntime/transformers/float16.py; onnxconverter-common#249, #268",
-    cost="these nodes' weights keep their size, and their work is done in float32, with a Cast on either side",
+    cost="The weights of these nodes keep their size, and these nodes are computed in float32, with a Cast on either side.",
     methods=frozenset({"fp16"}),
     decide=decide,
 )

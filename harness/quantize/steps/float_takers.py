@@ -85,9 +85,9 @@ def patch(_: Recipe, __: list[str]) -> Iterator[None]:
 
 STEP = Step(
     key="float-takers",
-    summary="A tensor that only exists quantized is dequantized for whatever takes it in float: bodies of If, Loop and Scan, Where and others.",
+    summary="A tensor that exists only as integers is dequantized for the nodes that take it in float, such as Where, and for the bodies of If, Loop and Scan.",
     source="QuantOperatorBase.quantize in onnxruntime/quantization/operators/base_operator.py; microsoft/onnxruntime#8012, #17760",
-    cost="one DequantizeLinear for each such tensor",
+    cost="One DequantizeLinear for each such tensor.",
     methods=frozenset({"dynamic", "static"}),
     patch=patch,
 )

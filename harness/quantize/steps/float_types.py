@@ -49,14 +49,14 @@ def rewrite(model: ModelProto, found: Sequence[str]) -> Changes:
     if SPARSE in found:
         names = list(_sparse_names(model))
         _densify(model)
-        notes.append(f"sparse constants were made dense: {listed(names)}")
+        notes.append(f"convert-constants: sparse constants were made dense: {listed(names)}")
     kinds = {kind for kind, name in KINDS.items() if name in found}
     if kinds:
         # Together: a model that mixes them has a Cast where they meet, which changes nothing any more.
         _convert(model, set(KINDS) if len(kinds) > 1 or TensorProto.DOUBLE not in kinds else {TensorProto.DOUBLE})
         names = [KINDS[kind] for kind in sorted(kinds)]
         notes.append(
-            f"the model computes in {' and '.join(names)}, and was converted to float32 first: the tools quantize nothing else"
+            f"convert-constants: the model computes in {' and '.join(names)} and was converted to float32, because the tools handle nothing else"
         )
     return Changes(tuple(notes))
 
@@ -219,8 +219,8 @@ def _retype(tensor: TensorProto, kinds: set[int], name: str) -> None:
     sizes = np.abs(array[np.isfinite(array)])
     if sizes.size and float(sizes.max()) > LARGEST:
         message = (
-            f"constant '{name}' holds values beyond float32, {float(sizes.max()):g} for one, and onnxruntime's tools quantize models of "
-            "float32 only: scale the model so that its constants fit into float32"
+            f"constant '{name}' holds values beyond float32's range, such as {float(sizes.max()):g}, and onnxruntime's tools quantize "
+            "float32 models only; scale the model so that its constants fit into float32"
         )
         raise RecipeError(message)
     converted = numpy_helper.from_array(array.astype(np.float32), tensor.name)
@@ -240,9 +240,12 @@ def _retype_value(kind: TypeProto, kinds: set[int]) -> None:
 
 STEP = Step(
     key="convert-constants",
-    summary="A model that computes in float16, bfloat16 or float64 is converted to float32 inside, and sparse constants are made dense.",
+    summary=(
+        "A model that computes in float16, bfloat16 or float64 is converted to float32. Its inputs and outputs keep their types. Sparse "
+        "constants are made dense."
+    ),
     source="is_valid_quantize_weight and _is_tensor_quantizable in onnxruntime/quantization; onnxruntime#15341, #13358",
-    cost="what stays in float has float32's size: twice that of float16; a Cast at each input and output of the old type",
+    cost="What stays in float has the size of float32, which is twice that of float16. A Cast is added at each input and output of the old type.",
     methods=frozenset({"dynamic", "static", "nbits", "fp16"}),
     find=find,
     rewrite=rewrite,

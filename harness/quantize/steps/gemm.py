@@ -91,10 +91,12 @@ def rewrite(model: ModelProto, folds: Sequence[Fold]) -> Changes:
     folding.drop_unused()
     notes = []
     if names := [node.name for fold, node in zip(folds, nodes, strict=True) if fold.alpha is not None or fold.beta]:
-        notes.append(f"alpha and beta were folded into the constants of {listed(names)}, as the tool drops or misreads them")
+        notes.append(
+            f"fold-gemm: alpha and beta were folded into the constants of {listed(names)}, because the tool drops or misreads them"
+        )
     if names := [node.name for fold, node in zip(folds, nodes, strict=True) if fold.bias]:
         notes.append(
-            f"the bias of {listed(names)} was brought into the shape of a row, which the tool expects, or is added behind it"
+            f"fold-gemm: the bias of {listed(names)} was reshaped to a row, which the tool expects, or moved to an Add behind the node"
         )
     tensors = {old: tuple(dict.fromkeys(new)) for old, new in folding.names.items()}
     return Changes(tuple(notes), tensors=tensors)
@@ -197,10 +199,10 @@ def _set(node: NodeProto, name: str) -> None:
 
 STEP = Step(
     key="fold-gemm",
-    summary="Gemm's alpha and beta are folded into its constants, and per channel its bias is brought into the shape of a row.",
+    summary="Gemm's alpha and beta are folded into its constants. For per-channel weights, its bias is reshaped to a row.",
     source="QDQGemm and QLinearGemm in onnxruntime/quantization/operators/gemm.py, quantize_bias_static_impl in "
     "onnxruntime/quantization/base_quantizer.py, replace_gemm_with_matmul in onnxruntime/quantization/onnx_model.py; onnxruntime#28130",
-    cost="a constant that others take is stored twice; where an input is no constant, a Mul or an Add",
+    cost="A constant that other nodes take too is stored twice. Where an input is not a constant, a Mul or an Add is added.",
     methods=frozenset({"dynamic", "static", "nbits"}),
     find=find,
     rewrite=rewrite,

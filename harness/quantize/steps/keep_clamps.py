@@ -21,7 +21,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from harness.quantize.planning.reach import op_types
 from harness.quantize.steps.patching import captured, constant, entries
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -235,7 +235,10 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
             # Probabilities that nothing else takes: in integers the small ones would be 0 before they are clamped.
             if node.input[0] in givers and counts[node.input[0]] == 1:
                 found.append(givers[node.input[0]].name)
-    note = f"keep-clamps: {listed(found)} {'stay' if len(found) > 1 else 'stays'} in float, to keep numbers from 0 that are less than half a step of the integers away from it"
+    note = (
+        f"keep-clamps: {staying(found)} in float, because the bound that keeps values away from 0 is less than half a quantization step and "
+        "would be rounded to 0"
+    )
     return Decision(tuple(found), (note,)) if found else Decision()
 
 
@@ -250,18 +253,18 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
         yield
     if work.kept:
         notes.append(
-            f"keep-clamps: Relu and Clip stay in the model where the quantized range does not clamp as they do: {listed(work.kept)}"
+            f"keep-clamps: {staying(work.kept)} in the model, because the quantized range does not clamp in the same way"
         )
 
 
 STEP = Step(
     key="keep-clamps",
     summary=(
-        "A Relu or Clip is removed only where the quantized range of its output clamps in the same way, and stays in float where it keeps "
-        "numbers from 0 for a node in float, such as a logarithm."
+        "A Relu or Clip is removed only if the quantized range of its output clamps in the same way. It stays in float if it keeps values "
+        "away from 0 for a node in float, such as a logarithm."
     ),
     source="QDQRemovableActivation and QLinearActivation in onnxruntime/quantization/operators/activation.py; microsoft/onnxruntime#11225",
-    cost="no size; a node that stays is computed, in the QOperator format in float",
+    cost="No size. A Relu or Clip that stays takes time; in the QOperator format it is computed in float.",
     methods=frozenset({"static"}),
     decide=decide,
     patch=patch,

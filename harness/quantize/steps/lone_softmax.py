@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from harness.quantize.models.graph import opset_of
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,9 +44,10 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
             alone.append(node.name)
     if not alone:
         return Decision()
-    what = "its axis" if len(alone) == 1 else "their axes"
-    verb = "stays" if len(alone) == 1 else "stay"
-    note = f"lone-softmax: {listed(alone)} {verb} in float: {what} may hold a single value, of which onnxruntime's 8-bit Softmax makes 0 instead of 1; so do the nodes that take the result"
+    note = (
+        f"lone-softmax: {staying(alone)} in float, with the nodes that take the result: the axis may hold a single value, for which "
+        "onnxruntime's 8-bit Softmax gives 0 instead of 1"
+    )
     given = {name for node in found if node.name in alone for name in node.output}
     takers = tuple(node.name for node in model.graph.node if given.intersection(node.input))
     return Decision(tuple(dict.fromkeys((*alone, *takers))), notes=(note,))
@@ -96,11 +97,11 @@ def _behind_a_past(model: ModelProto) -> set[str]:
 STEP = Step(
     key="lone-softmax",
     summary=(
-        "A Softmax stays in float, with the nodes that take its result, whose axis may hold a single value: of size 1, or of an open size "
-        "behind a decoder's past or with a calibrated probability of exactly 1."
+        "A Softmax whose axis may hold a single value stays in float, with the nodes that take its result. That is an axis of size 1, or of "
+        "an open size if it lies behind a decoder's past or if the calibrated probabilities reach exactly 1."
     ),
-    source="QLinearSoftmax in onnxruntime/contrib_ops/cpu/quantization/qlinear_softmax.cc: 256 of 256 becomes 0 in a byte",
-    cost="these nodes are computed in float",
+    source="QLinearSoftmax in onnxruntime/contrib_ops/cpu/quantization/qlinear_softmax.cc: a probability of 256/256 wraps to 0 in 8 bits",
+    cost="These nodes are computed in float.",
     methods=frozenset({"static"}),
     decide=decide,
 )

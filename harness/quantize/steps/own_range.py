@@ -12,7 +12,7 @@ from onnxruntime.quantization.registry import QDQRegistry
 
 from harness.quantize.steps import keep_clamps
 from harness.quantize.steps.patching import captured, entries, methods
-from harness.quantize.steps.step import Decision, Step, listed
+from harness.quantize.steps.step import Decision, Step, listed, staying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +81,10 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
         if node.op_type == "Softmax" and 0 < ranges.get(node.output[0], (0, 1))[1] < FEW_STEPS / 255
     }
     wanted = [node.name for node in model.graph.node if not small.keys().isdisjoint({*node.input, *node.output})]
-    note = f"own-range: 8 bits leave less than {FEW_STEPS} steps to the output of {listed(small.values())}: it stays in float, and so does what takes it"
+    note = (
+        f"own-range: {staying(small.values())} in float, with the nodes that take the output, because 8 bits would leave the output fewer "
+        f"than {FEW_STEPS} steps"
+    )
     return Decision(tuple(wanted), (note,)) if small else Decision()
 
 
@@ -99,18 +102,19 @@ def patch(recipe: Recipe, notes: list[str]) -> Iterator[None]:
         yield
     if kept:
         notes.append(
-            f"own-range: tensors keep the range that was calibrated for them, and not that of a neighbour: {listed(kept)}"
+            f"own-range: these tensors keep the range that was calibrated for them, instead of that of a neighbouring tensor: {listed(kept)}"
         )
 
 
 STEP = Step(
     key="own-range",
     summary=(
-        "A tensor before a Relu or Clip that is a graph output too, or is taken by a body, keeps its own range; so does the output of "
-        "an AveragePool where its input's range would leave it less than 16 steps, and a Softmax whose largest value spans less than 16 of the steps from 0 to 1 stays in float."
+        "A tensor before a Relu or Clip keeps its own range if it is also a graph output, or if the body of an If, Loop or Scan takes it. "
+        "The output of an AveragePool keeps its own range if its input's range would leave it fewer than 16 steps. A Softmax stays in float "
+        "if its largest value spans fewer than 16 of the steps from 0 to 1."
     ),
     source="BaseQuantizer.adjust_tensor_ranges in onnxruntime/quantization/base_quantizer.py; microsoft/onnxruntime#9425, #21573",
-    cost="no size; the Relu or Clip stays",
+    cost="No size. The Relu or Clip stays in the model; the Softmax and the nodes that take its output are computed in float.",
     methods=frozenset({"static"}),
     decide=decide,
     patch=patch,

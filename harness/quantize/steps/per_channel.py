@@ -97,18 +97,18 @@ def patch(recipe: Recipe, notes: list[str]) -> Iterator[None]:
         yield
     if known.whole:
         notes.append(
-            f"per-tensor-weights: no scale for each channel is possible, so the whole weight has one: {listed(known.whole)}"
+            f"per-tensor-weights: these weights have one scale each, because they can't have one for each channel: {listed(known.whole)}"
         )
 
 
 STEP = Step(
     key="per-tensor-weights",
     summary=(
-        "A weight that can't have a scale for each channel gets one for the whole: MatMul's unless it is a matrix, a matrix of unsigned integers "
-        "on its left side, that of a grouped ConvTranspose with a bias."
+        "A weight that can't have a scale for each channel gets one scale. This holds for a MatMul weight that is not a matrix, a matrix of "
+        "unsigned integers on MatMul's left side, and the weight of a grouped ConvTranspose with a bias."
     ),
     source="onnxruntime/quantization/operators/matmul.py and conv.py; microsoft/onnxruntime#19694, #25489, #15442",
-    cost="a coarser weight; no size, no time",
+    cost="These weights are rounded more coarsely. No size, no time.",
     methods=frozenset({"dynamic", "static"}),
     patch=patch,
 )

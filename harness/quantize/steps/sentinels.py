@@ -117,7 +117,7 @@ class Search:
         elif not taken:
             self._pass_pure(node)
         if taken:
-            self.nodes[node.name] = f"it takes values of {taken:.5g}"
+            self.nodes[node.name] = f"it takes values as large as {taken:.5g}"
             for name in node.output:
                 if self._is_carried(node, name, taken):
                     self.mixed[name] = taken
@@ -129,7 +129,7 @@ class Search:
             known = self.ranges.get(name)
             if known is not None and is_absurd(*known) and name not in self._pools:
                 if node.name not in self.nodes:
-                    self.nodes[node.name] = f"'{name}' goes from {known[0]:.5g} to {known[1]:.5g}"
+                    self.nodes[node.name] = f"the values of '{name}' range from {known[0]:.5g} to {known[1]:.5g}"
                     self.origins.add(node.name)
                 if name in node.output:
                     self.mixed.setdefault(name, max(map(abs, known)))
@@ -156,8 +156,8 @@ class Search:
         unseen = reach is not None and max(map(abs, reach)) < abs(value) / 2
         if lost or unseen or not isfinite(value):
             beside = known[0] if known else reach
-            where = f" beside values from {beside[0]:.5g} to {beside[1]:.5g}" if beside else ""
-            self.nodes[node.name] = f"it needs {value:.5g}{where}"
+            where = f" and values from {beside[0]:.5g} to {beside[1]:.5g}" if beside else ""
+            self.nodes[node.name] = f"its output must hold {value:.5g}{where}"
             self.origins.add(node.name)
             self.mixed[output] = abs(value)
 
@@ -205,7 +205,9 @@ class Search:
             self.pure[name] = magnitude
         known = self.ranges.get(node.output[0])
         if known is not None and max(map(abs, known)) < magnitude / 2:
-            self.nodes[node.name] = f"it gives {-magnitude:.5g}, and the calibrated range ends at {max(map(abs, known)):.5g}"
+            self.nodes[node.name] = (
+                f"its output must hold {-magnitude:.5g}, and the calibrated range ends at {max(map(abs, known)):.5g}"
+            )
             self.origins.add(node.name)
 
     def _is_carried(self, node: NodeProto, output: str, magnitude: float) -> bool:

@@ -81,7 +81,7 @@ def rewrite(model: ModelProto, copies: Sequence[Copy]) -> Changes:
     lines = [f"'{constant}' for {listed(nodes)}" for constant, nodes in list(told.items())[:SHOWN]]
     more = f" and {len(told) - SHOWN} more constants" if len(told) > SHOWN else ""
     note = (
-        f"constants were copied, as the tool would quantize one for all nodes that take it: {'; '.join(lines)}{more}; "
+        f"copy-shared-constants: copied, because the tool would quantize a constant once for all nodes that take it: {'; '.join(lines)}{more}; "
         f"{size:,} bytes more in float32"
     )
     return Changes((note,), tensors=names)
@@ -89,10 +89,10 @@ def rewrite(model: ModelProto, copies: Sequence[Copy]) -> Changes:
 
 STEP = Step(
     key="copy-shared-constants",
-    summary="A constant of several nodes is copied for those that need another scale, axis or integer type than the first.",
+    summary="A constant that several nodes take is copied for those that need another scale, axis or integer type than the first.",
     source="quantized_value_map and tensors_to_quantize in onnxruntime/quantization/onnx_quantizer.py and qdq_quantizer.py; "
     "insightface#1722, Olive#2240, onnxruntime#17760",
-    cost="each copy is stored on its own, a weight in integers; no time",
+    cost="Each copy is stored separately, a weight as integers. No time.",
     methods=frozenset({"dynamic", "static", "nbits"}),
     find=find,
     rewrite=rewrite,

@@ -110,6 +110,12 @@ class Step:
         return recipe.method in self.methods and self.key not in recipe.skip_steps
 
 
+def staying(names: Iterable[str]) -> str:
+    """Say which nodes stay as they are: ``'a' stays``, or ``'a', 'b' stay``; the rest of the sentence says where, and why."""
+    every = list(names)
+    return f"{listed(every)} {'stays' if len(every) == 1 else 'stay'}"
+
+
 def listed(names: Iterable[str]) -> str:
     """List names for a note, the first of many: ``'a', 'b' and 3 more``."""
     every = [f"'{name}'" for name in names]

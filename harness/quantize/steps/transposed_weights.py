@@ -54,7 +54,9 @@ def rewrite(model: ModelProto, names: Sequence[str]) -> Changes:
     for name in gone:
         graph, tensor = holders[name]
         graph.initializer.remove(tensor)
-    notes = (f"weights that a Gemm transposes and other nodes take were stored transposed as well: {listed(copies)}",)
+    notes = (
+        f"copy-transposed-weights: stored transposed as well, because a Gemm transposes them and other nodes take them too: {listed(copies)}",
+    )
     return Changes(notes, tensors={name: (copy,) if name in gone else (name, copy) for name, copy in copies.items()})
 
 
@@ -65,9 +67,9 @@ def transposes(node: NodeProto) -> bool:
 
 STEP = Step(
     key="copy-transposed-weights",
-    summary="A weight that a Gemm transposes and other nodes take as well gets a transposed copy for the Gemm.",
+    summary="A Gemm that transposes its weight gets a transposed copy of it if other nodes take the weight too.",
     source="replace_gemm_with_matmul in onnxruntime/quantization/onnx_model.py",
-    cost="the weight is stored twice; no time",
+    cost="The weight is stored twice. No time.",
     methods=frozenset({"dynamic", "nbits"}),
     find=find,
     rewrite=rewrite,

@@ -65,12 +65,12 @@ def notes(model: ModelProto, folder: Path) -> list[str]:
     found = []
     if cut:
         found.append(
-            f"the bias of {len(cut)} node{'s' if len(cut) > 1 else ''} does not fit into int32 and is cut: {listed(cut)}; "
-            f"its unit, the scale of the input times that of the weights, is too small: {ADVICE}{SIGNED if unsigned else ''}"
+            f"the bias of {len(cut)} node{'s' if len(cut) > 1 else ''} does not fit into int32 and is clipped: {listed(cut)}; its scale, which "
+            f"is the input's times the weight's, is too small; {ADVICE}{SIGNED if unsigned else ''}"
         )
     if tight:
         found.append(
-            f"the bias of {len(tight)} node{'s' if len(tight) > 1 else ''} nearly fills int32, and sums may overflow: {listed(tight)}: {ADVICE}"
+            f"the bias of {len(tight)} node{'s' if len(tight) > 1 else ''} nearly fills int32, so that sums may overflow: {listed(tight)}; {ADVICE}"
         )
     return found
 

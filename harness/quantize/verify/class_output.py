@@ -192,10 +192,10 @@ def _used(chosen: ClassOutput, output: Array, outputs: int, wanted: str | None) 
     named = f"the labels are compared with output '{chosen.name}' {shown(output)}"
     other = '; [model] output = "NAME" in the study chooses another' if outputs > 1 and wanted is None else ""
     if chosen.kind == "score":
-        read = "probabilities, all in 0 … 1: above 0.5" if chosen.threshold else "logits: above 0"
-        return f"{named}, one number for each row, which are taken for {read} is class 1, else class 0{other}"
+        read = "a probability (all lie in 0 … 1): above 0.5" if chosen.threshold else "a logit: above 0"
+        return f"{named}, one number for each row, read as {read} is class 1, else class 0{other}"
     if chosen.kind == "class":
-        return f"{named}, whose integers are taken for the classes{other}"
+        return f"{named}, whose integers are read as classes{other}"
     if output.ndim != MIN_CLASSES:
         return f"{named}, read as {chosen.rows} row{'s' if chosen.rows != 1 else ''} of {chosen.classes} classes{other}"
     return f"{named}{other}" if outputs > 1 else None
@@ -204,17 +204,21 @@ def _used(chosen: ClassOutput, output: Array, outputs: int, wanted: str | None) 
 def _unused(feed: Mapping[str, Array], names: Sequence[str], labels: NDArray[np.int64], rows: int, wanted: str | None) -> str:
     """Say why labels are not used."""
     listed = ", ".join(f"'{name}' {shown(feed[name])}" for name in ([wanted] if wanted in names else names) if name)
-    which = f"output {listed}, which [model] output names, does not give" if wanted in names else f"no output gives ({listed})"
+    which = (
+        f"output {listed}, which [model] output names, does not give"
+        if wanted in names
+        else f"none of the outputs ({listed}) gives"
+    )
     one = labels.min() < 0 or labels.max() > 1
     beyond = (
-        f"; a single number for each row tells classes 0 and 1, and the labels lie in {labels.min()} … {labels.max()}"
+        f"; one number for each row can tell classes 0 and 1 only, and the labels lie in {labels.min()} … {labels.max()}"
         if one
         else ""
     )
     return (
-        f"the labels are not used, so that there is no top-1 accuracy: {which} a score for each class, as in [{rows}, classes], or one number "
-        f"for each of the {rows} row{'s' if rows > 1 else ''} of a run{beyond}; labels of single positions are not supported: a function under "
-        "[model] metric can compute any other figure"
+        f"the labels are not used, so there is no top-1 accuracy: {which} a score for each class, as in [{rows}, classes], or one number "
+        f"for each of the {rows} row{'s' if rows > 1 else ''} of a run{beyond}; labels of single positions are not supported; a function "
+        "under [model] metric can compute any other figure"
     )
 
 

@@ -36,27 +36,25 @@ def verify(original: Original | None, model: Path) -> None:
     try:
         pairs = original.pairs(model)
     except Exception as exc:
-        message = (
-            f"the model was converted to float32, and onnxruntime can't run it then: {reason_of(exc, [model.parent])}; {_ADVICE}"
-        )
+        message = f"onnxruntime can't run the model after its conversion to float32: {reason_of(exc, [model.parent])}; {_ADVICE}"
         raise RecipeError(message) from exc
     for name, (before, after) in pairs.items():
         if before.dtype.kind == "f" and (said := _departure(before.astype(np.float64), after.astype(np.float64))):
-            message = f"the model does not survive its conversion to float32: output '{name}' {said}; {_ADVICE}"
+            message = f"the conversion to float32 changes what the model computes: output '{name}' {said}; {_ADVICE}"
             raise RecipeError(message)
 
 
-_ADVICE = 'give a float32 model, or leave the conversion out with skip_steps = ["convert-constants"]'
+_ADVICE = 'give a float32 model, or skip the conversion with skip_steps = ["convert-constants"]'
 
 
 def _departure(before: Array, after: Array) -> str:
     """Say how an output departs; nothing if it does not."""
     if before.shape != after.shape:
-        return f"has the shape {list(after.shape)} and not {list(before.shape)}"
+        return f"has the shape {list(after.shape)} instead of {list(before.shape)}"
     both = np.isfinite(before) & np.isfinite(after)
     # Where float16 overflowed, float32 does not: that is no loss.
     if np.any(np.isfinite(before) & ~np.isfinite(after)):
-        return "has values that are not finite"
+        return "has values that are not finite, where those of the original are finite"
     signal, noise = float(np.sum(before[both] ** 2)), float(np.sum((before - after)[both] ** 2))
     ratio = 10 * np.log10(signal / noise) if signal and noise else np.inf if not noise else -np.inf
-    return f"keeps {ratio:.1f} dB" if ratio < LEAST else ""
+    return f"has an SQNR of {ratio:.1f} dB against the original" if ratio < LEAST else ""

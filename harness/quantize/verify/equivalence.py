@@ -59,8 +59,8 @@ class Difference:
     @property
     def sentence(self) -> str:
         """For a reader, without a full stop."""
-        what = self.detail or f"{self.sqnr_db:.1f} dB against the original"
-        text = f"output {self.output}, {what}"
+        what = self.detail or f"has an SQNR of {self.sqnr_db:.1f} dB against the original"
+        text = f"output '{self.output}' {what}"
         if self.tensor is None:
             return text
         name, node, kind = self.tensor
@@ -152,9 +152,9 @@ def compare(original: Outputs, other: Outputs, rounded: Outputs | None = None) -
 
 def _difference(name: str, ref: Array, x: Array | None, rounded: Array | None) -> Difference | None:
     if x is None:
-        return Difference(name, None, "which is missing")
+        return Difference(name, None, "is missing")
     if ref.shape != x.shape:
-        return Difference(name, None, f"whose shape is {list(x.shape)}, and {list(ref.shape)} in the original")
+        return Difference(name, None, f"has the shape {list(x.shape)}, but {list(ref.shape)} in the original")
     if rounded is not None and rounded.shape != ref.shape:
         rounded = None
     if ref.dtype.kind != "f" or x.dtype.kind != "f":
@@ -168,7 +168,7 @@ def _unequal(name: str, ref: Array, x: Array, rounded: Array | None) -> Differen
     # Of two values that are all but equal, rounding says which is the largest.
     if unequal == 0 or (rounded is not None and int(np.sum(ref != rounded)) * NOISE_FACTOR >= unequal):
         return None
-    return Difference(name, None, f"{unequal} of {ref.size} values differ from the original")
+    return Difference(name, None, f"differs from the original in {unequal} of {ref.size} values")
 
 
 def _distance(name: str, ref: Array, x: Array, rounded: Array | None) -> Difference | None:
@@ -176,7 +176,9 @@ def _distance(name: str, ref: Array, x: Array, rounded: Array | None) -> Differe
     finite = np.isfinite(ref)
     if not np.array_equal(finite, np.isfinite(x)) or not np.array_equal(ref[~finite], x[~finite], equal_nan=True):
         count = int(np.sum(~np.isfinite(x)))
-        return Difference(name, None, f"{count} of {ref.size} values are not finite, and {int(np.sum(~finite))} in the original")
+        return Difference(
+            name, None, f"has {count} values of {ref.size} that are not finite, but {int(np.sum(~finite))} in the original"
+        )
     places = _places(ref.shape)
     ref, x, finite = ref[places], x[places], finite[places]
     rounded = None if rounded is None else rounded[places]

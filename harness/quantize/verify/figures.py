@@ -89,7 +89,7 @@ class Fidelity:
             runs[None if part.kind == "output" else part.output, part.fixed].append(part)
         found = [sentence_of(parts, reference) for parts in runs.values()]
         found += [
-            f"{each.name} is 0 everywhere in {reference}, and up to {each.max_error:.2g} away from it in this variant: it has no SQNR"
+            f"{each.name} is 0 everywhere in {reference} and differs from 0 by up to {each.max_error:.2g} in this variant, so it has no SQNR"
             for each in self.outputs
             if each.sqnr_db == -math.inf and each.max_error is not None and each.max_error > 0
         ]

@@ -39,8 +39,8 @@ def notes(recipe: Recipe, model: ModelProto) -> list[str]:
         return []
     return [
         (
-            f"the weights of {len(loose)} of {len(every)} node{'s' if len(every) > 1 else ''} are not quantized in the file: they stay in "
-            f"float, and are quantized each time that it is loaded: {listed(loose)}"
+            f"the weights of {len(loose)} of {len(every)} node{'s' if len(every) > 1 else ''} are not quantized in the file; they stay in "
+            f"float and are quantized each time that the file is loaded: {listed(loose)}"
         )
     ]
 
@@ -49,7 +49,7 @@ def larger(size: int, source: int) -> tuple[str, ...]:
     """Tell if a variant's file is larger than its source, both in bytes, external data included."""
     if size <= source or source < TELLING_BYTES:
         return ()
-    return (f"the file is larger than its source: {size:,} bytes, {source:,} before",)
+    return (f"the file is larger than its source: {size:,} bytes instead of {source:,}",)
 
 
 def find(model: ModelProto) -> tuple[list[str], list[str]]:

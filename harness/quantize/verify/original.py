@@ -16,6 +16,7 @@ from harness.quantize.reasons import reason_of
 from harness.quantize.samples import data, random_data
 from harness.quantize.samples.fit import Fit
 from harness.quantize.verify import equivalence
+from harness.quantize.verify.reproducibility import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ class Original:
     @cached_property
     def _answer(self) -> Answer | str:
         """What the model makes of a sample, or why that is not known."""
-        reason = "there are no inputs to run it with"
+        reason = "there is no sample to run the model with"
         try:
             for feed in self._feeds():
                 try:
@@ -86,7 +87,9 @@ class Original:
                 unstable = tuple(name for name in first if equivalence.compare({name: first[name]}, second))
                 outputs = {name: value for name, value in first.items() if name not in unstable}
                 if not outputs:
-                    return "the model gives other outputs each time that it runs" if unstable else "it has no numeric outputs"
+                    return (
+                        "the model gives other outputs each time that it runs" if unstable else "the model has no numeric outputs"
+                    )
                 if not any(np.isfinite(value).any() for value in outputs.values()):
                     # Logarithms of negative numbers: such a sample can't show a difference.
                     reason = "no output is finite for any sample that was tried"
@@ -103,7 +106,7 @@ class Original:
         if isinstance(found, str):
             return f"not verified: {found}"
         if found.unstable:
-            return f"not verified: {', '.join(found.unstable)}, which differ each time that the model runs"
+            return f"not verified for {quoted(found.unstable)}: the model gives other values each time that it runs"
         return None
 
     def pairs(self, model: Path) -> dict[str, tuple[Array, Array]]:

@@ -56,7 +56,7 @@ def quoted(names: Sequence[str]) -> str:
 
 def withheld(outputs: Sequence[str], others: Sequence[str]) -> str:
     """Say which figures are left out."""
-    kept = f", those that are given are of {quoted(others)} alone" if others else ""
+    kept = f"; the figures that are given are of {quoted(others)} alone" if others else ""
     return f"MSE, SQNR, KL divergence and agreement with fp32 are left out for {quoted(outputs)}{kept}"
 
 

@@ -122,7 +122,7 @@ def test_outputs_that_take_long_are_compared_over_some_samples(ruined: Path, mon
     monkeypatch.setattr(diagnosis, "COMPARE_LEAST", 0.0)
     found = diagnosed(write_study(ruined, STATIC.format("QDQ")), max_time=1e-6)
     assert (found.compared_samples, found.evaluation_samples) == (8, 24)
-    assert "outputs are compared over the first 8 of 24 evaluation samples; a longer --max-time takes more" in found.notes
+    assert "outputs are compared over the first 8 of 24 evaluation samples; a longer --max-time compares more" in found.notes
 
 
 def test_an_interrupt_keeps_what_was_found(ruined: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,6 @@ def test_a_model_that_the_converter_refuses() -> None:
     model = make_model([node], {"x": [1, 2, 4, 4]}, {"y": [1, 2, 4, 4]}, {"a": np.ones(2, np.float32)}, opset=6)
     with pytest.raises(
         RecipeError,
-        match=r"needs opset 21, the model has 6, and ONNX's version converter can't raise node 'norm' \(BatchNormalization\); .*is_test",
+        match=r"needs opset 21, the model has opset 6, and ONNX's version converter can't raise node 'norm' \(BatchNormalization\); .*is_test",
     ):
         opset.raised(model, 21)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SYMBOLIC = "onnxruntime/tools/symbolic_shape_infer.py stops"
+SYMBOLIC = "onnxruntime/tools/symbolic_shape_infer.py fails"
 RELU = helper.make_node("Relu", ["m"], ["y"], "relu")
 
 
@@ -75,7 +75,7 @@ MODELS: dict[str, tuple[Callable[[], ModelProto], str]] = {
         f"guess_output_rank: {SYMBOLIC} at node 'Unsqueeze_1' (Unsqueeze) (TypeError: object of type 'NoneType' has no len())",
     ),
     "skip_optimization": (custom_operator, "guess_output_rank: onnxruntime's optimizer failed: Fail: "),
-    RAW: (unknown_to_the_converter, "skip_optimization: onnx/version_converter.py stops (RuntimeError: "),
+    RAW: (unknown_to_the_converter, "skip_optimization: onnx/version_converter.py fails (RuntimeError: "),
 }
 
 
@@ -131,7 +131,7 @@ def test_a_rung_that_changes_the_model_is_left(tmp_path: Path, monkeypatch: pyte
     found = prepare(source, tmp_path, Original(source))
     assert found.rung == RAW
     assert re.fullmatch(
-        r"default: computes something else: output y, \d+\.\d dB against the original; "
+        r"default: computes something else: output 'y' has an SQNR of \d+\.\d dB against the original; "
         r"the first tensor that differs is 'u' of node 'up' \(Resize\)",
         found.preparation.failures[0],
     )

@@ -167,4 +167,4 @@ def test_types_without_a_size_count_for_nothing(place: Path) -> None:
 
 def test_what_is_too_large_for_a_tool_says_so() -> None:
     said = reason_of(EncodeError("Failed to serialize proto"))
-    assert said.startswith("EncodeError: Failed to serialize proto: the tool wants the model in one message")
+    assert said.startswith("EncodeError: Failed to serialize proto: the tool writes the model as one message of Protocol Buffers")

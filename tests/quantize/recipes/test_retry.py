@@ -76,8 +76,8 @@ def test_the_node_at_work_stays_in_float(tmp_path: Path) -> None:
     made, notes = _made(STATIC.model_copy(update=skipped), computed_bias(), tmp_path)
     kinds = {node.name.removesuffix("_quant"): node.op_type for node in made.graph.node}
     assert (kinds["first"], kinds["second"]) == ("QLinearConv", "Conv")
-    (note,) = [note for note in notes if note.startswith("in float")]
-    assert note.startswith("in float, because quantize_static fails with it: 'second' (Conv) (")
+    (note,) = [note for note in notes if "stays in float, because quantize_static fails" in note]
+    assert note.startswith("'second' (Conv) stays in float, because quantize_static fails with it (")
     assert "NoneType" in note
 
 
@@ -86,7 +86,7 @@ def test_a_node_that_is_only_hinted_at(tmp_path: Path) -> None:
     made, notes = _made(
         STATIC.model_copy(update={"format": "QOperator", "skip_steps": ("float-takers",)}), taken_by_a_body(), tmp_path
     )
-    (note,) = [note for note in notes if note.startswith("in float")]
+    (note,) = [note for note in notes if "stays in float, because quantize_static fails" in note]
     assert "unknown initializers/tensors" in note
     integer = [node for node in made.graph.node if node.op_type == "QLinearConv"]
     assert integer
@@ -118,7 +118,7 @@ def _failing(*, at: set[str] | None, message: str = "nothing fits") -> methods.M
 def test_several_nodes_are_left_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(methods.METHODS, "static", _failing(at={"first", "second"}))
     _, notes = _made(STATIC, computed_bias(), tmp_path)
-    assert "in float, because quantize_static fails with them: 'first', 'second' (Conv) (ValueError: nothing fits)" in notes
+    assert "'first', 'second' (Conv) stay in float, because quantize_static fails with them (ValueError: nothing fits)" in notes
 
 
 def test_many_nodes_of_one_form_are_left_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_many_nodes_of_one_form_are_left_together(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(methods.METHODS, "static", counted)
     _, notes = _made(STATIC, model, tmp_path)
     assert (
-        "in float, because quantize_static fails with them: 'conv0', 'conv1', 'conv2' and 37 more (Conv) (ValueError: nothing fits)"
+        "'conv0', 'conv1', 'conv2' and 37 more (Conv) stay in float, because quantize_static fails with them (ValueError: nothing fits)"
         in notes
     )
     assert len(calls) == 4
@@ -171,7 +171,7 @@ def test_what_no_exclusion_mends_names_node_and_way_out(tmp_path: Path, monkeypa
     with pytest.raises(RecipeError) as caught:
         _made(STATIC, computed_bias(), tmp_path)
     assert str(caught.value) == (
-        "onnxruntime's quantize_static fails at node 'first' (Conv), and without it too; leave more nodes in float with "
+        "onnxruntime's quantize_static fails at node 'first' (Conv), and also when that node is left out; leave more nodes in float with "
         "exclude_nodes, or use QOperator or dynamic (ValueError: nothing fits)"
     )
 
@@ -201,7 +201,7 @@ def test_what_onnxruntime_does_not_load(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(methods.METHODS, "static", make)
     made, notes = _made(STATIC, computed_bias(), tmp_path)
     assert {node.op_type for node in made.graph.node} == {"Conv", "ReduceMean"}
-    told = [note for note in notes if note.startswith("in float, because quantize_static fails with it: ")]
+    told = [note for note in notes if "stays in float, because quantize_static fails with it (" in note]
     assert {note.split("'")[1] for note in told} == {"first", "second"}
     assert all("is not valid" in note or "is invalid" in note for note in told)
 
@@ -212,4 +212,4 @@ def test_a_reason_names_tool_and_node() -> None:
             compile("raise ValueError('nothing')", "/x/site-packages/onnxruntime/quantization/tool.py", "exec"),
             {"node": helper.make_node("Relu", ["x"], ["y"], "relu")},
         )
-    assert reason_of(caught.value) == "onnxruntime/quantization/tool.py stops at node 'relu' (Relu) (ValueError: nothing)"
+    assert reason_of(caught.value) == "onnxruntime/quantization/tool.py fails at node 'relu' (Relu) (ValueError: nothing)"

@@ -164,7 +164,9 @@ def test_nothing_else_changes(method: Any, suffix: str) -> None:
     before = _run(model, data)
     if wanted := colliding_names.find(model, recipe):
         changes = colliding_names.rewrite(model, wanted)
-        assert changes.notes[0].startswith("renamed, as the tool would give the names to its own tensors and nodes: '")
+        assert changes.notes[0].startswith(
+            "rename-colliding-names: renamed, because the tool gives these names to tensors and nodes that it adds: '"
+        )
         onnx.checker.check_model(model, full_check=True)
     assert not colliding_names.find(model, recipe)
     np.testing.assert_array_equal(before, _run(model, data))

@@ -135,7 +135,7 @@ def test_the_result_comes_near_fp32(bench: Bench, case: str, half_inputs: bool) 
         found = bench.build(more)["fp16"]
     assert found.state == "made", found.reason
     assert not any("does not load" in note for note in found.notes), found.notes
-    (note,) = [note for note in found.notes if note.startswith("in float32 stay ")]
+    (note,) = [note for note in found.notes if note.startswith("float16-range: ")]
     assert "float16" in note
     if not half_inputs:
         assert bench.fidelity({"fp16": found})["fp16"] > 40
@@ -147,9 +147,15 @@ def test_the_result_comes_near_fp32(bench: Bench, case: str, half_inputs: bool) 
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("scale and back", "in float32 stay 'up', 'down': 8 values of 'k' beyond float16's range, which ends at 65504"),
-        ("epsilon", "'guard': 1 value of 'epsilon' too small for float16, which would make them 0 or inexact; with them 2 more"),
-        ("in bodies", "in float32 stay 'if': 1 value of 'big' beyond"),
+        (
+            "scale and back",
+            "float16-range: 'up', 'down' stay in float32: 8 values of 'k' are beyond float16's range, which ends at 65504",
+        ),
+        (
+            "epsilon",
+            "'guard' stays in float32: 1 value of 'epsilon' is too small for float16 and would become 0 or lose digits; so do 2 more",
+        ),
+        ("in bodies", "float16-range: 'if' stays in float32: 1 value of 'big' is beyond"),
     ],
 )
 def test_the_note_names_node_constant_and_count(bench: Bench, case: str, said: str) -> None:

@@ -140,7 +140,7 @@ def test_each_recipe_comes_near_fp32(bench: Bench, case: str, kind: int) -> None
         assert [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)] == [border, border]
         if variant.recipe.method in {"static", "dynamic", "nbits"}:
             word = WORDS[kind]
-            assert any(f"the model computes in {word}, and was converted to float32 first" in note for note in variant.notes)
+            assert any(f"the model computes in {word} and was converted to float32" in note for note in variant.notes)
             integers = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
             assert integers & {tensor.data_type for tensor in graph.initializer if len(tensor.dims) > 1}
     for name, found in bench.fidelity(variants).items():
@@ -237,7 +237,7 @@ def test_what_needs_float64_is_refused_by_name(bench: Bench) -> None:
     found = bench.build('[variants]\nmethods = ["dynamic"]\nweights = ["QInt8"]\n')["dynamic-S8"]
     assert found.state == "failed"
     assert found.reason
-    assert found.reason.startswith("the model does not survive its conversion to float32: output 'y' keeps ")
+    assert found.reason.startswith("the conversion to float32 changes what the model computes: output 'y' has an SQNR of ")
     assert 'skip_steps = ["convert-constants"]' in found.reason
 
 
@@ -281,7 +281,7 @@ def test_sparse_constants(bench: Bench, by_axis: bool, in_node: bool) -> None:
     bench.save(sparse(by_axis=by_axis, in_node=in_node), x=normal(3, 16, 2, 8))
     variants = bench.build(ALL)
     assert {each.state for each in variants.values()} == {"made"}, {each.name: each.reason for each in variants.values()}
-    assert "sparse constants were made dense: 'ws'" in variants["dynamic-S8-pc"].notes
+    assert "convert-constants: sparse constants were made dense: 'ws'" in variants["dynamic-S8-pc"].notes
     found = bench.fidelity(variants)
     assert min(found[name] for name in variants if variants[name].recipe.method != "nbits") > 25, found
 

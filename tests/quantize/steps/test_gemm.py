@@ -92,7 +92,9 @@ def test_each_recipe_comes_near_fp32(bench: Bench, case: str) -> None:
     for variant in variants.values():
         nothing = variant.recipe.method == "nbits" and "no MatMul or Gemm" in (variant.reason or "")
         assert variant.state == "made" or nothing, variant.reason
-        assert not any("does not load" in note or "stays in float" in note for note in variant.notes), variant.notes
+        assert not any(
+            "does not load" in note or ("stays in float" in note and "computed-operands" not in note) for note in variant.notes
+        ), variant.notes
     for name, found in bench.fidelity(variants).items():
         assert found > (15 if variants[name].recipe.method == "nbits" else 30), (name, found)
 
@@ -126,7 +128,7 @@ def test_constants_are_stored_once_more_only_for_others(bench: Bench) -> None:
     bench.save(model, **data)
     variants = bench.build(ALL)
     assert variants["static-QDQ-U8S8"].notes[0] == (
-        "alpha and beta were folded into the constants of 'gemm', 'other', as the tool drops or misreads them"
+        "fold-gemm: alpha and beta were folded into the constants of 'gemm', 'other', because the tool drops or misreads them"
     )
     proto = onnx.load(bench.folder / "m.onnx")
     gemm.rewrite(proto, gemm.find(proto, RECIPES[0]))

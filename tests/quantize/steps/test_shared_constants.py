@@ -213,7 +213,7 @@ def test_the_note_names_constants_nodes_and_bytes(bench: Bench) -> None:
     bench.save(model, **data)
     found = bench.build()["static-QOperator-U8S8"]
     assert found.notes[0] == (
-        "constants were copied, as the tool would quantize one for all nodes that take it: 'hb' for 'head1', 'head2'; 32 bytes more in float32"
+        "copy-shared-constants: copied, because the tool would quantize a constant once for all nodes that take it: 'hb' for 'head1', 'head2'; 32 bytes more in float32"
     )
 
 

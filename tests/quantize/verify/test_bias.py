@@ -40,7 +40,7 @@ def conv(value: int, weight: int = 1, channels: int = 3, *, kind: str = "Conv") 
 @pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
 def test_a_bias_that_is_cut(value: int, kind: str) -> None:
     (note,) = bias.notes(conv(value, kind=kind), HERE)
-    assert "does not fit into int32 and is cut: 'conv'" in note
+    assert "does not fit into int32 and is clipped: 'conv'" in note
 
 
 def test_a_bias_that_fits() -> None:
@@ -80,4 +80,4 @@ def test_what_the_quantizer_cuts(write_study: Any, tmp_path: Path, form: str) ->
         update={"path": tmp_path / "tiny.onnx", "calibration": "random", "evaluation": None, "dims": {}}
     )
     (_, variant) = build(study.model_copy(update={"model": section}), tmp_path / "out")
-    assert any("is cut: 'tiny'" in note and "or take QInt8 weights" in note for note in variant.notes), variant
+    assert any("is clipped: 'tiny'" in note and "or take QInt8 weights" in note for note in variant.notes), variant

@@ -45,7 +45,7 @@ def test_one_logit_for_each_row(shape: tuple[int, ...]) -> None:
     choice = find(outputs, ["y"], labels)
     assert choice.output is not None
     assert (choice.output.kind, choice.output.threshold) == ("score", 0.0)
-    assert "logits: above 0" in (choice.note or "")
+    assert "a logit: above 0 is class 1" in (choice.note or "")
     assert class_output.accuracy(choice.output, [feed[0] for feed in outputs], labels) == 1.0
 
 
@@ -54,7 +54,7 @@ def test_one_probability_for_each_row() -> None:
     choice = find(feeds(probabilities), ["y"], (LOGITS > 0).astype(np.int64))
     assert choice.output is not None
     assert choice.output.threshold == 0.5
-    assert "probabilities" in (choice.note or "")
+    assert "a probability" in (choice.note or "")
 
 
 def test_one_score_tells_no_more_than_two_classes() -> None:

@@ -33,16 +33,16 @@ def test_rounding_is_no_difference() -> None:
 def test_what_differs_is_told() -> None:
     found = compare({"y": WIDE, "z": WIDE}, {"y": WIDE * np.float32(1.5), "z": WIDE * np.float32(0.99)})
     assert found
-    assert found.sentence == "output y, 6.0 dB against the original"
+    assert found.sentence == "output 'y' has an SQNR of 6.0 dB against the original"
     shapes = compare({"y": WIDE}, {"y": WIDE[:2]})
     assert shapes
-    assert shapes.sentence == "output y, whose shape is [2, 300], and [4, 300] in the original"
+    assert shapes.sentence == "output 'y' has the shape [2, 300], but [4, 300] in the original"
     missing = compare({"y": WIDE}, {})
     assert missing
-    assert missing.sentence == "output y, which is missing"
+    assert missing.sentence == "output 'y' is missing"
     integers = compare({"i": np.arange(4)}, {"i": np.array([0, 1, 3, 2])})
     assert integers
-    assert integers.sentence == "output i, 2 of 4 values differ from the original"
+    assert integers.sentence == "output 'i' differs from the original in 2 of 4 values"
 
 
 def test_a_small_slice_counts_beside_a_large_one() -> None:
@@ -60,7 +60,7 @@ def test_values_that_are_not_finite() -> None:
     assert compare({"y": holed}, {"y": holed.copy()}) is None
     found = compare({"y": WIDE}, {"y": holed})
     assert found
-    assert found.sentence == "output y, 3 of 1200 values are not finite, and 0 in the original"
+    assert found.sentence == "output 'y' has 3 values of 1200 that are not finite, but 0 in the original"
     signs = holed.copy()
     signs[0, 1] = -np.inf
     assert compare({"y": holed}, {"y": signs})
@@ -101,7 +101,7 @@ def test_a_model_that_does_not_reproduce_itself(tmp_path: Path) -> None:
     ]
     both = make_model(nodes, {"x": [1, 8]}, {"y": [1, 8], "z": [1, 8]})
     found = _original(both, tmp_path)
-    assert found.note == "not verified: y, which differ each time that the model runs"
+    assert found.note == "not verified for output 'y': the model gives other values each time that it runs"
     assert found.difference(tmp_path / "m.onnx") is None
     alone = _original(make_model(nodes[:2], {"x": [1, 8]}, {"y": [1, 8]}), tmp_path)
     assert alone.note == "not verified: the model gives other outputs each time that it runs"

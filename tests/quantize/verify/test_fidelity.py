@@ -153,7 +153,7 @@ def test_silent_reference() -> None:
     assert compare(zeros, zeros).cosine == 1.0
     found = compare(zeros, [[np.ones((1, 3))]])
     assert (found.sqnr_db, found.cosine) == (-math.inf, 0.0)
-    assert found.notes == ("output 0 is 0 everywhere in fp32, and up to 1 away from it in this variant: it has no SQNR",)
+    assert found.notes == ("output 0 is 0 everywhere in fp32 and differs from 0 by up to 1 in this variant, so it has no SQNR",)
     # Values so small that their squares vanish are no zeros.
     assert "is 0 everywhere" not in " ".join(compare([[np.full((1, 3), 1e-30)]], [[np.ones((1, 3))]]).notes)
 
