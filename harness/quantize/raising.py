@@ -74,7 +74,9 @@ class Raising:
         if start.path not in self._changed:
             fault = _fault(start.path, original, ROUNDED)
             notes = "; ".join(start.changes.notes)
-            self._changed[start.path] = fault and f"after the preparation steps, {fault}; switch steps off with skip_steps ({notes})"
+            self._changed[start.path] = (
+                fault and f"after the preparation steps, {fault}; switch steps off with skip_steps ({notes})"
+            )
         if message := self._changed[start.path]:
             raise RecipeError(message)
 
