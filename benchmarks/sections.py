@@ -1,8 +1,11 @@
-"""Sections of a page that several scripts write: each replaces its own, and leaves the others as they are."""
+"""What scripts that write pages share: sections that each replaces for itself, and lines of prose that are not too long."""
 
 from __future__ import annotations
 
 import re
+import textwrap
+
+WIDTH = 120  # characters of a line of prose
 
 
 def section(page: str, heading: str) -> str:
@@ -19,3 +22,12 @@ def replaced(page: str, heading: str, body: str) -> str:
         before, _, after = page.partition(old)
         return f"{before}{text}{after}"
     return f"{page.rstrip()}\n\n{text}"
+
+
+def wrapped(page: str) -> str:
+    """Break the paragraphs of a page into lines; tables, headings, lists and code stay as they are."""
+    parts = page.split("\n\n")
+    prose = re.compile(r"[A-Z*`][^|\n]*")
+    return "\n\n".join(
+        textwrap.fill(part.rstrip("\n"), WIDTH, break_on_hyphens=False) if prose.match(part) else part for part in parts
+    )

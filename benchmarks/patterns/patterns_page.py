@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+import sections
 from verdicts import EXPLAINED, FLOOR, MARGIN, OUTCOMES
 
 if TYPE_CHECKING:
@@ -106,22 +107,24 @@ def render(results: Results, versions: Mapping[str, str]) -> str:
     for kind, text in (("crash", "The harness fails"), ("unfit", "Structures that test nothing"), ("refused", "Not taken")):
         if counts[kind]:
             lines += ["", f"## {text}", "", *(f"- `{name}`: {why}" for name, why in counts[kind].items())]
-    return "\n".join(lines).rstrip() + "\n"
+    return sections.wrapped("\n".join(lines).rstrip()) + "\n"
 
 
 def section(results: Results) -> str:
     """Write the section of docs/coverage.md."""
     counts = summary(results)
-    return "\n".join(
-        [
-            f"{len(results)} generated structures that real models consist of, each through {len(counts['recipes'])} recipes; docs/patterns.md says more.",
-            "",
-            "| outcome | variants | what it means |",
-            "| --- | --: | --- |",
-            *_meanings(counts),
-            "",
-            _verdict(results),
-        ]
+    return sections.wrapped(
+        "\n".join(
+            [
+                f"{len(results)} generated structures that real models consist of, each through {len(counts['recipes'])} recipes; docs/patterns.md says more.",
+                "",
+                "| outcome | variants | what it means |",
+                "| --- | --: | --- |",
+                *_meanings(counts),
+                "",
+                _verdict(results),
+            ]
+        )
     )
 
 

@@ -25,9 +25,9 @@ BITS = {"QInt8": 8, "QUInt8": 8, "QInt16": 16, "QUInt16": 16}
 BLOCK, NBITS_LEVELS = 32, 8
 # Relu and Clip narrow what comes before them; quantizers give that the narrow range.
 NARROWING = frozenset({"Relu", "Clip"})
-# A tensor whose largest value is beyond this, and so many times the median or equal to all others but 0, holds marks, such as -1e9 for
-# masked places: no sensible scale holds both.
-LEAST_MARK, MARKS, SAME = 5e3, 3e3, 0.01
+# Values beyond this, with next to nothing between these shares of the largest, are marks such as -1e9 for masked places: no sensible scale
+# holds both. The power of a spectrum goes as far, but has values of every size.
+LEAST_MARK, BELOW, ABOVE, SOME, SAME = 5e3, 3e-3, 0.3, 1e-4, 0.01
 PARAMETERS = frozenset({"Resize", "Upsample", "Clip", "Pad", "Slice"})  # whose constants are no tensors of values
 BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}
@@ -162,11 +162,12 @@ def _ranges(model: onnx.ModelProto, run: Runs) -> dict[str, tuple[float, float]]
 
 
 def _is_marked(values: np.ndarray[Any, Any]) -> bool:
-    """Say whether some values are marks, as opposed to measures: far beyond the rest, or large and all the same."""
+    """Say whether some values are marks, as opposed to measures: large, and with nothing between them and the rest."""
     sizes = np.abs(values[values != 0])
     if not sizes.size or sizes.max() < LEAST_MARK:
         return False
-    return bool(sizes.max() > MARKS * np.median(sizes) or sizes.min() > (1 - SAME) * sizes.max())
+    between = (sizes > BELOW * sizes.max()) & (sizes < ABOVE * sizes.max())
+    return bool(between.mean() < SOME and sizes.min() != sizes.max()) or bool(sizes.min() > (1 - SAME) * sizes.max())
 
 
 def _round_activations(

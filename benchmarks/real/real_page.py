@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import sections
 from catalogue import MODELS
 from verdicts import FLOOR, MARGIN
 
@@ -54,7 +55,7 @@ def render(results: Mapping[str, Found], versions: Mapping[str, str]) -> str:
             if model.package == package and found is not None:
                 lines += [f"### {model.file}: {model.task}", "", *_model(found)]
                 lines += [model.advice, ""] if model.advice else []
-    return "\n".join(lines).rstrip() + "\n"
+    return sections.wrapped("\n".join(lines).rstrip()) + "\n"
 
 
 def _model(found: Found) -> Iterator[str]:

@@ -57,7 +57,7 @@ def examine(name: str) -> dict[str, Any]:
     with TemporaryDirectory(prefix="real-") as scratch:
         try:
             trial = Trial(path, [model.feed(rng, folder) for _ in range(model.samples)], Path(scratch))
-            return found | trial.examine(specs)
+            return trial.examine([each for each in specs if each.method != model.without]) | found
         except HarnessError as exc:
             return found | {"not_taken": str(exc).replace(f"{path.parent}/", "")}
 
