@@ -4,12 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize.models.graph import all_inputs
+from harness.quantize.models.graph import all_inputs, free_name, tensor_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+
+def give_bodies_their_weights(model: ModelProto) -> None:
+    """Store, in place, the integers of a weight beside the DequantizeLinear that takes them, where they are stored outside its body.
+
+    ``MatMulNBitsQuantizer`` stores them in the graph that held the weight. onnxruntime joins DequantizeLinear and MatMul into a
+    MatMulNBits, looks for the integers in the same graph only, and refuses the model (TransposeDQWeightsForMatMulNBits in
+    onnxruntime/core/optimizer/qdq_transformer/selectors_actions/qdq_actions.cc).
+    """
+    _give_weights(model.graph, {}, tensor_names(model))
+
+
+def _give_weights(graph: GraphProto, outside: Mapping[str, TensorProto], taken: set[str]) -> None:
+    """Do so in a graph, where ``outside`` are the constants that it sees and does not hold, and ``taken`` the names in the model."""
+    own = {tensor.name: tensor for tensor in graph.initializer}
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in outside.keys() - own.keys():
+            renamed |= {name: "" for name in (*node.input, *node.output) if name}
+    for name in renamed:
+        renamed[name] = free_name(f"{name}_body", taken)
+        taken.add(renamed[name])
+        if name in outside:
+            copied = graph.initializer.add()
+            copied.CopyFrom(outside[name])
+            copied.name = renamed[name]
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                names[position] = renamed.get(name, name)
+        for attribute in node.attribute:
+            for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _give_weights(body, {**outside, **own}, taken)
 
 
 def merge_repeated(model: ModelProto) -> None:

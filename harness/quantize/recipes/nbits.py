@@ -74,6 +74,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
         quantizer.process()
     made: ModelProto = quantizer.model.model
+    repairs.give_bodies_their_weights(made)
     repairs.merge_repeated(made)
     storage.write(made, path)
     about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()

@@ -117,6 +117,6 @@ def staying(names: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """List names for a note, the first of many: ``'a', 'b' and 3 more``."""
-    every = [f"'{name}'" for name in names]
+    """List names for a note, each once, the first of many: ``'a', 'b' and 3 more``."""
+    every = [f"'{name}'" for name in dict.fromkeys(names)]
     return ", ".join(every[:SHOWN]) + (f" and {len(every) - SHOWN} more" if len(every) > SHOWN else "")
