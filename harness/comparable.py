@@ -105,9 +105,9 @@ def _refuse_incomparable_outputs(question: Question, rival: Rival) -> None:
     asked = [metric for metric in (question.study.gate or GateSection()).metrics if metric in AGAINST_FP32]
     if asked and question.study.is_given and rival.runtime is None:
         message = (
-            f"the gate asks for {' and '.join(asked)}, which compare a variant with its fp32 model, and both sides are finished models; "
-            'gate a study of the fp32 model, with each finished model as a [[variant]] of method = "given", or leave the metric out: '
-            "a candidate's outputs that broke fail the gate all the same"
+            f"the gate asks for {' and '.join(asked)}, which compare a variant with its fp32 model, but both sides are finished models; "
+            'gate a study of the fp32 model, with each finished model as a [[variant]] of method = "given", or leave the metric out '
+            "(broken outputs fail the gate in any case)"
         )
         raise StudyError(message)
     lacking = [metric for metric in asked if any(not reference.tells(metric) for reference in question.references)]
@@ -118,7 +118,7 @@ def _refuse_incomparable_outputs(question: Question, rival: Rival) -> None:
         }
         difference = next((each.difference for each in question.references if each.difference), None)
         reason = difference.sentence if difference else reasons[lacking[0]]
-        message = f"{question.study.model.path}: the gate asks for {lacking[0]}, and {reason}"
+        message = f"{question.study.model.path}: the gate asks for {lacking[0]}, but {reason}"
         raise StudyError(message)
 
 

@@ -257,7 +257,7 @@ class GateSection(Section):
                 raise ValueError(message)
         # By its value: a run's own record of its gate says every key.
         if set(self.metric) == {"sqnr"} and self.max_regression != MAX_REGRESSION:
-            message = "max_regression is a share, and sqnr falls by decibels: give max_drop_db (--max-drop-db)"
+            message = "max_regression is a share, and the limit of sqnr is in decibels: give max_drop_db (--max-drop-db)"
             raise ValueError(message)
         return self
 

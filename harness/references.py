@@ -90,7 +90,7 @@ def _path(rival: Rival, variant: str) -> Path | None:
 def _run(question: Question, path: Path | None, name: str) -> tuple[Reference, ...] | str:
     """Run a model on the evaluation data, or say why there is nothing to compare with."""
     if path is None:
-        return "the baseline holds no fp32 model that its outputs could be compared with: save one from a run that has fp32"
+        return "the baseline has no fp32 model to compare its outputs with; save a baseline from a run that includes fp32"
     section = question.study.model
     figure = metric.load(section.metric) if section.metric else None
     try:

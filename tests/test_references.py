@@ -83,4 +83,4 @@ def test_a_baseline_without_its_fp32_model_leaves_its_distances_out() -> None:
     assert line(lost, "static", outputs).fidelity.identical
     said = line(lost, "baseline:static", outputs)
     assert (said.fidelity.sqnr_db, said.fidelity.values) == (None, 0)
-    assert "holds no fp32 model" in (said.reason or "")
+    assert "has no fp32 model" in (said.reason or "")

@@ -18,7 +18,7 @@ class Check:
 
     Attributes:
         verdict: ``apparent``: a first set of processes says so, and there is no second one; ``skipped``: this device can't tell this metric;
-            ``unmeasured``: it should have been had, and was not.
+            ``unmeasured``: it should have been measured, and was not.
         limit: how much worse it may be: a share; points of top-1 of accuracy and top1_agreement; decibels of sqnr; 0 of outputs.
         baseline: the value in the metric's unit: ms, MB, top-1, decibels or millions of instructions; of outputs the number of faults.
             candidate likewise.

@@ -50,10 +50,10 @@ def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Chec
     told = [f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}"] if seen.shared else []
     if candidate.unlike and candidate.reference == faults.BASELINE:
         told.append(
-            f"constant slices of {', '.join(candidate.unlike)} are not judged: its other slices differ as those of another model do"
+            f"constant slices of {', '.join(candidate.unlike)} are not judged, because its other slices differ from the baseline's as well"
         )
     if seen.new and candidate.reference == faults.BASELINE:
-        told.append("if the candidate was trained anew and this is meant, --no-check-outputs leaves the check out")
+        told.append("if the candidate was trained anew and this is intended, --no-check-outputs switches the check off")
     return replace(
         found,
         verdict="regressed" if seen.new else "passed",

@@ -1,4 +1,4 @@
-"""The model that a recipe's tool is given, in an operator set that the tool need not raise itself: raised once, and verified."""
+"""Raises the model that a recipe's tool is given to the operator set that the tool needs: once, and verified."""
 
 from __future__ import annotations
 

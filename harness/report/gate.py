@@ -112,7 +112,8 @@ def _of_outputs(check: Check, where: str, against: str) -> str:
     """Name the faults that are new, and those that both sides have."""
     reason = f"; {check.reason}" if check.reason else ""
     if check.verdict == "regressed":
-        return f"{where} got worse: {'; '.join(check.faults)}; this is not so in {against}{reason}"
+        which = "this fault" if len(check.faults) == 1 else "these faults"
+        return f"{where} got worse: {'; '.join(check.faults)}; {against} does not have {which}{reason}"
     return f"{where} passed: no fault that {against} does not have{reason}"
 
 

@@ -1,7 +1,7 @@
-"""Operators that ONNX's version converter takes to another meaning, or not at all, and what is put in their place.
+"""Operators that ONNX's version converter refuses, or gives another meaning, and the nodes that replace them.
 
-The converter leaves nodes of domains that it does not know alone. So a node of this table is held in such a domain while the
-converter works on the others, and then becomes a node of the newer operator set that means the same.
+The converter leaves nodes of unknown domains alone. So a node of this table is moved to such a domain while the converter works on the
+others, and then becomes a node of the newer operator set with the same meaning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A variant made again without the nodes at which its tool fails: these stay in float, and a note names them.
+"""Makes a variant again without the nodes at which its tool fails: these stay in float, and a note names them.
 
-onnxruntime's quantizers stop at the first node that they can't handle, with whatever Python raised there, and so one node costs the
-whole variant. Some give a file that onnxruntime itself refuses. In both cases the node is looked for and left in float.
+onnxruntime's quantizers stop with an exception at the first node that they can't handle, so one node would cost the whole variant. Or they
+write a file that onnxruntime itself refuses to load. In both cases the harness looks for the node and leaves it in float.
 """
 
 from __future__ import annotations

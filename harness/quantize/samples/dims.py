@@ -64,7 +64,7 @@ def input_shapes(model: SourceModel, dims: Mapping[str, int]) -> Shapes:
     }
     if shapes and all(0 in shape for shape in shapes.values()):
         zeros = ", ".join(f"{name}={value}" for name, value in dims.items() if value == 0)
-        message = f"{model.path}: with {zeros or 'these sizes'} every input is empty, and nothing is computed; 0 suits a past of length 0, not a batch"
+        message = f"{model.path}: with {zeros or 'these sizes'} every input is empty, so that nothing is computed; a size of 0 suits a past, not a batch"
         raise ModelError(message)
     return shapes
 

@@ -83,8 +83,8 @@ def _column(fit: Fit, place: str, spec: TensorSpec, files: Sequence[ArrayFile], 
     size = None if whole else fit.shapes[spec.name][0]
     if size == 0:
         message = (
-            f"{place}: '{spec.name}' is {shown(headers[0].shape)}, and its first axis is 0 for each run, so that rows do not tell the runs "
-            f"apart; give whole inputs, with an axis more: {shown((1, *fit.shapes[spec.name]))} for one run"
+            f"{place}: '{spec.name}' is {shown(headers[0].shape)}, and its first axis is 0 in each run, so that rows do not tell the "
+            f"runs apart; give whole inputs with one axis more: {shown((1, *fit.shapes[spec.name]))} for one run"
         )
         raise DataError(message)
     column = Column(spec.name, size, ends_of(header.shape[0] for header in headers))

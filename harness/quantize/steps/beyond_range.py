@@ -1,8 +1,8 @@
-"""Nodes stay in float that need values far beyond what is beside them: padding with -3.4e38, attention masks, infinities.
+"""Keeps nodes in float whose tensors hold a value far beyond all others: padding with -3.4e38, attention masks, infinities.
 
-One scale can't hold -10000 and numbers of about 1: the latter become 0. And where the calibration data have no masked position, the
-calibrated range does not hold the mask's value at all. Such a tensor stays in float from where the value comes in to where it is gone, as
-behind a Softmax or a MaxPool.
+One scale can't hold both -10000 and numbers of about 1: the latter become 0. And if the calibration data have no masked position, the
+calibrated range does not contain the mask's value at all. Such tensors stay in float from the node that brings the value in to the node
+that removes it, such as a Softmax or a MaxPool.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _ranges() -> Any:  # noqa: ANN401 - onnxruntime is not typed
     original = BaseQuantizer.adjust_tensor_ranges
 
     def adjust_tensor_ranges(quantizer: Any) -> None:  # noqa: ANN401 - onnxruntime is not typed
-        """Put a finite range in place of an infinite one: no scale can be computed of it, and the tensors that have it stay in float."""
+        """Replace infinite ranges by a finite one: no scale can be computed from them, and their tensors stay in float anyway."""
         original(quantizer)
         ranges = quantizer.tensors_range
         for name in list(ranges or ()):

@@ -1,4 +1,4 @@
-"""The bias beside a weight in blocks stays in float: it would take the weight's scale, which is one number for each channel there, not for each block."""
+"""Keeps biases in float where weights are quantized in blocks: a bias takes the weight's scale, and that has one number for each block here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NORMALIZATIONS = frozenset({"BatchNormalization", "InstanceNormalization", "Laye
 
 
 def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float]] | None) -> Decision:
-    """Leave normalizations in float: their scale is a row, and the tool has blocks of matrices only."""
+    """Leave normalizations in float: their scale is a vector, and the tool makes blocks of matrices only."""
     if not recipe.options().get("BlockSize"):
         return Decision()
     names = [node.name for node in model.graph.node if node.op_type in NORMALIZATIONS & op_types(recipe)]
@@ -33,7 +33,7 @@ def decide(model: ModelProto, recipe: Recipe, _: Mapping[str, tuple[float, float
 
 @contextmanager
 def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
-    """Let a bias be where weights are in blocks; a note names the nodes."""
+    """Leave biases in float where weights are in blocks; a note names the nodes."""
     found: dict[str, None] = {}
     original = QDQQuantizer.quantize_bias_tensor
 

@@ -1,4 +1,4 @@
-"""Tensors and nodes get other names where the tools would give theirs to something else."""
+"""Renames tensors and nodes whose names the tools would give to something that they add."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ FIXED = re.compile(r"fixed_(quantization_range_u?int8|zero|zero_zp)|graph_(input
 
 
 class Collision(NamedTuple):
-    """A name that a tool would give again.
+    """A name of the model that a tool would give to something that it adds.
 
     Attributes:
         name: of a tensor or a node of the model.
-        base: the tensor or node for whose sake the tool would; empty where it always does.
+        base: the tensor or node from whose name the tool makes this one; empty if the tool always uses it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Collision(NamedTuple):
 
 
 def find(model: ModelProto, recipe: Recipe) -> tuple[Collision, ...]:
-    """List the names that a recipe's tool would give again."""
+    """List the names of the model that a recipe's tool would give to something that it adds."""
     nodes = {node.name for node in all_nodes(model) if node.name}
     names = sorted((tensor_names(model) - {""}) | nodes)
     # What only an Identity takes or gives is left as it is by every tool.

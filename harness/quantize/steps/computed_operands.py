@@ -1,4 +1,4 @@
-"""Nodes stay in float whose bias or weight is computed where the tool takes a constant for granted, or is empty."""
+"""Keeps nodes in float whose bias or weight is computed, where the tool expects a constant, and nodes with an empty constant."""
 
 from __future__ import annotations
 

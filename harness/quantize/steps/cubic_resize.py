@@ -1,7 +1,7 @@
-"""A cubic Resize stays in float in QOperator models of signed 8 bits: onnxruntime's kernel wraps what goes beyond the integers' range.
+"""Keeps a cubic Resize in float in QOperator models with signed 8-bit activations, because onnxruntime's kernel wraps around.
 
-Cubic interpolation overshoots: beside an edge it gives more than the largest of its inputs. 130 becomes -126 then. Of unsigned integers the
-kernel cuts it, and QDQ models compute it in float or unsigned.
+Cubic interpolation overshoots: next to an edge, a result can be larger than the largest input. 130 then becomes -126. With unsigned
+integers the kernel saturates, and QDQ models compute a Resize in float or unsigned.
 """
 
 from __future__ import annotations

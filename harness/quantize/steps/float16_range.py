@@ -1,4 +1,4 @@
-"""Nodes of fp16 that take constants which float16 can't hold stay in float32, and with them those that take their results."""
+"""Keeps nodes of fp16 models in float32 if they take constants that float16 can't hold, with the nodes that take their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever takes a tensor in float gets it in float, also where a quantizer has left only its integers in the model."""
+"""Gives nodes and bodies that take a tensor in float the float tensor, also if a quantizer has left only its integers in the model."""
 
 from __future__ import annotations
 

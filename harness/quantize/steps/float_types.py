@@ -1,4 +1,4 @@
-"""Models in float16, bfloat16 or float64, and sparse constants, become what the quantizers take: dense float32."""
+"""Converts models in float16, bfloat16 or float64, and sparse constants, to what the quantizers take: dense float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemm's alpha and beta go into its constants, and its bias into a row, as the quantizers take them for granted."""
+"""Folds Gemm's alpha and beta into its constants, and reshapes its bias to a row, because the quantizers assume that form."""
 
 from __future__ import annotations
 

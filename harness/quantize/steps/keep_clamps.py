@@ -1,4 +1,4 @@
-"""A Relu or Clip is removed only where the quantized range clamps in the same way; otherwise it stays in the model.
+"""Keeps a Relu or Clip in the model unless the quantized range clamps in the same way.
 
 onnxruntime removes every Relu and Clip behind a quantized operator, and leaves the clamping to the integer range of the output. That is
 right only if the bounds lie at the ends of that range. They don't if Clip's bounds leave out 0 (each range is widened to hold it), if the

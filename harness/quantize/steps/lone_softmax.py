@@ -1,8 +1,8 @@
-"""A Softmax stays in float whose axis may hold a single value: onnxruntime's unsigned 8-bit Softmax makes 0 of it instead of 1.
+"""Keeps a Softmax in float whose axis may hold a single value: onnxruntime's unsigned 8-bit Softmax gives 0 instead of 1 there.
 
-The probability is 256/256 there, and 256 becomes 0 in a byte. So it is in the first step of each decoder with a past, when the past is
-empty and there is one token: attention gives 0. onnxruntime puts its 8-bit Softmax in the place of a float one between a DequantizeLinear
-and a QuantizeLinear, and turns signed types into unsigned ones in the QDQ format; so the nodes that take the probabilities stay in float too.
+The probability is 256/256, and 256 wraps to 0 in 8 bits. This happens in the first step of every decoder with a past, when the past is
+empty and there is one token: attention then gives 0. onnxruntime replaces a float Softmax between a DequantizeLinear and a QuantizeLinear by
+its 8-bit Softmax, and turns signed types into unsigned ones in the QDQ format, so the nodes that take the probabilities stay in float too.
 """
 
 from __future__ import annotations

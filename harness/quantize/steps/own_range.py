@@ -1,4 +1,4 @@
-"""A tensor that something besides its Relu or Clip sees keeps its own calibrated range."""
+"""Keeps the calibrated range of a tensor that is used elsewhere than by its Relu or Clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that can't have a scale for each channel get one for the whole."""
+"""Gives one scale to weights that can't have a scale for each channel."""
 
 from __future__ import annotations
 

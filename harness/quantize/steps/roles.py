@@ -1,4 +1,4 @@
-"""How onnxruntime's quantizers treat the constants that a node takes: nodes that treat one alike can share it."""
+"""How onnxruntime's quantizers treat the constants of a node; nodes for which they treat a constant alike can share it."""
 
 from __future__ import annotations
 

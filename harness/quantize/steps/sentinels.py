@@ -43,7 +43,7 @@ PASSING = frozenset(
 
 
 def is_absurd(low: float, high: float) -> bool:
-    """Say whether a range is that of no activation."""
+    """Say whether no activation can have such a range."""
     return not (isfinite(low) and isfinite(high)) or max(abs(low), abs(high)) >= ABSURD
 
 
@@ -124,7 +124,7 @@ class Search:
         self._absurd(node)
 
     def _absurd(self, node: NodeProto) -> None:
-        """Leave what touches a range that no scale can have, wherever it comes from."""
+        """Leave nodes in float that take or give a tensor whose range no scale can have."""
         for name in (*node.input, *node.output):
             known = self.ranges.get(name)
             if known is not None and is_absurd(*known) and name not in self._pools:

@@ -1,4 +1,4 @@
-"""A constant that several nodes take gets a copy for each kind of treatment, where a quantizer treats it once for all."""
+"""Copies a constant that several nodes take, one copy for each way to quantize it, because a quantizer quantizes it once for all."""
 
 from __future__ import annotations
 

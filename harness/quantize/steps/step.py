@@ -22,7 +22,7 @@ class Changes:
     """What steps did to a model.
 
     Attributes:
-        notes: sentences for the reader of a variant, each with the names of nodes or tensors.
+        notes: sentences for the reader of a variant, each with the step's key and the names of nodes or tensors.
         nodes: new names of nodes of the main graph, by their old ones; only those that changed.
         tensors: the names under which a tensor is known now, by its old name; only those that changed. A constant that was
             copied has several.
@@ -79,7 +79,7 @@ class Step:
 
     Attributes:
         key: in kebab-case, as ``skip_steps`` names it.
-        summary: what the step does, in one sentence.
+        summary: what the step does, in whole sentences.
         source: the file of onnxruntime or the issue that shows why it is needed.
         cost: what it costs in size and speed.
         methods: those whose recipes it is for.

@@ -1,4 +1,4 @@
-"""A weight that a Gemm transposes and other nodes take as well gets a transposed copy."""
+"""Gives a Gemm that transposes its weight a transposed copy, if other nodes take the weight too."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def find(model: ModelProto, _: Recipe) -> tuple[str, ...]:
 def rewrite(model: ModelProto, names: Sequence[str]) -> Changes:
     """Give, in place, the Gemms that transpose one of these weights a transposed copy of it.
 
-    The tool transposes a Gemm's weights where they are stored, whoever takes them besides: two such Gemms turn them twice. It gives
-    a model that does not load, or, where the weights are square, one that computes something else without a word.
+    The tool transposes a Gemm's weight in place, even if other nodes take it: two such Gemms transpose it twice. The result is a
+    model that does not load or, if the weight is square, one that silently computes something else.
     """
     holders = {tensor.name: (graph, tensor) for graph in graphs(model) for tensor in graph.initializer}
     uses, taken = all_inputs(model), tensor_names(model)

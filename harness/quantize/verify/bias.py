@@ -1,6 +1,6 @@
 """Biases that do not fit into the 32 bits that a quantized node adds up in.
 
-A bias is stored as int32 in units of the input's scale times the weight's. Where that is too small, onnxruntime's tools cut the bias
+A bias is stored as int32, with the input's scale times the weight's as its scale. If that is too small, onnxruntime's tools clip the bias
 (base_quantizer.py, quantize_bias_static_impl; microsoft/onnxruntime#21000), or, for int8 weights, enlarge the weight's scale so that
 the bias just fits and the products that are added to it may not.
 """
@@ -42,7 +42,7 @@ REACH, REACH_16 = 255, 65535
 
 
 def notes(model: ModelProto, folder: Path) -> list[str]:
-    """Tell which nodes' biases are cut, or leave their products no room.
+    """Tell which nodes' biases are clipped, or leave no room for the products that are added to them.
 
     Args:
         model: what was made; its tensors' values need not be there.

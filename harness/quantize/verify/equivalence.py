@@ -1,4 +1,4 @@
-"""Whether two models compute the same: both run on one sample, outputs held against each other."""
+"""Checks whether two models compute the same: both run on one sample, and their outputs are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's model on one sample: what everything that is made before quantization is held against."""
+"""Runs the user's model on one sample; every model that is made from it before quantization is compared with the result."""
 
 from __future__ import annotations
 

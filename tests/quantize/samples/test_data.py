@@ -368,7 +368,7 @@ class TestSizesOfZero:
         onnx.save(make_model(nodes, {"past": ["past", 2], "x": [1, 2]}, {"y": ["all", 2]}), tmp_path / "d.onnx")
         model = open_model(tmp_path / "d.onnx")
         rows = save("rows.npz", past=np.ones((0, 2), np.float32), x=np.ones((4, 2), np.float32))
-        with pytest.raises(DataError, match=r"first axis is 0 .* give whole inputs, with an axis more: \[1, 0, 2\]"):
+        with pytest.raises(DataError, match=r"first axis is 0 .* give whole inputs with one axis more: \[1, 0, 2\]"):
             data.load(str(rows), model, {"past": 0}, what="evaluation")
         whole = save("whole.npz", past=np.ones((4, 0, 2), np.float32), x=np.ones((4, 2), np.float32), labels=np.arange(4))
         found = data.load(str(whole), model, {"past": 0}, what="evaluation")
