@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
+from harness.quantize.steps.step import listed
+
 if TYPE_CHECKING:
     from harness.quantize.planning.summary import Node, Summary
     from harness.quantize.recipe import Recipe
@@ -19,6 +21,7 @@ STATIC_OPS = frozenset({*QLinearOpsRegistry, *QDQRegistry})
 CONSTANT_ONLY = frozenset({"Conv", "Gather", "Gemm", "LSTM", "MatMul"})  # of dynamic quantization
 FIRST_OPSET = {"MaxPool": 12, "Resize": 11}  # below it, both formats leave the operator in float
 MATRIX = 2  # axes
+FOLD_GEMM = "fold-gemm"  # the preparation step
 
 
 def op_types(recipe: Recipe) -> frozenset[str]:
@@ -54,6 +57,8 @@ def _halved(recipe: Recipe, node: Node) -> bool:
 
 
 def _fits(recipe: Recipe, node: Node, opset: int) -> bool:
+    if node.kind == "Gemm" and recipe.method in {"dynamic", "nbits"} and not is_matmul(recipe, node):
+        return False
     if recipe.method == "nbits":
         return any(is_matrix(weight.dims) for weight in node.weights)
     if recipe.method == "dynamic":
@@ -62,6 +67,23 @@ def _fits(recipe: Recipe, node: Node, opset: int) -> bool:
     if recipe.format == "QOperator" and node.kind in {"Conv", "Gemm"} and node.has_computed_bias:
         return False
     return opset >= FIRST_OPSET.get(node.kind, 0)
+
+
+def is_matmul(recipe: Recipe, node: Node) -> bool:
+    """Say whether dynamic and nbits rewrite a Gemm as a MatMul, without which they leave it in float."""
+    return node.is_plain or (bool(node.weights) and FOLD_GEMM not in recipe.skip_steps)
+
+
+def has_only_special_gemms(recipe: Recipe, model: Summary) -> bool:
+    """Say whether a model has Gemm nodes and no MatMul, and none of them is rewritten as one."""
+    found = [node for node in model.nodes if node.kind == "Gemm"]
+    others = model.kinds["MatMul"] or model.nested.get("MatMul")
+    return bool(found) and not others and not any(is_matmul(recipe, node) for node in found)
+
+
+def gemms(model: Summary) -> str:
+    """Name the Gemm nodes of the main graph: `` 'a', 'b'``."""
+    return f" {listed(node.name or node.outputs[0] for node in model.nodes if node.kind == 'Gemm')}"
 
 
 def is_matrix(dims: tuple[int, ...]) -> bool:

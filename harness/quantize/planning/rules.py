@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from harness.quantize.planning.reach import DYNAMIC_OPS, MATRIX, QOPERATOR_OPS, op_types, reached
+from harness.quantize.planning.reach import DYNAMIC_OPS, MATRIX, QOPERATOR_OPS, gemms, has_only_special_gemms, op_types, reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class Rule:
         key: a short name, as the documentation and the tests call it.
         applies: says whether a recipe, of a model if it is known, is such a combination; None for the model means that nothing
             may be assumed of it.
-        reason: what is so, for a reader; ``{opset}`` stands for the model's.
+        reason: what is so, for a reader; ``{opset}`` stands for the model's, ``{gemms}`` names its Gemm nodes.
         source: where that is written: a file of onnxruntime, an issue, a release.
         advice: what to do instead, if there is something.
     """
@@ -48,6 +48,7 @@ class Rule:
     def told(self, model: Summary | None = None) -> str:
         """The reason and the advice, in words."""
         text = "; ".join(filter(None, [self.reason, self.advice]))
+        text = text.replace("{gemms}", gemms(model) if model else "")
         return text.replace("{opset}", str(model.opset) if model else "an older one")
 
     def __str__(self) -> str:
@@ -218,6 +219,13 @@ RULES = (
         ),
         "only weights of MatMul and Gemm are quantized in blocks, and the model has neither, or Gemm only in the bodies of If, Loop and Scan",
         f"MatMulNBitsQuantizer._process_subgraph in {NBITS}",
+    ),
+    Rule(
+        "nbits-gemm",
+        lambda r, m: r.method == "nbits" and m is not None and has_only_special_gemms(r, m),
+        "there is no MatMul, and only Gemm{gemms} with alpha, beta or transA, which the tool leaves in float",
+        "replace_gemm_with_matmul in onnxruntime/quantization/onnx_model.py; harness/quantize/steps/gemm.py",
+        "the preparation step fold-gemm rewrites a Gemm with constant weights, unless skip_steps names it",
     ),
     Rule(
         "nbits-block-size",

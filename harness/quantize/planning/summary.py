@@ -72,6 +72,7 @@ class Node:
         mode: of Resize and Upsample.
         turned: whether a Gemm takes its weights transposed.
         group: of Conv and ConvTranspose.
+        is_plain: false for a Gemm with alpha, beta or transA.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Node:
     mode: str = ""
     turned: bool = False
     group: int = 1
+    is_plain: bool = True
 
     @property
     def weights(self) -> tuple[Constant, ...]:
@@ -205,7 +207,12 @@ def _node(node: NodeProto, constants: Mapping[str, Constant], fixed: set[str]) -
         mode=_mode(node.attribute) if kind in {"Resize", "Upsample"} else "",
         turned=kind == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute),
         group=next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1),
+        is_plain=kind != "Gemm" or not any(_changes_gemm(attribute) for attribute in node.attribute),
     )
+
+
+def _changes_gemm(attribute: onnx.AttributeProto) -> bool:
+    return (attribute.name in {"alpha", "beta"} and attribute.f != 1) or (attribute.name == "transA" and bool(attribute.i))
 
 
 def _mode(attributes: Iterable[onnx.AttributeProto]) -> str:

@@ -17,6 +17,7 @@ from harness.quantize.models.graph import nodes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipes.dynamic import GEMM, MATMUL, RENAMED
+from harness.quantize.steps.step import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +61,15 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     in_bodies = any(node.op_type == MATMUL for node in nodes(model)) and not names
     if not set(names) - left and not (in_bodies and not chosen):
         message = "the prepared model has no MatMul or Gemm whose weights could be quantized"
-        raise RecipeError(message + (" that nodes and exclude_nodes leave" if names else ""))
+        special = [node.name for node in model.graph.node if node.op_type == GEMM]
+        if names:
+            message += " that nodes and exclude_nodes leave"
+        elif special:
+            message += (
+                f": the tool leaves {listed(special)} (Gemm) in float because of alpha, beta or transA; the preparation step fold-gemm "
+                "rewrites a Gemm with constant weights, unless skip_steps names it"
+            )
+        raise RecipeError(message)
     with quiet():
         quantizer = Quantizer(
             model,

@@ -32,19 +32,21 @@ class Fold(NamedTuple):
         alpha: the input that it goes into; None leaves it.
         beta: whether it goes into the third input.
         bias: ``row`` makes a bias of other shapes one of shape [N], ``added`` gives it to an Add behind the Gemm.
+        turned: whether a Transpose before the Gemm takes the place of its transA.
     """
 
     place: int
     alpha: int | None
     beta: bool
     bias: Literal["row", "added"] | None
+    turned: bool = False
 
 
 def find(model: ModelProto, recipe: Recipe) -> tuple[Fold, ...]:
     """List the Gemms whose attributes or bias a recipe's tool would drop or misread.
 
     ``quantize_static`` drops beta where the bias is constant, reads alpha into the bias' scale wrongly, and per channel takes the
-    bias for a row. ``quantize_dynamic`` and ``MatMulNBitsQuantizer`` leave a Gemm with alpha or beta in float.
+    bias for a row. ``quantize_dynamic`` and ``MatMulNBitsQuantizer`` leave a Gemm with alpha, beta or transA in float.
     """
     if "Gemm" not in op_types(recipe):
         return ()
@@ -60,8 +62,9 @@ def _fold(index: int, node: NodeProto, stored: dict[str, TensorProto], recipe: R
     bias = stored.get(node.input[C]) if has_bias else None
     if recipe.method != "static":
         # Where the Gemm would stay in float for another reason, nothing is gained.
-        worth = (alpha, beta) != (1, 1) and not _value(node, "transA", 0) and B in constant
-        return Fold(index, B if alpha != 1 else None, has_bias and beta != 1, None) if worth else None
+        turned = bool(_value(node, "transA", 0))
+        worth = ((alpha, beta) != (1, 1) or turned) and B in constant
+        return Fold(index, B if alpha != 1 else None, has_bias and beta != 1, None, turned) if worth else None
     into = None if alpha == 1 else (constant[0] if constant else A if bias is not None else None)
     fold = Fold(
         index,
@@ -69,7 +72,7 @@ def _fold(index: int, node: NodeProto, stored: dict[str, TensorProto], recipe: R
         bias is not None and beta != 1,
         _shape(node, bias, stored) if bias is not None and recipe.per_channel and B in constant else None,
     )
-    return None if fold[1:] == (None, False, None) else fold
+    return None if fold[1:] == (None, False, None, False) else fold
 
 
 def _shape(node: NodeProto, bias: TensorProto, stored: dict[str, TensorProto]) -> Literal["row", "added"] | None:
@@ -98,6 +101,10 @@ def rewrite(model: ModelProto, folds: Sequence[Fold]) -> Changes:
         notes.append(
             f"fold-gemm: the bias of {listed(names)} was reshaped to a row, which the tool expects, or moved to an Add behind the node"
         )
+    if names := [node.name for fold, node in zip(folds, nodes, strict=True) if fold.turned]:
+        notes.append(
+            f"fold-gemm: a Transpose before {listed(names)} replaces transA, because the tool leaves such a Gemm in float"
+        )
     tensors = {old: tuple(dict.fromkeys(new)) for old, new in folding.names.items()}
     return Changes(tuple(notes), tensors=tensors)
 
@@ -117,6 +124,8 @@ class _Folding:
 
     def fold(self, fold: Fold, node: NodeProto) -> None:
         columns = _columns(node, self._stored)
+        if fold.turned:
+            self._turn(node)
         if fold.alpha is not None:
             self._scale(node, fold.alpha, _value(node, "alpha", 1.0))
             _set(node, "alpha")
@@ -148,6 +157,15 @@ class _Folding:
         made = self._free(f"{name}_scaled")
         self.added.append(helper.make_node("Mul", [name, number], [made], self._free(f"{node.name}_factor")))
         node.input[position] = made
+
+    def _turn(self, node: NodeProto) -> None:
+        """Give a Gemm its first input transposed."""
+        made = self._free(f"{node.input[A]}_transposed")
+        self.added.append(
+            helper.make_node("Transpose", [node.input[A]], [made], self._free(f"{node.name}_transpose"), perm=[1, 0])
+        )
+        node.input[A] = made
+        _set(node, "transA")
 
     def _add_behind(self, node: NodeProto, columns: int) -> None:
         bias, output = node.input[C], node.output[0]
@@ -191,7 +209,7 @@ def _value(node: NodeProto, name: str, default: float) -> float:
 
 
 def _set(node: NodeProto, name: str) -> None:
-    """Take an attribute off, so that it has its usual value of 1."""
+    """Take an attribute off, so that it has its default value."""
     kept = [attribute for attribute in node.attribute if attribute.name != name]
     del node.attribute[:]
     node.attribute.extend(kept)
@@ -199,10 +217,16 @@ def _set(node: NodeProto, name: str) -> None:
 
 STEP = Step(
     key="fold-gemm",
-    summary="Gemm's alpha and beta are folded into its constants. For per-channel weights, its bias is reshaped to a row.",
+    summary=(
+        "Gemm's alpha and beta are folded into its constants. For per-channel weights, its bias is reshaped to a row. For dynamic and "
+        "nbits, a Transpose replaces transA."
+    ),
     source="QDQGemm and QLinearGemm in onnxruntime/quantization/operators/gemm.py, quantize_bias_static_impl in "
     "onnxruntime/quantization/base_quantizer.py, replace_gemm_with_matmul in onnxruntime/quantization/onnx_model.py; onnxruntime#28130",
-    cost="A constant that other nodes take too is stored twice. Where an input is not a constant, a Mul or an Add is added.",
+    cost=(
+        "A constant that other nodes take too is stored twice. Where an input is not a constant, a Mul or an Add is added, and for transA "
+        "a Transpose."
+    ),
     methods=frozenset({"dynamic", "static", "nbits"}),
     find=find,
     rewrite=rewrite,

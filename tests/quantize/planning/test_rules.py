@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -26,6 +27,7 @@ from harness.quantize.models.graph import is_quantized, nodes
 from harness.quantize.planning.reach import DYNAMIC_OPS, QOPERATOR_OPS, STATIC_OPS
 from harness.quantize.planning.rules import RULES, broken, impossible
 from harness.quantize.recipe import Recipe, spelled
+from tests.models import make_model
 from tests.quantize import one_op
 from tests.quantize.conftest import brief
 
@@ -264,6 +266,24 @@ def test_blocks_of_a_model_without_a_matrix(tmp_path: Path) -> None:
         assert key_of(asked, one_op.conv()) == "nbits-no-matrix"
         assert key_of(asked, one_op.matmul()) is None
         assert broken(asked, replace(brief(one_op.conv()), nested={"MatMul": 1})) is None
+
+
+@shows("nbits-gemm")
+@pytest.mark.parametrize("attributes", [{"transA": 1}, {"alpha": 2.0}, {"beta": 2.0}], ids=str)
+def test_blocks_of_a_gemm_that_is_no_matmul(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    weights = {"w": np.ones((8, 5), np.float32), "c": np.ones(5, np.float32)}
+    gemm = helper.make_node("Gemm", ["x", "w", "c"], ["y"], "head", **attributes)
+    rows: dict[str, Any] = {"x": [8, 6]} if "transA" in attributes else {"x": [6, 8]}
+    model = make_model([gemm], rows, {"y": [6, 5]}, weights)
+    assert one_op.kinds(one_op.nbits(model, tmp_path, bits=4, block_size=32)) == ["Gemm"]
+    skipping = recipe("nbits", skip_steps=("fold-gemm",))
+    rule = broken(skipping, brief(model))
+    assert rule is not None
+    assert rule.key == "nbits-gemm"
+    assert "only Gemm 'head' with alpha, beta or transA" in rule.told(brief(model))
+    assert key_of(recipe("nbits"), model) is None
+    computed = make_model([gemm], {**rows, "w": [8, 5]}, {"y": [6, 5]}, {"c": weights["c"]})
+    assert key_of(recipe("nbits"), computed) == "nbits-gemm"
 
 
 @shows("nbits-block-size")
