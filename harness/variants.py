@@ -25,6 +25,7 @@ StepKey = Literal[
     "float-beyond-range",
     "lone-softmax",
     "float-cubic-resize",
+    "float-small-values",
     "float-block-biases",
     "float-computed-operands",
     "float-takers",

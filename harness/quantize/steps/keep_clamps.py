@@ -19,20 +19,17 @@ from onnxruntime.quantization.operators.activation import QDQRemovableActivation
 from onnxruntime.quantization.operators.base_operator import QuantOperatorBase
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from harness.quantize.planning.reach import op_types
 from harness.quantize.steps.patching import captured, constant, entries
-from harness.quantize.steps.step import Decision, Step, staying
+from harness.quantize.steps.step import Step, staying
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, NodeProto
 
     from harness.quantize.recipe import Recipe
 
 CLAMPS = ("Relu", "Clip")
-PROBABLE = ("Sigmoid", "Softmax")
-SMALL = 64  # bytes of a constant that is a bound
 ROUNDING = 0.51  # of a step; half of one, and what float32 loses of a scale
 NARROW = {"UINT4": (0, 15), "INT4": (-8, 7)}
 
@@ -111,16 +108,6 @@ def clamps_alike(scale: Any, zero_point: Any, limits: tuple[int, int], bounds: t
     """
     low, high = (bound / float(scale) + int(zero_point) for bound in bounds)
     return low <= limits[0] + ROUNDING and high >= limits[1] - ROUNDING
-
-
-def keeps_from_zero(scale: float, bounds: tuple[float, float]) -> bool:
-    """Say whether a clamp keeps numbers from 0, as before a logarithm, by less than half a step: integers would lose that.
-
-    Args:
-        scale: a step of the integers.
-        bounds: the smallest and the largest number after clamping.
-    """
-    return 0 < bounds[0] < scale / 2 or -scale / 2 < bounds[1] < 0
 
 
 def limits_of(data_type: int) -> tuple[int, int] | None:
@@ -212,36 +199,6 @@ class QLinearClamp(QLinearActivation):  # type: ignore[misc]  # onnxruntime is n
         return clamps_alike(numpy_helper.to_array(scale).item(), numpy_helper.to_array(zero_point).item(), limits, bounds)
 
 
-def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None) -> Decision:
-    """Leave a Clip in float that keeps numbers from 0 for nodes that stay in float, such as a logarithm."""
-    if ranges is None:
-        return Decision()
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.ByteSize() < SMALL}
-    steps = 65_535 if recipe.activation in {"QInt16", "QUInt16"} else 255
-    quantized = {name for node in model.graph.node if node.op_type in op_types(recipe) for name in node.input}
-    givers = {node.output[0]: node for node in model.graph.node if node.op_type in PROBABLE}
-    counts = Counter(name for node in model.graph.node for name in node.input)
-    found = []
-    for node in model.graph.node:
-        if node.op_type != "Clip" or node.output[0] in quantized or node.output[0] not in ranges:
-            continue
-        low, high = ranges[node.output[0]]
-        bounds = [
-            stored[name].item() if name in stored and stored[name].size == 1 else None for name in (*node.input[1:3], "", "")[:2]
-        ]
-        given = (-np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1])
-        if keeps_from_zero((max(high, 0) - min(low, 0)) / steps, given):
-            found.append(node.name)
-            # Probabilities that nothing else takes: in integers the small ones would be 0 before they are clamped.
-            if node.input[0] in givers and counts[node.input[0]] == 1:
-                found.append(givers[node.input[0]].name)
-    note = (
-        f"keep-clamps: {staying(found)} in float, because the bound that keeps values away from 0 is less than half a quantization step and "
-        "would be rounded to 0"
-    )
-    return Decision(tuple(found), (note,)) if found else Decision()
-
-
 @contextmanager
 def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
     """Replace what onnxruntime does with Relu and Clip; afterwards a note names the nodes that stayed."""
@@ -259,13 +216,9 @@ def patch(_: Recipe, notes: list[str]) -> Iterator[None]:
 
 STEP = Step(
     key="keep-clamps",
-    summary=(
-        "A Relu or Clip is removed only if the quantized range of its output clamps in the same way. It stays in float if it keeps values "
-        "away from 0 for a node in float, such as a logarithm."
-    ),
+    summary=("A Relu or Clip is removed only if the quantized range of its output clamps in the same way."),
     source="QDQRemovableActivation and QLinearActivation in onnxruntime/quantization/operators/activation.py; microsoft/onnxruntime#11225",
     cost="No size. A Relu or Clip that stays takes time; in the QOperator format it is computed in float.",
     methods=frozenset({"static"}),
-    decide=decide,
     patch=patch,
 )

@@ -17,6 +17,7 @@ from harness.quantize.steps import (
     own_range,
     per_channel,
     shared_constants,
+    small_values,
     transposed_weights,
 )
 
@@ -34,6 +35,7 @@ STEPS = (
     block_biases.STEP,
     computed_operands.STEP,
     beyond_range.STEP,
+    small_values.STEP,
     lone_softmax.STEP,
     cubic_resize.STEP,
     float16_range.STEP,
