@@ -22,6 +22,7 @@ StepKey = Literal[
     "convert-constants",
     "copy-shared-constants",
     "copy-transposed-weights",
+    "expand-axes",
     "float-beyond-range",
     "lone-softmax",
     "float-cubic-resize",

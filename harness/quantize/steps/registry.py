@@ -8,6 +8,7 @@ from harness.quantize.steps import (
     colliding_names,
     computed_operands,
     cubic_resize,
+    expand_axes,
     float16_range,
     float_takers,
     float_types,
@@ -23,6 +24,7 @@ from harness.quantize.steps import (
 
 STEPS = (
     float_types.STEP,
+    expand_axes.STEP,
     gemm.STEP,
     transposed_weights.STEP,
     shared_constants.STEP,
