@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
@@ -51,6 +52,18 @@ def infer(model: SourceModel, dims: Mapping[str, int]) -> dict[str, tuple[Shape,
     for tensor in bare.graph.initializer:
         found[tensor.name] = (tuple(tensor.dims), WIDTH.get(tensor.data_type, 4))
     return found
+
+
+def ranks(proto: ModelProto) -> dict[str, int]:
+    """Count the axes of the main graph's tensors, those that ONNX's inference or the file tells; weights need not be loaded."""
+    bare = _bare(proto)
+    bare.graph.value_info.extend(proto.graph.value_info)
+    with suppress(Exception):  # as above
+        bare = onnx.shape_inference.infer_shapes(bare)
+    values = (*bare.graph.value_info, *bare.graph.input, *bare.graph.output)
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in values if value.type.tensor_type.HasField("shape")} | {
+        tensor.name: len(tensor.dims) for tensor in bare.graph.initializer
+    }
 
 
 def _bare(proto: ModelProto) -> ModelProto:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.quantize.models.graph import MAIN_DOMAINS
+from harness.quantize.steps.step import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from harness.quantize.recipe import Recipe
+
+
+# onnxruntime moves a QuantizeLinear from behind these to before them (qdq_propagation.cc in core/optimizer/qdq_transformer), or
+# drops the node where the integers clamp as it does (relu_quantizelinear.cc and clip_quantizelinear.cc there).
+MOVERS = frozenset({"Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Clip", "Relu"})
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Unfit:
         op_type: what they are.
         reason: why they stay in float.
         source: where that is written.
+        takers_too: whether the nodes that take its output stay in float as well: onnxruntime joins an operator between a
+            DequantizeLinear and a QuantizeLinear into one of integers, whoever wrote them.
     """
 
     recipe: Callable[[Recipe], bool]
@@ -32,6 +40,7 @@ class Unfit:
     op_type: str
     reason: str
     source: str
+    takers_too: bool = False
 
 
 def _is_dilated(node: NodeProto) -> bool:
@@ -47,24 +56,39 @@ UNFIT = (
         "AttentionQuant in onnxruntime/quantization/operators/attention.py",
     ),
     Unfit(
-        lambda recipe: recipe.format == "QOperator",
+        lambda recipe: recipe.method == "static",
         _is_dilated,
         "AveragePool",
         "QLinearAveragePool has no dilations",
         "onnxruntime/core/graph/contrib_ops/nhwc_schema_defs.cc and docs/ContribOperators.md",
+        takers_too=True,
     ),
 )
 
 
 def nodes(recipe: Recipe, model: ModelProto) -> list[str]:
     """Name the nodes of the main graph that a recipe must leave in float."""
-    return [name for _, names in _found(recipe, model) for name in names]
+    found = []
+    for unfit, names in _found(recipe, model):
+        found += [*names, *(_takers(model, names) if unfit.takers_too else ())]
+    return found
+
+
+def _takers(model: ModelProto, names: list[str]) -> Iterator[str]:
+    """Name the nodes that take what others compute, and behind those that only move it the next ones."""
+    outputs = {output for node in model.graph.node if node.name in names for output in node.output}
+    for node in model.graph.node:
+        if not outputs.isdisjoint(node.input):
+            yield node.name
+            if node.op_type in MOVERS:
+                outputs.update(node.output)
 
 
 def notes(recipe: Recipe, model: ModelProto) -> tuple[str, ...]:
     """Tell which operators stay in float, and why; nothing of those that the recipe does not name."""
     return tuple(
-        f"{len(names)} {unfit.op_type} in float: {unfit.reason}"
+        f"{len(names)} {unfit.op_type} in float{', and the nodes that take the output' if unfit.takers_too else ''}: {listed(names)}: "
+        f"{unfit.reason}"
         for unfit, names in _found(recipe, model)
         if not recipe.op_types or unfit.op_type in recipe.op_types
     )
