@@ -145,7 +145,7 @@ def test_samples_without_end_take_no_time(data: bytes) -> None:
 
 def test_outputs_that_unpack_to_more() -> None:
     reference = object.__new__(accuracy.Reference)
-    reference.outputs, reference.labels = [[np.zeros((1, 10), np.float32)]], None
+    reference.outputs, reference.names, reference.labels = [[np.zeros((1, 10), np.float32)]], ["y"], None
     packed = io.BytesIO()
     np.savez_compressed(packed, np.zeros(10 * MB))
     case: Any = SimpleNamespace(id="c0")
