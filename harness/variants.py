@@ -19,7 +19,6 @@ FileFormat = Literal["onnx", "ort-amd64", "ort-arm"]
 Bits = Literal[2, 4, 8]
 # The preparation steps that a recipe can skip; harness/quantize/steps/registry.py has what they do.
 StepKey = Literal[
-    "all-axes",
     "convert-constants",
     "copy-shared-constants",
     "copy-transposed-weights",

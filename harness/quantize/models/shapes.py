@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
@@ -37,51 +36,39 @@ def infer(model: SourceModel, dims: Mapping[str, int]) -> dict[str, tuple[Shape,
         By name, the shape and the bytes of one number. What ONNX's inference can't tell, such as what operators of other domains
         give, is missing.
     """
-    bare = _bare(model.proto)
-    _fill(bare, model, dims)
+    proto = bare(model.proto)
+    _fill(proto, model, dims)
     try:
-        bare = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # noqa: BLE001 - it raises its own and plain ones; the shapes that the file states are left
-        bare = _bare(model.proto)
-        _fill(bare, model, dims)
+        proto = bare(model.proto)
+        _fill(proto, model, dims)
     found: dict[str, tuple[Shape, int]] = {}
-    for value in (*bare.graph.value_info, *bare.graph.input, *bare.graph.output):
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         shape = _shape(value)
         if shape is not None:
             found[value.name] = (shape, WIDTH.get(value.type.tensor_type.elem_type, 4))
-    for tensor in bare.graph.initializer:
+    for tensor in proto.graph.initializer:
         found[tensor.name] = (tuple(tensor.dims), WIDTH.get(tensor.data_type, 4))
     return found
 
 
-def ranks(proto: ModelProto) -> dict[str, int]:
-    """Count the axes of the main graph's tensors, those that ONNX's inference or the file tells; weights need not be loaded."""
-    bare = _bare(proto)
-    bare.graph.value_info.extend(proto.graph.value_info)
-    with suppress(Exception):  # as above
-        bare = onnx.shape_inference.infer_shapes(bare)
-    values = (*bare.graph.value_info, *bare.graph.input, *bare.graph.output)
-    return {value.name: len(value.type.tensor_type.shape.dim) for value in values if value.type.tensor_type.HasField("shape")} | {
-        tensor.name: len(tensor.dims) for tensor in bare.graph.initializer
-    }
-
-
-def _bare(proto: ModelProto) -> ModelProto:
+def bare(proto: ModelProto) -> ModelProto:
     """Copy a model without its large tensors: these become inputs of their type and shape."""
-    bare = onnx.ModelProto(ir_version=proto.ir_version)
-    bare.opset_import.extend(proto.opset_import)
-    bare.functions.extend(proto.functions)
-    bare.graph.name = proto.graph.name
-    bare.graph.node.extend(proto.graph.node)
-    bare.graph.output.extend(proto.graph.output)
+    made = onnx.ModelProto(ir_version=proto.ir_version)
+    made.opset_import.extend(proto.opset_import)
+    made.functions.extend(proto.functions)
+    made.graph.name = proto.graph.name
+    made.graph.node.extend(proto.graph.node)
+    made.graph.output.extend(proto.graph.output)
     named = {tensor.name for tensor in proto.graph.initializer}
-    bare.graph.input.extend(value for value in proto.graph.input if value.name not in named)
+    made.graph.input.extend(value for value in proto.graph.input if value.name not in named)
     for tensor in proto.graph.initializer:
         if _is_small(tensor):
-            bare.graph.initializer.append(tensor)
+            made.graph.initializer.append(tensor)
         else:
-            bare.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    return bare
+            made.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    return made
 
 
 def _is_small(tensor: TensorProto) -> bool:

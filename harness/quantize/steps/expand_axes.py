@@ -1,186 +1,318 @@
-"""Gives Pad and Resize values for all axes where they name the axes that their values are for.
+"""A Pad, Resize or CenterCropPad that names its axes is written over all axes: onnxruntime's optimizer takes its inputs for those of all axes.
 
-onnxruntime computes a quantized Conv with the channels last, and moves the Transpose nodes that it adds for that through Pad and Resize.
-There it takes their values as those of all axes in order. A model with other axes then fails in every run, does not load, or computes
-something else.
+Around convolutions of 8 bits the optimizer moves channels to the last axis, and permutes the inputs of what lies between. It does not read
+``axes`` there: the model fails when it is loaded or run, or gives a result with two axes exchanged.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from onnx import helper, numpy_helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from harness.quantize.models.graph import free_name, opset_of, tensor_names
+from harness.quantize.models.graph import MAIN_DOMAINS, all_inputs, free_name, sort_nodes, tensor_names
+from harness.quantize.models.shapes import bare
 from harness.quantize.steps.step import Changes, Step, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
     from harness.quantize.recipe import Recipe
 
-FIRST = 18  # the operator set that brought the axes
-AXES_OF_PAD = 3  # the place of the input
-# The values of a Resize by the place of the input, and what an axis has that is not named, at its beginning and at its end.
-ROI, SCALES, SIZES = 1, 2, 3
+    Sizes = Sequence[int | None]
+
+PADS, PAD_AXES = 1, 3  # places among the inputs of Pad
+ROI, SCALES, SIZES = 1, 2, 3  # of Resize
+SHAPE = 1  # of CenterCropPad
+STRETCH = b"stretch"
+AS_MANY = frozenset({"Pad", "Resize", "CenterCropPad", "Relu"})  # operators whose output has as many axes as their first input
 
 
-def find(model: ModelProto, _: Recipe) -> tuple[str, ...]:
-    """Name the nodes of the main graph whose values can be given for all axes."""
-    if (opset_of(model) or 0) < FIRST:
+class Unnamed(NamedTuple):
+    """A node that names its axes.
+
+    Attributes:
+        number: of the node in the main graph.
+        sizes: of its first input, None for those that are open.
+    """
+
+    number: int
+    sizes: tuple[int | None, ...]
+
+
+def find(model: ModelProto, _: Recipe) -> tuple[Unnamed, ...]:
+    """List the nodes that can be written over all axes: those whose number of axes is known."""
+    named = [index for index, node in enumerate(model.graph.node) if _names_axes(node)]
+    if not named:
         return ()
-    ranks, constants = _ranks(model), _constants(model)
-    return tuple(node.name for node in model.graph.node if _axes(node, ranks, constants) is not None)
+    sizes = _sizes(model)
+    found = []
+    for index in named:
+        node = model.graph.node[index]
+        known = sizes.get(node.input[0])
+        if (
+            known is None
+            or _names_all(model.graph, node, len(known))
+            or (node.op_type == "Resize" and not _can_resize(model.graph, node, known))
+        ):
+            continue
+        found.append(Unnamed(index, tuple(known)))
+    return tuple(found)
 
 
-def rewrite(model: ModelProto, names: Sequence[str]) -> Changes:
-    """Rewrite these nodes in place; values that are computed get a node that puts them beside those of the other axes."""
+def rewrite(model: ModelProto, found: Sequence[Unnamed]) -> Changes:
+    """Write, in place, these nodes over all axes; what the inputs say of the named ones stays, and nothing is done along the others."""
     writer = _Writer(model)
-    ranks = _ranks(model)
-    for node in [each for each in model.graph.node if each.name in names]:
-        axes = _axes(node, ranks, writer.constants)
-        if axes is None:
-            continue
-        rank = ranks[node.input[0]]
-        both = [*axes, *(axis + rank for axis in axes)]
-        if node.op_type == "Pad":
-            node.input[1] = writer.spread(node, 1, np.zeros(2 * rank, np.int64), both)
-            del node.input[AXES_OF_PAD]
-            continue
-        if _has(node, ROI):
-            kind = writer.kind(node.input[ROI])
-            node.input[ROI] = writer.spread(node, ROI, np.array([0] * rank + [1] * rank, kind), both)
-        if _has(node, SCALES):
-            node.input[SCALES] = writer.spread(node, SCALES, np.ones(rank, np.float32), axes)
-        if _has(node, SIZES):
-            node.input[SIZES] = writer.spread(node, SIZES, None, axes)
-        node.attribute.remove(next(each for each in node.attribute if each.name == "axes"))
-    return Changes((f"expand-axes: values for all axes instead of some in {listed(names)}",))
-
-
-def _has(node: NodeProto, place: int) -> bool:
-    return len(node.input) > place and bool(node.input[place])
-
-
-def _axes(node: NodeProto, ranks: Mapping[str, int], constants: Mapping[str, NDArray[Any]]) -> list[int] | None:
-    """The axes, counted from the first, that a node names and that can be left out; None if it names none."""
-    rank = ranks.get(node.input[0]) if node.input else None
-    if rank is None:
-        return None
-    if node.op_type == "Pad" and _has(node, AXES_OF_PAD):
-        named = constants.get(node.input[AXES_OF_PAD])
-        return None if named is None else [int(axis) % rank for axis in named]
-    if node.op_type != "Resize":
-        return None
-    said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    # The other policies fit one scale to the axes that are named.
-    if "axes" not in said or said.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
-        return None
-    return [int(axis) % rank for axis in said["axes"]]
-
-
-def _ranks(model: ModelProto) -> dict[str, int]:
-    """The number of axes of tensors: as inferred, and around convolutions that of their weights."""
-    graph = model.graph
-    weights = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
-    found: dict[str, int] = {}
-    for node in graph.node:
-        if node.op_type in {"Conv", "ConvTranspose"} and node.input[1] in weights:
-            found |= dict.fromkeys((node.input[0], node.output[0]), weights[node.input[1]])
-    for node in [*graph.node, *reversed(graph.node)]:
-        # Neither operator changes how many axes there are.
-        if node.op_type in {"Pad", "Relu", "Resize"}:
-            for one, other in ((node.input[0], node.output[0]), (node.output[0], node.input[0])):
-                if one in found:
-                    found.setdefault(other, found[one])
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.tensor_type.HasField("shape") and value.type.tensor_type.shape.dim:
-            found[value.name] = len(value.type.tensor_type.shape.dim)
-    return found
-
-
-def _constants(model: ModelProto) -> dict[str, NDArray[Any]]:
-    """The numbers of short constants."""
-    short = 64
-    found = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in model.graph.initializer
-        if len(tensor.dims) <= 1 and sum(tensor.dims) <= short
-    }
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value" and sum(attribute.t.dims) <= short:
-                found[node.output[0]] = numpy_helper.to_array(attribute.t)
-    return found
+    nodes = [model.graph.node[each.number] for each in found]
+    for node, each in zip(nodes, found, strict=True):
+        WRITE[node.op_type](writer, node, each.sizes)
+    note = (
+        f"expand-axes: {listed(node.name or node.output[0] for node in nodes)} named axes, which onnxruntime's optimizer does not read "
+        "between 8-bit convolutions; now all axes are given, in order"
+    )
+    writer.close()
+    return Changes((note,))
 
 
 class _Writer:
-    """Adds constants and nodes to a model."""
+    """Adds constants and nodes to a graph."""
 
     def __init__(self, model: ModelProto) -> None:
-        """Look at a model.
-
-        Args:
-            model: to be changed in place.
-        """
         self._model = model
-        self._taken = tensor_names(model)
-        self.constants = _constants(model)
+        self._taken = tensor_names(model) | {node.name for node in model.graph.node}
+        self._dropped: set[str] = set()
+        self.constants = _Constants(model.graph)
 
-    def kind(self, name: str) -> np.dtype[Any]:
-        """The type of a constant's numbers; float32 of what is computed."""
-        return self.constants[name].dtype if name in self.constants else np.dtype(np.float32)
+    def name(self, name: str) -> str:
+        """Reserve a name that is free."""
+        found = free_name(name, self._taken)
+        self._taken.add(found)
+        return found
 
-    def spread(self, node: NodeProto, place: int, start: NDArray[Any] | None, indices: Iterable[int]) -> str:
-        """Give the name of a tensor that has the values of an input at some places, and others elsewhere.
+    def constant(self, array: NDArray[np.generic], name: str) -> str:
+        """Store a constant."""
+        tensor = numpy_helper.from_array(array, self.name(name))
+        self._model.graph.initializer.append(tensor)
+        return tensor.name
 
-        Args:
-            node: that takes it; what is added comes before it.
-            place: of the input.
-            start: what is elsewhere; None for the shape of the node's first input.
-            indices: the places, one for each value.
-        """
-        given = node.input[place]
-        wanted = np.array(list(indices), np.int64)
-        if start is not None and given in self.constants:
-            whole = start.copy()
-            whole[wanted] = self.constants[given]
-            return self._constant(whole, f"{given}_all_axes")
-        name = self._free(f"{given}_all_axes")
-        added = []
-        if start is None:
-            beginning = self._free(f"{node.input[0]}_shape")
-            added.append(helper.make_node("Shape", [node.input[0]], [beginning], name=beginning))
+    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:  # noqa: ANN401 - whatever the operator takes
+        """Add a node of one output."""
+        output = self.name(name)
+        self._model.graph.node.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def replace(self, node: NodeProto, place: int, name: str) -> None:
+        """Give a node another input."""
+        self._dropped.add(node.input[place])
+        node.input[place] = name
+
+    def spread(self, values: str, places: NDArray[np.int64] | str, base: NDArray[np.generic] | str, name: str) -> str:
+        """Put values of a tensor at these places of another: as a constant, if all of them are."""
+        given = self.constants.read(values)
+        if given is not None and not given.size:  # an empty tensor stands for none
+            return values
+        if given is not None and not isinstance(places, str) and not isinstance(base, str):
+            full = base.astype(given.dtype)
+            full[places] = given
+            return self.constant(full, name)
+        if not isinstance(places, str):
+            places = self.constant(places, f"{name}_places")
+        if not isinstance(base, str):
+            base = self.constant(base, f"{name}_others")
+        return self.node("ScatterElements", [base, places, values], name, axis=0)
+
+    def close(self) -> None:
+        """Sort the nodes, and drop constants that nothing takes any more."""
+        uses = all_inputs(self._model)
+        stored = self._model.graph.initializer
+        for tensor in [tensor for tensor in stored if tensor.name in self._dropped and not uses[tensor.name]]:
+            stored.remove(tensor)
+        sort_nodes(self._model)
+
+
+class _Constants:
+    """The small constants of a graph."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                name = node.output[0]
+                self._stored.update((name, each.t) for each in node.attribute if each.name == "value")
+
+    def read(self, name: str) -> NDArray[np.int64] | None:
+        """Read a constant; None if the tensor is computed, or not given."""
+        tensor = self._stored.get(name)
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
+            return None
+        return numpy_helper.to_array(tensor)
+
+
+def _names_axes(node: NodeProto) -> bool:
+    if node.domain not in MAIN_DOMAINS:
+        return False
+    if node.op_type == "Pad":
+        return len(node.input) > PAD_AXES and bool(node.input[PAD_AXES])
+    return node.op_type in {"Resize", "CenterCropPad"} and any(attribute.name == "axes" for attribute in node.attribute)
+
+
+def _names_all(graph: GraphProto, node: NodeProto, rank: int) -> bool:
+    """Say whether a node names all axes in order, which the optimizer takes for granted."""
+    axes = _Constants(graph).read(node.input[PAD_AXES]) if node.op_type == "Pad" else _axes(node)
+    return axes is not None and [axis % rank for axis in axes] == list(range(rank))
+
+
+def _sizes(model: ModelProto) -> Mapping[str, Sizes]:
+    """The sizes of tensors whose number of axes is known, None for those that are open."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(bare(model), data_prop=True).graph
+    except Exception:  # noqa: BLE001 - it raises its own and plain ones; what the file states is left
+        graph = model.graph
+    found: dict[str, Sizes] = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            found[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+    _told_by_convolutions(model.graph, found)
+    return found
+
+
+def _told_by_convolutions(graph: GraphProto, found: dict[str, Sizes]) -> None:
+    """Add, in place, tensors with as many axes as the weights of the convolutions that take or give them."""
+    for node in graph.node:
+        if node.op_type in {"Conv", "ConvTranspose"} and node.input[1] in found:
+            for name in (node.input[0], node.output[0]):
+                found.setdefault(name, (None,) * len(found[node.input[1]]))
+    for node in [*graph.node, *reversed(graph.node)]:
+        if node.op_type in AS_MANY:
+            for one, other in ((node.input[0], node.output[0]), (node.output[0], node.input[0])):
+                if one in found:
+                    found.setdefault(other, (None,) * len(found[one]))
+
+
+def _pad(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
+    """Pads of 0 along the axes that are not named; the axes may be computed."""
+    rank = len(sizes)
+    axes = writer.constants.read(node.input[PAD_AXES])
+    places: NDArray[np.int64] | str
+    if axes is not None:
+        places = _places(axes, rank, 2)
+    else:
+        # Of negative axes the remainder is the axis counted from the first one.
+        count = writer.constant(np.array(rank, np.int64), f"{node.output[0]}_rank")
+        wide = writer.node("Cast", [node.input[PAD_AXES]], f"{node.output[0]}_axes_int64", to=TensorProto.INT64)
+        begins = writer.node("Mod", [wide, count], f"{node.output[0]}_begins")
+        ends = writer.node("Add", [begins, count], f"{node.output[0]}_ends")
+        places = writer.node("Concat", [begins, ends], f"{node.output[0]}_places", axis=0)
+    full = writer.spread(node.input[PADS], places, np.zeros(2 * rank, np.int64), f"{node.output[0]}_all_pads")
+    writer.replace(node, PADS, full)
+    writer.replace(node, PAD_AXES, "")
+    del node.input[PAD_AXES:]
+    while not node.input[-1]:
+        del node.input[-1]
+
+
+def _resize(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
+    """The whole of the axes that are not named, in their own sizes."""
+    rank, name = len(sizes), node.output[0]
+    axes = _axes(node)
+    places = _places(axes, rank, 1)
+    policy = next((each for each in node.attribute if each.name == "keep_aspect_ratio_policy"), None)
+    if _given(node, ROI) and not any(each.s == b"tf_crop_and_resize" for each in node.attribute):
+        writer.replace(node, ROI, "")  # it means nothing, and may be empty
+    if _given(node, ROI):
+        whole = np.repeat(np.array([0, 1], np.float32), rank)
+        writer.replace(node, ROI, writer.spread(node.input[ROI], _places(axes, rank, 2), whole, f"{name}_all_roi"))
+    if _given(node, SCALES):
+        full = writer.spread(node.input[SCALES], places, np.ones(rank, np.float32), f"{name}_all_scales")
+        writer.replace(node, SCALES, full)
+    if _given(node, SIZES):
+        scale = None if policy is None or policy.s == STRETCH else _kept_ratio(writer.constants, node, sizes)
+        if scale is not None:
+            scales = np.ones(rank, np.float32)
+            scales[places] = scale
+            writer.replace(node, SIZES, "")
+            del node.input[SIZES:]
+            node.input[SCALES] = writer.constant(scales, f"{name}_all_scales")
         else:
-            beginning = self._constant(start, f"{name}_start")
-        where = self._constant(wanted, f"{name}_places")
-        added.append(helper.make_node("ScatterElements", [beginning, where, given], [name], name=name, axis=0))
-        position = list(self._model.graph.node).index(node)
-        for each in reversed(added):
-            self._model.graph.node.insert(position, each)
-        return name
+            full = writer.spread(node.input[SIZES], places, _own(writer, node, sizes), f"{name}_all_sizes")
+            writer.replace(node, SIZES, full)
+    _drop(node, "axes", "keep_aspect_ratio_policy")
 
-    def _constant(self, array: NDArray[Any], name: str) -> str:
-        name = self._free(name)
-        self._model.graph.initializer.append(numpy_helper.from_array(array, name))
-        return name
 
-    def _free(self, name: str) -> str:
-        name = free_name(name, self._taken)
-        self._taken.add(name)
-        return name
+def _center(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
+    """CenterCropPad, which onnxruntime replaces by a Pad that names axes: the others keep their own sizes."""
+    full = writer.spread(
+        node.input[SHAPE], _places(_axes(node), len(sizes), 1), _own(writer, node, sizes), f"{node.output[0]}_all_sizes"
+    )
+    writer.replace(node, SHAPE, full)
+    _drop(node, "axes")
+
+
+def _own(writer: _Writer, node: NodeProto, sizes: Sizes) -> NDArray[np.int64] | str:
+    """The sizes of a node's first input: as a constant if they are known, else computed."""
+    if None not in sizes:
+        return np.array(sizes, np.int64)
+    return writer.node("Shape", [node.input[0]], f"{node.output[0]}_own_sizes")
+
+
+def _drop(node: NodeProto, *names: str) -> None:
+    kept = [each for each in node.attribute if each.name not in names]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+WRITE = {"Pad": _pad, "Resize": _resize, "CenterCropPad": _center}
+
+
+def _can_resize(graph: GraphProto, node: NodeProto, sizes: Sizes) -> bool:
+    """Say whether it can be written: one that keeps the ratio of some axes only if its result has the size that scales give."""
+    policy = next((each.s for each in node.attribute if each.name == "keep_aspect_ratio_policy"), STRETCH)
+    return policy == STRETCH or not _given(node, SIZES) or _kept_ratio(_Constants(graph), node, sizes) is not None
+
+
+def _kept_ratio(constants: _Constants, node: NodeProto, sizes: Sizes) -> np.float32 | None:
+    """The one scale of the named axes; None if it is not known, or if sizes are rounded up to more than it gives."""
+    wanted = constants.read(node.input[SIZES])
+    own = [sizes[axis] for axis in _axes(node)]
+    if wanted is None or len(wanted) != len(own):
+        return None
+    known = np.array([size for size in own if size], np.float32)
+    if len(known) < len(own):
+        return None
+    ratios = wanted.astype(np.float32) / known
+    larger = any(each.name == "keep_aspect_ratio_policy" and each.s == b"not_smaller" for each in node.attribute)
+    scale: np.float32 = ratios.max() if larger else ratios.min()
+    given = known * scale
+    return scale if np.array_equal(np.floor(given), np.floor(given + np.float32(0.5))) else None
+
+
+def _places(axes: Sequence[int] | NDArray[np.int64], rank: int, parts: int) -> NDArray[np.int64]:
+    """Where the values of these axes are in a list over all axes, which has one or two parts."""
+    own = np.asarray(axes, np.int64) % rank
+    return np.concatenate([own + part * rank for part in range(parts)])
+
+
+def _axes(node: NodeProto) -> list[int]:
+    return next(list(attribute.ints) for attribute in node.attribute if attribute.name == "axes")
+
+
+def _given(node: NodeProto, place: int) -> bool:
+    return len(node.input) > place and bool(node.input[place])
 
 
 STEP = Step(
     key="expand-axes",
-    summary="A Pad or Resize that names the axes that its values are for gets values for all axes instead.",
-    source="HandlePad and HandleResize in onnxruntime/core/optimizer/transpose_optimization/onnx_transpose_optimization.cc",
-    cost="Nothing. Where values are computed, one or two nodes that compute a few numbers.",
-    methods=frozenset({"static"}),
+    summary="A Pad, Resize or CenterCropPad that names some axes, as it can since opset 18, is written over all axes.",
+    source="HandlePad and HandleResize in onnxruntime/core/optimizer/transpose_optimization/onnx_transpose_optimization.cc, which do not read axes",
+    cost="Nothing. Where pads, scales or sizes are computed, a node of a few numbers is added.",
+    methods=frozenset({"dynamic", "static", "nbits"}),
     find=find,
     rewrite=rewrite,
+    on="source",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from harness.quantize.steps import (
-    all_axes,
     beyond_range,
     block_biases,
     colliding_names,
@@ -27,7 +26,6 @@ STEPS = (
     float_types.STEP,
     expand_axes.STEP,
     gemm.STEP,
-    all_axes.STEP,
     transposed_weights.STEP,
     shared_constants.STEP,
     colliding_names.STEP,

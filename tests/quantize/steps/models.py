@@ -36,7 +36,7 @@ def node(kind: str, inputs: str, outputs: str, name: str = "", **attributes: Any
 def model(
     nodes: Sequence[NodeProto],
     inputs: Mapping[str, Sequence[int | str]],
-    outputs: Iterable[str] | Mapping[str, Sequence[int]],
+    outputs: Iterable[str] | Mapping[str, Sequence[int | str]],
     constants: Mapping[str, Any],
     *,
     opset: int = 17,
