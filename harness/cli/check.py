@@ -65,14 +65,14 @@ def check(
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Fail if a model got slower (or larger, or less accurate) than its baseline, or if its outputs broke, and for nothing else.
+    """Fail if a model got slower (or larger, or less accurate) than its baseline, or if its outputs are broken, and for nothing else.
 
     The baseline's own model files are measured again, side by side with the candidate's. What looks like a regression is measured once
     more, in processes of its own, before it is called one. A bare model is taken as it is, quantized or not, unless --variants says what to
     make of it; a study makes its variants, and each is compared with the baseline's of the same name.
 
-    Whatever the metric is, a candidate fails whose outputs have parts that are constant, or values that are not finite, where the
-    baseline's have not. The metric 'outputs' looks at that alone.
+    Whatever the metric is, a candidate fails if its outputs have constant parts, or values that are not finite, where the baseline's
+    outputs have none. --metric outputs makes only this check.
 
     Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known closely enough, 75 a device is
     busy, 130 interrupted.

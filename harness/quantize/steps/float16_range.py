@@ -101,7 +101,8 @@ def decide(model: ModelProto, _: Recipe, __: Mapping[str, tuple[float, float]] |
     lines = [f"{staying(nodes)} in float32: {_said(constants[name])}" for name, nodes in list(told.items())[:SHOWN]]
     more = f"; {len(told) - SHOWN} more constants have such values" if len(told) > SHOWN else ""
     others = len(kept) - len({name for nodes in told.values() for name in nodes})
-    also = f"; so do {others} more nodes, which give or take such values" if others else ""
+    more_nodes = "does 1 more node, which gives or takes" if others == 1 else f"do {others} more nodes, which give or take"
+    also = f"; so {more_nodes} such values" if others else ""
     return Decision(float_nodes=tuple(kept), notes=(f"float16-range: {'; '.join(lines)}{more}{also}",))
 
 
