@@ -1,4 +1,4 @@
-"""Nodes that onnxruntime's tools break: they stay in float, and a note says so. A table, each row with its source."""
+"""Nodes that onnxruntime's tools break and that stay in float: a table, each row with its source. A note names them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.quantize.models.graph import MAIN_DOMAINS
-from harness.quantize.steps.step import listed
+from harness.quantize.steps.step import staying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ UNFIT = (
         lambda recipe: recipe.method == "dynamic",
         lambda node: node.domain in MAIN_DOMAINS,
         "Attention",
-        "the dynamic tool takes ONNX's Attention for com.microsoft's, and writes a QAttention that nothing loads",
+        "the dynamic tool mistakes ONNX's Attention for com.microsoft's and writes a QAttention that onnxruntime can't load",
         "AttentionQuant in onnxruntime/quantization/operators/attention.py",
     ),
     Unfit(
@@ -87,8 +87,7 @@ def _takers(model: ModelProto, names: list[str]) -> Iterator[str]:
 def notes(recipe: Recipe, model: ModelProto) -> tuple[str, ...]:
     """Tell which operators stay in float, and why; nothing of those that the recipe does not name."""
     return tuple(
-        f"{len(names)} {unfit.op_type} in float{', and the nodes that take the output' if unfit.takers_too else ''}: {listed(names)}: "
-        f"{unfit.reason}"
+        f"{staying(names)} in float{', with the nodes that take the output' if unfit.takers_too else ''}, because {unfit.reason}"
         for unfit, names in _found(recipe, model)
         if not recipe.op_types or unfit.op_type in recipe.op_types
     )

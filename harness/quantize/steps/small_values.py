@@ -1,4 +1,4 @@
-"""Nodes stay in float that make or pass on values whose small ones matter: to a logarithm, as a denominator, to a negative power.
+"""Keeps nodes in float on the way to an operator for which values near 0 matter: a logarithm, a denominator, a negative power.
 
 One scale has steps of equal size from 0 to the largest value. A probability of 1e-6 is 0 in 8 bits, its logarithm is minus infinity, and a
 floor such as ``max(p, 1e-7)`` behind it makes the same number of all small ones. Where the smallest calibrated value before such a node is
