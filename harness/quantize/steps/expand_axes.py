@@ -1,4 +1,4 @@
-"""A Pad, Resize or CenterCropPad that names its axes is written over all axes: onnxruntime's optimizer takes its inputs for those of all axes.
+"""Rewrites a Pad, Resize or CenterCropPad that names its axes for all axes, because onnxruntime's optimizer ignores the names.
 
 Around convolutions of 8 bits the optimizer moves channels to the last axis, and permutes the inputs of what lies between. It does not read
 ``axes`` there: the model fails when it is loaded or run, or gives a result with two axes exchanged.
@@ -72,8 +72,8 @@ def rewrite(model: ModelProto, found: Sequence[Unnamed]) -> Changes:
     for node, each in zip(nodes, found, strict=True):
         WRITE[node.op_type](writer, node, each.sizes)
     note = (
-        f"expand-axes: {listed(node.name or node.output[0] for node in nodes)} named axes, which onnxruntime's optimizer does not read "
-        "between 8-bit convolutions; now all axes are given, in order"
+        "expand-axes: rewritten for all axes in order, because onnxruntime's optimizer ignores the axes that a node names between 8-bit "
+        f"convolutions: {listed(node.name or node.output[0] for node in nodes)}"
     )
     writer.close()
     return Changes((note,))
@@ -308,7 +308,7 @@ def _given(node: NodeProto, place: int) -> bool:
 
 STEP = Step(
     key="expand-axes",
-    summary="A Pad, Resize or CenterCropPad that names some axes, as it can since opset 18, is written over all axes.",
+    summary="A Pad, Resize or CenterCropPad that names its axes, as it can since opset 18, is rewritten for all axes in order.",
     source="HandlePad and HandleResize in onnxruntime/core/optimizer/transpose_optimization/onnx_transpose_optimization.cc, which do not read axes",
     cost="Nothing. Where pads, scales or sizes are computed, a node of a few numbers is added.",
     methods=frozenset({"dynamic", "static", "nbits"}),
