@@ -25,7 +25,7 @@ StepKey = Literal[
     "expand-axes",
     "float-beyond-range",
     "lone-softmax",
-    "float-cubic-resize",
+    "float-resize",
     "float-small-values",
     "float-block-biases",
     "float-computed-operands",

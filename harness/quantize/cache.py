@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
 
-EDITION = 15
+EDITION = 17
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.models.graph import MAIN_DOMAINS
 from harness.quantize.steps.step import staying
+from harness.quantize.steps.takers import behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,11 +15,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from harness.quantize.recipe import Recipe
-
-
-# onnxruntime moves a QuantizeLinear from behind these to before them (qdq_propagation.cc in core/optimizer/qdq_transformer), or
-# drops the node where the integers clamp as it does (relu_quantizelinear.cc and clip_quantizelinear.cc there).
-MOVERS = frozenset({"Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Clip", "Relu"})
 
 
 @dataclass(frozen=True)
@@ -70,18 +66,9 @@ def nodes(recipe: Recipe, model: ModelProto) -> list[str]:
     """Name the nodes of the main graph that a recipe must leave in float."""
     found = []
     for unfit, names in _found(recipe, model):
-        found += [*names, *(_takers(model, names) if unfit.takers_too else ())]
+        given = [output for node in model.graph.node if node.name in names for output in node.output]
+        found += [*names, *(behind(model, given) if unfit.takers_too else ())]
     return found
-
-
-def _takers(model: ModelProto, names: list[str]) -> Iterator[str]:
-    """Name the nodes that take what others compute, and behind those that only move it the next ones."""
-    outputs = {output for node in model.graph.node if node.name in names for output in node.output}
-    for node in model.graph.node:
-        if not outputs.isdisjoint(node.input):
-            yield node.name
-            if node.op_type in MOVERS:
-                outputs.update(node.output)
 
 
 def notes(recipe: Recipe, model: ModelProto) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import onnx
 
 from harness.quantize.models.graph import opset_of
 from harness.quantize.steps.step import Decision, Step, staying
+from harness.quantize.steps.takers import behind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,11 +34,11 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
     becomes_unsigned = recipe.activation == "QUInt8" or (recipe.activation == "QInt8" and recipe.format == "QDQ")
     if not found or not becomes_unsigned:
         return Decision()
-    sizes, pasts = _sizes(model), _behind_a_past(model)
-    flattens = (opset_of(model) or COERCED) < COERCED
+    sizes, pasts = sizes_of(model), _behind_a_past(model)
+    flattens = flattens_axes(model)
     alone = []
     for node in found:
-        size = _size(node, sizes, flattens=flattens)
+        size = size_of(node, sizes, flattens=flattens)
         # A probability of exactly 1: the others are below what float32 can hold, or there are none.
         certain = ranges is not None and ranges.get(node.output[0], (0.0, 0.0))[1] >= 1
         if size == 1 or (size is None and (certain or node.output[0] in pasts)):
@@ -49,11 +50,15 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
         "onnxruntime's 8-bit Softmax gives 0 instead of 1"
     )
     given = {name for node in found if node.name in alone for name in node.output}
-    takers = tuple(node.name for node in model.graph.node if given.intersection(node.input))
-    return Decision(tuple(dict.fromkeys((*alone, *takers))), notes=(note,))
+    return Decision(tuple(dict.fromkeys((*alone, *behind(model, given)))), notes=(note,))
 
 
-def _sizes(model: ModelProto) -> Sizes:
+def flattens_axes(model: ModelProto) -> bool:
+    """Whether a Softmax norms all values from its axis on together."""
+    return (opset_of(model) or COERCED) < COERCED
+
+
+def sizes_of(model: ModelProto) -> Sizes:
     """The sizes of tensors, None for those that are open."""
     graph = model.graph
     values = (*graph.input, *graph.value_info, *graph.output)
@@ -64,7 +69,7 @@ def _sizes(model: ModelProto) -> Sizes:
     }
 
 
-def _size(node: NodeProto, sizes: Sizes, *, flattens: bool) -> int | None:
+def size_of(node: NodeProto, sizes: Sizes, *, flattens: bool) -> int | None:
     """How many values are normed together; None if that is open."""
     known = sizes.get(node.input[0]) or sizes.get(node.output[0])
     if not known:

@@ -7,9 +7,9 @@ from harness.quantize.steps import (
     block_biases,
     colliding_names,
     computed_operands,
-    cubic_resize,
     expand_axes,
     float16_range,
+    float_resize,
     float_takers,
     float_types,
     gemm,
@@ -39,6 +39,6 @@ STEPS = (
     beyond_range.STEP,
     small_values.STEP,
     lone_softmax.STEP,
-    cubic_resize.STEP,
+    float_resize.STEP,
     float16_range.STEP,
 )

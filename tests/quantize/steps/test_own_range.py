@@ -54,6 +54,18 @@ def test_a_softmax_over_many_classes(bench: Bench) -> None:
     assert min(found.values()) > 18, found
 
 
+@pytest.mark.parametrize("spread", [0.8, 1.0, 1.2, 1.5, 2.0])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_softmax_over_many_positions(bench: Bench, spread: float, moved: bool) -> None:
+    """The largest value is 0.1 or more, and most lie far below one step of 1/255."""
+    middle = [node("Reshape", "p shape", "r"), node("MatMul", "r v", "y")] if moved else [node("MatMul", "p v", "y")]
+    constants = {"w": weights(16, 600) * 24.5 * spread / 4, "v": weights(600, 8) * 24.5, "shape": np.array([1, 600])}
+    nodes = [node("MatMul", "x w", "h", "fc"), node("Softmax", "h", "p", "the softmax"), *middle]
+    bench.save(model(nodes, {"x": [1, 16]}, ["y"], constants), x=samples(64, 16))
+    found = bench.fidelity(bench.build(KINDS))
+    assert min(found.values()) > 15, found
+
+
 def test_an_average_that_is_much_smaller_than_its_parts(bench: Bench) -> None:
     nodes = [STEM, node("AveragePool", "a", "r", kernel_shape=[8, 8]), HEAD]
     constants = {**CONSTANTS, "w": weights(6, 3, 3, 3) * 100, "b": np.zeros(6, np.float32)}
