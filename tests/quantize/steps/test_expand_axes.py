@@ -153,7 +153,9 @@ def test_variants_run(bench: Bench, name: str) -> None:
     found = bench.fidelity(variants)
     assert len(found) == 3, {each.name: each.reason for each in variants.values()}
     assert min(found.values()) > 25, found
-    assert all("between 8-bit convolutions: 'the node'" in " ".join(each.notes) for each in variants.values() if each.name != "fp32")
+    assert all(
+        "between 8-bit convolutions: 'the node'" in " ".join(each.notes) for each in variants.values() if each.name != "fp32"
+    )
 
 
 def test_a_skipped_step_leaves_the_node(bench: Bench) -> None:
