@@ -1,10 +1,10 @@
-"""A Resize stays in float where onnxruntime's 8-bit kernels compute something else than the one for floats.
+"""Keeps a Resize in float where onnxruntime's 8-bit kernels compute something else than the float kernel.
 
-Cubic interpolation and antialiasing overshoot: beside an edge they give more than the largest of their inputs. The kernel for signed
-integers wraps then: 130 becomes -126. The one for unsigned integers cuts it, and QDQ models compute it in float or unsigned.
+Cubic interpolation and antialiasing overshoot: next to an edge, a result can be larger than the largest input. The kernel for signed
+integers then wraps around: 130 becomes -126. The kernel for unsigned integers saturates, and QDQ models compute a Resize in float or unsigned.
 
-With ``tf_crop_and_resize``, ``extrapolation_value`` stands for what lies outside the image. The kernels for integers write the number
-itself, without scale and zero point; and in the QDQ format the output has the scale of the input, whose range may not hold the value.
+With ``tf_crop_and_resize``, pixels outside the image get the value ``extrapolation_value``. The kernels for integers write this number
+itself, without scale and zero point. In the QDQ format the output has the scale of the input, whose range may not hold the value.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
         "onnxruntime's Resize wraps around where interpolation goes beyond int8": [
             node.name for node in nodes if wraps and _overshoots(node)
         ],
-        "its extrapolation_value has no integer of the same meaning": [
+        "no integer of its scale stands for its extrapolation_value": [
             node.name for node in nodes if _extrapolates(node, recipe, ranges)
         ],
     }
@@ -66,8 +66,8 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, tuple[float, 
 STEP = Step(
     key="float-resize",
     summary=(
-        "A Resize stays in float if it is cubic or has antialias, in QOperator models with signed 8-bit activations, and if it has "
-        "tf_crop_and_resize with an extrapolation_value beyond its input's range, in QOperator with any value."
+        "In QOperator models with signed 8-bit activations, a Resize that is cubic or has antialias stays in float. A Resize with "
+        "tf_crop_and_resize stays in float in QOperator models, and in QDQ models if its extrapolation_value lies beyond its input's range."
     ),
     source="UpsampleBase and Upsample<int8_t> in onnxruntime/core/providers/cpu/tensor/upsample.cc",
     cost="These nodes are computed in float.",

@@ -227,7 +227,7 @@ def _is_floor(node: NodeProto, constants: Mapping[str, NDArray[Any]], known: Map
 STEP = Step(
     key="float-small-values",
     summary=(
-        "The nodes that compute values for a logarithm, a reciprocal, a denominator or a negative power, such as a Softmax and a lower bound, "
+        "The nodes that compute values for a logarithm, a reciprocal, a denominator or a negative power, such as a Softmax or a Clip, "
         "stay in float if the smallest of these values is less than 4 quantization steps away from 0."
     ),
     source="compute_scale_zp in onnxruntime/quantization/quant_utils.py, which divides the range into equal steps",
