@@ -124,8 +124,8 @@ def _empty(given: Side, evaluation: Samples | None) -> Iterator[str]:
         other = evaluation.profile.looks.get(name) if evaluation is not None else None
         if look.elements == 0 and (other is None or other.elements > 0):
             yield (
-                f"{given.name}: '{name}' is empty in every sample (a size is 0): static variants get no range for it, and cut its values to "
-                "whole numbers; give samples in which it has values, too"
+                f"{given.name}: '{name}' is empty in every sample (a size is 0): static variants get no range for it, and round its values "
+                "to whole numbers; give samples in which it has values, too"
             )
 
 
