@@ -47,7 +47,7 @@ def debug(
 ) -> Exit:
     """Show where a variant loses accuracy: tensors, weights and nodes, and the nodes to exclude.
 
-    Without --variant, the variant whose outputs are farthest from fp32's. Ctrl-C prints what was found so far.
+    Without --variant, it explains the variant whose outputs are farthest from fp32's. Ctrl-C prints what was found so far.
 
     Exit code: 0 explained, 2 wrong usage or input, or a variant that can't exist, 3 a variant could not be made or run.
     """

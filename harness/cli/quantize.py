@@ -36,7 +36,7 @@ def quantize(
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Make the variants of a model, and measure nothing; or with --plan, say what would come of it.
+    """Make the variants of a model without measuring them; with --plan, only say what would be made.
 
     A plan needs no calibration: it lists what is made, what would be the same file, what can't exist and why, and what the devices'
     runtimes and processors make of each. --platform x86_64,avx512_vnni,1.31.1 stands for a device that is not there.

@@ -356,7 +356,7 @@ class FidelityLine(Line):
     @model_validator(mode="before")
     @classmethod
     def _in_one_object(cls, said: Any) -> Any:  # noqa: ANN401 - what is validated
-        """Read what earlier versions wrote, who kept each figure in a field of the line."""
+        """Read lines of earlier versions, which kept each figure in a field of its own."""
         if not isinstance(said, dict) or "fidelity" in said:
             return said
         figures = {FLAT.get(name, name): value for name, value in said.items() if name in {*FIGURES, *FLAT}}

@@ -135,7 +135,7 @@ def _culprit(model: ModelProto, version: int) -> NodeProto | None:
 
 
 def _converted(model: ModelProto, version: int) -> ModelProto:
-    """Convert a model, the nodes that the converter gets wrong by the table in ``opset_fixes.py``.
+    """Convert a model; the table in ``opset_fixes.py`` replaces the converter for nodes that it gets wrong.
 
     Raises:
         Exception: of the converter or the checker.

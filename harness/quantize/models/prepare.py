@@ -99,7 +99,7 @@ class _OtherModelError(Exception):
 
 
 def prepare(source: SourceModel, folder: Path, original: Original | None = None) -> Prepared:
-    """Prepare a model, on the first rung of the ladder that it stands: the result is valid, and computes what the model computes.
+    """Prepare a model on the first rung of the ladder that works: the result is valid, and computes what the model computes.
 
     Args:
         source: the model.

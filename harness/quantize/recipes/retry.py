@@ -137,7 +137,7 @@ class _Attempts:
         return True
 
     def _spared(self, notes: tuple[str, ...]) -> tuple[str, ...]:
-        """Quantize those nodes after all that were left out in vain before the right one; returns the notes of the variant."""
+        """Quantize the nodes again that were left out in vain before the right one was found; returns the notes of the variant."""
         stale = False
         for name in self.guessed[:-1]:
             said = self.left.pop(name)

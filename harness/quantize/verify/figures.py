@@ -116,7 +116,7 @@ class Fidelity:
 
     @property
     def broken(self) -> str | None:
-        """In a word or two whether any value is lost entirely: ``not finite`` or ``dead``; None if none is."""
+        """How the outputs are broken: ``not finite`` or ``dead``; None if they are not."""
         return "not finite" if self.unequal_count else "dead" if self.dead else None
 
     @property
