@@ -115,6 +115,8 @@ class Reference:
         if self.labels is None or self.chosen.output is None:
             return found
         right = self._accuracy(self.outputs, self.labels)
+        if self.difference and (name := self.chosen.name(self.difference.outputs)):
+            found += (reproducibility.of_labels(name),)
         return (*found, *lint.guessing(right, len(self.labels), self.chosen.output.classes))
 
     def _accuracy(self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None) -> float | None:
@@ -153,6 +155,8 @@ class Reference:
         reasons = [refusal]
         if left_out:
             reasons.append(f"two runs on the same inputs differ: {reproducibility.withheld(left_out, self._others(left_out))}")
+            if accuracy is not None and self.chosen.name(left_out):
+                reasons.append(reproducibility.of_labels(str(self.chosen.name(left_out))))
         said = {
             "device": device,
             "case": case.id,

@@ -137,6 +137,10 @@ def test_accuracy_is_given_for_an_output_that_is_left_out() -> None:
     made.chosen = class_output.find(made.outputs, made.names, made.labels)
     found = made.compare("board", CASE, packed(*OUTPUTS), [0])
     assert (found.fidelity.top1_accuracy, found.fidelity.top1_agreement) == (1.0, None)
+    assert found.reason
+    assert "top-1 and its drop change from run to run" in found.reason
+    made.difference = Difference(("y",), (), "Dropout 'drop'")
+    assert any("top-1 and its drop change from run to run" in doubt for doubt in made.doubts())
 
 
 def test_labels_suit_further_axes_of_one() -> None:

@@ -93,7 +93,9 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know."""
-        return tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note]))
+        random = self.chosen.name(self.difference.outputs) if self.difference and self.labels is not None else None
+        told = reproducibility.of_labels(random) if random else None
+        return tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note, told]))
 
     @property
     def has_floats(self) -> bool:

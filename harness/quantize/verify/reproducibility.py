@@ -60,6 +60,11 @@ def withheld(outputs: Sequence[str], others: Sequence[str]) -> str:
     return f"MSE, SQNR, KL divergence and agreement with fp32 are left out for {quoted(outputs)}{kept}"
 
 
+def of_labels(name: str) -> str:
+    """Say what labels tell of an output that does not reproduce itself."""
+    return f"labels are compared with output {name!r}, so top-1 and its drop change from run to run and say nothing about a variant"
+
+
 def differs(model: Path, feeds: Iterable[Feed], earlier: Sequence[Sequence[Any]] = ()) -> Difference | None:
     """Run a model twice on the same inputs in one session, and hold that against an earlier session where there was one.
 
