@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, isinf, isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,17 @@ PASSING = frozenset(
 def is_absurd(low: float, high: float) -> bool:
     """Say whether no activation can have such a range."""
     return not (isfinite(low) and isfinite(high)) or max(abs(low), abs(high)) >= ABSURD
+
+
+def unusable(name: str, low: float, high: float) -> str:
+    """Say why no scale can be computed of a tensor's range."""
+    if isnan(low) or isnan(high):
+        return f"'{name}' has values that are not numbers (NaN) in the calibration data"
+    if low > high:
+        return f"'{name}' has no values in the calibration data"
+    if isinf(low) or isinf(high):
+        return f"'{name}' has infinite values in the calibration data"
+    return f"the values of '{name}' range from {low:.5g} to {high:.5g}"
 
 
 def only_max_pools(graph: GraphProto, name: str) -> bool:
@@ -129,7 +140,7 @@ class Search:
             known = self.ranges.get(name)
             if known is not None and is_absurd(*known) and name not in self._pools:
                 if node.name not in self.nodes:
-                    self.nodes[node.name] = f"the values of '{name}' range from {known[0]:.5g} to {known[1]:.5g}"
+                    self.nodes[node.name] = unusable(name, *known)
                     self.origins.add(node.name)
                 if name in node.output:
                     self.mixed.setdefault(name, max(map(abs, known)))

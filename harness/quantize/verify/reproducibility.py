@@ -62,7 +62,9 @@ def withheld(outputs: Sequence[str], others: Sequence[str]) -> str:
 
 def of_labels(name: str) -> str:
     """Say what labels tell of an output that does not reproduce itself."""
-    return f"labels are compared with output {name!r}, so top-1 and its drop change from run to run and say nothing about a variant"
+    return (
+        f"labels are compared with output {name!r}, so top-1 and its drop change from run to run and say nothing about a variant"
+    )
 
 
 def differs(model: Path, feeds: Iterable[Feed], earlier: Sequence[Sequence[Any]] = ()) -> Difference | None:

@@ -98,3 +98,17 @@ def test_extremes_of_constants() -> None:
 )
 def test_ranges_without_a_scale(low: float, high: float, absurd: bool) -> None:
     assert is_absurd(low, high) is absurd
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ((inf, -inf), "'x' has no values in the calibration data"),
+        ((-inf, inf), "'x' has infinite values in the calibration data"),
+        ((0.0, inf), "'x' has infinite values in the calibration data"),
+        ((float("nan"), 1.0), "'x' has values that are not numbers (NaN) in the calibration data"),
+        ((-3.4e38, 1.0), "the values of 'x' range from -3.4e+38 to 1"),
+    ],
+)
+def test_a_range_that_no_scale_can_have_is_said_in_words(known: tuple[float, float], words: str) -> None:
+    assert search([node("Relu", "x", "y", "relu")], {"x": known}).nodes == {"relu": words}
