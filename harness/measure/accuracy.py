@@ -20,7 +20,7 @@ from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
 from harness.quantize.samples import lint
 from harness.quantize.samples.fit import empty_inputs
-from harness.quantize.verify import class_output, fidelity, reproducibility
+from harness.quantize.verify import class_output, fidelity, reproducibility, uncompared
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.pairing import batch_of
 
@@ -54,6 +54,7 @@ class Reference:
         labels: int64 [samples x batch], where the evaluation data have them.
         metric: the user's own figures, where the study names them.
         every: names of all outputs, those that are not numeric too.
+        uncompared: a sentence on the outputs that are not numeric; None if all are.
         difference: how the model does not reproduce itself; None if it does.
         chosen: the output that labels are held against.
         title: what messages call this model.
@@ -63,6 +64,7 @@ class Reference:
     title = FP32
     batch: int | None = None
     every: Sequence[str] = ()
+    uncompared: str | None = None
     difference: Difference | None = None
     chosen = class_output.Choice(None)
 
@@ -87,7 +89,8 @@ class Reference:
         try:
             session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             answers = [session.run(None, feed) for feed in samples.feeds]
-            self.every = [output.name for output in session.get_outputs()]
+            given = session.get_outputs()
+            self.every = [output.name for output in given]
             del session  # the check opens the model again, and two large ones need twice the memory
             self.difference = reproducibility.differs(model, samples.feeds, answers)
         except DataError:
@@ -102,6 +105,7 @@ class Reference:
         self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
         first = answers[0] if answers else []
         self.names = [name for name, output in zip(self.every, first, strict=False) if _numeric(output)]
+        self.uncompared = uncompared.sentence(given, self.names) if answers else None
         self.labels = samples.labels
         self.chosen = class_output.find(self.outputs, self.names, self.labels, output)
         self.metric = metric
@@ -111,7 +115,7 @@ class Reference:
 
     def doubts(self) -> tuple[str, ...]:
         """What the float model's own answers say against the evaluation data, and against comparing variants with them."""
-        found = tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note]))
+        found = tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note, self.uncompared]))
         if self.labels is None or self.chosen.output is None:
             return found
         right = self._accuracy(self.outputs, self.labels)
@@ -163,7 +167,7 @@ class Reference:
             # What could not be compared keeps what the labels tell.
             "fidelity": replace(found, top1_accuracy=accuracy).as_json(),
             "reference": self.title,
-            "notes": [" ".join(note.split())[:4000] for note in found.notes_against(self.title)],
+            "notes": [" ".join(note.split())[:4000] for note in (self.uncompared, *found.notes_against(self.title)) if note],
             "unlike": unlike,
             "samples": len(outputs),
             "metrics": metrics,
@@ -185,7 +189,7 @@ class Reference:
     def _compared(self, outputs: Sequence[list[NDArray[Any]]], left_out: Collection[str]) -> Fidelity:
         """Compare the outputs that reproduce themselves; there are no figures if none do."""
         kept = self._others(left_out)
-        if not kept and left_out:
+        if not kept:
             return Fidelity()
         reference, candidate = (
             [{name: value for name, value in zip(self.names, sample, strict=True) if name in kept} for sample in side]
@@ -195,6 +199,7 @@ class Reference:
             fidelity.compare(reference, candidate, batch=self.batch, classes=self.chosen.name(kept)),
             self.chosen.output,
         )
+        found = replace(found, identical=False) if self.uncompared else found
         if chosen is None or chosen.name not in kept:
             return found
         agreement = class_output.agreement(

@@ -152,6 +152,8 @@ def _worst(found: Diagnosis) -> Compared | None:
     if worst.score is not None and worst.score.fidelity.identical:
         found.notes.append(f"the outputs of {worst.variant.name} are exactly fp32's: nothing is lost")
         return None
+    if worst.score is not None and worst.score.fidelity.is_exact:
+        found.notes.append(f"the outputs of {worst.variant.name} that are compared are exactly fp32's, but not all are compared")
     return worst
 
 

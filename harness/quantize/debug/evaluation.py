@@ -11,7 +11,7 @@ from harness.errors import DataError, ModelError
 from harness.quantize.debug.session import Session
 from harness.quantize.reasons import reason_of
 from harness.quantize.samples.fit import empty_inputs
-from harness.quantize.verify import class_output, fidelity, reproducibility
+from harness.quantize.verify import class_output, fidelity, reproducibility, uncompared
 from harness.quantize.verify.class_output import Choice
 from harness.quantize.verify.pairing import ShapeError, batch_of
 
@@ -80,6 +80,7 @@ class Evaluation:
         difference: how fp32 does not reproduce itself; such outputs are not compared. None if it does.
         chosen: the output that labels are held against.
         batch: samples of each feed, as the leading size of its inputs; None if they differ in it.
+        uncompared: a sentence on the outputs that are not numeric; None if all are.
     """
 
     feeds: Iterable[Outputs]
@@ -89,13 +90,16 @@ class Evaluation:
     difference: Difference | None = None
     chosen: Choice = field(default_factory=Choice)
     batch: int | None = None
+    uncompared: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know."""
         random = self.chosen.name(self.difference.outputs) if self.difference and self.labels is not None else None
         told = reproducibility.of_labels(random) if random else None
-        return tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note, told]))
+        return tuple(
+            filter(None, [self.difference.sentence if self.difference else None, self.chosen.note, told, self.uncompared])
+        )
 
     @property
     def has_floats(self) -> bool:
@@ -162,7 +166,7 @@ class Evaluation:
     def _judged(self, found: fidelity.Fidelity, outputs: Sequence[Outputs], uneven: Sequence[str]) -> fidelity.Fidelity:
         """Fill in what labels tell, of the output that they are held against."""
         chosen = self.chosen.output
-        found = found if self.is_comparable and not uneven else replace(found, identical=False)
+        found = found if self.is_comparable and not uneven and not self.uncompared else replace(found, identical=False)
         if chosen is None or self.labels is None or chosen.name in uneven:
             return found
         ref, x = ([each[chosen.name] for each in side] for side in (self.reference, outputs))
@@ -199,7 +203,7 @@ def begin(
             if len(outputs) >= least and time.monotonic() > end:
                 break
             outputs.append(session.run(feed))
-        names = session.names
+        given = session.outputs
         del session
         difference = reproducibility.differs(model, samples.feeds)
     except DataError:
@@ -212,9 +216,10 @@ def begin(
     labels = samples.labels
     if labels is not None:
         labels = labels[: len(labels) * len(outputs) // len(samples.feeds)]
-    names = [name for name in names if outputs and name in outputs[0]]
+    names = [output.name for output in given if outputs and output.name in outputs[0]]
+    left_out = uncompared.sentence(given, names) if outputs else None
     chosen = class_output.find(outputs, names, labels, output)
-    found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen, _batch(samples.feeds))
+    found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen, _batch(samples.feeds), left_out)
     if metric is not None:
         metric(found.reference, found.reference, found.labels)
     return found

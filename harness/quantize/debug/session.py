@@ -31,6 +31,7 @@ class Session:
 
     Attributes:
         names: of the outputs.
+        outputs: with their types.
     """
 
     def __init__(self, model: Path | bytes, *, optimized: bool = True) -> None:
@@ -51,7 +52,8 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with quiet():
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self.names: list[str] = [output.name for output in self._session.get_outputs()]
+        self.outputs = self._session.get_outputs()
+        self.names: list[str] = [output.name for output in self.outputs]
         self._types = {value.name: FLOATS.get(value.type) for value in self._session.get_inputs()}
 
     def run(self, feed: Feed, names: Sequence[str] | None = None) -> dict[str, Array]:

@@ -64,7 +64,7 @@ def compare(
         mean_relative_error=_relative(floats),
         sqnr_db=_lowest([figure.sqnr_db for figure in of_floats]),
         cosine=_lowest([figure.cosine for figure in of_floats]),
-        identical=all(each.identical for each in sums),
+        identical=bool(sums) and all(each.identical for each in sums),
         nan_count=sum(figure.nan_count for figure in of_floats),
         top1_agreement=agreement,
         top1_accuracy=accuracy,

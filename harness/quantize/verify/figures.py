@@ -31,7 +31,8 @@ class Fidelity:
             the ratio of the norms in ``onnxruntime/quantization/qdq_loss_debug.py``; infinite when there is no noise, -infinite if no value
             of an output can be compared.
         cosine: Σ ref·x / √(Σ ref² · Σ x²), of the output where it is lowest.
-        identical: all outputs, integer ones too, are equal bit for bit but for the sign of zero and kinds of NaN.
+        identical: all outputs, integer ones too, are equal bit for bit but for the sign of zero and kinds of NaN; False if an output is
+            not compared.
         nan_count: values of the variant's floating-point outputs that are NaN.
         top1_agreement: share of rows whose largest class is the reference's; None if the first floating-point output is no
             table [batch, classes].
@@ -113,6 +114,12 @@ class Fidelity:
             return None
         parts = [part.sqnr_db for part in (self.worst_slice, self.worst_sample) if part is not None and part.sqnr_db is not None]
         return min([self.sqnr_db, *parts])
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all values that are compared are equal; there may be outputs that are not."""
+        floats = self.sqnr_db is None or (self.mse == 0 and not self.unequal_count)
+        return bool(self.outputs) and floats and self.equal in {None, 1.0}
 
     @property
     def broken(self) -> str | None:
