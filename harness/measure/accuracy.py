@@ -89,8 +89,8 @@ class Reference:
         try:
             session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
             answers = [session.run(None, feed) for feed in samples.feeds]
-            given = session.get_outputs()
-            self.every = [output.name for output in given]
+            given = {output.name: output.type for output in session.get_outputs()}
+            self.every = list(given)
             del session  # the check opens the model again, and two large ones need twice the memory
             self.difference = reproducibility.differs(model, samples.feeds, answers)
         except DataError:

@@ -216,7 +216,7 @@ def begin(
     labels = samples.labels
     if labels is not None:
         labels = labels[: len(labels) * len(outputs) // len(samples.feeds)]
-    names = [output.name for output in given if outputs and output.name in outputs[0]]
+    names = [name for name in given if outputs and name in outputs[0]]
     left_out = uncompared.sentence(given, names) if outputs else None
     chosen = class_output.find(outputs, names, labels, output)
     found = Evaluation(samples.feeds, outputs, labels, metric, difference, chosen, _batch(samples.feeds), left_out)

@@ -31,7 +31,7 @@ class Session:
 
     Attributes:
         names: of the outputs.
-        outputs: with their types.
+        outputs: their types as onnxruntime writes them, by name.
     """
 
     def __init__(self, model: Path | bytes, *, optimized: bool = True) -> None:
@@ -52,8 +52,8 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         with quiet():
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self.outputs = self._session.get_outputs()
-        self.names: list[str] = [output.name for output in self.outputs]
+        self.outputs: dict[str, str] = {output.name: output.type for output in self._session.get_outputs()}
+        self.names: list[str] = list(self.outputs)
         self._types = {value.name: FLOATS.get(value.type) for value in self._session.get_inputs()}
 
     def run(self, feed: Feed, names: Sequence[str] | None = None) -> dict[str, Array]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    import onnxruntime as ort
+    from collections.abc import Collection, Mapping
 
 # How onnxruntime writes these types, the outer ones first.
 KINDS = (
@@ -22,22 +20,22 @@ KINDS = (
 BECAUSE = "not compared, because only tensors of numbers are"
 
 
-def sentence(outputs: Sequence[ort.NodeArg], compared: Collection[str]) -> str | None:
+def sentence(outputs: Mapping[str, str], compared: Collection[str]) -> str | None:
     """Name the outputs that are left out, and the way to have them compared.
 
     Args:
-        outputs: of a session.
+        outputs: names of a model's outputs, and their types as onnxruntime writes them.
         compared: names of those whose values are compared.
 
     Returns:
         A sentence for a reader of figures; None if all outputs are compared.
     """
-    left_out = [output for output in outputs if output.name not in compared]
+    left_out = {name: type_ for name, type_ in outputs.items() if name not in compared}
     if not left_out:
         return None
     several = len(left_out) > 1
-    named = ", ".join(f"'{output.name}' ({kind(output.type)})" for output in left_out)
-    maps = any("map(" in output.type for output in left_out)
+    named = ", ".join(f"'{name}' ({kind(type_)})" for name, type_ in left_out.items())
+    maps = any("map(" in type_ for type_ in left_out.values())
     way_out = "export the model with tensors instead" + (" (skl2onnx: options={'zipmap': False})" if maps else "")
     others = "the figures are of the other outputs alone; " if compared else ""
     return f"output{'s' if several else ''} {named} {'are' if several else 'is'} {BECAUSE}; {others}{way_out}"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -97,7 +96,21 @@ def test_tensors_of_numbers_need_no_sentence(tmp_path: Path) -> None:
     made = classifier("maps")
     del made.graph.output[1]
     onnx.save(made, tmp_path / "m.onnx")
-    assert uncompared.sentence(onnxruntime.InferenceSession(tmp_path / "m.onnx").get_outputs(), ["y"]) is None
+    assert uncompared.sentence({"y": "tensor(int64)"}, ["y"]) is None
     reference = Reference(tmp_path / "m.onnx", SAMPLES)
     assert reference.uncompared is None
     assert reference.compare("board", CASE, packed(*(sample[0] for sample in reference.outputs))).fidelity.identical
+
+
+@pytest.mark.parametrize(
+    ("type_", "words"),
+    [
+        ("map(string,tensor(float))", "map"),
+        ("optional(tensor(float))", "optional value"),
+        ("tensor(bfloat16)", "tensor(bfloat16)"),
+    ],
+)
+def test_every_type_has_words(type_: str, words: str) -> None:
+    said = uncompared.sentence({"y": "tensor(int64)", "p": type_, "q": "seq(tensor(float))"}, ["y"])
+    assert said is not None
+    assert said.startswith(f"outputs 'p' ({words}), 'q' (sequence of tensors) are not compared")
