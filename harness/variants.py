@@ -29,6 +29,7 @@ StepKey = Literal[
     "float-small-values",
     "float-block-biases",
     "float-computed-operands",
+    "float-large-biases",
     "float-takers",
     "float16-range",
     "fold-gemm",

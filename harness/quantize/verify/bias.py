@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from harness.quantize.steps.step import listed
@@ -55,13 +55,17 @@ def notes(model: ModelProto, folder: Path) -> list[str]:
         bias = names.array(place.bias, folder)
         if bias is None or bias.dtype != np.int32:
             continue
-        most = int(np.abs(bias.astype(np.int64)).max(initial=0))
+        sizes = np.abs(bias.astype(np.int64)).ravel()
+        most = int(sizes.max(initial=0))
         name = (node.name or node.output[0]).removesuffix("_quant")
         if most >= MOST:
             cut.append(name)
             unsigned = unsigned or names.is_unsigned(place)
-        elif most > LARGE and most + names.products(place, folder) > MOST:
-            tight.append(name)
+        elif most > LARGE:
+            products = names.products(place, folder)
+            sums = sizes + (products if products.size == sizes.size else products.max(initial=0))
+            if (sums[sizes > LARGE] > MOST).any():
+                tight.append(name)
     found = []
     if cut:
         found.append(
@@ -114,24 +118,25 @@ class _Inputs:
         stored = self.tensor(place.weight)
         return stored is not None and stored.data_type in {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT4}
 
-    def products(self, place: Place, folder: Path) -> int:
-        """An upper bound of the sum of products that is added to one value of the bias."""
+    def products(self, place: Place, folder: Path) -> NDArray[np.int64]:
+        """For each channel, an upper bound of the sum of products that is added to its bias."""
         weight = self.array(place.weight, folder)
         if weight is None or weight.dtype.kind not in "iu":
-            return 0
+            return np.zeros(1, np.int64)
         zero = self.array(place.weight, folder, 2) if place.zero is None else self.array(place.zero, folder)
-        low, high = (int(each) for each in (weight.min(initial=0), weight.max(initial=0)))
-        offset = 0 if zero is None else int(zero.astype(np.int64).ravel()[0])
+        axis = self._axis()
+        offset = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64).ravel()
+        offset = offset.reshape([-1 if place_of == axis else 1 for place_of in range(weight.ndim)])
         reach = REACH if weight.dtype.itemsize == 1 else REACH_16
-        channels = self._channels(weight.shape)
-        return max(abs(low - offset), abs(high - offset)) * reach * (weight.size // max(1, channels))
+        others = tuple(place_of for place_of in range(weight.ndim) if place_of != axis)
+        found: NDArray[np.int64] = np.abs(weight.astype(np.int64) - offset).sum(axis=others) * reach
+        return found
 
-    def _channels(self, shape: tuple[int, ...]) -> int:
-        """How many values the bias has for a weight of a shape."""
-        stored = {each.name: helper.get_attribute_value(each) for each in self._node.attribute}
+    def _axis(self) -> int:
+        """The axis of the weight's channels."""
         if self._node.op_type in {"Gemm", "QGemm"}:
-            return shape[0 if stored.get("transB") else 1]
-        return int(stored.get("group", 1)) * shape[1] if self._node.op_type == "ConvTranspose" else shape[0]
+            return int(not any(each.name == "transB" and each.i for each in self._node.attribute))
+        return int(self._node.op_type == "ConvTranspose")
 
 
 def _biases(model: ModelProto) -> Iterator[tuple[NodeProto, Place, _Inputs]]:
