@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.quantize.models.graph import MAIN_DOMAINS, all_inputs, free_name, sort_nodes, tensor_names
 from harness.quantize.models.shapes import bare
-from harness.quantize.steps.step import Changes, Step, listed
+from harness.quantize.steps.step import Changes, Decision, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +77,25 @@ def rewrite(model: ModelProto, found: Sequence[Unnamed]) -> Changes:
     )
     writer.close()
     return Changes((note,))
+
+
+def decide(model: ModelProto, _: Recipe, __: Mapping[str, tuple[float, float]] | None) -> Decision:
+    """Name the nodes that still name axes, in models with convolutions: nothing is known that keeps the optimizer away from them."""
+    graph = model.graph
+    sizes = _sizes(model) if any(map(_names_axes, graph.node)) and any(node.op_type == "Conv" for node in graph.node) else {}
+    left = [
+        node.name
+        for node in graph.node
+        if sizes and _names_axes(node) and not _names_all(graph, node, len(sizes.get(node.input[0], ())))
+    ]
+    if not left:
+        return Decision()
+    note = (
+        f"expand-axes: {listed(left)} can't be written over all axes, because the number of axes is not known or a Resize keeps the ratio of "
+        "sizes; between 8-bit convolutions onnxruntime may fail to load or run this variant at its default optimization; export the "
+        "model with fixed sizes, with keep_aspect_ratio_policy = stretch, or exclude the convolutions around"
+    )
+    return Decision(notes=(note,))
 
 
 class _Writer:
@@ -164,7 +183,7 @@ def _names_axes(node: NodeProto) -> bool:
 def _names_all(graph: GraphProto, node: NodeProto, rank: int) -> bool:
     """Say whether a node names all axes in order, which the optimizer takes for granted."""
     axes = _Constants(graph).read(node.input[PAD_AXES]) if node.op_type == "Pad" else _axes(node)
-    return axes is not None and [axis % rank for axis in axes] == list(range(rank))
+    return rank > 0 and axes is not None and [axis % rank for axis in axes] == list(range(rank))
 
 
 def _sizes(model: ModelProto) -> Mapping[str, Sizes]:
@@ -314,5 +333,6 @@ STEP = Step(
     methods=frozenset({"dynamic", "static", "nbits"}),
     find=find,
     rewrite=rewrite,
+    decide=decide,
     on="source",
 )

@@ -164,3 +164,13 @@ def test_a_skipped_step_leaves_the_node(bench: Bench) -> None:
     paths = [each.path for each in variants.values() if each.name != "fp32" and each.path is not None]
     pads = [each for path in paths for each in onnx.load(path).graph.node if each.op_type == "Pad"]
     assert [len(each.input) for each in pads] == [4, 4]
+
+
+def test_a_note_names_what_can_not_be_written(bench: Bench) -> None:
+    said = {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}
+    # Of 10 rows and 11 columns it makes 15 and 16.5, and no scale gives 17 columns as the rounding does.
+    made = between(Case("Resize", "a - - s", {"s": whole(15, 19)}, said))
+    made.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 13
+    bench.save(made, x=samples(8, 3, 12, 13))
+    for each in bench.build(FORMATS).values():
+        assert each.name == "fp32" or any("expand-axes: 'the node' can't be written" in note for note in each.notes), each.notes
