@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tests.quantize.steps.conftest import run
 from tests.quantize.steps.models import model, node, samples, weights
 
 if TYPE_CHECKING:
@@ -85,3 +86,25 @@ def test_what_is_computed(bench: Bench, case: str) -> None:
     assert any("'here'" in note for each in variants.values() for note in each.notes if "computed-operands" in note) == told
     found = bench.fidelity(variants)
     assert min(found.values()) > 20, found
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_spoils_nothing_else(bench: Bench, value: float) -> None:
+    weight = weights(64, 8)
+    weight[3, 5] = value
+    nodes = [node("MatMul", "x v", "a"), node("MatMul", "a u", "y", "here")]
+    bench.save(model(nodes, {"x": [1, 64]}, ["y"], {"v": weights(64, 64), "u": weight}), x=samples(16, 64))
+    variants = bench.build(
+        '[variants]\nmethods = ["dynamic", "static", "nbits"]\nformats = ["QDQ", "QOperator"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\n'
+    )
+    feed = {"x": samples(1, 64)}
+    (wanted,) = run(bench.folder / "m.onnx", feed)
+    for name, made in variants.items():
+        if made.path is None:
+            assert made.state == "impossible", made.reason
+            continue
+        (found,) = run(made.path, feed)
+        assert (np.isfinite(found) == np.isfinite(wanted)).all(), name
+        assert name == "fp32" or any(
+            "'here' stays in float" in note and "'u' holds NaN or infinity" in note for note in made.notes
+        ), name
