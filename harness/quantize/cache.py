@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
 
-EDITION = 20
+EDITION = 21
 
 
 @dataclass(frozen=True)

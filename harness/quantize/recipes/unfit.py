@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from onnx import helper
+
 from harness.quantize.models.graph import MAIN_DOMAINS
 from harness.quantize.steps.step import staying
 from harness.quantize.steps.takers import behind
@@ -43,6 +45,15 @@ def _is_dilated(node: NodeProto) -> bool:
     return any(attribute.name == "dilations" and set(attribute.ints) != {1} for attribute in node.attribute)
 
 
+def _counts_beyond_padding(node: NodeProto) -> bool:
+    """Whether the last window of an AveragePool may reach beyond the padding, and what is padded counts."""
+    said = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    steps = any(stride > 1 for stride in said.get("strides", ()))
+    return bool(
+        said.get("ceil_mode") and said.get("count_include_pad") and steps and not said.get("auto_pad", b"").startswith(b"SAME")
+    )
+
+
 UNFIT = (
     Unfit(
         lambda recipe: recipe.method == "dynamic",
@@ -57,6 +68,14 @@ UNFIT = (
         "AveragePool",
         "QLinearAveragePool has no dilations",
         "onnxruntime/core/graph/contrib_ops/nhwc_schema_defs.cc and docs/ContribOperators.md",
+        takers_too=True,
+    ),
+    Unfit(
+        lambda recipe: recipe.method == "static",
+        _counts_beyond_padding,
+        "AveragePool",
+        "with ceil_mode and count_include_pad, QLinearAveragePool divides by the whole window also where it reaches beyond the padding",
+        "onnxruntime/contrib_ops/cpu/quantization/qlinear_pool.cc",
         takers_too=True,
     ),
 )
