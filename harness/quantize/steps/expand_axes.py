@@ -91,9 +91,9 @@ def decide(model: ModelProto, _: Recipe, __: Mapping[str, tuple[float, float]] |
     if not left:
         return Decision()
     note = (
-        f"expand-axes: {listed(left)} can't be written over all axes, because the number of axes is not known or a Resize keeps the ratio of "
-        "sizes; between 8-bit convolutions onnxruntime may fail to load or run this variant at its default optimization; export the "
-        "model with fixed sizes, with keep_aspect_ratio_policy = stretch, or exclude the convolutions around"
+        f"expand-axes: {listed(left)} can't be rewritten for all axes, because the number of axes is not known or a Resize keeps the ratio of "
+        "sizes. Between 8-bit convolutions, onnxruntime may then fail to load or run this variant at its default optimization; export "
+        "the model with fixed sizes or with keep_aspect_ratio_policy = stretch, or exclude the convolutions around these nodes"
     )
     return Decision(notes=(note,))
 

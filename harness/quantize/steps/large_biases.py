@@ -179,8 +179,8 @@ def patch(recipe: Recipe, notes: list[str]) -> Iterator[None]:
 STEP = Step(
     key="float-large-biases",
     summary=(
-        "A bias stays in float (QDQ), or its Conv or Gemm (QOperator), if it overflows int32 in units of the input's scale times the "
-        "weight's, alone or with the products that are added to it."
+        "A bias stays in float if it overflows int32 in units of the input's scale times the weight's, alone or with the products that are "
+        "added to it. In the QOperator format, its Conv or Gemm stays in float."
     ),
     source="quantize_bias_static_impl in onnxruntime/quantization/base_quantizer.py; microsoft/onnxruntime#21000",
     cost="These nodes are computed in float.",
