@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
 
-EDITION = 21
+EDITION = 22
 
 
 @dataclass(frozen=True)

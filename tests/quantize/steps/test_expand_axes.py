@@ -173,4 +173,4 @@ def test_a_note_names_what_can_not_be_written(bench: Bench) -> None:
     made.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 13
     bench.save(made, x=samples(8, 3, 12, 13))
     for each in bench.build(FORMATS).values():
-        assert each.name == "fp32" or any("expand-axes: 'the node' can't be written" in note for note in each.notes), each.notes
+        assert each.name == "fp32" or any("expand-axes: 'the node' can't be rewritten" in note for note in each.notes), each.notes
