@@ -50,7 +50,7 @@ LOGARITHMS = frozenset({"Log", "NegativeLogLikelihoodLoss", "ReduceLogSum"})
 
 def needed_inputs(node: NodeProto, constants: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
     """The places of the inputs whose values near 0 decide on what a node gives; none for most operators."""
-    if node.op_type in LOGARITHMS or node.op_type == "Reciprocal":
+    if node.op_type in LOGARITHMS or node.op_type in {"Atanh", "Reciprocal"}:
         return (0,)
     if node.op_type == "Div":
         return (1,)
@@ -78,15 +78,18 @@ class Search:
     levels: int
     found: set[str] = field(default_factory=set)
 
-    def run(self, start: str, *, logarithm: bool) -> None:
+    def run(self, start: str, *, logarithm: bool, pole: float = 0.0) -> None:
         """Follow a tensor back, for as long as integers would be too coarse.
 
         Args:
             start: the tensor whose small values matter.
+            pole: the values near this number, and near its negative, are those that matter.
             logarithm: whether its logarithm is taken. To other nodes, a sum matters as a whole if its range is not known.
         """
         visited: dict[str, float] = {}
         waiting: list[tuple[str, float | None]] = [(start, None)]
+        if pole and (known := self.known.get(start)):
+            waiting = [(start, max(pole - max(map(abs, known)), 0.0) / FEW_STEPS)]
         while waiting:
             name, fineness = waiting.pop()
             if not name or visited.get(name, np.inf) <= (-1.0 if fineness is None else fineness):
@@ -175,7 +178,7 @@ def _ranges(recipe: Recipe, nodes: Sequence[NodeProto], ranges: Mapping[str, Ran
 def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range] | None) -> Decision:
     """Leave these nodes in float, by the calibrated ranges; without them, behind Softmax and Sigmoid."""
     nodes = [inner for node in model.graph.node for inner in nodes_in(node)]
-    if not any(node.op_type in {*LOGARITHMS, "Reciprocal", "Div", "Pow", "Clip"} for node in nodes):
+    if not any(node.op_type in {*LOGARITHMS, "Atanh", "Reciprocal", "Div", "Pow", "Clip"} for node in nodes):
         return Decision()
     stored, kinds = _stored(nodes, model), op_types(recipe)
     constants = _numbers(stored)
@@ -195,7 +198,7 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range] | None
             starts += [(node.output[0], node)] if all(each.op_type not in kinds for each in takers[node.output[0]]) else []
         for start, end in starts:
             search = Search(stored, constants, makers, known, levels)
-            search.run(start, logarithm=end.op_type in {*LOGARITHMS, "Clip"})
+            search.run(start, logarithm=end.op_type in {*LOGARITHMS, "Clip"}, pole=float(end.op_type == "Atanh"))
             touched = [
                 each.name
                 for each in model.graph.node
@@ -209,8 +212,8 @@ def decide(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range] | None
     ordered = [node.name for node in model.graph.node if node.name in kept]
     note = (
         f"float-small-values: {staying(ordered)} in float, because the values that {listed(needing)} "
-        f"({', '.join(sorted(set(needing.values())))}) {'take' if len(needing) > 1 else 'takes'} come so near 0 that integers would round "
-        "them to 0 or change them by a large factor"
+        f"({', '.join(sorted(set(needing.values())))}) {'take' if len(needing) > 1 else 'takes'} come so near "
+        f"{'0, 1 or -1' if 'Atanh' in needing.values() else '0'} that integers would round them to it or change them by a large factor"
     )
     return Decision(tuple(ordered), (note,))
 
@@ -228,7 +231,7 @@ STEP = Step(
     key="float-small-values",
     summary=(
         "The nodes that compute values for a logarithm, a reciprocal, a denominator or a negative power, such as a Softmax or a Clip, "
-        "stay in float if the smallest of these values is less than 4 quantization steps away from 0."
+        "stay in float if the smallest of these values is less than 4 quantization steps away from 0. For Atanh it is the distance from 1 and -1."
     ),
     source="compute_scale_zp in onnxruntime/quantization/quant_utils.py, which divides the range into equal steps",
     cost="These nodes are computed in float.",

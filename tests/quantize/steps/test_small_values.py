@@ -22,6 +22,7 @@ CONSTANTS: dict[str, Any] = {
     "least": np.float32(1e-7),
     "one": np.float32(1),
     "two": np.float32(2),
+    "most": np.float32(1 - 1e-6),
     "minus": np.float32(-0.5),
     "shape": np.array([8, 5]),
     "first": np.array([0]),
@@ -56,6 +57,7 @@ TAILS: dict[str, list[NodeProto]] = {
     "filter bank": [node("Mul", "l l", "p"), node("MatMul", "p bank", "e"), node("Add", "e least", "c"), node("Log", "c", "y")],
     "softplus": [node("Exp", "l", "p"), node("Add", "p one", "c"), node("Log", "c", "y")],
     "reduced": [SOFTMAX, node("ReduceLogSum", "p", "y", axes=[0], keepdims=0)],
+    "near 1": [node("Tanh", "l", "p"), node("Mul", "p most", "q"), node("Reshape", "q shape", "r"), node("Atanh", "r", "y")],
     "another taker": [SOFTMAX, node("MatMul", "p bank", "z"), node("Log", "p", "y")],
 }
 
