@@ -70,7 +70,7 @@ def _needs(out: Console, plan: Plan) -> None:
     if needs.seconds is not None:
         _line(out, f"about {_duration(needs.seconds)} on this machine, within a factor of 3 if it does nothing else", dash=True)
     if needs.checks:
-        what = "checking on one sample that preparation does not change the model"
+        what = "checking on one sample what preparation and the recipes make of the model"
         _line(out, f"{what}: {_duration(needs.checks)}{' of that' if needs.seconds is not None else ''}", dash=True)
     if needs.unknown:
         _line(

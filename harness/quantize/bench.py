@@ -22,6 +22,7 @@ class Bench:
         oldest_runtime: as the workshop's.
         ranges: the file, or why there is none; None if the recipe has none.
         notes: on the calibration data.
+        sample: the file of the sample that variants run on; None if there is none.
     """
 
     source: Path
@@ -30,3 +31,4 @@ class Bench:
     oldest_runtime: str | None
     ranges: Path | str | None
     notes: tuple[str, ...]
+    sample: Path | None = None

@@ -95,7 +95,8 @@ def build(  # noqa: PLR0913 - each has a name of its own
             on_event(variant)
             variants.append(variant)
 
-    kept = Cache(cache, source, samples, oldest_runtime) if cache else None
+    original = Original(source, sizes, tuple(samples.values()), study.model.calibration)
+    kept = Cache(cache, source, samples, oldest_runtime, original) if cache else None
     with _scratch(out_dir) as scratch:
         missing = []
         for recipe in recipes:
@@ -106,7 +107,6 @@ def build(  # noqa: PLR0913 - each has a name of its own
                 missing.append(recipe)
         deliver()
         ranges = Ranges(cache / "ranges") if cache else None
-        original = Original(source, sizes, tuple(samples.values()), study.model.calibration)
         workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, ranges, original)
         with closing(make_all(missing, workshop, executor)) as made:
             for variant in made:

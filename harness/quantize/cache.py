@@ -18,14 +18,16 @@ from pydantic import ValidationError
 from harness.quantize.models import storage
 from harness.quantize.models.stamp import limits
 from harness.quantize.recipe import Recipe, Variant
+from harness.quantize.verify import trial_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.quantize.models.model import SourceModel
     from harness.quantize.samples.data import Samples
+    from harness.quantize.verify.original import Original
 
-EDITION = 22
+EDITION = 23
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Cache:
         source: the float model.
         samples: calibration data by what recipes call them; None is the study's own.
         oldest_runtime: the version of onnxruntime that files are stamped for, if it is known.
+        original: the float model, whose sample variants run on; notes of another sample are not taken over.
     """
 
     folder: Path
     source: SourceModel
     samples: Mapping[str | None, Samples]
     oldest_runtime: str | None = None
+    original: Original | None = None
 
     def find(self, recipe: Recipe, path: Path) -> Variant | None:
         """Copy a kept variant to a path.
@@ -53,7 +57,7 @@ class Cache:
         kept = self._file(recipe)
         try:
             variant = Variant.model_validate_json(kept.with_suffix(".json").read_bytes())
-            if not storage.is_whole(kept, variant.sha256, variant.data):
+            if not storage.is_whole(kept, variant.sha256, variant.data) or not self._is_of_sample(kept, variant):
                 return None
         except (OSError, ValidationError):
             return None
@@ -75,7 +79,21 @@ class Cache:
             about_data = self._about_data(variant.recipe)
             notes = tuple(note for note in variant.notes if note not in about_data)
             told = variant.model_copy(update={"path": None, "notes": notes})
+            if _depends(variant):
+                self._write(kept.with_suffix(".sample"), self._sample.encode())
             self._write(kept.with_suffix(".json"), told.model_dump_json().encode())
+
+    def _is_of_sample(self, kept: Path, variant: Variant) -> bool:
+        """Say whether the notes of a kept variant were found with this build's sample.
+
+        Raises:
+            OSError: if that is not known.
+        """
+        return not _depends(variant) or kept.with_suffix(".sample").read_text(encoding="ascii") == self._sample
+
+    @property
+    def _sample(self) -> str:
+        return (self.original.digest if self.original else None) or ""
 
     def _about_data(self, recipe: Recipe) -> tuple[str, ...]:
         samples = self.samples.get(recipe.calibration_data) if recipe.is_calibrated else None
@@ -101,3 +119,8 @@ class Cache:
             "versions": [onnxruntime.__version__, onnx.__version__, np.__version__, EDITION],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _depends(variant: Variant) -> bool:
+    """Say whether some of a variant's notes are of the sample that it ran on: its recipe does not name that."""
+    return any(map(trial_run.is_of_sample, variant.notes))

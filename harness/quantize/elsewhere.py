@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from harness.quantize.models import external_data
+from harness.quantize.verify.sample import Sample
 from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def workshop_of(bench: Bench, recipe: Recipe) -> Workshop:
                 shutil.copyfile(bench.prepared.path.with_name(name), path.with_name(name))
             # The build that asks has verified what is made before quantization.
             found.original = None
+            found.sample = Sample.load(bench.sample) if bench.sample else None
             found.prepared = dataclasses.replace(bench.prepared, path=path, proto=proto)
             found.converts = False
             # Builds come one after the other: what the last one left is of no use.

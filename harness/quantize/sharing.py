@@ -9,6 +9,7 @@ from harness.quantize.models.canonical import canonical_hash
 from harness.quantize.planning.rules import impossible
 from harness.quantize.planning.summary import summarize
 from harness.quantize.planning.twins import twins
+from harness.quantize.verify import trial_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +56,7 @@ class Sharing:
             return None
         if twin.path is None:
             return twin.model_copy(update={"recipe": recipe, "reason": f"as {twin.name}: {twin.reason}"})
-        found = readback.check(recipe, twin.path, self._runtime) + readback.refusals(twin.path, readback.refused(twin.path))
+        found = (*readback.check(recipe, twin.path, self._runtime), *filter(trial_run.is_told, twin.notes))
         return _sharing(twin.model_copy(update={"recipe": recipe, "notes": found}), twin)
 
     def settle(self, variant: Variant, others: Iterable[Variant]) -> Variant:

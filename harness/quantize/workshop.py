@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.quantize.rewriting import Rewritten
     from harness.quantize.samples.data import Samples
     from harness.quantize.steps.step import Decision
+    from harness.quantize.verify.sample import Sample
 
 
 class Workshop:
@@ -117,6 +118,11 @@ class Workshop:
     def original(self) -> Original | None:
         """The float model on one sample, with which what is made of it before quantization is compared; None verifies nothing."""
         return self._original or Original(self.source, samples=tuple(self.samples.values()))
+
+    @cached_property
+    def sample(self) -> Sample | None:
+        """What each variant runs on once; None runs none."""
+        return self.original.sample if self.original else None
 
     def model(self, recipe: Recipe) -> Rewritten:
         """Give the model that a recipe quantizes: the prepared one, as its preparation steps rewrite it."""
@@ -242,6 +248,7 @@ class Workshop:
             oldest_runtime=self.oldest_runtime,
             ranges=self._known(recipe) if recipe.method == "static" else None,
             notes=self._notes.get(recipe.calibration_data, ()),
+            sample=self.sample.file(self.folder) if self.sample else None,
         )
 
     def given(self, recipe: Recipe, ranges: Path | str | None, notes: tuple[str, ...]) -> None:

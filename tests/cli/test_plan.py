@@ -51,7 +51,7 @@ def test_a_plan_in_words(study: str, harness: Command) -> None:
     assert "refused: before 1.24.1 onnxruntime has no ConvInteger for QInt8 weights" in done.out
     # Entropy is not calibrated: its variants are those of MinMax.
     assert "calibration: one inference for each of 16 samples" in done.out
-    assert "- checking on one sample that preparation does not change the model: " in done.out
+    assert "- checking on one sample what preparation and the recipes make of the model: " in done.out
     assert sorted(path.name for path in Path().iterdir()) == ["cnn.onnx", "study.toml"]
 
 

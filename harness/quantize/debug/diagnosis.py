@@ -168,7 +168,9 @@ def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe
     shared.mkdir()
     # The ranges that the variants were made from, kept by the build.
     original = Original(source, dims, tuple(samples.values()), study.model.calibration)
-    yield Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"), original=original)
+    workshop = Workshop(source, samples, shared, recipe.op_types, kept=Ranges(places.variants() / "ranges"), original=original)
+    workshop.sample = None  # a trial is evaluated on several samples anyway
+    yield workshop
 
 
 def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.datasets import CALLABLE, DataTable
 from harness.errors import DataError, ModelError
+from harness.quantize.models import storage
 from harness.quantize.models.shapes import infer
 from harness.quantize.planning.caveats import made_opset
 from harness.quantize.planning.reach import STATIC_OPS
@@ -23,6 +24,7 @@ from harness.quantize.samples.data import table_of
 from harness.quantize.samples.dims import input_shapes
 from harness.quantize.samples.files import open_files
 from harness.quantize.samples.fit import Fit
+from harness.quantize.verify import trial_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +41,7 @@ HISTOGRAMS = frozenset({"Entropy", "Percentile", "Distribution"})
 PER_VARIANT, PER_WEIGHT_BYTE, PER_NODE, PER_HISTOGRAM_NUMBER = 0.1, 15e-9, 10e-6, 25e-9
 PREPARATION, PER_PREPARED_BYTE = 0.4, 25e-9
 PER_SESSION, PER_LOADED_BYTE, PER_LOADED_NODE = 0.005, 2e-9, 30e-6  # without optimizations
+OPTIMIZING = 2  # how many times as long a session with optimizations takes
 EFFICIENCY = 0.5  # of one core's rate that a network without graph optimization reaches
 COPIES = 3  # of the model at once: as it was read, as it is calibrated, and in the runtime
 TIME_ACCURACY = 3  # the factor by which a time may be off
@@ -55,7 +58,7 @@ class Forecast:
         memory: bytes at the peak of a calibration, beside Python and its libraries.
         multiplications: of one inference.
         seconds: for all of it, on this machine, within a factor of 3; None if the samples can't be counted.
-        checks: those of the seconds in which what is prepared and raised runs beside the model, to see that it computes the same.
+        checks: those of the seconds in which what is prepared, raised and made runs beside the model, to see what it computes.
         seconds_per_sample: of calibration.
         unknown: tensors whose shape can't be inferred, and that are not counted.
     """
@@ -112,15 +115,17 @@ def forecast(
 
 
 def _checks(recipes: Sequence[Recipe], model: SourceModel, summary: Summary, single: float) -> float:
-    """Estimate the seconds in which models are held against the user's: it runs twice, the prepared and each raised one once."""
+    """Estimate the seconds in which models are held against the user's: it runs twice, the prepared, each raised and each made one once."""
     prepared = [recipe for recipe in recipes if recipe.method in PREPARED_METHODS]
-    if not prepared:
+    small = not storage.is_large(model.size)
+    tried = sum(small and trial_run.is_tried(recipe) for recipe in recipes)
+    if not prepared and not tried:
         return 0.0
     raised = {made_opset(recipe, summary) for recipe in prepared} - {summary.opset}
-    sessions = 2 + len(raised)
-    return (sessions + 1) * single + sessions * (
-        PER_SESSION + PER_LOADED_BYTE * model.size + PER_LOADED_NODE * len(summary.nodes)
-    )
+    sessions = 1 + bool(prepared) + len(raised)
+    inferences = sessions + 1 + (tried if single <= trial_run.LONGEST else 0)
+    opened = PER_SESSION + PER_LOADED_BYTE * model.size + PER_LOADED_NODE * len(summary.nodes)
+    return inferences * single + (sessions + OPTIMIZING * tried) * opened
 
 
 def calibrated(model: Summary) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Makes a variant again without the nodes at which its tool fails: these stay in float, and a note names them.
 
 onnxruntime's quantizers stop with an exception at the first node that they can't handle, so one node would cost the whole variant. Or they
-write a file that onnxruntime itself refuses to load. In both cases the harness looks for the node and leaves it in float.
+write a file that onnxruntime itself does not load or run. In all cases the harness looks for the node and leaves it in float.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from harness.quantize.models.graph import nodes_in
 from harness.quantize.reasons import RecipeError, is_of_tool, nodes_at, raw_text
 from harness.quantize.recipes.methods import METHODS
 from harness.quantize.steps.step import listed
+from harness.quantize.verify import trial_run
+from harness.quantize.verify.trial_run import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
+    from harness.quantize.verify.sample import Sample
     from harness.quantize.workshop import Workshop
 
 COPIED = frozenset({"fp32", "given"})
@@ -48,21 +51,12 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         Exception: of a method that is not retried.
     """
     if recipe.method not in TOOLS:
-        notes, refused = _once(recipe, workshop, path)
-        return (*notes, *readback.refusals(path, refused))
+        notes, failure = _once(recipe, workshop, path)
+        return (*notes, *_note_of(failure))
     try:
         return _Attempts(recipe, workshop, path).run()
     finally:
         workshop.leave(recipe, ())
-
-
-class Refused(Exception):  # noqa: N818 - what was made is there
-    """onnxruntime does not load what was made."""
-
-    def __init__(self, reason: Exception) -> None:
-        """Keep what onnxruntime said."""
-        self.reason = reason
-        super().__init__(str(reason))
 
 
 @dataclass
@@ -72,6 +66,7 @@ class _Attempts:
     Attributes:
         left: names of these nodes, and what the tool said of each.
         guessed: those that a message only names.
+        unusable: those with which the file loads, but fails when it runs.
     """
 
     recipe: Recipe
@@ -79,6 +74,7 @@ class _Attempts:
     path: Path
     left: dict[str, str] = field(default_factory=dict)
     guessed: list[str] = field(default_factory=list)
+    unusable: set[str] = field(default_factory=set)
 
     def run(self) -> tuple[str, ...]:
         """Make the variant.
@@ -91,7 +87,7 @@ class _Attempts:
             return notes
         first, graph = failure, Graph.of(self.workshop.model(self.recipe).proto)
         # Where onnxruntime refuses the float model too, no node is at fault.
-        tries = 0 if isinstance(first, Refused) and readback.refused(self.workshop.prepared.path) else ATTEMPTS
+        tries = 0 if isinstance(first, Failure) and _tried(self.workshop.prepared.path, self.workshop.sample)[1] else ATTEMPTS
         for _ in range(tries):
             if not self._blame(failure, graph):
                 break
@@ -99,11 +95,11 @@ class _Attempts:
             if failure is None:
                 return (*self._spared(notes), *self._told(graph))
         if not tries:
-            return (*notes, *readback.refusals(self.path, first.reason if isinstance(first, Refused) else None))
+            return (*notes, *_note_of(first))
         self.left.clear()
-        if isinstance(first, Refused):
+        if isinstance(first, Failure):
             # The file is what the tool makes of the model; another runtime may load it.
-            return (*self._attempt()[1], *readback.refusals(self.path, first.reason))
+            return (*self._attempt()[1], *_note_of(first))
         if not is_of_tool(first):
             raise first
         raise RecipeError(self._message(first, graph)) from first
@@ -112,17 +108,17 @@ class _Attempts:
         """Make the variant once; tell why it failed, if that may be a node's fault."""
         self.workshop.leave(self.recipe, tuple(self.left))
         try:
-            notes, refused = _once(self.recipe, self.workshop, self.path)
+            notes, failure = _once(self.recipe, self.workshop, self.path)
         except (OSError, MemoryError, RecipeError):
             raise
         except Exception as exc:  # noqa: BLE001 - the tools raise anything
             return exc, ()
-        return (None if refused is None else Refused(refused)), notes
+        return failure, notes
 
     def _blame(self, failure: Exception, graph: Graph) -> bool:
         """Leave the node that a failure means; say whether there is one."""
         culprit, at_work = graph.blame(failure, {*self.left, *self.workshop.excluded(self.recipe)})
-        said = raw_text(failure.reason if isinstance(failure, Refused) else failure, self._folders)
+        said = raw_text(failure.reason if isinstance(failure, Failure) else failure, self._folders)
         if culprit is None:
             return False
         if not at_work:
@@ -130,6 +126,8 @@ class _Attempts:
                 return False
             self.guessed.append(culprit)
         self.left[culprit] = said
+        if isinstance(failure, Failure) and failure.loads:
+            self.unusable.add(culprit)
         alike = [name for name in self.left if graph.forms[name] == graph.forms[culprit] and self.left[name] == said]
         if at_work and len(alike) >= ENOUGH:
             # The tool fails with every node of this form: it need not fail once for each.
@@ -154,11 +152,14 @@ class _Attempts:
         alike: dict[str, list[str]] = {}
         for name, reason in self.left.items():
             alike.setdefault(reason.replace(name, ""), []).append(name)
-        return tuple(
-            f"{listed(names)} ({', '.join(dict.fromkeys(graph.kinds[name] for name in names))}) {'stays' if len(names) == 1 else 'stay'} in "
-            f"float, because {TOOLS[self.recipe.method]} fails with {'it' if len(names) == 1 else 'them'} ({self.left[names[0]]})"
-            for names in alike.values()
-        )
+        return tuple(self._sentence(names, graph) for names in alike.values())
+
+    def _sentence(self, names: list[str], graph: Graph) -> str:
+        tool, them = TOOLS[self.recipe.method], "it" if len(names) == 1 else "them"
+        fails = f"what {tool} makes of {them} fails when it runs" if names[0] in self.unusable else f"{tool} fails with {them}"
+        kinds = ", ".join(dict.fromkeys(graph.kinds[name] for name in names))
+        stay = "stays" if len(names) == 1 else "stay"
+        return f"{listed(names)} ({kinds}) {stay} in float, because {fails} ({self.left[names[0]]})"
 
     def _message(self, failure: Exception, graph: Graph) -> str:
         """Tell why the variant can't be made, and what may be done."""
@@ -178,17 +179,34 @@ class _Attempts:
         return self.path.parent, self.workshop.folder
 
 
-def _once(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[tuple[str, ...], Exception | None]:
+def _once(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[tuple[str, ...], Failure | None]:
     """Make a variant and check it.
 
     Returns:
-        Notes, and why onnxruntime here refuses the model, if it does.
+        Notes, and why onnxruntime here does not load or run the model, if so.
     """
     notes = METHODS[recipe.method](recipe, workshop, path)
     storage.settle(path)
     if recipe.method not in COPIED:
         readback.mend(path, workshop.oldest_runtime)
-    return (*notes, *readback.check(recipe, path, workshop.oldest_runtime)), readback.refused(path)
+    notes = (*notes, *readback.check(recipe, path, workshop.oldest_runtime))
+    found, failure = _tried(path, workshop.sample if trial_run.is_tried(recipe) else None)
+    return (*notes, *found), failure
+
+
+def _tried(path: Path, sample: Sample | None) -> tuple[tuple[str, ...], Failure | None]:
+    """Run a file on a sample or, without one, only load it; gives notes, and why onnxruntime does not, if so."""
+    try:
+        if sample is not None:
+            return trial_run.run(path, sample), None
+    except Failure as exc:
+        return (), exc
+    reason = readback.refused(path)
+    return (), None if reason is None else Failure(reason, *readback.refusals(path, reason))
+
+
+def _note_of(failure: Exception | None) -> tuple[str, ...]:
+    return (failure.note,) if isinstance(failure, Failure) else ()
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,13 +68,14 @@ class Difference:
         return f"{text}; the first tensor that differs is '{name}' of node '{node}' ({kind})"
 
 
-def run(model: Path | bytes, feed: Outputs, *, times: int = 1) -> list[dict[str, Array]]:
+def run(model: Path | bytes, feed: Outputs, *, times: int = 1, took: list[float] | None = None) -> list[dict[str, Array]]:
     """Run a model as it is written, without optimizations, and let go of it.
 
     Args:
         model: its file, or its bytes.
         feed: one array per input.
         times: how often.
+        took: the seconds of each run are appended to it.
 
     Returns:
         The numeric outputs of each run, by name.
@@ -91,8 +93,11 @@ def run(model: Path | bytes, feed: Outputs, *, times: int = 1) -> list[dict[str,
     names = [output.name for output in session.get_outputs()]
     found = []
     for _ in range(times):
-        with _limited() as limits:
+        begun = time.perf_counter()
+        with limited() as limits:
             values = session.run(names, dict(feed), limits)
+        if took is not None:
+            took.append(time.perf_counter() - begun)
         found.append(
             {
                 name: value
@@ -104,7 +109,7 @@ def run(model: Path | bytes, feed: Outputs, *, times: int = 1) -> list[dict[str,
 
 
 @contextmanager
-def _limited() -> Iterator[ort.RunOptions]:
+def limited() -> Iterator[ort.RunOptions]:
     """Give options of a run that is ended when it takes too long.
 
     Raises:
@@ -179,9 +184,9 @@ def _distance(name: str, ref: Array, x: Array, rounded: Array | None) -> Differe
         return Difference(
             name, None, f"has {count} values of {ref.size} that are not finite, but {int(np.sum(~finite))} in the original"
         )
-    places = _places(ref.shape)
-    ref, x, finite = ref[places], x[places], finite[places]
-    rounded = None if rounded is None else rounded[places]
+    chosen = places(ref.shape)
+    ref, x, finite = ref[chosen], x[chosen], finite[chosen]
+    rounded = None if rounded is None else rounded[chosen]
     values, others, near = (
         np.where(finite, each, 0).astype(np.float64) for each in (ref, x, ref if rounded is None else rounded)
     )
@@ -198,7 +203,7 @@ def _distance(name: str, ref: Array, x: Array, rounded: Array | None) -> Differe
     return None
 
 
-def _places(shape: tuple[int, ...]) -> tuple[slice, ...]:
+def places(shape: tuple[int, ...]) -> tuple[slice, ...]:
     """Choose the values of an array to look at: all, unless there are too many to be held several times in float64."""
     steps = [1] * len(shape)
     while math.prod(-(-size // step) for size, step in zip(shape, steps, strict=True)) > MOST:

@@ -12,11 +12,13 @@ import onnx
 
 from harness.datasets import DataTable
 from harness.errors import HarnessError
+from harness.quantize.models import storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.samples import data, random_data
 from harness.quantize.samples.fit import Fit
 from harness.quantize.verify import equivalence
 from harness.quantize.verify.reproducibility import quoted
+from harness.quantize.verify.sample import Sample, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,11 +49,13 @@ class Answer:
         feed: the sample.
         outputs: by name, without those that differ from one run to the next.
         unstable: the names of those.
+        seconds: of one inference.
     """
 
     feed: Outputs
     outputs: Outputs
     unstable: tuple[str, ...]
+    seconds: float
 
 
 @dataclass
@@ -76,9 +80,10 @@ class Original:
         reason = "there is no sample to run the model with"
         try:
             for feed in self._feeds():
+                took: list[float] = []
                 try:
                     # A model with random operators differs from itself.
-                    first, second = equivalence.run(self.source.path, feed, times=2)
+                    first, second = equivalence.run(self.source.path, feed, times=2, took=took)
                 except Exception as exc:  # noqa: BLE001 - another sample may do
                     reason = f"onnxruntime can't run the model: {reason_of(exc, [self.source.path.parent])}"
                     if isinstance(exc, equivalence.RunError):
@@ -94,10 +99,25 @@ class Original:
                     # Logarithms of negative numbers: such a sample can't show a difference.
                     reason = "no output is finite for any sample that was tried"
                     continue
-                return Answer(feed, outputs, unstable)
+                return Answer(feed, outputs, unstable, min(took))
         except HarnessError as exc:
             reason = str(exc)
         return reason
+
+    @cached_property
+    def sample(self) -> Sample | None:
+        """The sample to run variants with; None if the model is too large, or gives nothing to compare with."""
+        if storage.is_large(self.source.size) or isinstance(self._answer, str):
+            return None
+        found = Sample(self._answer.feed, self._answer.outputs, self._answer.seconds)
+        return found if found.is_storable else None
+
+    @property
+    def digest(self) -> str | None:
+        """Names the first sample that is tried, without running the model; None if there is none."""
+        with suppress(HarnessError):
+            return next(map(digest, self._feeds()), None)
+        return None
 
     @property
     def note(self) -> str | None:
