@@ -58,15 +58,19 @@ RESIZE = between_convolutions(
     helper.make_node("Resize", ["a", "", "scales"], ["q"], "resize", axes=[0, 1, 3, 2], mode="nearest"),
     {"scales": floats([1, 1, 2, 1])},
 )
+PAD_IN_ANOTHER_ORDER = between_convolutions(
+    helper.make_node("Pad", ["a", "pads", "", "axes"], ["q"], "pad"),
+    {"pads": [0, 0, 2, 0, 0, 0, 0, 2], "axes": [0, 1, 3, 2]},
+)
 SKIPPED = 'methods = ["static"]\nformats = ["QDQ"]\nactivations = ["QUInt8"]\nweights = ["QInt8"]\nskip_steps = ["expand-axes"]'
 
 
-def built(model: ModelProto, folder: Path, **more: Any) -> tuple[Variant, ...]:
+def built(model: ModelProto, folder: Path, form: str = "QDQ", **more: Any) -> tuple[Variant, ...]:
     folder.mkdir(exist_ok=True)
     onnx.save(model, folder / "m.onnx")
     np.savez(folder / "d.npz", x=np.repeat(X, 4, 0))
     (folder / "study.toml").write_text(
-        f'name = "s"\n[model]\npath = "m.onnx"\ncalibration = "d.npz"\nevaluation = "d.npz"\n[variants]\n{SKIPPED}\n'
+        f'name = "s"\n[model]\npath = "m.onnx"\ncalibration = "d.npz"\nevaluation = "d.npz"\n[variants]\n{SKIPPED.replace("QDQ", form)}\n'
     )
     return build(load(folder / "study.toml"), folder / "out", **more)
 
@@ -81,6 +85,15 @@ def test_a_file_that_fails_in_every_inference(tmp_path: Path) -> None:
     )
     assert "with optimization disabled it runs: leave the nodes around it in float with exclude_nodes" in note
     assert str(tmp_path) not in note
+
+
+def test_the_node_at_which_an_inference_fails_stays_in_float(tmp_path: Path) -> None:
+    *_, variant = built(PAD_IN_ANOTHER_ORDER, tmp_path, "QOperator")
+    (note,) = [note for note in variant.notes if "fails when it runs" in note]
+    assert note.startswith("'c1' (Conv) stays in float, because what quantize_static makes of it fails when it runs (Fail: ")
+    assert not any(map(trial_run.is_told, variant.notes))
+    assert variant.path is not None
+    assert "Conv" in {node.op_type for node in onnx.load(variant.path).graph.node}
 
 
 def test_a_file_that_the_optimizer_changes(tmp_path: Path) -> None:
