@@ -19,6 +19,7 @@ from harness.quantize.recipe import Variant
 from harness.quantize.samples import data
 from harness.quantize.samples.dims import resolve_dims
 from harness.quantize.sharing import Sharing
+from harness.quantize.verify import isolated
 from harness.quantize.verify.class_output import check_name
 from harness.quantize.verify.original import Original
 from harness.quantize.workshop import Workshop
@@ -108,7 +109,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
         deliver()
         ranges = Ranges(cache / "ranges") if cache else None
         workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, ranges, original)
-        with closing(make_all(missing, workshop, executor)) as made:
+        with isolated.ended(), closing(make_all(missing, workshop, executor)) as made:
             for variant in made:
                 ready[variant.name] = _settled(variant, out_dir)
                 if kept:

@@ -26,8 +26,27 @@ PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from harness.quantize.childre
 GRACE = 5  # seconds for a child that has closed its pipes to be gone
 
 
+# What onnxruntime's C++ side ends a process with, where it would better have raised an exception.
+CRASHES = frozenset({Signals.SIGSEGV, Signals.SIGABRT, Signals.SIGBUS, Signals.SIGFPE, Signals.SIGILL})
+_serving = False
+
+
 class DeadChildError(RecipeError):
-    """A child process ended in the middle of a call."""
+    """A child process ended in the middle of a call.
+
+    Attributes:
+        how: the name of the signal that ended it, or "exit code 3".
+    """
+
+    def __init__(self, message: str, how: str) -> None:
+        """Tell how it ended."""
+        self.how = how
+        super().__init__(message)
+
+
+def is_child() -> bool:
+    """Say whether this process answers the calls of another."""
+    return _serving
 
 
 class Children(Executor):
@@ -93,7 +112,8 @@ class Children(Executor):
                 self._all.discard(child)
             with suppress(subprocess.TimeoutExpired):
                 child.wait(GRACE)
-            raise DeadChildError(_told(_bury(child))) from exc
+            code = _bury(child)
+            raise DeadChildError(_told(code), _how(code)) from exc
         if done:
             found: T = answer
             return found
@@ -106,7 +126,7 @@ class Children(Executor):
             with self._lock:
                 if self._ended:
                     message = "the process that should have made it was not started any more"
-                    raise DeadChildError(message)
+                    raise DeadChildError(message, "not started")
                 child = subprocess.Popen(
                     [sys.executable, "-c", PROGRAM, *sys.path],
                     stdin=subprocess.PIPE,
@@ -121,6 +141,8 @@ class Children(Executor):
 
 def serve() -> None:
     """Answer the calls on standard input until it ends: the child's side."""
+    global _serving  # noqa: PLW0603 - a process is a child or not
+    _serving = True
     calls = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     # What libraries print must not come between.
@@ -163,9 +185,16 @@ def _bury(child: subprocess.Popen[bytes]) -> int:
     return child.wait()
 
 
+def _how(code: int) -> str:
+    """Name how a process ended."""
+    return f"exit code {code}" if code >= 0 else Signals(-code).name
+
+
 def _told(code: int) -> str:
-    """Say how a process ended."""
+    """Say how a process ended, and what may be done."""
     if code >= 0:
         return f"the process that made it ended with code {code}"
     hint = "; perhaps the machine ran out of memory" if code == -Signals.SIGKILL else ""
+    if -code in CRASHES:
+        hint = " in the middle of onnxruntime's work; leave nodes in float with exclude_nodes, or use another recipe"
     return f"the process that made it was ended by {Signals(-code).name}{hint}"

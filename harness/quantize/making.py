@@ -19,7 +19,7 @@ from harness.quantize.models import storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
 from harness.quantize.recipes import ort_format, retry
-from harness.quantize.verify import float_weights
+from harness.quantize.verify import float_weights, isolated
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -111,6 +111,8 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     for recipe in here:
         yield make(recipe, workshop)
     static = [recipe for recipe in others if recipe.method == "static"]
+    if others and executor is None:
+        isolated.start()
     if executor is not None:
         workshop.calibrate(static)
         yield from _through(executor, others, workshop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnxruntime
 from onnx import TensorProto
 from onnxruntime.transformers import float16 as own
 
@@ -17,6 +16,7 @@ from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipes.culprit import Suspects, name_all
 from harness.quantize.rewriting import convert, decide
 from harness.quantize.steps.float16_range import join_float32
+from harness.quantize.verify import isolated
 from harness.toml_file import nearest
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ def _convert(
                 if any(node.op_type in MISJUDGED for node in made.graph.node):
                     del made.graph.value_info[:]
                 storage.write(made, path)
-                onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            # Some of these files make onnxruntime end its process.
+            isolated.load_and_run(path)
+        except isolated.CrashError:
+            raise
         except Exception as exc:
             culprit = suspects.find(str(exc), left)
             if culprit is None or len(left) >= most:
