@@ -32,6 +32,7 @@ StepKey = Literal[
     "float-large-biases",
     "float-takers",
     "float16-range",
+    "batch-transpose",
     "fold-gemm",
     "keep-clamps",
     "own-range",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.quantize.samples.data import Samples
     from harness.quantize.verify.original import Original
 
-EDITION = 23
+EDITION = 24
 
 
 @dataclass(frozen=True)

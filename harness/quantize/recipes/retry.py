@@ -15,7 +15,7 @@ from harness.quantize.models.graph import nodes_in
 from harness.quantize.reasons import RecipeError, is_of_tool, nodes_at, raw_text
 from harness.quantize.recipes.methods import METHODS
 from harness.quantize.steps.step import listed
-from harness.quantize.verify import trial_run
+from harness.quantize.verify import isolated, trial_run
 from harness.quantize.verify.trial_run import Failure
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _tried(path: Path, sample: Sample | None) -> tuple[tuple[str, ...], Failure 
     """Run a file on a sample or, without one, only load it; gives notes, and why onnxruntime does not, if so."""
     try:
         if sample is not None:
-            return trial_run.run(path, sample), None
+            return isolated.call(trial_run.run, path, sample), None
     except Failure as exc:
         return (), exc
     reason = readback.refused(path)

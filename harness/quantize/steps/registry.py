@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.quantize.steps import (
+    batch_transpose,
     beyond_range,
     block_biases,
     colliding_names,
@@ -43,4 +44,5 @@ STEPS = (
     lone_softmax.STEP,
     float_resize.STEP,
     float16_range.STEP,
+    batch_transpose.STEP,
 )

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,10 @@ class Failure(Exception):  # noqa: N818 - the file is there
         """Keep them."""
         self.reason, self.note, self.loads = reason, note, loads
         super().__init__(str(reason))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it with its parts: the run is in a child process."""
+        return partial(Failure, loads=self.loads), (self.reason, self.note)
 
 
 def is_tried(recipe: Recipe) -> bool:
