@@ -108,11 +108,12 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     """
     here = [recipe for recipe in recipes if not _travels(recipe)]
     others = [recipe for recipe in recipes if _travels(recipe)]
+    if others and executor is None:
+        # It imports onnxruntime while the model is copied and prepared here.
+        isolated.start()
     for recipe in here:
         yield make(recipe, workshop)
     static = [recipe for recipe in others if recipe.method == "static"]
-    if others and executor is None:
-        isolated.start()
     if executor is not None:
         workshop.calibrate(static)
         yield from _through(executor, others, workshop)
