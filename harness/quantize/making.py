@@ -114,17 +114,15 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     for recipe in here:
         yield make(recipe, workshop)
     static = [recipe for recipe in others if recipe.method == "static"]
+    # First of all: the child that runs made files starts meanwhile.
+    workshop.calibrate(static)
     if executor is not None:
-        workshop.calibrate(static)
         yield from _through(executor, others, workshop)
         return
     spent = 0.0
     for done, recipe in enumerate(others):
-        if recipe in static:
-            workshop.calibrate(static)
         count = _useful(spent / max(done, 1), len(others) - done, workshop)
         if count > 1:
-            workshop.calibrate(static)
             yield from _by_children(others[done:], workshop, count)
             return
         # Of the processor's time: on a busy machine everything takes longer, starting children too.
