@@ -80,10 +80,11 @@ def test_a_gate_on_instructions(bench: Bench) -> None:
         conv_chain(bench.folder / f"{name}.onnx", layers)
     words = ["--baseline", "base.onnx", "--device", "a53", "--metric", "instructions", "--max-regression", "0.02", "--json"]
     same = json.loads(bench.run("check", "base.onnx", *words))
-    (check,) = same["devices"][0]["checks"]
+    check, outputs = same["devices"][0]["checks"]
     assert (check["metric"], check["verdict"]) == ("instructions", "passed")
+    assert (outputs["metric"], outputs["verdict"]) == ("outputs", "passed")
     more = json.loads(bench.run("check", "more.onnx", *words, code=1))
-    (check,) = more["devices"][0]["checks"]
+    check, *_ = more["devices"][0]["checks"]
     assert check["confirmed"] > 1.2
     # A gate on latency alone can't be had there, and is refused before anything is measured.
     bench.run("check", "base.onnx", *words[:4], code=2)

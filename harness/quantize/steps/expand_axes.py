@@ -6,15 +6,16 @@ Around convolutions of 8 bits the optimizer moves channels to the last axis, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from harness.quantize.models.graph import MAIN_DOMAINS, all_inputs, free_name, sort_nodes, tensor_names
+from harness.quantize.models.graph import MAIN_DOMAINS
 from harness.quantize.models.shapes import bare
 from harness.quantize.steps.step import Changes, Decision, Step, listed
+from harness.quantize.steps.writer import Constants, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +68,7 @@ def find(model: ModelProto, _: Recipe) -> tuple[Unnamed, ...]:
 
 def rewrite(model: ModelProto, found: Sequence[Unnamed]) -> Changes:
     """Write, in place, these nodes over all axes; what the inputs say of the named ones stays, and nothing is done along the others."""
-    writer = _Writer(model)
+    writer = Writer(model)
     nodes = [model.graph.node[each.number] for each in found]
     for node, each in zip(nodes, found, strict=True):
         WRITE[node.op_type](writer, node, each.sizes)
@@ -98,80 +99,6 @@ def decide(model: ModelProto, _: Recipe, __: Mapping[str, tuple[float, float]] |
     return Decision(notes=(note,))
 
 
-class _Writer:
-    """Adds constants and nodes to a graph."""
-
-    def __init__(self, model: ModelProto) -> None:
-        self._model = model
-        self._taken = tensor_names(model) | {node.name for node in model.graph.node}
-        self._dropped: set[str] = set()
-        self.constants = _Constants(model.graph)
-
-    def name(self, name: str) -> str:
-        """Reserve a name that is free."""
-        found = free_name(name, self._taken)
-        self._taken.add(found)
-        return found
-
-    def constant(self, array: NDArray[np.generic], name: str) -> str:
-        """Store a constant."""
-        tensor = numpy_helper.from_array(array, self.name(name))
-        self._model.graph.initializer.append(tensor)
-        return tensor.name
-
-    def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:  # noqa: ANN401 - whatever the operator takes
-        """Add a node of one output."""
-        output = self.name(name)
-        self._model.graph.node.append(helper.make_node(kind, inputs, [output], output, **attributes))
-        return output
-
-    def replace(self, node: NodeProto, place: int, name: str) -> None:
-        """Give a node another input."""
-        self._dropped.add(node.input[place])
-        node.input[place] = name
-
-    def spread(self, values: str, places: NDArray[np.int64] | str, base: NDArray[np.generic] | str, name: str) -> str:
-        """Put values of a tensor at these places of another: as a constant, if all of them are."""
-        given = self.constants.read(values)
-        if given is not None and not given.size:  # an empty tensor stands for none
-            return values
-        if given is not None and not isinstance(places, str) and not isinstance(base, str):
-            full = base.astype(given.dtype)
-            full[places] = given
-            return self.constant(full, name)
-        if not isinstance(places, str):
-            places = self.constant(places, f"{name}_places")
-        if not isinstance(base, str):
-            base = self.constant(base, f"{name}_others")
-        return self.node("ScatterElements", [base, places, values], name, axis=0)
-
-    def close(self) -> None:
-        """Sort the nodes, and drop constants that nothing takes any more."""
-        uses = all_inputs(self._model)
-        stored = self._model.graph.initializer
-        for tensor in [tensor for tensor in stored if tensor.name in self._dropped and not uses[tensor.name]]:
-            stored.remove(tensor)
-        sort_nodes(self._model)
-
-
-class _Constants:
-    """The small constants of a graph."""
-
-    def __init__(self, graph: GraphProto) -> None:
-        self._stored = {tensor.name: tensor for tensor in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant":
-                name = node.output[0]
-                self._stored.update((name, each.t) for each in node.attribute if each.name == "value")
-
-    def read(self, name: str) -> NDArray[np.int64] | None:
-        """Read a constant; None if the tensor is computed, or not given."""
-        tensor = self._stored.get(name)
-        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
-            return None
-        return numpy_helper.to_array(tensor)
-
-
 def _names_axes(node: NodeProto) -> bool:
     if node.domain not in MAIN_DOMAINS:
         return False
@@ -182,7 +109,7 @@ def _names_axes(node: NodeProto) -> bool:
 
 def _names_all(graph: GraphProto, node: NodeProto, rank: int) -> bool:
     """Say whether a node names all axes in order, which the optimizer takes for granted."""
-    axes = _Constants(graph).read(node.input[PAD_AXES]) if node.op_type == "Pad" else _axes(node)
+    axes = Constants(graph).read(node.input[PAD_AXES]) if node.op_type == "Pad" else _axes(node)
     return rank > 0 and axes is not None and [axis % rank for axis in axes] == list(range(rank))
 
 
@@ -214,7 +141,7 @@ def _told_by_convolutions(graph: GraphProto, found: dict[str, Sizes]) -> None:
                     found.setdefault(other, (None,) * len(found[one]))
 
 
-def _pad(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
+def _pad(writer: Writer, node: NodeProto, sizes: Sizes) -> None:
     """Pads of 0 along the axes that are not named; the axes may be computed."""
     rank = len(sizes)
     axes = writer.constants.read(node.input[PAD_AXES])
@@ -236,7 +163,7 @@ def _pad(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
         del node.input[-1]
 
 
-def _resize(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
+def _resize(writer: Writer, node: NodeProto, sizes: Sizes) -> None:
     """The whole of the axes that are not named, in their own sizes."""
     rank, name = len(sizes), node.output[0]
     axes = _axes(node)
@@ -264,7 +191,7 @@ def _resize(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
     _drop(node, "axes", "keep_aspect_ratio_policy")
 
 
-def _center(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
+def _center(writer: Writer, node: NodeProto, sizes: Sizes) -> None:
     """CenterCropPad, which onnxruntime replaces by a Pad that names axes: the others keep their own sizes."""
     full = writer.spread(
         node.input[SHAPE], _places(_axes(node), len(sizes), 1), _own(writer, node, sizes), f"{node.output[0]}_all_sizes"
@@ -273,7 +200,7 @@ def _center(writer: _Writer, node: NodeProto, sizes: Sizes) -> None:
     _drop(node, "axes")
 
 
-def _own(writer: _Writer, node: NodeProto, sizes: Sizes) -> NDArray[np.int64] | str:
+def _own(writer: Writer, node: NodeProto, sizes: Sizes) -> NDArray[np.int64] | str:
     """The sizes of a node's first input: as a constant if they are known, else computed."""
     if None not in sizes:
         return np.array(sizes, np.int64)
@@ -292,10 +219,10 @@ WRITE = {"Pad": _pad, "Resize": _resize, "CenterCropPad": _center}
 def _can_resize(graph: GraphProto, node: NodeProto, sizes: Sizes) -> bool:
     """Say whether it can be written: one that keeps the ratio of some axes only if its result has the size that scales give."""
     policy = next((each.s for each in node.attribute if each.name == "keep_aspect_ratio_policy"), STRETCH)
-    return policy == STRETCH or not _given(node, SIZES) or _kept_ratio(_Constants(graph), node, sizes) is not None
+    return policy == STRETCH or not _given(node, SIZES) or _kept_ratio(Constants(graph), node, sizes) is not None
 
 
-def _kept_ratio(constants: _Constants, node: NodeProto, sizes: Sizes) -> np.float32 | None:
+def _kept_ratio(constants: Constants, node: NodeProto, sizes: Sizes) -> np.float32 | None:
     """The one scale of the named axes; None if it is not known, or if sizes are rounded up to more than it gives."""
     wanted = constants.read(node.input[SIZES])
     own = [sizes[axis] for axis in _axes(node)]
