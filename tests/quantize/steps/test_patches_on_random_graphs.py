@@ -53,7 +53,7 @@ def compare(name: str, ours: Variant, plain: Variant, model: RandomModel, refere
 
 
 @settings(
-    max_examples=EXAMPLES or 25,
+    max_examples=EXAMPLES or 15,
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,
