@@ -105,7 +105,7 @@ def _refuse_incomparable_outputs(question: Question, rival: Rival) -> None:
     asked = [metric for metric in (question.study.gate or GateSection()).metrics if metric in AGAINST_FP32]
     if asked and question.study.is_given and rival.runtime is None:
         message = (
-            f"the gate asks for {' and '.join(asked)}, which compare a variant with its fp32 model, but both sides are finished models; "
+            f"the gate asks for {' and '.join(asked)}, and this needs the fp32 model of each variant, but both sides are finished models; "
             'gate a study of the fp32 model, with each finished model as a [[variant]] of method = "given", or leave the metric out '
             "(broken outputs fail the gate in any case)"
         )
