@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from tests.sshd import SshServer
+from tests.sshd import ACCOUNT, SshServer
 
 PLACES = f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}"
 
@@ -19,11 +19,11 @@ class DropbearServer(SshServer):
     """Started by ``with``; as :class:`SshServer`, but who may log in stands in the account's own authorized_keys for as long as it runs."""
 
     @staticmethod
-    def lacking() -> str | None:
+    def lacking(account: str = ACCOUNT) -> str | None:
         """Say what is missing to start a server; None if nothing is."""
         if shutil.which("dropbear", path=PLACES) is None or shutil.which("dropbearkey", path=PLACES) is None:
             return "no dropbear: 'make test' installs dropbear-bin where it may"
-        return SshServer.lacking()
+        return SshServer.lacking(account)
 
     def __enter__(self) -> Self:
         for name in ("other_key", "user_key"):

@@ -11,9 +11,17 @@ export ORT_DISABLE_TELEMETRY=1
 [ -x /usr/sbin/sshd ] || command -v sshd >/dev/null || install_packages 'run the SSH tests, which are skipped without' openssh-server openssh-client || exit 0
 command -v dropbear >/dev/null || [ -x /usr/sbin/dropbear ] || install_packages 'run the tests on Dropbear, the SSH server of small boards, which are skipped without' dropbear-bin || true
 
-# An ordinary user is the account that the tests log in as. Root makes one.
+# An ordinary user is the account that the tests log in as. Root makes one, and others: a second user of the same board, and accounts whose shell
+# is bash, refuses everybody, or is restricted.
 [ "$(id -u)" = 0 ] || exit 0
-id $account >/dev/null 2>&1 || useradd --create-home --shell /bin/sh $account
+make_account() { id "$1" >/dev/null 2>&1 || useradd --create-home --shell "$2" "$1"; }
+make_account $account /bin/sh
+make_account harness-other /bin/sh
+make_account harness-bash /bin/bash
+make_account harness-nologin /usr/sbin/nologin
+make_account harness-rbash /bin/rbash
+# The others run the Python that is made for the first.
+chmod 755 "$(getent passwd $account | cut -d: -f6)"
 home=$(getent passwd $account | cut -d: -f6)
 reaches() { (cd / && runuser -u $account -- "$1" -c 'import onnxruntime' 2>/dev/null); }
 reaches "$PWD/.venv/bin/python" && exit 0

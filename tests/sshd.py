@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Self
 
 ACCOUNT = "harness-test"
+# tests/set_up_ssh.sh makes these too: a second user of the board, and accounts with another shell.
+OTHER, BASH, NOLOGIN, RBASH = "harness-other", "harness-bash", "harness-nologin", "harness-rbash"
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -34,6 +36,9 @@ SetEnv QUANT_HARNESS_HOME={folder}/store
 class SshServer:
     """Started by ``with``; stopped by its process id.
 
+    Args:
+        account: the account to log in as where root runs the tests; anybody else's server lets in nobody but them.
+
     Attributes:
         user: the account to log in as, never root.
         python: a Python of that account that has onnxruntime.
@@ -41,24 +46,26 @@ class SshServer:
         identity: the private key that may log in.
     """
 
-    def __init__(self) -> None:
-        self.user = ACCOUNT if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-        self.python = _python(self.user)
+    def __init__(self, account: str = ACCOUNT) -> None:
+        self.user = account if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        self.python = _python()
         self.folder = Path(tempfile.mkdtemp(prefix="harness-sshd-"))
         self.identity = self.folder / "user_key"
         self.store = self.folder / "store"
         self.lines: tuple[str, ...] = ()
 
     @staticmethod
-    def lacking() -> str | None:
+    def lacking(account: str = ACCOUNT) -> str | None:
         """Say what is missing to start a server; None if nothing is."""
         if _sshd() is None:
             return "no sshd: 'make test' installs openssh-server where it may"
         if os.getuid() == 0:
             try:
-                pwd.getpwnam(ACCOUNT)
+                pwd.getpwnam(account)
             except KeyError:
-                return f"no account {ACCOUNT}: 'make test' makes one"
+                return f"no account {account}: 'make test' makes one"
+        elif account != ACCOUNT:
+            return f"only root can start a server for {account}"
         return None
 
     def __enter__(self) -> Self:
@@ -155,9 +162,9 @@ def _sshd() -> str | None:
     return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 
 
-def _python(user: str) -> str:
-    """A Python with onnxruntime that the account can run: this one, or the one that set_up_ssh.sh made for it."""
+def _python() -> str:
+    """A Python with onnxruntime that the accounts can run: this one, or the one that set_up_ssh.sh made for them."""
     if os.getuid() != 0:
         return sys.executable
-    own = Path(pwd.getpwnam(user).pw_dir) / "venv" / "bin" / "python"
+    own = Path(pwd.getpwnam(ACCOUNT).pw_dir) / "venv" / "bin" / "python"
     return str(own) if own.exists() else sys.executable
