@@ -9,7 +9,8 @@ JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt
 .PHONY: demo test test-boards test-faults test-large test-ssh unit lint lock build clean
 
 demo: .venv/ready  ## Set up and measure the digits study on this machine.
-	$(BIN)/harness run
+	@# 4: on a busy machine, the time may be up before everything is known as closely as asked; the tables say so.
+	$(BIN)/harness run || [ $$? -eq 4 ]
 
 test: .venv/ready lint  ## Set up and run every test.
 	sh tests/set_up_ssh.sh

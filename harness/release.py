@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from harness import comparable, references, workflow
-from harness.errors import Exit, SelectionError, StudyError
+from harness.errors import SelectionError, StudyError
 from harness.expectations import ALL_METRICS, MAX_REGRESSION, TIMES, GateSection
-from harness.judge import decision, gate, summary
+from harness.judge import decision, gate, outcome, summary
 from harness.measure import pairs, plan
 from harness.quantize.models import storage
 from harness.records import folder as run_folder
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.registry import Device, Registry
-    from harness.judge.check import Check
+    from harness.errors import Exit
     from harness.judge.summary import Table
     from harness.measure.campaign import Work
     from harness.quantize.recipe import Variant
@@ -205,17 +205,5 @@ def _kept(baseline: Baseline) -> Baseline:
 
 
 def verdict(run: Run, tables: Sequence[Table]) -> Exit:
-    """Say how a gate ended; a device that failed is never a regression, and what was not measured never a pass."""
-    found: list[Check] = [each for table in tables for each in table.checks]
-    if run.state == "interrupted":
-        return Exit.INTERRUPTED
-    if any(each.verdict == "regressed" for each in found):
-        return Exit.REGRESSED
-    failed = [device for device in run.devices if device.state != "measured"]
-    if failed and all(device.step == "lease" for device in failed):
-        return Exit.BUSY
-    blind = any(gate.is_blind(table.checks) for table in tables)
-    unmade = any(each.state == "failed" for each in run.variants)
-    if failed or blind or unmade or not found or any(each.verdict == "unmeasured" for each in found):
-        return Exit.INCOMPLETE
-    return Exit.INCONCLUSIVE if any(each.verdict in {"open", "apparent"} for each in found) else Exit.PASSED
+    """The exit code of a gate."""
+    return outcome.code(run, tables)

@@ -27,9 +27,14 @@ _NOTHING = Progress()
 
 
 def resume(
-    name: str, names: Sequence[str], registry: Registry, results: Path, watcher: Watcher, wait: float | None = None
+    name: str,
+    names: Sequence[str],
+    registry: Registry,
+    results: Path,
+    watcher: Watcher,
+    **limits: float | None,
 ) -> tuple[Path, Run, tuple[Table, ...]]:
-    """Go on with a run: follow the jobs that still are on its devices, start what was not, fetch what is left.
+    """Go on with a run: follow the jobs that still are on its devices, start what was not, measure on where the time was up.
 
     Args:
         name: the run's.
@@ -37,7 +42,8 @@ def resume(
         registry: how its devices are reached now.
         results: where runs are.
         watcher: is told how it goes on.
-        wait: how long a job queues, in seconds; None as the study says.
+        limits: ``wait``, how long a job queues, and ``max_time``, how long a device measures from now on, in seconds; None as the study
+            says.
 
     Returns:
         The folder, the run and its tables.
@@ -58,15 +64,15 @@ def resume(
     if unknown := set(names) - {entry.name for entry in wanted}:
         message = f"{folder}: the run has no device '{min(unknown)}'; it has {', '.join(entry.name for entry in _entries(begun))}"
         raise SelectionError(message)
-    left = [entry for entry in wanted if not so_far.get(entry.name, _NOTHING).collected]
+    left = [entry for entry in wanted if so_far.get(entry.name, _NOTHING).left]
     if not left:
         # One that was ended while it wrote what it had measured is written now.
         is_due = was.state != "complete" and all(so_far.get(entry.name, _NOTHING).collected for entry in _entries(begun))
         return workflow.finish(folder, begun, interrupted=False) if is_due else workflow.show(str(folder), results)
     # How a device is reached may have changed since; what it is measured with may not.
     now = [_reached(entry, registry) for entry in left]
-    if wait is not None:
-        measure = begun.study.measure.model_copy(update={"wait": wait})
+    if said := {key: value for key, value in limits.items() if value is not None}:
+        measure = begun.study.measure.model_copy(update=said)
         begun = begun.model_copy(update={"study": begun.study.model_copy(update={"measure": measure})})
     asked = questions.ask(begun.study)
     if asked.model.sha256 != begun.model_sha256:
@@ -83,6 +89,7 @@ def resume(
             if so_far.get(entry.name, _NOTHING).inputs not in {(), hashes}:
                 message = f"{begun.study.model.evaluation or begun.study.model.calibration}: the evaluation data are not those any more that {folder} was begun with: start a new run"
                 raise ResultsError(message)
+        so_far |= {entry.name: so_far[entry.name].again() for entry in left if entry.name in so_far}
         watcher.plan(now, begun.cases, begun.study.measure.rounds)
         interrupted = place.measure(place.work(variants, begun.cases, begun.units), now, registry, so_far)
     return workflow.finish(folder, begun, interrupted=interrupted)

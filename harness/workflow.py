@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness import places
-from harness.errors import Exit, ResultsError
-from harness.judge import summary
+from harness.errors import ResultsError
+from harness.judge import outcome, summary
 from harness.measure import accuracy, pairs, plan
 from harness.measure.campaign import Campaign, Work
 from harness.measure.journal import Journal
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.devices.registry import Device, Registry
+    from harness.errors import Exit
     from harness.judge.summary import Table
     from harness.measure.events import Event
     from harness.measure.resume import Progress
@@ -254,25 +255,8 @@ def show(name: str, results: Path) -> tuple[Path, Run, tuple[Table, ...]]:
 
 
 def verdict(run: Run) -> Exit:
-    """Say how a run ended."""
-    if run.state == "interrupted":
-        return Exit.INTERRUPTED
-    failed = [device for device in run.devices if device.state == "failed"]
-    if (
-        failed
-        and all(device.step == "lease" for device in failed)
-        and not any(record.state == "failed" for record in run.results)
-    ):
-        return Exit.BUSY
-    if (
-        failed
-        or any(record.state == "failed" for record in run.results)
-        or any(variant.state == "failed" for variant in run.variants)
-    ):
-        return Exit.INCOMPLETE
-    if any(record.state == "unmeasured" for record in run.results):
-        return Exit.INCONCLUSIVE
-    return Exit.PASSED
+    """The exit code of a run that was no gate."""
+    return outcome.code(run, ())
 
 
 def _relative(variant: Variant, folder: Path) -> Variant:

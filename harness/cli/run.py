@@ -26,7 +26,9 @@ def run(
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", metavar="RUN", help="Go on with a run that was cut short, from what it and its devices have kept."
+            "--resume",
+            metavar="RUN",
+            help="Go on with a run that was cut short or whose time was up, from what it and its devices kept.",
         ),
     ] = None,
     registry: shared.Registry = None,
@@ -39,8 +41,10 @@ def run(
 
     A device measures on when the connection to it breaks; it is looked for again, and --resume RUN goes on later, even after a crash here.
 
-    Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before all was measured, 75 a device
-    is busy, 130 interrupted.
+    Where the time is up before everything is known as closely as asked, the tables say how precise it got, and --resume RUN measures on.
+
+    Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before everything was known as closely
+    as asked, 75 a device is busy, 130 interrupted.
     """
     from harness import question, resumption, workflow
     from harness.cli import progress
@@ -57,13 +61,19 @@ def run(
             "--calibration": calibration,
             "--evaluation": evaluation,
         }
-        given |= {"--variants": variants, "--rounds": rounds, "--max-time": max_time}
+        given |= {"--variants": variants, "--rounds": rounds}
         if said := [name for name, value in given.items() if value]:
             message = f"{', '.join(said)}: not with --resume: the run goes on as it was begun"
             raise UsageError(message)
         with progress.watcher() as watcher:
             folder, finished, tables = resumption.resume(
-                resume, device or [], known, results, watcher, None if wait is None else targets.duration(wait, "--wait")
+                resume,
+                device or [],
+                known,
+                results,
+                watcher,
+                wait=None if wait is None else targets.duration(wait, "--wait"),
+                max_time=None if max_time is None else targets.duration(max_time, "--max-time"),
             )
     else:
         study = targets.study_of(

@@ -11,6 +11,7 @@ from harness.judge import gate
 from harness.judge.counts import Count, count
 from harness.judge.drift import NONE, Drifts, drifts
 from harness.judge.intervals import Estimate, geometric
+from harness.judge.shortfall import Shortfall, shortfall
 from harness.judge.timing import Timing, inverse, throughputs
 from harness.measure.pairs import BASELINE, settings
 from harness.quantize.verify.fidelity import Fidelity
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
 REFERENCE = "fp32"
-# An interval is symmetric on the logarithms, where the device looks at it.
-SLACK = 1.02
 NOT_COMPARED = Fidelity()
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
@@ -119,6 +118,7 @@ class Table:
 
     Attributes:
         trouble: why there is nothing, or not all; None when the device did everything.
+        shortfall: what is less precise than asked, because the time or the rounds were used up.
         emulated: what emulates the device; its times are not latencies and are left out.
         pairs: what was measured side by side beside the speed-ups.
         remarks: what happened while measuring.
@@ -128,6 +128,7 @@ class Table:
     device: DeviceRecord
     rows: tuple[Row, ...]
     trouble: str | None = None
+    shortfall: Shortfall | None = None
     emulated: str | None = None
     pairs: tuple[Pair, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -211,22 +212,13 @@ def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
         for unit in run.units
         if len(unit) > 1 and unit not in shown and not device.emulated and run.baseline is None
     ]
-    remarks = [*_remarks(run, device, timing, names), *_loose(run, device, rows)]
+    remarks = _remarks(run, device, timing, names)
+    short = shortfall(run, device, timing, names, REFERENCE)
     checks = gate.checks(run, device, quantiles)
     # A baseline's cases are stored without the mark that tells them from the candidate's here.
     stored = {case.id: case.name.removeprefix(BASELINE) for case in run.cases}
     changed = drifts(run, device, timing, stored)
-    return Table(device, tuple(rows), _trouble(device), device.emulated, tuple(pairs), tuple(remarks), checks, changed)
-
-
-def _loose(run: Run, device: DeviceRecord, rows: Iterable[Row]) -> list[str]:
-    """Name the speed-ups that all the rounds did not tell as closely as asked."""
-    measure = run.study.measure
-    loose = [row.case for row in rows if row.speedup and (row.speedup.half_width or 0) > SLACK * measure.precision]
-    if not loose or device.rounds < measure.rounds:
-        return []
-    share = f"±{100 * measure.precision:.2g} %"
-    return [f"not known to {share} after {device.rounds} rounds (measure.precision, measure.rounds): {', '.join(loose)}"]
+    return Table(device, tuple(rows), _trouble(device), short, device.emulated, tuple(pairs), tuple(remarks), checks, changed)
 
 
 def _trouble(device: DeviceRecord) -> str | None:
@@ -235,8 +227,6 @@ def _trouble(device: DeviceRecord) -> str | None:
         return f"{device.step}: {device.reason}"
     if device.state == "pending":
         return "the run has not ended there, or was killed: harness run --resume goes on with it"
-    if device.ended == "max_time":
-        return "the time was up before all was known as closely as asked"
     return "interrupted before all rounds were done" if device.ended == "stopped" else None
 
 

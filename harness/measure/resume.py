@@ -40,6 +40,15 @@ class Progress:
     inputs: tuple[str, ...] = ()
     facts: Facts | None = None
 
+    @property
+    def left(self) -> bool:
+        """Whether anything is left to do: also where the time was up before everything was known."""
+        return not self.collected or self.ended == "max_time"
+
+    def again(self) -> Progress:
+        """Where a job begins that measures on after the time was up: with the next round, as if none had been asked for."""
+        return Progress(next_round=self.next_round, inputs=self.inputs, facts=self.facts) if self.collected else self
+
     def add(self, event: Event) -> None:
         """Take note of an event."""
         self.offset = event.offset or self.offset

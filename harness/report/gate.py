@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.judge.gate import is_blind
+from harness.judge.outcome import outcome
 from harness.report.columns import UNKNOWN, number, size
 
 if TYPE_CHECKING:
@@ -148,11 +148,4 @@ def verdict(run: Run, tables: Sequence[Table]) -> str:
         tail += f"; without {', '.join(failed)}, which failed"
     if unfinished:
         tail += f"; not to the end on {', '.join(unfinished)}"
-    if run.state == "interrupted":
-        return f"INTERRUPTED: {tail}"
-    if counts["regressed"]:
-        return f"REGRESSED: {tail}"
-    blind = any(is_blind(table.checks) for table in tables)
-    if failed or unfinished or counts["unmeasured"] or blind or any(each.state == "failed" for each in run.variants):
-        return f"INCOMPLETE: {tail}"
-    return f"{'INCONCLUSIVE' if counts['open'] or counts['apparent'] else 'PASSED'}: {tail}"
+    return f"{outcome(run, tables).upper()}: {tail}"

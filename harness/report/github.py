@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.judge.outcome import outcome
 from harness.report import claims, gate
 from harness.words import plain
 
@@ -29,6 +30,11 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
             if level := "notice" if told else LEVELS.get(check.verdict):
                 title = f"{check.case} on {check.device}: {check.metric} {gate.WORDS.get(check.verdict, check.verdict)}"
                 lines.append(_command(level, title, gate.sentence(run, check)))
+    lines += [
+        _command("warning", f"{table.device.entry.name}: less precise than asked", table.shortfall.sentence)
+        for table in tables
+        if table.shortfall and table.shortfall.seconds
+    ]
     if not run.baseline:
         lines += [_broken(row) for table in tables for row in table.rows if row.fidelity.broken]
     for found in claims.judged(run):
@@ -40,7 +46,11 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
             ]
     rows = [row for table in tables for row in table.rows]
     measured = sum(row.state == "measured" for row in rows)
-    whole = gate.verdict(run, tables) if run.baseline else f"{run.state}: {measured} of {len(rows)} cases and variants measured"
+    whole = (
+        gate.verdict(run, tables)
+        if run.baseline
+        else f"{outcome(run, tables)}: {measured} of {len(rows)} cases and variants measured"
+    )
     lines.append(_command("notice", run.study.name, whole))
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.judge import agreement
+from harness.judge.outcome import outcome
 from harness.report import charts, columns, gate, sheets
 from harness.words import plain
 
@@ -37,6 +38,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     header, lines = columns.overview(tables)
     page = pages.get_template("index.html").render(
         run=run,
+        outcome=outcome(run, tables),
         tables=tables,
         style=STYLE,
         context=_context(run),

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.judge import agreement
+from harness.judge.outcome import EXITS, outcome
 from harness.report import claims, figures, gate
 from harness.report.csv_file import flat
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness.judge.check import Check
     from harness.judge.intervals import Estimate
+    from harness.judge.shortfall import Shortfall
     from harness.judge.summary import Pair, Row, Table
     from harness.records.run import Run
 
@@ -26,10 +28,12 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
 
 def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
     """The object that is written."""
+    state = outcome(run, tables)
     return {
         "run": run.id,
         "study": run.study.name,
-        "state": run.state,
+        "state": state.value,
+        "exit": int(EXITS[state]),
         "started": run.started.isoformat(),
         "warnings": list(run.warnings),
         "disagreements": list(agreement.disagreements(run, tables)),
@@ -37,7 +41,9 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
             {
                 "device": table.device.entry.name,
                 "state": table.device.state,
+                "ended": table.device.ended,
                 "trouble": table.trouble,
+                "shortfall": table.shortfall and _shortfall(table.shortfall),
                 "emulated": table.emulated,
                 "rounds": table.device.rounds,
                 "facts": table.device.facts.model_dump(mode="json") if table.device.facts else None,
@@ -62,6 +68,11 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
         "gate": gate.verdict(run, tables) if run.baseline else None,
         "claims": claims.content(run),
     }
+
+
+def _shortfall(found: Shortfall) -> dict[str, Any]:
+    """What is less precise than asked; precisions are half a 95 % interval relative to the figure."""
+    return {**dataclasses.asdict(found), "sentence": found.sentence}
 
 
 def _check(run: Run, check: Check) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def _properties(run: Run, table: Table) -> list[tuple[str, str]]:
         "emulated": table.emulated,
         "build": run.build,
         "baseline": run.baseline and run.baseline.described,
+        "shortfall": table.shortfall and table.shortfall.sentence,
     }
     return [(title, value) for title, value in found.items() if value]
 

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.judge import agreement
+from harness.judge.outcome import outcome
 from harness.report import columns, gate, sheets
 from harness.words import plain
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def render(run: Run, tables: Sequence[Table]) -> bytes:
     """Write GitHub-flavoured Markdown; what devices and models say is escaped."""
-    lines = [f"# {text(run.study.name)}", "", f"Run {text(run.id)}, {run.state}."]
+    lines = [f"# {text(run.study.name)}", "", f"Run {text(run.id)}, {outcome(run, tables)}."]
     lines += [f"> **Note** {text(warning)}" for warning in run.warnings]
     found = sheets.sheets(run, tables)
     if run.baseline:
@@ -37,6 +38,8 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         lines += ["", f"## {text(columns.heading(table))}", ""]
         if table.trouble:
             lines += [f"**✗ {text(table.trouble)}**", ""]
+        if table.shortfall:
+            lines += [f"> **Note** {text(table.shortfall.sentence)}", ""]
         shown = columns.of(table)
         lines += grid([column.title for column in shown], [[column.text(row) for column in shown] for row in table.rows])
         lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]

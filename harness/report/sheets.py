@@ -50,6 +50,11 @@ def claims_sheets(run: Run) -> tuple[Sheet, ...]:
     return (Sheet("claims", claims.TITLES, rows, styles, tuple(claims.lines(found))),)
 
 
+def _head(table: Table) -> list[str]:
+    """What stands before the lines of a device: why there is nothing, or not all."""
+    return [*([f"✗ {table.trouble}"] if table.trouble else []), *([table.shortfall.sentence] if table.shortfall else [])]
+
+
 def _gate(run: Run, table: Table) -> Sheet:
     ranked = gate.ranked(table.checks)
     return Sheet(
@@ -58,5 +63,5 @@ def _gate(run: Run, table: Table) -> Sheet:
         gate.TITLES,
         tuple(tuple(gate.cells(check)) for check in ranked),
         tuple(gate.STYLES.get(check.verdict) for check in ranked),
-        (*([f"✗ {table.trouble}"] if table.trouble else []), *gate.notes(run, table), *table.remarks),
+        (*_head(table), *gate.notes(run, table), *table.remarks),
     )

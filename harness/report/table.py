@@ -65,6 +65,8 @@ def _comparison(console: Console, run: Run, tables: Sequence[Table]) -> None:
         console.print(f"\n[bold]{escape(columns.heading(table))}[/]", soft_wrap=True)
         if table.trouble:
             console.print(f"[red]✗ {escape(table.trouble)}[/]", soft_wrap=True)
+        if table.shortfall:
+            console.print(f"[yellow]! {escape(table.shortfall.sentence)}[/]", soft_wrap=True)
         if table.device.state != "failed" or any(row.state == "measured" for row in table.rows):
             styles = [_style(row.state) for row in table.rows]
             shown = columns.of(table)

@@ -137,6 +137,29 @@ def test_no_time_is_exit_4_and_nothing_is_invented(harness: Command, study: Path
     assert all(row["median_ms"] is None for row in rows(done.json).values())
 
 
+@pytest.mark.slow
+def test_when_the_time_is_up_everything_says_so_and_resume_measures_on(harness: Command, study: Path) -> None:
+    words = ["run", str(study), "--variant", "fp16", "--rounds", "100000"]
+    assert harness(*words, "--max-time", "5s").code == 4
+    shown = harness("show", "latest")
+    assert "! Stopped after 5s (max_time), " in shown.out
+    (folder,) = Path("results").glob("tiny/*")
+    assert f"To go on: harness run --resume tiny/{folder.name}" in shown.out
+    assert "out of time" in (folder / "report" / "index.html").read_text()
+    before = (folder / "journal.jsonl").read_text().count('"event":"duet"')
+    done = harness("run", "--resume", "latest", "--max-time", "6s", "--json")
+    assert done.code == 4, done.err
+    assert (done.json["state"], done.json["exit"]) == ("out of time", 4)
+    (device,) = done.json["devices"]
+    assert device["trouble"] is None
+    assert device["shortfall"]["sentence"].startswith("Stopped after 6s (max_time), ")
+    rounds = [
+        json.loads(line)["round"] for line in (folder / "journal.jsonl").read_text().splitlines() if '"event":"duet"' in line
+    ]
+    assert len(rounds) > before
+    assert len(set(rounds)) == len(rounds)
+
+
 def test_an_emulated_device_has_no_latency(harness: Command, study: Path) -> None:
     Path("devices.toml").write_text('[local]\nemulated = "icount"\n')
     done = harness("run", str(study), "--variant", "fp16", "--json")

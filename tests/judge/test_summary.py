@@ -181,8 +181,8 @@ def test_a_failed_device_says_where_and_why() -> None:
     assert table.rows[1].reason == "the device failed: measure: it went away"
 
 
-@pytest.mark.parametrize(("reason", "trouble"), [("rounds", None), ("max_time", "time was up"), ("stopped", "interrupted")])
-def test_rounds_that_ended_early_are_trouble(reason: str, trouble: str | None) -> None:
+@pytest.mark.parametrize(("reason", "trouble"), [("rounds", None), ("max_time", None), ("stopped", "interrupted")])
+def test_rounds_that_were_interrupted_are_trouble(reason: str, trouble: str | None) -> None:
     table = summarise([*blocks("board", "c0", [1.0]), End.model_validate({"device": "board", "reason": reason})])
     assert (table.trouble is None) == (trouble is None)
     assert (trouble or "") in (table.trouble or "")

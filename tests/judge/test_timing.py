@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.devices.registry import Device
 from harness.judge.summary import Row, Table, tables
-from harness.measure.events import Apart, Duet, Evaluated, Governor, Round, Throughput, Trouble
+from harness.measure.events import Apart, Duet, End, Evaluated, Governor, Round, Throughput, Trouble
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FAST, FP32, SHA, case, facts, finish, variant
@@ -175,9 +176,15 @@ def test_a_pair_that_was_parted_counts_its_alternating_processes_alone() -> None
 
 def test_rounds_that_did_not_tell_closely_enough_are_named() -> None:
     events: list[Event] = [duets.launch("board", PAIR, number, [[level, 1000]]) for number, level in enumerate([2000, 2600] * 10)]
-    events.append(Round(device="board", round=19, elapsed=1.0))
-    (line,) = table(events).remarks
-    assert line == "not known to ±1 % after 20 rounds (measure.precision, measure.rounds): static-QDQ"
+    events += [Round(device="board", round=19, elapsed=1.0), End(device="board", reason="rounds")]
+    short = table(events).shortfall
+    assert short is not None
+    assert [figure.name for figure in short.imprecise] == ["static-QDQ"]
+    assert re.fullmatch(
+        r"Stopped after 20 rounds: 1 of 1 speed-ups is less precise than ±1 % \(static-QDQ: ±6\.\d %\)\. "
+        r"To measure more closely, give more --rounds\.",
+        short.sentence,
+    )
 
 
 def test_what_could_not_be_counted_is_a_note_and_no_failure() -> None:

@@ -85,7 +85,7 @@ def test_the_heading_says_study_run_state_and_warnings(hostile: Summary) -> None
     page = Page(html.render(*hostile))
     assert page.inside("h1") == ["digits"]
     assert hostile.run.id in page.inside("code")
-    assert "complete" in page.inside("span")
+    assert "incomplete" in page.inside("span")
     assert page.inside("title") == [f"digits · {hostile.run.id}"]
     assert any("alert(1)" in words for words in page.inside("li"))
 

@@ -21,7 +21,8 @@ def read(summary: Summary) -> dict[str, Any]:
 
 def test_the_context_and_every_row_are_there(hostile: Summary) -> None:
     found = read(hostile)
-    assert (found["run"], found["study"], found["state"], found["warnings"]) == (hostile.run.id, "digits", "complete", [NASTY])
+    assert (found["run"], found["study"], found["state"], found["warnings"]) == (hostile.run.id, "digits", "incomplete", [NASTY])
+    assert found["exit"] == 3
     first, second = found["devices"]
     assert (first["device"], first["state"], first["rounds"], first["trouble"]) == ("rpi4", "measured", 5, None)
     assert (second["state"], second["facts"], second["trouble"]) == ("failed", None, f"connect: {NASTY}")
