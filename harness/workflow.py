@@ -10,11 +10,11 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from harness import places
+from harness import __version__, places
 from harness.errors import ResultsError
 from harness.judge import outcome, summary
 from harness.measure import accuracy, pairs, plan
@@ -267,12 +267,8 @@ def _relative(variant: Variant, folder: Path) -> Variant:
 
 
 def _versions() -> Versions:
-    try:
-        own = version("quant-harness")
-    except PackageNotFoundError:
-        own = "unknown"
     return Versions(
-        harness=own,
+        harness=__version__,
         python=platform.python_version(),
         onnxruntime=version("onnxruntime"),
         onnx=version("onnx"),

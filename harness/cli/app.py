@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from harness.cli import baseline, board, check, claims, compare, debug, device, devices, inspect, quantize, run, show
+from harness.cli import baseline, board, check, claims, compare, debug, device, devices, inspect, quantize, run, show, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(version.root)
 app.command("run")(run.run)
 app.command("inspect")(inspect.inspect)
 app.command("quantize")(quantize.quantize)
