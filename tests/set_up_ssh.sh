@@ -11,6 +11,9 @@ export ORT_DISABLE_TELEMETRY=1
 [ -x /usr/sbin/sshd ] || command -v sshd >/dev/null || install_packages 'run the SSH tests, which are skipped without' openssh-server openssh-client || exit 0
 command -v dropbear >/dev/null || [ -x /usr/sbin/dropbear ] || install_packages 'run the tests on Dropbear, the SSH server of small boards, which are skipped without' dropbear-bin || true
 
+# Root's tests of names and addresses make a network of their own.
+[ "$(id -u)" != 0 ] || command -v ip >/dev/null || install_packages 'run the tests on names and addresses, which are skipped without' iproute2 || true
+
 # An ordinary user is the account that the tests log in as. Root makes one, and others: a second user of the same board, and accounts whose shell
 # is bash, refuses everybody, or is restricted.
 [ "$(id -u)" = 0 ] || exit 0

@@ -44,6 +44,7 @@ class SshServer:
         python: a Python of that account that has onnxruntime.
         host_key: as devices.toml takes it.
         identity: the private key that may log in.
+        network: the network namespace to listen in; set it before the start.
     """
 
     def __init__(self, account: str = ACCOUNT) -> None:
@@ -53,6 +54,7 @@ class SshServer:
         self.identity = self.folder / "user_key"
         self.store = self.folder / "store"
         self.lines: tuple[str, ...] = ()
+        self.network: str | None = None
 
     @staticmethod
     def lacking(account: str = ACCOUNT) -> str | None:
@@ -101,6 +103,10 @@ class SshServer:
         # The server itself has no more rights than the account it lets in.
         drop: dict[str, str | list[str]] = {"user": self.user, "group": self.user, "extra_groups": []} if os.getuid() == 0 else {}
         words = [str(_sshd()), "-D", "-e", "-f", str(config)]
+        if self.network is not None:
+            account = pwd.getpwnam(self.user)
+            enter = ["ip", "netns", "exec", self.network, "setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
+            words, drop = [*enter, "--clear-groups", *words], {}
         self._process = subprocess.Popen(words, stdout=self._log, stderr=self._log, cwd="/", **drop)  # type: ignore[call-overload]
         self._wait()
 
@@ -144,6 +150,8 @@ class SshServer:
     def _wait(self) -> None:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
+            if self.network is not None and "Server listening" in (self.folder / "log").read_text():
+                return
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 from fabric import Config, Connection
 from paramiko.config import SSHConfig
-from paramiko.ssh_exception import IncompatiblePeer
 
+from harness.devices import addresses
+from harness.devices.handshake import AlgorithmError
 from harness.devices.proxy import ProxyCommand
 from harness.devices.ssh_errors import mapped, silence
 from harness.devices.ssh_tuning import tuned
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from harness.devices.host_keys import Checked
     from harness.devices.registry import Device
     from harness.devices.ssh_config import Route
-
-NO_KEY_IN_COMMON = "host key"
 
 
 class Way:
@@ -69,18 +68,16 @@ class Way:
         """
         if self._connection.is_connected:
             return
-        if self._before is not None:
-            self._options["sock"] = self._through(self._before)
-        elif self._command is not None:
-            self._options["sock"] = self._proxy = ProxyCommand(self._command)
         try:
             with mapped(self._device, "connect"):
+                self._options["sock"] = self._socket()
                 try:
                     self._connection.open()
-                except IncompatiblePeer as exc:
-                    if NO_KEY_IN_COMMON not in str(exc) or not self._policy.known.trusted:
-                        raise
-                    raise HostKeyError(self._device.name, "connect", self._other_kind()) from exc
+                except AlgorithmError as exc:
+                    # The server has host keys of kinds that are supported, but none of the known key's kind.
+                    if all(set(lack.theirs) & set(lack.ours) for lack in exc.lacking):
+                        raise HostKeyError(self._device.name, "connect", self._other_kind()) from exc
+                    raise
         except DeviceError:
             fault = self._proxy.fault() if self._proxy is not None else None
             if fault is None:
@@ -99,6 +96,15 @@ class Way:
             self._proxy.close()
         if self._before is not None:
             self._before.close()
+
+    def _socket(self) -> Any:  # noqa: ANN401 - whatever paramiko takes for one
+        """What carries the connection: a socket, a channel of the jump host, or a ProxyCommand."""
+        if self._before is not None:
+            return self._through(self._before)
+        if self._command is not None:
+            self._proxy = ProxyCommand(self._command)
+            return self._proxy
+        return addresses.connect(str(self._device.host), int(self._device.port or 0), self._patience)
 
     def _through(self, hop: Way) -> paramiko.Channel:
         """Open a channel to this server from the hop before it."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import paramiko
 import stamina
 
-from harness.devices.ssh_errors import BANNER, mapped, silence
+from harness.devices.handshake import GreetingError
+from harness.devices.ssh_errors import mapped, silence
 from harness.devices.ssh_tuning import Watch
 from harness.devices.transport import LINE_LIMIT
 from harness.devices.way import shown_key, way
@@ -202,5 +203,6 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
 
 
 def _turned_away(error: Exception) -> bool:
-    """Whether sshd hung up before it said anything, as it does when too many connect at once (MaxStartups)."""
-    return isinstance(error, ConnectError) and BANNER in str(error.__cause__)
+    """Whether sshd hung up before it said anything, or named the reason: too many connect at once (MaxStartups)."""
+    cause = error.__cause__
+    return isinstance(error, ConnectError) and isinstance(cause, GreetingError) and cause.busy

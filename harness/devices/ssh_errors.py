@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 from typing import TYPE_CHECKING
 
 import paramiko
-from paramiko.ssh_exception import NoValidConnectionsError
 
+from harness.devices import connect_errors
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, LostError
 
 if TYPE_CHECKING:
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 60.0
 # An emulated clock can run a hundred times slower than ours, and with it the agent's signs of life.
 EMULATED_SILENCE_SECONDS = 1800.0
-BANNER = "SSH protocol banner"
 # Paramiko calls a link that was cut or fell silent during the login a refusal.
 CUT_WORDS = re.compile(r"saw EOF|Authentication timeout")
-NO_REPLY = "No existing session"
 NOTHING_TO_OFFER = "No authentication methods"
 NO_KEY = "private key file"
 
@@ -53,6 +50,8 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
     """Find the words for a backend's exception."""
     name, where = device.name, _where(device)
     lost: type[ConnectError | LostError] = ConnectError if step == "connect" else LostError
+    if (reason := connect_errors.words(exc, device, where)) is not None:
+        return lost(name, step, reason)
     match exc:
         case paramiko.BadHostKeyException():
             return HostKeyError(name, step, _wrong_key(exc, device))
@@ -69,10 +68,6 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
             if device.password_env is not None:
                 hint = f"check user and the password in {device.password_env}"
             return AuthenticationError(name, step, f"{where} refused the login ({exc}); {hint}")
-        case socket.gaierror():
-            return ConnectError(name, step, f"the host name {device.host} is not known ({exc.strerror})")
-        case NoValidConnectionsError():
-            return ConnectError(name, step, f"{where} refused the connection: {_doubt(device)}")
         case TimeoutError():
             waited = device.connect_time if step == "connect" else silence(device)
             return lost(name, step, f"no answer from {where} within {waited:g} s")
@@ -82,10 +77,6 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
 def _by_words(said: str, device: Device, step: str, lost: type[ConnectError | LostError]) -> DeviceError:
     """Tell apart what paramiko raises as a bare SSHException."""
     name, where = device.name, _where(device)
-    if BANNER in said:
-        return lost(name, step, f"{where} hung up before any greeting: it is no SSH server, or has too many connections")
-    if NO_REPLY in said:
-        return lost(name, step, f"{where} gave no SSH greeting within {device.connect_time:g} s")
     if NOTHING_TO_OFFER in said:
         reason = f"there is no key or password to offer to {where}: set identity_file or password_env, or start an SSH agent"
         return AuthenticationError(name, step, reason)
@@ -100,12 +91,6 @@ def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:
         f"the host key of {_where(device)} is not the one expected: it shows {shown.get_name()} {shown.fingerprint}, expected "
         f"{expected.get_name()} {expected.fingerprint}; if the device was installed anew: harness device trust {device.name} --replace"
     )
-
-
-def _doubt(device: Device) -> str:
-    if device.emulated is not None:
-        return "has the board's emulator ended? harness board list"
-    return "is sshd running there?"
 
 
 def _where(device: Device) -> str:

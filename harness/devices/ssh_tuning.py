@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
+from harness.devices.handshake import Handshake
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -39,7 +41,7 @@ class _Prompt(socket.socket):
         return data
 
 
-class TunedTransport(paramiko.Transport):
+class TunedTransport(Handshake):
     """A connection that sends at once and notices a peer that stops answering.
 
     Attributes:
@@ -50,7 +52,7 @@ class TunedTransport(paramiko.Transport):
 
     _preferred_ciphers = (*FAST, *(name for name in _USUAL if name not in FAST))
 
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - paramiko's own
+    def __init__(self, sock: Any, **kwargs: Any) -> None:  # noqa: ANN401 - paramiko's own
         if isinstance(sock, socket.socket):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -58,7 +60,7 @@ class TunedTransport(paramiko.Transport):
             timeout = sock.gettimeout()
             sock = _Prompt(fileno=sock.detach())
             sock.settimeout(timeout)
-        super().__init__(sock, *args, **kwargs)
+        super().__init__(sock, **kwargs)
 
 
 def tuned(silence: float) -> type[TunedTransport]:
