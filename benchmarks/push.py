@@ -32,8 +32,9 @@ sys.path.insert(0, str(ROOT))
 from fabric import Connection  # noqa: E402
 
 from harness import places  # noqa: E402
+from harness.devices.device import Device  # noqa: E402
 from harness.devices.link import Link  # noqa: E402
-from harness.devices.registry import Device, Registry  # noqa: E402
+from harness.devices.registry import Registry  # noqa: E402
 from harness.quantize import build  # noqa: E402
 from harness.study import load  # noqa: E402
 from tests.sshd import SshServer  # noqa: E402

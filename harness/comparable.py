@@ -15,7 +15,8 @@ from harness.toml_file import nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from harness.quantize.models.model import SourceModel
     from harness.question import Question
     from harness.rivals import Rival

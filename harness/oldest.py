@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
 
 LOOKED_AT = 30  # runs, the newest first
 

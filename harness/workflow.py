@@ -30,7 +30,8 @@ from harness.report import formats
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from harness.errors import Exit
     from harness.judge.summary import Table
     from harness.measure.events import Event

@@ -111,6 +111,7 @@ def trust(
     Exit code: 0 written, 2 wrong usage or input, 3 no answer, or another key was trusted before.
     """
     from harness.devices import registry as registries
+    from harness.devices import registry_file
 
     known = registries.load(registry)
     device = known.get(name)
@@ -123,7 +124,7 @@ def trust(
     if device.host_key is not None and device.host_key.split()[:2] != key.split() and not replace:
         reason = f"it shows another key than the one trusted ({fingerprint}); if it was installed anew: harness device trust {name} --replace"
         raise HostKeyError(name, "trust", reason)
-    registries.write_key(known, name, host_key=key)
+    registry_file.write_key(known, name, host_key=key)
     if as_json:
         shared.say_json({"device": name, "host_key": key, "fingerprint": fingerprint})
     else:

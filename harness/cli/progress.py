@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from harness.devices.registry import Device
+    from harness.devices.device import Device
     from harness.measure.events import Event
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant

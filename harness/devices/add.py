@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from harness import toml_file
 from harness.devices import facts as device_facts
 from harness.devices import registry as registries
-from harness.devices import ssh_config
+from harness.devices import registry_file, ssh_config
+from harness.devices.device import Device
 from harness.devices.link import Link
-from harness.devices.registry import Device, Registry
+from harness.devices.registry import Registry
 from harness.devices.transport import connect
 from harness.devices.way import shown_key
 from harness.errors import HostKeyError, RegistryError, RunnerError, UsageError
@@ -129,7 +130,7 @@ def add(device: Device, file: Path, known: Registry, say: Callable[[str], None])
         facts = device_facts.check(link.probe(), device.name)
     finally:
         link.close()
-    registries.write_device(file, device)
+    registry_file.write_device(file, device)
     return Added(device, file, shown.key.fingerprint, shown.known, facts)
 
 

@@ -10,7 +10,7 @@ from harness.devices.addresses import NameFaultError, UnreachableError
 from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError, Lack
 
 if TYPE_CHECKING:
-    from harness.devices.registry import Device
+    from harness.devices.device import Device
 
 MOST_NAMES = 12
 MOST_ADDRESSES = 8

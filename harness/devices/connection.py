@@ -20,8 +20,8 @@ from harness.devices.ssh_tuning import tuned
 from harness.errors import ConnectError, DeviceError, HostKeyError
 
 if TYPE_CHECKING:
+    from harness.devices.device import Device
     from harness.devices.host_keys import Checked
-    from harness.devices.registry import Device
     from harness.devices.ssh_config import Route
 
 

@@ -12,7 +12,7 @@ from harness.devices.known_hosts import Known
 from harness.errors import HostKeyError, RegistryError
 
 if TYPE_CHECKING:
-    from harness.devices.registry import Device
+    from harness.devices.device import Device
     from harness.devices.ssh_config import Route
 
 RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")

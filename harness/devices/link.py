@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from harness.devices.transport import Channel
 
 # The agent's source comes first on its own standard input: nothing needs to be there before it. Older Pythons can read this much.

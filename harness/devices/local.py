@@ -13,7 +13,8 @@ from harness.errors import RunnerError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
 
 LOG_BYTES = 4096
 CLOSE_SECONDS = 1.0

@@ -12,7 +12,8 @@ from harness.errors import AuthenticationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from harness.devices.ssh_config import Route
 
 

@@ -14,8 +14,9 @@ from harness.errors import AuthenticationError, ConnectError, DeviceError, HostK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.devices.device import Device
     from harness.devices.facts import Facts
-    from harness.devices.registry import Device, Registry
+    from harness.devices.registry import Registry
 
 MOST_AT_ONCE = 32
 TITLES = ("arch", "CPU", "int8", "cores", "governor", "°C", "memory", "Python", "onnxruntime")

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from harness.devices.device import Device
     from harness.devices.machine import Target
-    from harness.devices.registry import Device, Registry
+    from harness.devices.registry import Registry
 
 # Tried one after the other where a newer one dies at import, as on cores whose instructions it takes for granted: the last release
 # of each kind of build, and the last for each Python that is no longer built for.

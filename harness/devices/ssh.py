@@ -22,7 +22,8 @@ from harness.errors import ConnectError, LostError, RunnerError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
 
 ATTEMPTS = 4
 OPEN_SECONDS = 10

@@ -14,7 +14,7 @@ from harness.errors import AuthenticationError, ConnectError, DeviceError, HostK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.devices.registry import Device
+    from harness.devices.device import Device
 
 # Longer than the agent's silence between two signs of life, several times over.
 SILENCE_SECONDS = 60.0

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
 
 # Named, not imported: a run on this machine alone has no use for an SSH library.
 TRANSPORTS = {

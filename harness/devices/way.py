@@ -11,7 +11,8 @@ from harness.devices.known_hosts import Known
 from harness.errors import ConnectError, RegistryError, UsageError
 
 if TYPE_CHECKING:
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from harness.devices.ssh_config import Route
 
 

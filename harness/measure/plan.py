@@ -16,8 +16,8 @@ from harness.study import Optimization
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.devices.device import Device
     from harness.devices.facts import Facts
-    from harness.devices.registry import Device
     from harness.quantize.recipe import Variant
     from harness.study import MeasureSection
 

@@ -34,8 +34,9 @@ from harness.quantize.matrix import REFERENCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from harness.devices.device import Device
     from harness.devices.facts import Facts
-    from harness.devices.registry import Device, Registry
+    from harness.devices.registry import Registry
     from harness.measure.campaign import Work
     from harness.measure.plan import Case
 

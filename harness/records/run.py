@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.devices.device import Device
 from harness.devices.facts import Facts
-from harness.devices.registry import Device
 from harness.expectations import TIMES
 from harness.measure.events import Apart, Conditions, FidelityLine, Governor, Graph
 from harness.measure.plan import Case

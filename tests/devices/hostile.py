@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.devices import registry
+from harness.devices.device import Device
 from harness.devices.link import Link
 from harness.devices.local import LocalTransport
 
@@ -22,7 +23,7 @@ class Board:
 
     twist: Twist
 
-    def __init__(self, device: registry.Device, known: registry.Registry) -> None:
+    def __init__(self, device: Device, known: registry.Registry) -> None:
         self.real = LocalTransport(device, known)
 
     def open(self, words: Sequence[str], step: str) -> Any:

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from harness.cli.grid import grid
 from harness.devices import facts as device_facts
+from harness.devices.device import Device
 from harness.devices.facts import Facts
 from harness.devices.lease import holder
 from harness.devices.probe import Answer, probe_all
-from harness.devices.registry import Device, Registry
+from harness.devices.registry import Registry
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
 
 SAID = {"arch": "aarch64", "cpu_model": "Cortex-A76", "cores": 4, "python": "3.11.2", "onnxruntime": {"version": "1.31.1"}}

@@ -23,7 +23,8 @@ from tests.wheelhouse import packed, wheelhouse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.devices.registry import Device, Registry
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from tests.sshd import SshServer
 
 GOOD: dict[str, Any] = {

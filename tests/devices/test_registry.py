@@ -87,20 +87,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         registry.load(tmp_path / "none.toml")
 
 
-def test_a_written_key_keeps_comments_and_order(file: Path) -> None:
-    registry.write_key(registry.load(file), "rpi4", host_key="ssh-ed25519 AAAA")
-    text = file.read_text()
-    assert text.startswith("# the lab's boards\n[rpi4]\n")
-    assert "# in the rack" in text
-    assert text.index("host_key") < text.index("[rpi5]")
-    assert registry.load(file).devices["rpi4"].host_key == "ssh-ed25519 AAAA"
-
-
-def test_a_key_can_not_be_written_without_a_file() -> None:
-    with pytest.raises(RegistryError, match=r"no devices\.toml to write to"):
-        registry.write_key(registry.load(), "local", host_key="x y")
-
-
 def test_passwords_have_no_place_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "devices.toml"
     path.write_text('[rpi4]\nhost = "h"\npassword = "secret"\n')

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.judge.agreement import disagreements
 from harness.measure.events import Begin, Event, FidelityLine
 from harness.quantize.recipe import Recipe, Variant

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.devices.device import Device
 from harness.devices.facts import Facts, Runtime
-from harness.devices.registry import Device
 from harness.expectations import ClaimSection
 from harness.judge import claims
 from harness.judge.claims import ClaimVerdict

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.errors import UsageError
 from harness.judge import comparison
 from harness.judge.summary import Table

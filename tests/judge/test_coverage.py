@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord
 from tests import duets

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.errors import Exit
 from harness.judge.outcome import EXITS, Outcome, code, outcome
 from harness.judge.summary import Table

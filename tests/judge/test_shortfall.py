@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.judge.shortfall import Shortfall, duration
 from harness.judge.summary import Table
 from harness.measure.events import DeviceFailed, End, Event, Failed, Round

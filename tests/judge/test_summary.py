@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness import workflow
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.errors import Exit
 from harness.judge import gate
 from harness.judge.summary import Row, Table

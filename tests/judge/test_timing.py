@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.judge.summary import Row, Table, tables
 from harness.measure.events import Apart, Duet, End, Evaluated, Governor, Round, Throughput, Trouble
 from harness.records.run import DeviceRecord

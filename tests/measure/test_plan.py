@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
-from harness.devices.registry import Device
 from harness.measure import plan
 from harness.measure.campaign import Work
 from harness.measure.events import FidelityLine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.expectations import GateSection
 from harness.judge.summary import Table
 from harness.measure.events import Begin, Counted, Duet, End, Evaluated, Event, FidelityLine

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
-from harness.devices.registry import Device
 from harness.judge.summary import Table, tables
 from harness.measure import pairs
 from harness.measure.events import Begin, DeviceFailed, Duet, End, Event, Failed, FidelityLine, Round

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.records.run import DeviceRecord
 from harness.report import benchmark_json
 from tests.report import runs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.measure.events import Begin, Event, FidelityLine
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity

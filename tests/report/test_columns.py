@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.judge.intervals import Estimate
 from harness.measure.events import Failed
 from harness.records.run import DeviceRecord

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.measure.events import Evaluated, Event
 from harness.records.run import DeviceRecord
 from harness.report import operators

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from harness.devices.registry import Device
+from harness.devices.device import Device
 from harness.judge.summary import Table
 from harness.measure.events import ADAPTER, Begin, End, FidelityLine
 from harness.records.run import DeviceRecord, Run

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.devices import registry as registries
+from harness.devices import registry_file
 from harness.devices.boards import board as boards
 from harness.devices.boards import qemu, seed
 from harness.devices.boards.board import Board
 from harness.devices.boards.prerequisites import check_start
-from harness.devices.registry import Device, Registry
+from harness.devices.device import Device
+from harness.devices.registry import Registry
 from harness.devices.ssh import SshTransport
 from harness.errors import ConnectError, DeviceError, RegistryError, SelectionError
 
@@ -76,7 +78,7 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
             tags=["arm64", cpu], emulated=clock,
         )  # fmt: skip
         _wait(device, running, place, patience)
-        registries.write_device(file, device)
+        registry_file.write_device(file, device)
         record = record.model_copy(update={"ready": True})
         record.save()
     except BaseException:
@@ -102,7 +104,7 @@ def down(name: str) -> None:
         raise DeviceError(name, "down", f"the emulator, process {emulator.pid}, does not end")
     if record is not None:
         try:
-            registries.remove_device(record.registry, name, identity_file=str(place / seed.IDENTITY))
+            registry_file.remove_device(record.registry, name, identity_file=str(place / seed.IDENTITY))
         except RegistryError as exc:
             message = f"{exc}\nthe board has ended, but its entry is still there: mend the file, then once more: harness board down {name}"
             raise RegistryError(message) from exc

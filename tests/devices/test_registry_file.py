@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices import registry
-from harness.devices.registry import Device
+from harness.devices import registry, registry_file
+from harness.devices.device import Device
 from harness.errors import RegistryError
 
 TEXT = """\
@@ -33,20 +33,20 @@ def file(tmp_path: Path) -> Path:
 
 def test_an_entry_is_added_and_removed_and_comments_stay(file: Path) -> None:
     file.chmod(0o640)
-    registry.write_device(file, BOARD)
+    registry_file.write_device(file, BOARD)
     assert registry.load(file).get("a53") == BOARD
     assert file.read_text().startswith(TEXT)
     assert file.stat().st_mode & 0o777 == 0o640
-    assert registry.remove_device(file, "a53", identity_file="/k/identity")
+    assert registry_file.remove_device(file, "a53", identity_file="/k/identity")
     assert file.read_text() == TEXT
-    assert not registry.remove_device(file, "a53")
+    assert not registry_file.remove_device(file, "a53")
 
 
 def test_comments_of_what_comes_after_stay(file: Path) -> None:
-    registry.write_device(file, BOARD)
+    registry_file.write_device(file, BOARD)
     after = '\n# a server, from here on\n[big]\nhost = "big.lab"\n'
     file.write_text(file.read_text() + after)
-    registry.remove_device(file, "a53")
+    registry_file.remove_device(file, "a53")
     assert file.read_text() == TEXT + after
 
 
@@ -54,34 +54,49 @@ def test_comments_of_what_comes_after_stay(file: Path) -> None:
 def test_an_entry_is_removed_however_it_is_written(tmp_path: Path, entry: str) -> None:
     file = tmp_path / "devices.toml"
     file.write_text(f"# first\n{entry}\n[rpi4]\nhost = 'y'\n")
-    assert registry.remove_device(file, "a53")
+    assert registry_file.remove_device(file, "a53")
     assert list(registry.load(file).devices) == ["local", "rpi4"]
     assert file.read_text().startswith("# first\n")
 
 
 def test_an_entry_that_somebody_made_her_own_stays(file: Path) -> None:
-    registry.write_device(file, BOARD.model_copy(update={"identity_file": Path("~/.ssh/mine")}))
-    assert not registry.remove_device(file, "a53", identity_file="/k/identity")
+    registry_file.write_device(file, BOARD.model_copy(update={"identity_file": Path("~/.ssh/mine")}))
+    assert not registry_file.remove_device(file, "a53", identity_file="/k/identity")
     assert "a53" in registry.load(file).devices
 
 
 def test_a_file_that_was_made_goes_with_its_last_entry(tmp_path: Path) -> None:
     file = tmp_path / "devices.toml"
-    registry.write_device(file, BOARD)
-    registry.write_device(file, BOARD.model_copy(update={"name": "a76"}))
+    registry_file.write_device(file, BOARD)
+    registry_file.write_device(file, BOARD.model_copy(update={"name": "a76"}))
     assert list(registry.load(file).devices) == ["local", "a53", "a76"]
-    registry.remove_device(file, "a53")
+    registry_file.remove_device(file, "a53")
     assert list(registry.load(file).devices) == ["local", "a76"]
-    registry.remove_device(file, "a76")
+    registry_file.remove_device(file, "a76")
     assert not file.exists()
-    assert not registry.remove_device(file, "a76")
+    assert not registry_file.remove_device(file, "a76")
 
 
 def test_a_name_that_is_taken_is_an_error_with_its_line(file: Path) -> None:
     with pytest.raises(RegistryError, match=r"devices\.toml:2: there is a device 'rpi4' already"):
-        registry.write_device(file, BOARD.model_copy(update={"name": "rpi4"}))
+        registry_file.write_device(file, BOARD.model_copy(update={"name": "rpi4"}))
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="No such file"):
-        registry.write_device(tmp_path / "none" / "devices.toml", BOARD)
+        registry_file.write_device(tmp_path / "none" / "devices.toml", BOARD)
+
+
+def test_a_written_key_keeps_comments_and_order(file: Path) -> None:
+    registry_file.write_device(file, BOARD)
+    registry_file.write_key(registry.load(file), "rpi4", host_key="ssh-ed25519 AAAA")
+    text = file.read_text()
+    assert text.startswith("# the lab's boards\n[rpi4]\n")
+    assert "# in the rack" in text
+    assert text.index("host_key") < text.index("[a53]")
+    assert registry.load(file).devices["rpi4"].host_key == "ssh-ed25519 AAAA"
+
+
+def test_a_key_can_not_be_written_without_a_file() -> None:
+    with pytest.raises(RegistryError, match=r"no devices\.toml to write to"):
+        registry_file.write_key(registry.load(), "local", host_key="x y")

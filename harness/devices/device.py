@@ -1,0 +1,107 @@
+"""One entry of devices.toml: :class:`Device`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness.study import Seconds
+from harness.variants import Name
+
+UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def size(value: object) -> object:
+    """Read a size in bytes, such as ``4GB`` or ``512 MiB``; numbers pass.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B?)", value.strip(), re.IGNORECASE)
+    if found is None or found[2].upper() not in UNITS:
+        message = f'\'{value}\' is no size: write it as "4GB" or "512MiB"'
+        raise ValueError(message)
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def _enough(value: int) -> int:
+    """Refuse what nothing fits in."""
+    if value < 2**20:
+        message = f"{value} bytes are too few for anything: 1 MiB is the least"
+        raise ValueError(message)
+    return value
+
+
+def _a_second(value: float) -> float:
+    """Refuse a silence that any busy board keeps."""
+    if value < 1:
+        message = f"{value:g} s is shorter than any busy device is silent: 1 s is the least"
+        raise ValueError(message)
+    return value
+
+
+def _a_version(value: str) -> str:
+    """Refuse what pip would not take for one release."""
+    if not re.fullmatch(r"\d+(\.\d+){1,3}", value):
+        message = f"'{value}' is no version of onnxruntime: write it as \"1.23.2\""
+        raise ValueError(message)
+    return value
+
+
+Size = Annotated[int, BeforeValidator(size), AfterValidator(_enough)]
+Silence = Annotated[Seconds, AfterValidator(_a_second)]
+Version = Annotated[str, AfterValidator(_a_version)]
+
+
+class Device(BaseModel):
+    """One entry of devices.toml.
+
+    Attributes:
+        python: the Python that runs the agent and the runner there; for ``local`` this process's own.
+        runtimes: versions of onnxruntime that are measured side by side; none means the one that its Python has, or was given.
+        governor: the frequency governor that jobs may set for as long as they run; None leaves it alone.
+        emulated: what kind of emulation its owner says it is; None on real hardware.
+        quota: bytes that the store there may take up; None is as many as fit.
+        memory: bytes of data that a worker there may take; None is as much as there is.
+        connect_time: seconds until an address that does not answer is given up.
+        silence_time: seconds of silence after which a connection counts as broken; None is 60, or 1800 if emulated.
+        reconnect_time: seconds for which a device whose connection broke is looked for again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    transport: Literal["local", "ssh"] = "ssh"
+    host: str | None = None
+    user: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    identity_file: Path | None = None
+    password_env: str | None = None
+    host_key: str | None = None
+    jump: str | None = None
+    python: Annotated[str, Field(min_length=1)] | None = None
+    tags: list[str] = []
+    cpus: list[Annotated[int, Field(ge=0)]] | None = None
+    runtimes: list[Version] = []
+    governor: Annotated[str, Field(pattern="^[a-z_]{1,30}$")] | None = None
+    emulated: Literal["icount", "wall", "user"] | None = None
+    quota: Size | None = None
+    memory: Size | None = None
+    connect_time: Seconds = 10.0
+    silence_time: Silence | None = None
+    reconnect_time: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Device:
+        if self.transport == "ssh" and not self.host:
+            message = f'\'{self.name}\' has no host: give host = "NAME-OR-ADDRESS", or transport = "local" for this machine'
+            raise ValueError(message)
+        if self.host_key is not None and len(self.host_key.split()) < 2:  # noqa: PLR2004 - type and key
+            message = 'host_key is a key type and a key, as in known_hosts: "ssh-ed25519 AAAA…"'
+            raise ValueError(message)
+        return self
