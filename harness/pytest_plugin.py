@@ -7,7 +7,7 @@
 
 ``pytest --device-save 2.3`` measures and keeps what it measured as the baseline '2.3'; ``pytest --device-baseline 2.3`` measures both models again, side
 by side, and fails for a regression. Without either it measures. A device that can't be reached, is busy or does not tell enough skips the test with its
-reason: that is no slower model. ``--device-strict`` fails it all the same.
+reason: that is no slower model. So does a baseline that was never saved, as of a test that is new. ``--device-strict`` fails the test instead.
 
 Nothing of the harness is imported before a test asks for the fixture.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.errors import Exit
+    from harness.fixture_baselines import FixtureBaselines
     from harness.judge.check import Check
     from harness.judge.summary import Table
     from harness.records.run import Run
@@ -102,37 +103,43 @@ class DeviceBenchmark:
         from harness import question, release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
-        from harness.errors import Exit, HarnessError, ResultsError  # noqa: PLC0415
+        from harness.errors import DeviceError, Exit, HarnessError  # noqa: PLC0415
 
         path = self._beside / model
         results = self._here / (self._option("results") or "results")
-        kept = self._here / (self._option("baselines") or "baselines")
+        kept = self._baselines()
+        save, named = self._option("save"), self._option("baseline")
         trouble = None
         try:
             registry = registries.load(Path(found) if (found := self._option("registry")) else None)
             devices = registry.select([device])
             study = self._study(path, dims or {}, str(self._beside / evaluation) if evaluation else None, max_time)
-            against = baseline or (self._kept_name(path, device) if self._option("baseline") else None)
-            if against is not None:
+            missing = kept.missing(named, path, device) if named and not baseline else None
+            against = baseline or (kept.name(named, path, device) if named else None)
+            save_as = kept.name(save, path, device) if save else None
+            if missing and not (save or self._option("json")):
+                question.ask(study)  # a model or data that can't be used fail the test, whatever it is compared with
+                self._give_up(missing)
+            if against is not None and not missing:
                 limits = {"max_regression": max_regression, "check_outputs": check_outputs}
                 study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), **limits)
-                rival = rivals.find(_under(self._beside, against), results, kept, study)
+                rival = rivals.find(_under(self._beside, against), results, kept.folder, study)
                 folder, run, tables = release.check(question.ask(study), rival, devices, registry, results, _Quiet(Lines()))
                 code = release.verdict(run, tables)
             else:
-                if self._config.getoption("device_strict") and not self._option("save"):
+                if self._config.getoption("device_strict") and not (save or missing):
                     pytest.fail("nothing to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
                 folder, run, tables = workflow.run(question.ask(study), devices, registry, results, _Quiet(Lines()))
                 code = workflow.verdict(run)
                 # A latency that is less precise than asked is shown with its interval; nothing is judged by it.
                 if code == Exit.INCONCLUSIVE and all(record.state == "measured" for record in run.results):
                     code = Exit.PASSED
-            if self._option("save") and code == Exit.PASSED:
-                self._save(run, tables, folder, kept / f"{self._saved_name(path, device)}.json")
+            if save_as and code == Exit.PASSED:
+                kept.save(save_as, run, tables, folder)
+        except DeviceError as exc:
+            self._give_up(f"not measured: {exc}")
         except HarnessError as exc:
             trouble = str(exc)
-            if self._option("baseline") and baseline is None and isinstance(exc, ResultsError):
-                trouble += f"; here, --device-save {self._option('baseline')} makes one"
         if trouble is not None:
             pytest.fail(trouble, pytrace=False)
         medians = [row.median.value for table in tables for row in table.rows if row.variant == "given" and row.median]
@@ -140,6 +147,8 @@ class DeviceBenchmark:
         result = Result(run, tables, folder, medians[0] if medians else None, checks)
         self._config.stash[RESULTS].append(result)
         self._judge(result, code)
+        if missing:
+            self._give_up(f"measured, but not compared: {missing}")
         return result
 
     def _study(self, path: Path, dims: Mapping[str, int], evaluation: str | None, max_time: str) -> Study:
@@ -155,12 +164,11 @@ class DeviceBenchmark:
             }
         )
 
-    def _save(self, run: Run, tables: tuple[Table, ...], folder: Path, path: Path) -> None:
-        from harness import places, rivals  # noqa: PLC0415
-        from harness.records import baseline_file  # noqa: PLC0415
+    def _baselines(self) -> FixtureBaselines:
+        """The session's baselines: two models must not share one."""
+        from harness.fixture_baselines import FixtureBaselines  # noqa: PLC0415
 
-        taken = baseline_file.of_folder(rivals.of_run(run, tables, path.stem), folder)
-        baseline_file.save(taken, path, places.models())
+        return self._config.stash.setdefault(BASELINES, FixtureBaselines(self._here / (self._option("baselines") or "baselines")))
 
     def _judge(self, found: Result, code: Exit) -> None:
         """Fail for a regression; skip for what is no fault of the model."""
@@ -176,19 +184,20 @@ class DeviceBenchmark:
         words = "\n".join([*dict.fromkeys(lines), f"run: {found.folder}"])
         if code == Exit.INTERRUPTED:
             raise KeyboardInterrupt
-        if code == Exit.REGRESSED or self._config.getoption("device_strict"):
+        if code == Exit.REGRESSED:
             pytest.fail(words, pytrace=False)
-        pytest.skip(f"not measured: {words}")
+        unsaved = f"; not saved as '{self._option('save')}'" if self._option("save") else ""
+        self._give_up(f"not measured{unsaved}: {words}")
+
+    def _give_up(self, reason: str) -> NoReturn:
+        """Skip the test, or fail it under ``--device-strict``."""
+        if self._config.getoption("device_strict"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
 
     def _option(self, name: str) -> str | None:
         found: str | None = self._config.getoption(f"device_{name}")
         return found
-
-    def _kept_name(self, path: Path, device: str) -> str:
-        return f"{self._option('baseline')}.{path.stem}.{device.removeprefix('@')}"
-
-    def _saved_name(self, path: Path, device: str) -> str:
-        return f"{self._option('save')}.{path.stem}.{device.removeprefix('@')}"
 
 
 class _Quiet:
@@ -204,6 +213,7 @@ def _under(folder: Path, name: str) -> str:
 
 
 RESULTS: pytest.StashKey[list[Result]] = pytest.StashKey()
+BASELINES: pytest.StashKey[FixtureBaselines] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

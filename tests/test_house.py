@@ -33,6 +33,7 @@ ORDER = [
     "comparable",
     "release",
     "resumption",
+    "fixture_baselines",
     "cli",
     "pytest_plugin",
 ]

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.models import conv_chain
+
+if TYPE_CHECKING:
+    from tests.sshd import SshServer
 
 TEST = """
 def test_model(device_benchmark):
     found = device_benchmark("model.onnx", max_regression=0.15, max_time="{time}")
     assert found.folder.is_dir()
     assert found.median_ms > 0
+"""
+
+
+# What is exact is decided on a busy machine, too.
+EXACT = """
+def test_model(device_benchmark):
+    assert device_benchmark("model.onnx", device="{device}", metric="size", max_time="2s").folder.is_dir()
 """
 
 
@@ -63,9 +76,78 @@ def test_wrong_use_fails_with_one_message(team: pytest.Pytester) -> None:
     done = team.runpytest_subprocess()
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["*absent.onnx: no such file"])
-    team.makepyfile('def test_model(device_benchmark):\n    device_benchmark("model.onnx")\n')
+    # So does a model that is not there, whatever it would be compared with.
     done = team.runpytest_subprocess("--device-baseline", "9.9")
-    done.stdout.fnmatch_lines(["*no baseline '9.9.model.local'*"])
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*absent.onnx: no such file"])
+
+
+@pytest.mark.ssh
+@pytest.mark.faults
+def test_a_baseline_that_a_dead_board_could_not_give_skips_and_strictly_fails(team: pytest.Pytester, sshd: SshServer) -> None:
+    team.makepyfile(EXACT.format(device="board"))
+    registry = team.path / "devices.toml"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        registry.write_text(re.sub("port = .*", f"port = {closed.getsockname()[1]}", sshd.entry("board")))
+        saved = team.runpytest_subprocess("--device-save", "1.0", "-rs")
+    saved.assert_outcomes(skipped=1)
+    saved.stdout.fnmatch_lines(["*not measured; not saved as '1.0': *board: connect: *"])
+    # The board is up again.
+    registry.write_text(sshd.entry("board"))
+    asked = team.runpytest_subprocess("--device-baseline", "1.0", "-rs")
+    asked.assert_outcomes(skipped=1)
+    asked.stdout.fnmatch_lines(
+        [
+            "*no baseline '1.0' of model.onnx on board: *1.0.model.board.json does not exist.*gave no result*'pytest --device-save 1.0' saves one*"
+        ]
+    )
+    strict = team.runpytest_subprocess("--device-baseline", "1.0", "--device-strict")
+    strict.assert_outcomes(failed=1)
+    strict.stdout.fnmatch_lines(["*no baseline '1.0' of model.onnx on board: *"])
+    strict.stdout.no_fnmatch_line("*Traceback*")
+    # A release that is compared with the last one and saved for the next is saved all the same.
+    next_one = team.runpytest_subprocess("--device-baseline", "1.0", "--device-save", "1.1", "-rs")
+    next_one.assert_outcomes(skipped=1)
+    next_one.stdout.fnmatch_lines(["*measured, but not compared: no baseline '1.0' of *"])
+    assert (team.path / "baselines" / "1.1.model.board.json").is_file()
+    team.runpytest_subprocess("--device-baseline", "1.1", "--device-strict").assert_outcomes(passed=1)
+
+
+@pytest.mark.faults
+def test_only_the_tests_that_a_baseline_lacks_are_skipped(team: pytest.Pytester) -> None:
+    conv_chain(team.path / "other.onnx", 2)
+    parametrized = EXACT.format(device="local").replace("(device_benchmark)", "(device_benchmark, name)")
+    parametrized = parametrized.replace('"model.onnx"', 'name + ".onnx"')
+    names = "import pytest\n@pytest.mark.parametrize('name', {names})"
+    team.makepyfile(names.format(names=["model"]) + parametrized)
+    team.runpytest_subprocess("--device-save", "1.0").assert_outcomes(passed=1)
+    team.makepyfile(names.format(names=["model", "other"]) + parametrized)
+    team.runpytest_subprocess("--device-baseline", "1.0").assert_outcomes(passed=1, skipped=1)
+    # A name that nobody saved: the one that is likely meant is named.
+    mistyped = team.runpytest_subprocess("--device-baseline", "1.00", "-rs")
+    mistyped.assert_outcomes(skipped=2)
+    mistyped.stdout.fnmatch_lines(["*no baseline '1.00' of model.onnx on local (did you mean '1.0'?)*"])
+    # What was saved and is damaged is no missing baseline.
+    (team.path / "baselines" / "1.0.model.local.json").write_text("{")
+    (team.path / "baselines" / "1.0.other.local.json").symlink_to("nowhere.json")
+    damaged = team.runpytest_subprocess("--device-baseline", "1.0")
+    damaged.assert_outcomes(failed=2)
+    damaged.stdout.fnmatch_lines(["*1.0.model.local.json: no baseline, or damaged*save it again*"])
+
+
+def test_two_models_never_share_a_baseline(team: pytest.Pytester) -> None:
+    (team.path / "b").mkdir()
+    conv_chain(team.path / "b" / "model.onnx", 2)
+    team.makepyfile(
+        'def test_first(device_benchmark):\n    device_benchmark("model.onnx")\n'
+        'def test_second(device_benchmark):\n    device_benchmark("b/model.onnx")\n'
+    )
+    done = team.runpytest_subprocess("--device-baseline", "1.0", "-p", "no:randomly")
+    done.assert_outcomes(skipped=1, failed=1)
+    done.stdout.fnmatch_lines(
+        ["*1.0.model.local.json: two models would share this baseline*give one of the two files another name*"]
+    )
 
 
 def test_nothing_heavy_is_imported_by_sessions_that_do_not_use_it(tmp_path: Path) -> None:
