@@ -6,13 +6,13 @@ sessions are made in one way only; prober.py asks it what a device's kernel coun
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import hashlib
 import json
 import os
 import platform
 import struct
+import threading
 import time
 from typing import Any
 
@@ -32,6 +32,10 @@ def open_counter(event: str) -> int:
     Returns:
         A file descriptor that gives the count, and how long it was enabled and running, eight bytes each.
     """
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built or packaged without it, as some small systems have it
+        raise OSError("its Python %s has no ctypes" % platform.python_version()) from None
     number = PERF_EVENT_OPEN.get(platform.machine())
     if number is None:
         raise OSError("perf_event_open is not known on %s" % platform.machine())
@@ -184,4 +188,39 @@ def count(task: dict[str, Any], runner: Any) -> dict[str, Any]:  # noqa: ANN401 
     }
 
 
-TASKS = {"evaluate": evaluate, "count": count}
+def throughput(task: dict[str, Any], runner: Any) -> dict[str, Any]:  # noqa: ANN401 - the runner, as a module
+    """Inferences per second of several sessions at once, each in a thread of its own."""
+    models = [runner.Model(task["cases"][0]) for _ in range(task["sessions"])]
+    task["step"] = "run"
+    calls = [model.first() for model in models]
+    for call in calls:
+        runner.warm(call, task["warmup"])
+    ready, done, errors = threading.Barrier(len(calls)), [0] * len(calls), []
+    ends = [(0, 0)] * len(calls)
+
+    def loop(index: int) -> None:
+        call, number, clock = calls[index], 0, time.perf_counter_ns
+        try:
+            ready.wait()
+            begun = now = clock()
+            while now - begun < task["throughput_seconds"] * 1e9:
+                call()
+                number += 1
+                now = clock()
+            done[index], ends[index] = number, (begun, now)
+        except Exception as error:  # noqa: BLE001 - told by the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=loop, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    wall_ns = max(end for _, end in ends) - min(begun for begun, _ in ends)
+    found = {"event": "throughput", "sessions": len(calls), "inferences": sum(done)}
+    return dict(found, wall_ns=wall_ns, peak_bytes=runner.peak_bytes())
+
+
+TASKS = {"evaluate": evaluate, "count": count, "throughput": throughput}

@@ -17,10 +17,9 @@ import resource
 import runpy
 import statistics
 import sys
-import threading
 import time
 import types
-from typing import Any, Callable
+from typing import IO, Any, Callable
 
 MESSAGE_LIMIT = 2000
 # A block has at least so many iterations, unless one alone takes longer than LONG_BLOCK seconds.
@@ -309,62 +308,29 @@ def duet(task: dict[str, Any]) -> dict[str, Any]:
     return {"event": "duet", "cases": [case["id"] for case in task["cases"]], "peak_bytes": peak_bytes(), "rebuilds": rebuilds}
 
 
-def throughput(task: dict[str, Any]) -> dict[str, Any]:
-    """Inferences per second of several sessions at once, each in a thread of its own."""
-    models = [Model(task["cases"][0]) for _ in range(task["sessions"])]
-    task["step"] = "run"
-    calls = [model.first() for model in models]
-    for call in calls:
-        warm(call, task["warmup"])
-    ready, done, errors = threading.Barrier(len(calls)), [0] * len(calls), []
-    ends = [(0, 0)] * len(calls)
-
-    def loop(index: int) -> None:
-        call, number, clock = calls[index], 0, time.perf_counter_ns
-        try:
-            ready.wait()
-            begun = now = clock()
-            while now - begun < task["throughput_seconds"] * 1e9:
-                call()
-                number += 1
-                now = clock()
-            done[index], ends[index] = number, (begun, now)
-        except Exception as error:  # noqa: BLE001 - told by the main thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=loop, args=(index,)) for index in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    wall_ns = max(end for _, end in ends) - min(begun for begun, _ in ends)
-    found = {"event": "throughput", "sessions": len(calls), "inferences": sum(done)}
-    return dict(found, wall_ns=wall_ns, peak_bytes=peak_bytes())
-
-
 def peak_bytes() -> int | None:
     """This process's resident high-water mark; ru_maxrss would start at the parent's."""
     peak = re.search(r"^VmHWM:\s+(\d+) kB", read_text("/proc/self/status") or "", re.MULTILINE)
     return int(peak.group(1)) * 1024 if peak else None
 
 
-TASKS = {"duet": duet, "throughput": throughput}
+def own_output() -> IO[str]:
+    """Standard output as a file of its own: what libraries print, in Python or in C, becomes standard error from here on."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answer
 
 
 def worker() -> None:
     """One task, in this fresh process."""
     task = json.load(sys.stdin)
-    # Libraries that print, in Python or in C, must not disturb the protocol: their standard output becomes standard error.
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answer = own_output()
     if task.get("cpus"):
         os.sched_setaffinity(0, task["cpus"])
     task.update(step="load", failing=task["cases"][0]["id"])
     try:
-        if task["task"] in TASKS:
-            result = TASKS[task["task"]](task)
+        if task["task"] == "duet":
+            result = duet(task)
         else:
             result = runpy.run_path(task["checks"])["TASKS"][task["task"]](task, types.SimpleNamespace(**globals()))
     except Exception as error:  # noqa: BLE001 - whatever a model does to onnxruntime is this case's outcome
@@ -381,12 +347,15 @@ def main(words: list[str]) -> int:
     """Run one command."""
     # onnxruntime >= 1.29 sends telemetry from a thread of its own: neither for a lab's network nor good for a measurement.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # Where the agent found numpy and onnxruntime: Python, started with -I -S, looks for none itself.
+    sys.path += filter(None, os.environ.get("QUANT_HARNESS_PATH", "").split(os.pathsep))
     if words == ["runtime"]:
-        import numpy as np
-        import onnxruntime as ort
+        with own_output() as answer:
+            import numpy as np
+            import onnxruntime as ort
 
-        found = {"version": ort.__version__, "providers": ort.get_available_providers()}
-        sys.stdout.write(json.dumps({"numpy": np.__version__, "onnxruntime": found}) + "\n")
+            found = {"version": ort.__version__, "providers": ort.get_available_providers()}
+            answer.write(json.dumps({"numpy": np.__version__, "onnxruntime": found}) + "\n")
     elif words == ["worker"]:
         worker()
     else:

@@ -21,6 +21,8 @@ import zlib
 from typing import Any
 
 MESSAGE_LIMIT = 2000
+# What it starts is kept from the account's own files as it is itself.
+ISOLATED = ("-I", "-S") if sys.flags.isolated and sys.flags.no_site else ()
 
 ARM = 0x41
 # Part numbers of Arm's own cores (implementer 0x41), from Arm's technical reference manuals.
@@ -150,7 +152,7 @@ def installation(runner: str) -> list[Any]:
     with a new start sooner or later. A library that the wheel needs and that is removed meanwhile, its workers will miss.
     """
     started = read_text("/proc/sys/kernel/random/boot_id")
-    variables = [os.environ.get(name) for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD")]
+    variables = [os.environ.get(name) for name in ("PYTHONPATH", "QUANT_HARNESS_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")]
     found: list[Any] = [runner, started, sys.executable, sys.version, variables]
     for name in ("numpy", "onnxruntime"):
         try:
@@ -172,13 +174,20 @@ def installation(runner: str) -> list[Any]:
 def ask(*words: str) -> tuple[dict[str, Any], str]:
     """One of the runner's programs in a child, for a wheel can die at import (SIGILL on an old core): its answer, or how it ended."""
     try:
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [sys.executable, *ISOLATED, *words], capture_output=True, text=True, errors="replace", timeout=120, check=False
+        )
     except subprocess.TimeoutExpired:
         return {}, "importing it took more than 120 s"
     if done.returncode != 0:
         return {}, ending(done.returncode, done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found, ""
+    # A library may print something too: an answer is a JSON object.
+    for line in reversed(done.stdout.splitlines()):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                return found, ""
+    return {}, "it said something that is not its protocol: %r" % done.stdout[:100]
 
 
 def ending(code: int, log: str) -> str:
@@ -192,6 +201,7 @@ def ending(code: int, log: str) -> str:
 def main(words: list[str]) -> int:
     """Probe for one runner."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    sys.path += filter(None, os.environ.get("QUANT_HARNESS_PATH", "").split(os.pathsep))
     if len(words) not in {2, 3}:
         say("error", kind="usage", message="usage: prober.py RUNNER CHECKS [KEPT]")
         return 2

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from harness.devices.registry import Registry
     from harness.devices.transport import Channel
 
+# Isolated and without site: no file or PYTHON variable of the account takes part (runners/PROTOCOL.md).
+ISOLATED = "-ISc"
 # The agent's source comes first on its own standard input: nothing needs to be there before it. Older Pythons can read this much.
 # It begins with a line of its own: what a login script printed may have no end.
 BOOT = (
@@ -55,6 +57,7 @@ class Link:
     def __init__(self, device: Device, registry: Registry) -> None:
         self.device = device
         self.python = device.python or (sys.executable if device.transport == "local" else "python3")
+        self._settings = program.settings(device)
         self._transport = connect(device, registry)
 
     def close(self) -> None:
@@ -64,8 +67,8 @@ class Link:
     @contextlib.contextmanager
     def agent(self, step: str, *words: str) -> Iterator[Channel]:
         """Run one agent command; its channel is closed in the end."""
-        source = program.agent(words[0])
-        channel = self._transport.open([self.python, "-c", BOOT, str(len(source)), *words], step)
+        source = program.agent(words[0], self._settings)
+        channel = self._transport.open([self.python, ISOLATED, BOOT, str(len(source)), *words], step)
         try:
             try:
                 channel.write(source)

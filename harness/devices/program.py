@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import places
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
+
+    from harness.devices.registry import Device
 
 # What each command of the agent takes, in the order of their imports: a small board compiles no more than it runs.
 MODULES = {
     "receive": ("store", "room", "delivery"),
-    **dict.fromkeys(("machine", "unpack", "adopt", "probe"), ("store", "runtimes")),
-    **dict.fromkeys(("start", "has", "holder", "follow", "read", "stop", "release"), ("store", "runtimes", "jobs")),
+    **dict.fromkeys(("machine", "unpack", "adopt", "probe"), ("store", "packages", "runtimes")),
+    **dict.fromkeys(("start", "has", "holder", "follow", "read", "stop", "release"), ("store", "packages", "runtimes", "jobs")),
 }
-JOB_MODULES = ("governor", "lease", "precision")
+JOB_MODULES = ("child", "governor", "lease", "precision")
+# Bytes: the device's Python may take text for another encoding than UTF-8.
+SETTINGS = """\
+import os as _os
+_os.environb.update({{name.encode(): value.encode() for name, value in {given!a}.items()}})
+for _name in {cleared!a}:
+    _os.environb.pop(_name.encode(), None)
+"""
 LOADER = """\
 import sys as _sys, types as _types
 for _name, _text in {modules!r}:
@@ -27,10 +39,33 @@ exec(compile({main!r}, "main.py", "exec"))
 """
 
 
+def agent(command: str, settings: Mapping[str, str | None]) -> bytes:
+    """The agent's program with what a command takes.
+
+    Args:
+        command: one of the agent's.
+        settings: environment variables for it, as :func:`settings` gives them.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    return SETTINGS.format(given=given, cleared=sorted(set(settings) - set(given))).encode() + _agent(command)
+
+
 @cache
-def agent(command: str) -> bytes:
-    """The agent's program with what a command takes."""
+def _agent(command: str) -> bytes:
     return pack(places.AGENT, MODULES[command])
+
+
+def settings(device: Device) -> dict[str, str | None]:
+    """What the agent of a device is told, as variables of its environment; None clears one that the account may have set."""
+    own = device.transport == "local" and device.python is None
+    return {"QUANT_HARNESS_PATH": os.pathsep.join(_own_packages()) if own else None}
+
+
+@cache
+def _own_packages() -> list[str]:
+    """Where this process finds numpy and onnxruntime, whatever led it there."""
+    specs = [find_spec(name) for name in ("numpy", "onnxruntime")]
+    return list(dict.fromkeys(str(Path(spec.origin).parent.parent) for spec in specs if spec is not None and spec.origin))
 
 
 @cache

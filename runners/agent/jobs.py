@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import packages
 import runtimes
 import store
 
@@ -47,7 +48,7 @@ def start(job: str, program: str, runner: str) -> None:
         os.set_inheritable(lock.fileno(), True)  # noqa: FBT003
         with open(store.job_path(job, "log"), "wb") as log:
             child = subprocess.Popen(
-                [sys.executable, store.blob_path(program), store.job_path(job), store.blob_path(runner)],
+                [sys.executable, *packages.ISOLATED, store.blob_path(program), store.job_path(job), store.blob_path(runner)],
                 env=runtimes.environment(runtimes.current()), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, pass_fds=[lock.fileno()],
             )  # fmt: skip

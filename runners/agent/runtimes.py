@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 
+import packages
 import store
 
 TYPE_CHECKING = False
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 RUNTIME_BYTES = 2 << 30
 RUNTIME_FILES = 50000
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-VERSIONS = "import json, numpy, onnxruntime as o; print(json.dumps({'onnxruntime': o.__version__, 'numpy': numpy.__version__}))"
+# What the libraries print goes to standard error: the answer has standard output to itself.
+VERSIONS = """\
+import json, os, sys
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+sys.path += os.environ["QUANT_HARNESS_PATH"].split(os.pathsep)
+import numpy, onnxruntime
+answer.write(json.dumps({"onnxruntime": onnxruntime.__version__, "numpy": numpy.__version__}))
+answer.close()
+"""
 
 
 def machine() -> None:
@@ -108,14 +118,14 @@ def adopt(runtime: str, use: str = "always") -> None:
     """Let this Python use a runtime from now on, or keep it beside, if it can be imported; a folder that can't is removed."""
     if not os.path.isdir(store.runtime_path(runtime)):
         raise ValueError("the runtime %s is not there" % runtime)
-    code, out, log = store.attend([sys.executable, "-c", VERSIONS], environment(runtime))
-    if code != 0:
+    code, out, log = store.attend([sys.executable, *packages.ISOLATED, "-c", VERSIONS], environment(runtime))
+    versions = store.answer(out)
+    if code != 0 or versions is None:
         import shutil
 
         shutil.rmtree(store.runtime_path(runtime), ignore_errors=True)
         store.say("unusable", message=store.ending(code, log))
         return
-    versions = json.loads(out.splitlines()[-1])
     os.sync()  # boards lose their power: what 'current' names must be there
     with open(os.path.join(store.runtime_path(), "lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -147,11 +157,10 @@ def current() -> str | None:
 
 
 def environment(runtime: str | None) -> dict[str, str]:
-    """The variables for a child that imports onnxruntime."""
-    found = dict(os.environ, ORT_DISABLE_TELEMETRY="1")
+    """The variables for a child that imports onnxruntime: from a runtime of the store, or else from where this Python has it."""
+    found = packages.environment(store.runtime_path(runtime) if runtime is not None else None)
     found.pop("QUANT_HARNESS_RUNTIME", None)
     if runtime is not None:
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, [store.runtime_path(runtime), found.get("PYTHONPATH")]))
         found["QUANT_HARNESS_RUNTIME"] = runtime[:12]
     return found
 
@@ -163,11 +172,13 @@ def probe(*programs: str) -> None:
         store.say("missing", sha256=missing)
         return
     env = environment(current())
-    code, out, log = store.attend([sys.executable, *map(store.blob_path, programs), os.path.join(store.root(), "imported")], env)
-    if code != 0:
+    words = [sys.executable, *packages.ISOLATED, *map(store.blob_path, programs), os.path.join(store.root(), "imported")]
+    code, out, log = store.attend(words, env)
+    facts = store.answer(out)
+    if code != 0 or facts is None:
         raise ValueError("its prober failed: " + store.ending(code, log))
     mine = {"runtime": env.get("QUANT_HARNESS_RUNTIME"), "runtimes": versions(), "holder": store.holder()}
-    store.say(**dict(json.loads(out.splitlines()[-1]), **mine))
+    store.say(**dict(facts, **mine))
 
 
 def versions() -> list[str]:

@@ -19,7 +19,7 @@ import time
 # The module typing itself takes longer to import than most of what is used here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
 PROTOCOL = 3
 ALIVE_SECONDS = 5.0
@@ -170,6 +170,16 @@ def attend(words: list[str], env: dict[str, str]) -> tuple[int | None, str, str]
         late = time.monotonic() > deadline
         if late:
             os.killpg(child.pid, signal.SIGKILL)
+
+
+def answer(out: str) -> dict[str, Any] | None:
+    """What a child said: the last line of its output that is a JSON object, whatever else was printed; None if there is none."""
+    for line in reversed(out.splitlines()):
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(line)
+            if isinstance(said, dict):
+                return said
+    return None
 
 
 def ending(code: int | None, log: str) -> str:

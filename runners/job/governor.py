@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import Any, Callable
 
+import child
+
 # Sets the governor, and puts the old one back when its standard input ends, however the job did.
 GUARDIAN = """\
 import json, sys
@@ -45,7 +47,7 @@ def held(wanted: str | None, note: Callable[[dict[str, Any]], None]) -> Any:  # 
     paths = [os.path.join(root, policy, "scaling_governor") for policy in policies if policy.startswith("policy")]
     # A session of its own: whoever kills this job's process group does not hit it.
     guardian = subprocess.Popen(
-        [sys.executable, "-c", GUARDIAN, json.dumps([wanted, paths])],
+        [sys.executable, *child.ISOLATED, "-c", GUARDIAN, json.dumps([wanted, paths])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert guardian.stdin is not None and guardian.stdout is not None  # noqa: S101, PT018 - for the type checker

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import re
-import resource
 import signal
 import statistics
 import subprocess
@@ -21,44 +20,17 @@ import threading
 import time
 from typing import IO, Any
 
+import child
 import governor
 import lease
 import precision
 
 PROTOCOL = 3
-MESSAGE_LIMIT = 2000
 # Two sessions are held in one process only if both fit in this share of the memory that is free.
 MEMORY_SHARE = 0.8
 # A worker that was killed is gone after this; if not, the kernel holds it, or a child of it holds its pipes.
 KILL_SECONDS = 5.0
 PROBE_SECONDS = 120.0
-
-
-def ending(code: int, log: str) -> str:
-    """Words for how a process ended."""
-    last = [line for line in log.strip().splitlines() if line.strip()][-1:] or ["no message"]
-    if code < 0:
-        names = {sign.value: sign.name for sign in signal.Signals}
-        return "killed by %s; last words: %s" % (names.get(-code, "signal %d" % -code), last[0][:MESSAGE_LIMIT])
-    return last[0][:MESSAGE_LIMIT]
-
-
-def answer(out: str) -> dict[str, Any] | None:
-    """What a worker said, or None if that is no outcome."""
-    with contextlib.suppress(ValueError, RecursionError):
-        said = json.loads(out)
-        if isinstance(said, dict) and isinstance(said.get("event"), str):
-            return said
-    return None
-
-
-def bound(pid: int, memory: int | None) -> None:
-    """Limit what a worker may take before it begins, and let the kernel end it, not this job, where memory runs out."""
-    with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % pid, "w", encoding="ascii") as file:
-        file.write("1000")
-    if memory:
-        with contextlib.suppress(OSError):
-            resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
 
 
 class Job:
@@ -138,18 +110,17 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """What the prober says of the device, right before measuring."""
         prober, checks = (os.path.join(self.blobs, self.request[key]) for key in ("prober", "checks"))
-        words = [
-            sys.executable,
-            prober,
-            self.runner,
-            checks,
-            os.path.join(os.path.dirname(os.path.dirname(self.folder)), "imported"),
-        ]
+        kept = os.path.join(os.path.dirname(os.path.dirname(self.folder)), "imported")
+        words = [sys.executable, *child.ISOLATED, prober, self.runner, checks, kept]
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=PROBE_SECONDS)
         except subprocess.CalledProcessError as error:
-            raise SystemExit("its prober failed: " + ending(error.returncode, error.stderr.decode(errors="replace"))) from None
-        facts: dict[str, Any] = json.loads(done.stdout)
+            raise SystemExit(
+                "its prober failed: " + child.ending(error.returncode, error.stderr.decode(errors="replace"))
+            ) from None
+        facts = child.answer(done.stdout.decode(errors="replace"))
+        if facts is None:
+            raise SystemExit("its prober failed: " + child.unread(done.stdout.decode(errors="replace")))
         facts["runtime"] = os.environ.get("QUANT_HARNESS_RUNTIME")
         return facts
 
@@ -336,13 +307,13 @@ class Job:
     def in_worker(self, task: dict[str, Any]) -> dict[str, Any]:
         """Run one task in a fresh process, bounded in time; how it ends is the outcome."""
         runtime = task["cases"][0].get("runtime")
-        path = os.pathsep.join(filter(None, [runtime, os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [runtime, os.environ.get("QUANT_HARNESS_PATH")]))
         process = self.process = subprocess.Popen(
-            [sys.executable, self.runner, "worker"], env=dict(os.environ, PYTHONPATH=path) if runtime else None,
+            [sys.executable, *child.ISOLATED, self.runner, "worker"], env=dict(os.environ, QUANT_HARNESS_PATH=path),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
             pass_fds=[self.lease.file.fileno()],
         )  # fmt: skip
-        bound(process.pid, self.request.get("memory"))
+        child.bound(process.pid, self.request.get("memory"))
         try:
             out, log = process.communicate(json.dumps(task), timeout=self.request["timeout"])
         except subprocess.TimeoutExpired:
@@ -350,9 +321,9 @@ class Job:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=KILL_SECONDS)
             return {"event": "failed", "kind": "timeout", "message": "no result after %g s" % self.request["timeout"]}
-        result = answer(out) if process.returncode == 0 else None
+        result = child.answer(out, "event") if process.returncode == 0 else None
         if result is None:
-            words = "it said something that is not its protocol: %r" % out[:100] if out else ending(process.returncode, log)
+            words = child.unread(out) if out else child.ending(process.returncode, log)
             result = {"event": "failed", "kind": "crash", "message": words}
         if self.request.get("memory") and result.get("kind") in ("crash", "memory"):
             result["message"] += " (it may take %.1f MB: memory in devices.toml)" % (self.request["memory"] / 1e6)

@@ -16,6 +16,7 @@ from harness.devices.link import Link
 from harness.errors import Exit, HostKeyError
 from harness.measure import plan, session
 from harness.measure.events import Apart, DeviceFailed, Duet, End, Round
+from tests.account import altered
 from tests.cli.struck import BOTH, Timed, board, failure, job_of, rounds
 from tests.cli.test_ssh_resume import Striker, check_whole, events, run
 from tests.proxy import Fault, Proxy
@@ -148,18 +149,15 @@ def test_what_a_login_script_prints_is_skipped(study: Path, said: str) -> None:
 
 def test_a_flood_on_standard_error_and_a_clock_set_back_change_nothing(study: Path) -> None:
     with SshServer() as odd:
-        place = odd.folder / "odd"
-        place.mkdir()
         # Each process floods its standard error; 3 s after its start its clock is set back by an hour.
-        (place / "sitecustomize.py").write_text(
-            "import os, sys, time\nnow, begun = time.time, time.monotonic()\n"
+        python = altered(
+            odd.folder / "odd",
+            odd.python,
+            "import os, time\nnow, begun = time.time, time.monotonic()\n"
             "time.time = lambda: now() - (3600 if time.monotonic() - begun > 3 else 0)\n"
-            "sys.stderr.write('noise \\x1b[2J ' * 250_000 + '\\n'); sys.stderr.flush()\n"
+            "for _ in range(250): os.write(2, b'noise \\x1b[2J ' * 1000 + b'\\n')\n",
         )
-        for path in (place, place / "sitecustomize.py"):
-            path.chmod(0o755)
-        odd.restart(f"SetEnv QUANT_HARNESS_HOME={odd.store} PYTHONPATH={place}")
-        board(odd)
+        board(odd, python=python)
         folder, exit_code = run(study, Striker("none", lambda: None), rounds=8)
         assert exit_code == Exit.PASSED, [event for event in events(folder) if isinstance(event, DeviceFailed)]
         check_whole(folder, odd, 8)

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_two_wheels_with_the_same_file_are_refused(tmp_path: Path) -> None:
     assert runtimes() == []
 
 
-SAYS = "import json, os, numpy, onnxruntime; print(json.dumps({'event': 'facts', 'is': onnxruntime.__version__, 'env': os.environ['QUANT_HARNESS_RUNTIME']}))"
+SAYS = "import json, os, sys; sys.path += os.environ['QUANT_HARNESS_PATH'].split(':'); import numpy, onnxruntime; print(json.dumps({'event': 'facts', 'is': onnxruntime.__version__, 'env': os.environ['QUANT_HARNESS_RUNTIME']}))"
 
 
 def runner(tmp_path: Path, code: str = SAYS) -> str:
@@ -180,11 +181,13 @@ def test_without_a_valid_choice_the_python_is_on_its_own(tmp_path: Path, content
     else:
         current.write_text(content)
     said, _ = run(
-        "probe", runner(tmp_path, "import json, os; print(json.dumps({'event': 'facts', 'path': os.environ.get('PYTHONPATH')}))")
+        "probe",
+        runner(tmp_path, "import json, os; print(json.dumps({'event': 'facts', 'path': os.environ['QUANT_HARNESS_PATH']}))"),
     )
-    assert said == [
-        {"event": "facts", "path": os.environ.get("PYTHONPATH"), "runtime": None, "runtimes": ["1.31.1"], "holder": None}
-    ]
+    (folder,) = [path for path in sys.path if path.endswith("site-packages")]
+    told = {"runtime": None, "runtimes": ["1.31.1"], "holder": None}
+    assert folder in said[0].pop("path").split(":")
+    assert said == [{"event": "facts", **told}]
     assert run("adopt", runtime)[0][0]["event"] == "adopted"
 
 
@@ -205,7 +208,10 @@ def test_an_import_that_fails_says_how(tmp_path: Path) -> None:
 
 def test_a_job_runs_with_the_runtime(tmp_path: Path) -> None:
     run("adopt", unpack(*house(tmp_path))[0]["runtime"])
-    job = runner(tmp_path, "import os, sys, onnxruntime as o\nopen(os.path.join(sys.argv[1], 'rc'), 'w').write(o.__version__)")
+    job = runner(
+        tmp_path,
+        "import os, sys\nsys.path += os.environ['QUANT_HARNESS_PATH'].split(':')\nimport onnxruntime as o\nopen(os.path.join(sys.argv[1], 'rc'), 'w').write(o.__version__)",
+    )
     run("start", "j", job, job, data=json.dumps({"protocol": 3, "prober": job, "checks": job, "cases": []}).encode())
     run("follow", "j", "0")
     assert (store() / "jobs" / "j" / "rc").read_text() == "1.31.1"
@@ -224,7 +230,7 @@ def test_a_probe_that_fails_says_how(tmp_path: Path) -> None:
 def test_a_slow_child_is_ended_and_the_link_hears_of_it_meanwhile(tmp_path: Path) -> None:
     from harness.devices import program
 
-    text = program.agent("probe").decode()
+    text = program.agent("probe", {}).decode()
     assert "ALIVE_SECONDS = 5.0" in text
     quick = runner(
         tmp_path,

@@ -515,14 +515,19 @@ def test_cases_of_two_runtimes_are_kept_apart_and_each_has_its_own(job: Callable
     for name in ("one", "two"):
         (tmp_path / "store" / "runtimes" / name).mkdir(parents=True)
     # What the second runtime has comes before what this Python has.
-    (tmp_path / "store" / "runtimes" / "two" / "sitecustomize.py").write_text(
-        f"open({str(tmp_path / 'seen')!r}, 'a').write('x')\n"
+    other = tmp_path / "store" / "runtimes" / "two" / "numpy"
+    other.mkdir()
+    (other / "__init__.py").write_text(
+        f"import sys\nopen({str(tmp_path / 'seen')!r}, 'a').write('x')\n"
+        "del sys.modules['numpy']\nsys.path.remove(__file__.rsplit('/', 2)[0])\nimport numpy\n"
     )
     request = json.loads((folder / "request.json").read_text())
     for case, name in zip(request["cases"], ("one", "two"), strict=True):
         case["runtime"] = name
     (folder / "request.json").write_text(json.dumps(request))
-    run("job", str(folder))
+    command = [sys.executable, "-I", "-S", str(program.job()), str(folder), str(RUNNER)]
+    packages = os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
+    subprocess.run(command, check=True, timeout=120, env={**os.environ, "QUANT_HARNESS_PATH": packages})
     (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
     assert apart.reason == "two versions of onnxruntime can't be in one process"
     assert sorted(duet.cases for duet in duets(folder)) == [("c0",), ("c1",)]
