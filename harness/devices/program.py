@@ -14,7 +14,7 @@ from harness import places
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.devices.registry import Device
+    from harness.devices.device import Device
 
 # What each command of the agent takes, in the order of their imports: a small board compiles no more than it runs.
 MODULES = {
