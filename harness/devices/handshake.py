@@ -99,6 +99,8 @@ class Handshake(paramiko.Transport):
     """A connection whose beginning is told in our errors."""
 
     packetizer: _Listening
+    # The server's last words, if it said any.
+    goodbye = ""
 
     def __init__(self, sock: Any, **kwargs: Any) -> None:  # noqa: ANN401 - paramiko's own
         super().__init__(sock, packetizer_class=_Listening, **kwargs)
@@ -127,6 +129,10 @@ class Handshake(paramiko.Transport):
             raise
         except paramiko.SSHException as exc:
             raise GreetingError(self._heard(), silent=isinstance(exc.__context__, TimeoutError)) from exc
+
+    def _parse_disconnect(self, m: Message) -> None:
+        m.get_int()
+        self.goodbye = m.get_text()[:SHOWN_CHARACTERS]
 
     def _parse_kex_init(self, m: Message) -> None:
         offered = self._really_parse_kex_init(Message(m.asbytes()))  # type: ignore[attr-defined]

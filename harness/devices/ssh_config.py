@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Path("/etc/ssh/ssh_config")
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+DEFAULT_IDENTITIES = tuple(f"~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "dsa"))
 USER_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
 MOST_INCLUDES = 16
 SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+)")
@@ -35,9 +36,12 @@ class Route:
     Attributes:
         host: the name or address to connect to.
         user: None means the user of this machine.
-        identities: private keys that are there.
+        identities: keys to log in with, in ssh's order: private keys, and names whose public file (``.pub``) alone is there; without
+            any in the files, ssh's default ones.
+        identities_given: whether the files name them.
+        certificate_files: certificates to log in with.
         only: whether other keys may not be tried.
-        agent: whether the SSH agent's keys may be tried.
+        identity_agent: where the SSH agent listens, as IdentityAgent says it; None is ``SSH_AUTH_SOCK``.
         jump: the hosts to go through, the first one first, as ProxyJump writes them.
         command: what to talk through instead of a socket.
         key_name: what known_hosts calls it.
@@ -49,8 +53,10 @@ class Route:
     port: int
     user: str | None
     identities: tuple[Path, ...]
+    identities_given: bool
+    certificate_files: tuple[Path, ...]
     only: bool
-    agent: bool
+    identity_agent: str | None
     jump: tuple[str, ...]
     command: str | None
     key_name: str
@@ -111,9 +117,13 @@ def route(spec: str, user: str | None = None, port: int | None = None) -> Route:
         host=host,
         port=number,
         user=login,
-        identities=tuple(file for name in found.get("identityfile", []) if (file := _path(name, tokens)).is_file()),
+        identities=tuple(file for name in found.get("identityfile", DEFAULT_IDENTITIES) if _is_key(file := _path(name, tokens))),
+        identities_given="identityfile" in found,
+        certificate_files=tuple(
+            file for name in _several(found.get("certificatefile")) if (file := _path(name, tokens)).is_file()
+        ),
         only=found.get("identitiesonly", "no").lower() == "yes",
-        agent=found.get("identityagent", "").lower() != "none",
+        identity_agent=found.get("identityagent"),
         jump=jump,
         command=command and command.replace("%n", alias),
         key_name=key_name,
@@ -192,3 +202,13 @@ def _words(value: str) -> list[str]:
 def _path(name: str, tokens: dict[str, str]) -> Path:
     """A file that a setting names."""
     return Path(re.sub("%[a-z]", lambda token: tokens.get(token[0], token[0]), name)).expanduser()
+
+
+def _several(value: str | list[str] | None) -> list[str]:
+    """Paramiko gives the first of them alone."""
+    return [value] if isinstance(value, str) else value or []
+
+
+def _is_key(file: Path) -> bool:
+    """Whether a key is there, or its public part alone: an agent may hold the rest."""
+    return file.is_file() or file.with_name(f"{file.name}.pub").is_file()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from harness.devices import connect_errors
-from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, LostError
+from harness.errors import ConnectError, DeviceError, HostKeyError, LostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,6 @@ SILENCE_SECONDS = 60.0
 EMULATED_SILENCE_SECONDS = 1800.0
 # Paramiko calls a link that was cut or fell silent during the login a refusal.
 CUT_WORDS = re.compile(r"saw EOF|Authentication timeout")
-NOTHING_TO_OFFER = "No authentication methods"
-NO_KEY = "private key file"
 
 
 @contextlib.contextmanager
@@ -46,7 +44,7 @@ def silence(device: Device) -> float:
     return SILENCE_SECONDS if device.emulated is None else EMULATED_SILENCE_SECONDS
 
 
-def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: PLR0911 - one for each kind
+def _error(exc: Exception, device: Device, step: str) -> DeviceError:
     """Find the words for a backend's exception."""
     name, where = device.name, _where(device)
     lost: type[ConnectError | LostError] = ConnectError if step == "connect" else LostError
@@ -55,34 +53,14 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
     match exc:
         case paramiko.BadHostKeyException():
             return HostKeyError(name, step, _wrong_key(exc, device))
-        case paramiko.PasswordRequiredException():
-            hint = "load it into an SSH agent and leave identity_file out"
-            return AuthenticationError(name, step, f"identity_file {device.identity_file} has a passphrase: {hint}")
-        case paramiko.AuthenticationException():
-            if CUT_WORDS.search(str(exc)):
-                reason = (
-                    f"the connection to {where} was lost at the login ({exc}); if it is each time: check user and identity_file"
-                )
-                return lost(name, step, reason)
-            hint = "check user, identity_file and the device's authorized_keys"
-            if device.password_env is not None:
-                hint = f"check user and the password in {device.password_env}"
-            return AuthenticationError(name, step, f"{where} refused the login ({exc}); {hint}")
+        case paramiko.AuthenticationException() if CUT_WORDS.search(str(exc)):
+            # What the server refused, the login itself tells.
+            reason = f"the connection to {where} was lost at the login ({exc}); if it is each time: check user and identity_file"
+            return lost(name, step, reason)
         case TimeoutError():
             waited = device.connect_time if step == "connect" else silence(device)
             return lost(name, step, f"no answer from {where} within {waited:g} s")
-    return _by_words(str(exc) or type(exc).__name__, device, step, lost)
-
-
-def _by_words(said: str, device: Device, step: str, lost: type[ConnectError | LostError]) -> DeviceError:
-    """Tell apart what paramiko raises as a bare SSHException."""
-    name, where = device.name, _where(device)
-    if NOTHING_TO_OFFER in said:
-        reason = f"there is no key or password to offer to {where}: set identity_file or password_env, or start an SSH agent"
-        return AuthenticationError(name, step, reason)
-    if NO_KEY in said:
-        return AuthenticationError(name, step, f"identity_file {device.identity_file}: {said}")
-    return lost(name, step, f"the connection to {where} broke: {said}")
+    return lost(name, step, f"the connection to {where} broke: {str(exc) or type(exc).__name__}")
 
 
 def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:

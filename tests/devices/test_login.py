@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -19,24 +15,8 @@ from harness.devices import registry
 from harness.devices.ssh import SshTransport
 from harness.errors import AuthenticationError, HostKeyError
 from tests.devices.test_ssh_config import config, link, reached
+from tests.ssh_client import agent
 from tests.sshd import SshServer
-
-
-@contextmanager
-def agent(*keys: Path) -> Iterator[str]:
-    """An SSH agent that holds these keys."""
-    place = Path.home() / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            if place.exists():
-                break
-            time.sleep(0.05)
-        subprocess.run(["ssh-add", "-q", *map(str, keys)], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(place)})
-        yield str(place)
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 @pytest.mark.ssh

@@ -228,9 +228,12 @@ def test_a_flood_on_standard_error_stops_nothing(sshd: SshServer) -> None:
 def test_a_key_with_a_passphrase_and_a_file_that_is_no_key(sshd: SshServer) -> None:
     locked = sshd.folder / "locked_key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(locked)], check=True)
-    with pytest.raises(AuthenticationError, match=r"identity_file .*locked_key has a passphrase: load it into an SSH agent"):
+    with pytest.raises(
+        AuthenticationError,
+        match=r"locked_key \(refused; also, it has a passphrase: 'ssh-add .*locked_key' loads it into an SSH agent\)",
+    ):
         link(sshd.entry("board", identity_file=str(locked)))
-    with pytest.raises(AuthenticationError, match=r"identity_file .*user_key\.pub: not a valid .*private key file"):
+    with pytest.raises(AuthenticationError, match=r"user_key\.pub \(it is a public key, .*: name the private key, .*/user_key\)"):
         link(sshd.entry("board", identity_file=f"{sshd.identity}.pub"))
 
 
