@@ -60,8 +60,7 @@ def _refuse_vain_limits(question: Question, registry: Registry) -> None:
         StudyError: if not; a limit with a slip of the pen would be none.
     """
     asked = question.study.gate or GateSection()
-    tags = {tag for each in registry.devices.values() for tag in each.tags}
-    devices = [*registry.devices, *(f"@{tag}" for tag in sorted(tags))]
+    devices = [*registry.entries, *(f"@{tag}" for tag in registry.tags)]
     variants = [each.name for each in matrix.plan(question.study)]
     for limit in asked.limit:
         if limit.device is not None and limit.device not in devices:

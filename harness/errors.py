@@ -11,6 +11,7 @@
     │   ├── SelectionError        no device or variant is called that
     │   └── ResultsError          a results folder that can't be written, found or read
     └── DeviceError               exit 3: a device or the way to it; never read as a slower model
+        ├── EntryError            exit 2: what devices.toml or ssh_config says of the device is wrong
         ├── ConnectError          no answer, refused, name unknown
         ├── HostKeyError          the host key is unknown or another one than expected
         ├── AuthenticationError   the device refused the user or the key
@@ -18,6 +19,7 @@
         ├── RunnerError           the runner did not start, died, or said something it must not say
         │   ├── LostError         the connection broke in the middle of a step; it can be made again
         │   └── DiedError         the job ended without saying so: killed, or the device was restarted
+        ├── UnforeseenError       an exception that no code foresaw, while one device was dealt with
         └── BusyError             exit 75: another job is measured there
 
 ``Exit`` is the only list of exit codes; commands return a member of it.
@@ -97,6 +99,12 @@ class DeviceError(HarnessError):
         self.reason = reason
 
 
+class EntryError(DeviceError):
+    """What devices.toml or ssh_config says of the device is wrong; it was not asked."""
+
+    exit: ClassVar[Exit] = Exit.USAGE
+
+
 class ConnectError(DeviceError):
     """The device can't be reached."""
 
@@ -123,6 +131,10 @@ class LostError(RunnerError):
 
 class DiedError(RunnerError):
     """The job on the device ended without saying so."""
+
+
+class UnforeseenError(DeviceError):
+    """An exception that no code foresaw, while one device was dealt with."""
 
 
 class BusyError(DeviceError):

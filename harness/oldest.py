@@ -6,6 +6,7 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from harness.devices.device import Device
 from harness.errors import HarnessError
 from harness.quantize.models import stamp
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from harness.devices.device import Device
     from harness.devices.registry import Registry
 
 LOOKED_AT = 30  # runs, the newest first
@@ -39,9 +39,9 @@ def oldest_runtime(devices: Sequence[Device], results: Path | None = None) -> st
 
 
 def of_study(selectors: Sequence[str], known: Registry, results: Path | None = None) -> str | None:
-    """As :func:`oldest_runtime`, for devices by name or tag; those that this machine's registry does not know tell nothing."""
+    """As :func:`oldest_runtime`, for devices by name or tag; those that devices.toml has no right entry of tell nothing."""
     try:
-        return oldest_runtime(known.select(selectors), results)
+        return oldest_runtime([entry for entry in known.choose(selectors) if isinstance(entry, Device)], results)
     except HarnessError:
         return None
 

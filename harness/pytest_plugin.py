@@ -102,6 +102,7 @@ class DeviceBenchmark:
         """
         from harness import question, release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415
+        from harness.devices import preflight  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
         from harness.errors import DeviceError, Exit, HarnessError  # noqa: PLC0415
 
@@ -112,7 +113,7 @@ class DeviceBenchmark:
         trouble = None
         try:
             registry = registries.load(Path(found) if (found := self._option("registry")) else None)
-            devices = registry.select([device])
+            devices = preflight.select(registry, [device])
             study = self._study(path, dims or {}, str(self._beside / evaluation) if evaluation else None, max_time)
             missing = kept.missing(named, path, device) if named and not baseline else None
             against = baseline or (kept.name(named, path, device) if named else None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness import question as questions
 from harness import workflow
+from harness.devices import preflight
 from harness.errors import ResultsError, SelectionError
 from harness.measure import journal
 from harness.measure.resume import Progress, progress
@@ -71,6 +72,7 @@ def resume(
         is_due = was.state != "complete" and all(so_far.get(entry.name, _NOTHING).collected for entry in _entries(begun))
         return workflow.finish(folder, begun, interrupted=False) if is_due else workflow.show(str(folder), results)
     # How a device is reached may have changed since; what it is measured with may not.
+    preflight.check([registry.entries[entry.name] for entry in left if entry.name in registry.entries], registry)
     now = [_reached(entry, registry) for entry in left]
     if said := {key: value for key, value in limits.items() if value is not None}:
         measure = begun.study.measure.model_copy(update=said)
@@ -102,7 +104,7 @@ def _entries(run: Run) -> list[Device]:
 
 def _reached(entry: Device, registry: Registry) -> Device:
     """A device of the run, reached as the registry says now: a virtual board has another port after it was booted again."""
-    now = registry.devices.get(entry.name)
+    now = registry.get(entry.name) if entry.name in registry.entries else None
     if now is not None and entry.host_key and now.host_key and entry.host_key.split()[:2] != now.host_key.split()[:2]:
         message = (
             f"{registry.path}: '{entry.name}' has another host key than when the run was begun: if it is the same device, installed "

@@ -17,6 +17,8 @@ from harness.variants import Name, VariantSpec, VariantsSection
 
 GIVEN = "given"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# What waits can take: the clocks that they use overflow after some centuries.
+LONGEST = 366 * 86400.0
 
 
 def seconds(value: object) -> float:
@@ -26,18 +28,20 @@ def seconds(value: object) -> float:
         value: a number of seconds, or text such as ``"90s"``, ``"5m"``, ``"1h"``, ``"250ms"``.
 
     Returns:
-        The duration in seconds, above zero.
+        The duration in seconds, above zero and at most a year.
 
     Raises:
-        ValueError: if it is neither, or not above zero.
+        ValueError: if it is neither, not above zero or longer.
     """
     found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h)?\s*", str(value))
     try:
         result = float(found[1]) * SECONDS[found[2] or "s"] if found and not isinstance(value, bool) else 0.0
     except ValueError:
         result = 0.0
-    if result <= 0:
-        message = f"a duration is a number above zero with ms, s, m or h, such as '5m', not {value!r}"
+    if not 0 < result <= LONGEST:
+        message = (
+            f"a duration is a number above zero with ms, s, m or h, such as '5m', and at most a year, not {str(value)[:50]!r}"
+        )
         raise ValueError(message)
     return result
 

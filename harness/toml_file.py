@@ -48,7 +48,10 @@ def parse(path: Path, error: type[UsageError]) -> tuple[dict[str, Any], str]:
         message = f"{path}: can't be read: {exc.strerror}"
     except UnicodeDecodeError:
         message = f"{path}: not a TOML file: it is not UTF-8 text"
-    except tomllib.TOMLDecodeError as exc:
+    except RecursionError:
+        message = f"{path}: not valid TOML: its values are nested too deeply"
+    except ValueError as exc:
+        # TOMLDecodeError is one; a number with thousands of digits raises another.
         message = f"{path}: not valid TOML: {exc}"
     raise error(message)
 

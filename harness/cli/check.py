@@ -78,9 +78,9 @@ def check(
     busy, 130 interrupted.
     """
     from harness import question, release, rivals
+    from harness.cli import known as registered
     from harness.cli import progress
     from harness.cli import target as targets
-    from harness.devices import registry as registries
     from harness.report import formats
 
     bare = target is not None and target.suffix == ".onnx" and variants is None
@@ -94,8 +94,7 @@ def check(
         max_drop_db=max_drop_db,
         check_outputs=check_outputs,
     )
-    known = registries.load(registry)
-    devices = known.select(device or study.devices.select)
+    known, devices = registered.selected(registry, device or study.devices.select)
     rival = rivals.find(baseline, results, baselines, study)
     asked = question.ask(study, variant or [])
     with progress.watcher() as watcher:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import command as shared
+from harness.cli import known as registered
 from harness.errors import Exit, HostKeyError, UsageError
 from harness.words import plain
 
@@ -64,6 +65,7 @@ def add(
     if identity_file is not None:
         # devices.toml may be read from another folder.
         keys["identity_file"] = identity_file if str(identity_file).startswith("~") else identity_file.absolute()
+    registered.warn(known, [name])
     device = adding.entry(name, host, **keys)
     done = adding.add(device, file, known, lambda line: typer.echo(f"{name}: {line}", err=as_json))
     if as_json:
@@ -83,10 +85,9 @@ def probe(name: Name, registry: shared.Registry = None, as_json: shared.Json = F
     """
     from harness.cli.grid import console, grid
     from harness.devices import probe as probes
-    from harness.devices import registry as registries
 
-    known = registries.load(registry)
-    answer = probes.probe(known.get(name), known)
+    known, device = registered.one(registry, name)
+    answer = probes.probe(device, known)
     if as_json:
         shared.say_json(answer.as_json())
     elif answer.facts is not None:
@@ -110,11 +111,9 @@ def trust(
 
     Exit code: 0 written, 2 wrong usage or input, 3 no answer, or another key was trusted before.
     """
-    from harness.devices import registry as registries
     from harness.devices import registry_file
 
-    known = registries.load(registry)
-    device = known.get(name)
+    known, device = registered.one(registry, name)
     if device.transport != "ssh":
         message = f"'{name}' is not reached over SSH: it has no host key"
         raise UsageError(message)
@@ -155,10 +154,8 @@ def provision(
     Exit code: 0 it runs there, 2 wrong usage or input, 3 not reachable, or nothing fits.
     """
     from harness.devices import provision as provisions
-    from harness.devices import registry as registries
 
-    known = registries.load(registry)
-    device = known.get(name)
+    known, device = registered.one(registry, name)
     done = provisions.provision(device, known, runtime, wheelhouse, lambda line: typer.echo(f"{name}: {line}", err=True))
     if as_json:
         shared.say_json(done.as_json())
@@ -175,11 +172,10 @@ def release(name: Name, registry: shared.Registry = None, as_json: shared.Json =
 
     Exit code: 0 it is free, 2 wrong usage or input, 3 not reachable.
     """
-    from harness.devices import registry as registries
     from harness.devices.link import Link
 
-    known = registries.load(registry)
-    link = Link(known.get(name), known)
+    known, device = registered.one(registry, name)
+    link = Link(device, known)
     try:
         ended = link.release()
     finally:

@@ -24,14 +24,18 @@ def devices(
 ) -> Exit:
     """Ask all devices at once: whether they can be reached, who is busy with them, and what they are.
 
+    A device whose entry in devices.toml is wrong, or whose ssh_config can't be followed, is shown with the state 'wrong entry'.
+
     Exit code: 0 all reachable (some may be busy), 2 wrong usage or input, 3 one is not.
     """
+    from harness.cli import known as registered
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries
     from harness.devices.probe import probe_all
 
     known = registries.load(registry)
-    chosen = known.select(device) if device else tuple(known.devices.values())
+    chosen = known.choose(device) if device else tuple(known.entries.values())
+    registered.warn(known, [entry.name for entry in chosen])
     found = probe_all(chosen, known)
     if as_json:
         shared.say_json({"registry": str(known.path) if known.path else None, "devices": [answer.as_json() for answer in found]})

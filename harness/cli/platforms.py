@@ -40,12 +40,15 @@ def platforms_of(
         raise UsageError(message) from exc
     if not devices:
         return found, {}
+    from harness.cli import known as registered
     from harness.devices import registry as registries
     from harness.devices.probe import probe_all
 
     known = registries.load(registry)
     silent: dict[str, str] = {}
-    for answer in probe_all(known.select(list(devices)), known):
+    chosen = known.choose(list(devices))
+    registered.warn(known, [entry.name for entry in chosen])
+    for answer in probe_all(chosen, known):
         if answer.facts is None:
             silent[answer.device.name] = str(answer.error)
         else:
@@ -55,10 +58,11 @@ def platforms_of(
 
 def _of_device(answer: Answer) -> list[Platform]:
     """Describe a device: once for each version of onnxruntime that is measured there."""
+    from harness.devices.registry import WrongEntry
     from harness.quantize.planning.platforms import Platform
 
     facts, device = answer.facts, answer.device
-    if facts is None:
+    if facts is None or isinstance(device, WrongEntry):
         return []
     own = facts.onnxruntime.version or next(iter(facts.runtimes), None)
     versions: Sequence[str | None] = device.runtimes or [own]

@@ -44,6 +44,7 @@ def quantize(
     Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one or, with --plan, a device can't be reached.
     """
     from harness import oldest, places
+    from harness.cli import known as registered
     from harness.cli import target as targets
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries
@@ -70,7 +71,9 @@ def quantize(
     model = build.open_source(study)
     drawn = random_nodes.sentence(random_nodes.find(model.proto))
     warnings = (*review(study, model, resolve_dims(model, study.model.dims)[0], recipes), *([drawn] if drawn else []))
-    runtime = oldest.of_study(study.devices.select, registries.load(registry), shared.RESULTS)
+    known = registries.load(registry)
+    registered.warn(known, [])
+    runtime = oldest.of_study(study.devices.select, known, shared.RESULTS)
     made = build.build(study, out, model=model, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
     if as_json:
         shared.say_json(

@@ -47,12 +47,12 @@ def run(
     as asked, 75 a device is busy, 130 interrupted.
     """
     from harness import question, resumption, workflow
+    from harness.cli import known as registered
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.devices import registry as registries
     from harness.report import formats
 
-    known = registries.load(registry)
     if resume is not None:
         given: dict[str, object] = {
             "STUDY": target,
@@ -69,7 +69,7 @@ def run(
             folder, finished, tables = resumption.resume(
                 resume,
                 device or [],
-                known,
+                registries.load(registry),
                 results,
                 watcher,
                 wait=None if wait is None else targets.duration(wait, "--wait"),
@@ -80,7 +80,7 @@ def run(
             target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output
         )
         study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
-        devices = known.select(device or study.devices.select)
+        known, devices = registered.selected(registry, device or study.devices.select)
         asked = question.ask(study, variant or [])
         with progress.watcher() as watcher:
             folder, finished, tables = workflow.run(asked, devices, known, results, watcher)

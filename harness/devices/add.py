@@ -95,7 +95,7 @@ def refuse_taken(known: Registry, name: str) -> None:
     if name == registries.LOCAL:
         message = f"'{name}' is this machine: choose another name"
         raise RegistryError(message)
-    if name in known.devices:
+    if name in known.entries:
         assert known.path is not None  # noqa: S101 - that's where it is
         _, text = toml_file.parse(known.path, RegistryError)
         message = f"{known.path}:{toml_file.line_of(text, (name,))}: there is a device '{name}' already: choose another name, or take that entry out"
@@ -121,10 +121,10 @@ def add(device: Device, file: Path, known: Registry, say: Callable[[str], None])
     origin = "as in known_hosts" if shown.known else "new; compare it with 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' there"
     say(f"host key: {shown.key.get_name()} {shown.key.fingerprint} ({origin})")
     device = device.model_copy(update={"host_key": key})
-    with_it = dataclasses.replace(known, path=file, devices={**known.devices, device.name: device})
+    with_it = dataclasses.replace(known, path=file, entries={**known.entries, device.name: device})
     python = _python(device, with_it)
     device = device.model_copy(update={"python": None if python == PYTHONS[0] else python})
-    with_it = dataclasses.replace(with_it, devices={**known.devices, device.name: device})
+    with_it = dataclasses.replace(with_it, entries={**known.entries, device.name: device})
     link = Link(device, with_it)
     try:
         facts = device_facts.check(link.probe(), device.name)

@@ -26,7 +26,11 @@ def size(value: object) -> object:
     if found is None or found[2].upper() not in UNITS:
         message = f'\'{value}\' is no size: write it as "4GB" or "512MiB"'
         raise ValueError(message)
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    try:
+        return int(float(found[1]) * UNITS[found[2].upper()])
+    except OverflowError:
+        message = f"'{value:.30}…' is more than any number of bytes"
+        raise ValueError(message) from None
 
 
 def _enough(value: int) -> int:

@@ -13,6 +13,7 @@ from harness.errors import HostKeyError, RegistryError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
+    from harness.devices.registry import Registry
     from harness.devices.ssh_config import Route
 
 RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
@@ -60,15 +61,27 @@ class Shown(Exception):  # noqa: N818 - carries a key out of paramiko, no error
         self.key, self.known = key, known
 
 
-def known(device: Device, route: Route) -> Known:
-    """The keys that the server may show: the one of devices.toml, or else those of known_hosts."""
+def known(device: Device, route: Route, registry: Registry, entry: str | None = None) -> Known:
+    """The keys that the server may show: the one of devices.toml, or else those of known_hosts.
+
+    Args:
+        device: whose server it is.
+        route: what ssh_config says of it.
+        registry: where the key comes from, for messages.
+        entry: the name of the entry that has the key; None is the device's own.
+
+    Raises:
+        RegistryError: if the one of devices.toml is no key.
+        UsageError: if a known_hosts file can't be read.
+    """
     if device.host_key is None:
         return known_hosts.find(route.known_hosts, route.key_name)
     kind, encoded = device.host_key.split()[:2]
     try:
         return Known((paramiko.PKey.from_type_string(kind, base64.b64decode(encoded)),))
     except Exception as exc:
-        message = f"'{device.name}.host_key': not a {kind} public key ({exc}); harness device trust {device.name} writes it"
+        name = entry or device.name
+        message = f"{registry.where(name, 'host_key')}: '{name}.host_key': not a {kind} public key ({exc}); harness device trust {name} writes it"
         raise RegistryError(message) from exc
 
 

@@ -8,41 +8,45 @@ from typing import TYPE_CHECKING, Any
 
 from harness.devices import facts as device_facts
 from harness.devices import lease
+from harness.devices.blame import blamed
 from harness.devices.link import Link
-from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError
+from harness.devices.registry import WrongEntry
+from harness.errors import AuthenticationError, ConnectError, DeviceError, EntryError, HostKeyError, UnforeseenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.devices.device import Device
     from harness.devices.facts import Facts
-    from harness.devices.registry import Registry
+    from harness.devices.registry import Entry, Registry
 
 MOST_AT_ONCE = 32
 TITLES = ("arch", "CPU", "int8", "cores", "governor", "°C", "memory", "Python", "onnxruntime")
+
+STATES: dict[type[DeviceError], str] = {
+    ConnectError: "unreachable",
+    AuthenticationError: "refused",
+    EntryError: "wrong entry",
+    UnforeseenError: "failed",
+}
 
 
 @dataclass(frozen=True)
 class Answer:
     """What asking a device gave: facts or an error."""
 
-    device: Device
+    device: Entry
     facts: Facts | None
     error: DeviceError | None
 
     @property
     def state(self) -> str:
-        """``reachable``, ``busy``, ``unreachable``, ``unknown key``, ``wrong key``, ``refused`` or ``no runner``."""
-        match self.error:
-            case None:
-                return "reachable" if self.busy is None else "busy"
-            case ConnectError():
-                return "unreachable"
-            case HostKeyError():
-                return "unknown key" if "unknown host key" in self.error.reason else "wrong key"
-            case AuthenticationError():
-                return "refused"
-        return "no runner"
+        """``reachable``, ``busy``, ``unreachable``, ``unknown key``, ``wrong key``, ``refused``, ``wrong entry``, ``no runner`` or ``failed``."""
+        if self.error is None:
+            return "reachable" if self.busy is None else "busy"
+        if isinstance(self.error, HostKeyError):
+            return "unknown key" if "unknown host key" in self.error.reason else "wrong key"
+        return next((state for kind, state in STATES.items() if isinstance(self.error, kind)), "no runner")
 
     @property
     def busy(self) -> str | None:
@@ -54,7 +58,7 @@ class Answer:
         return {
             "device": self.device.name,
             "host": self.device.host,
-            "tags": self.device.tags,
+            "tags": list(self.device.tags),
             "state": self.state,
             "busy": self.busy,
             "error": str(self.error) if self.error else None,
@@ -64,8 +68,9 @@ class Answer:
     def cells(self) -> dict[str, str]:
         """The answer as a line of a table, by title; what can't be told is empty."""
         device, facts = self.device, self.facts
-        start = {"device": device.name, "state": self.state, "host": device.host or "this machine", "tags": " ".join(device.tags)}
-        if facts is None:
+        nowhere = "" if isinstance(device, WrongEntry) else "this machine"
+        start = {"device": device.name, "state": self.state, "host": device.host or nowhere, "tags": " ".join(device.tags)}
+        if facts is None or isinstance(device, WrongEntry):
             return start | dict.fromkeys(TITLES, "")
         emulated = device.emulated or (facts.emulated.by if facts.emulated else None)
         return start | {
@@ -96,19 +101,26 @@ def _runtimes(facts: Facts) -> list[str]:
     return list(dict.fromkeys([*filter(None, [facts.onnxruntime.version]), *facts.runtimes]))
 
 
-def probe(device: Device, registry: Registry) -> Answer:
-    """Ask one device; its failure is the answer's error."""
+def probe(device: Entry, registry: Registry) -> Answer:
+    """Ask one device; its failure, whatever it is, is the answer's error, and so is what is wrong with its entry."""
+    if isinstance(device, WrongEntry):
+        return Answer(device, None, EntryError(device.name, "entry", device.fault))
     try:
-        link = Link(device, registry)
-        try:
-            return Answer(device, device_facts.check(link.probe(), device.name), None)
-        finally:
-            link.close()
+        with blamed(device.name, "probe"):
+            return Answer(device, _facts(device, registry), None)
     except DeviceError as exc:
         return Answer(device, None, exc)
 
 
-def probe_all(devices: Sequence[Device], registry: Registry) -> list[Answer]:
+def _facts(device: Device, registry: Registry) -> Facts:
+    link = Link(device, registry)
+    try:
+        return device_facts.check(link.probe(), device.name)
+    finally:
+        link.close()
+
+
+def probe_all(devices: Sequence[Entry], registry: Registry) -> list[Answer]:
     """Ask devices at the same time, and answer in their order."""
     with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(devices)), thread_name_prefix="probe") as pool:
         return list(pool.map(lambda device: probe(device, registry), devices))

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from harness import toml_file
+from harness.devices.blame import unforeseen
 from harness.devices.device import Device
 from harness.errors import RegistryError, SelectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LOCAL = "local"
 HERE = Path("devices.toml")
+
+
+@dataclass(frozen=True)
+class WrongEntry:
+    """An entry of devices.toml that is no device.
+
+    Attributes:
+        name: the table's.
+        fault: what is wrong, a line for each fault, with file and line.
+        host: what it says, if that can be read; for lists of devices.
+        tags: the same; ``@TAG`` means it too.
+    """
+
+    name: str
+    fault: str
+    host: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+Entry = Device | WrongEntry
 
 
 @dataclass(frozen=True)
@@ -26,26 +48,60 @@ class Registry:
 
     Attributes:
         path: the file, or None when only ``local`` is known.
-        devices: by name, in the file's order.
+        entries: by name, in the file's order; a wrong one costs only its own device.
+        text: the file's.
     """
 
     path: Path | None
-    devices: dict[str, Device]
+    entries: Mapping[str, Entry]
+    text: str = ""
+
+    @cached_property
+    def devices(self) -> dict[str, Device]:
+        """The entries that are right, by name."""
+        return {name: entry for name, entry in self.entries.items() if isinstance(entry, Device)}
+
+    @property
+    def wrong(self) -> tuple[WrongEntry, ...]:
+        """The entries that are wrong."""
+        return tuple(entry for entry in self.entries.values() if isinstance(entry, WrongEntry))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All tags, sorted."""
+        return tuple(sorted({tag for entry in self.entries.values() for tag in entry.tags}))
+
+    def where(self, *keys: str) -> str:
+        """The place of a key, for messages: ``devices.toml:7``."""
+        line = toml_file.line_of(self.text, keys)
+        return f"{self.path or HERE}" + (f":{line}" if line else "")
 
     def get(self, name: str) -> Device:
         """Find one device.
 
         Raises:
             SelectionError: if there is none of that name.
+            RegistryError: if its entry is wrong.
         """
-        if name not in self.devices:
-            hint = "" if self.path else "; there is no devices.toml in this folder: --registry FILE names one elsewhere"
-            message = f"no device '{name}' in {self.path or 'the registry'}; {toml_file.nearest(name, list(self.devices))}{hint}"
-            raise SelectionError(message)
-        return self.devices[name]
+        found = self._entry(name)
+        if isinstance(found, WrongEntry):
+            raise RegistryError(found.fault)
+        return found
 
     def select(self, selectors: Sequence[str]) -> tuple[Device, ...]:
         """Find devices by name and by ``@tag``, each once, in the registry's order.
+
+        Raises:
+            SelectionError: if a selector matches nothing.
+            RegistryError: if entries that match are wrong; it names them all.
+        """
+        chosen = self.choose(selectors)
+        if wrong := [entry.fault for entry in chosen if isinstance(entry, WrongEntry)]:
+            raise RegistryError("\n".join(wrong))
+        return tuple(entry for entry in chosen if isinstance(entry, Device))
+
+    def choose(self, selectors: Sequence[str]) -> tuple[Entry, ...]:
+        """As :meth:`select`, but wrong entries are among them.
 
         Raises:
             SelectionError: if a selector matches nothing.
@@ -53,15 +109,21 @@ class Registry:
         chosen: set[str] = set()
         for selector in selectors:
             if not selector.startswith("@"):
-                chosen.add(self.get(selector).name)
+                chosen.add(self._entry(selector).name)
                 continue
-            tagged = {name for name, device in self.devices.items() if selector[1:] in device.tags}
+            tagged = {name for name, entry in self.entries.items() if selector[1:] in entry.tags}
             if not tagged:
-                tags = sorted({tag for device in self.devices.values() for tag in device.tags})
                 message = f"no device in {self.path or 'the registry'} has the tag '{selector[1:]}'; "
-                raise SelectionError(message + (toml_file.nearest(selector[1:], tags) if tags else "none has any tag"))
+                raise SelectionError(message + (toml_file.nearest(selector[1:], self.tags) if self.tags else "none has any tag"))
             chosen |= tagged
-        return tuple(device for name, device in self.devices.items() if name in chosen)
+        return tuple(entry for name, entry in self.entries.items() if name in chosen)
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self.entries:
+            hint = "" if self.path else "; there is no devices.toml in this folder: --registry FILE names one elsewhere"
+            message = f"no device '{name}' in {self.path or 'the registry'}; {toml_file.nearest(name, list(self.entries))}{hint}"
+            raise SelectionError(message)
+        return self.entries[name]
 
 
 def locate(path: Path | None) -> Path | None:
@@ -75,31 +137,33 @@ def locate(path: Path | None) -> Path | None:
 
 
 def load(path: Path | None = None) -> Registry:
-    """Read the registry.
+    """Read the registry; an entry with an unknown key or a wrong value is a :class:`WrongEntry` in it.
 
     Args:
         path: the file; None looks where :func:`locate` says.
 
     Raises:
-        RegistryError: if it can't be read or has an unknown key or a wrong value.
+        RegistryError: if the file can't be read or is not TOML.
     """
     file = locate(path)
     table, text = toml_file.parse(file, RegistryError) if file else ({}, "")
-    devices = {}
-    for name, entry in {LOCAL: {}, **table}.items():
-        if not isinstance(entry, dict):
-            message = f"{file}:{toml_file.line_of(text, (name,))}: '{name}' is no device: write it as a table, [{name}]"
-            raise RegistryError(message)
-        transport = {"transport": "local"} if name == LOCAL else {}
-        devices[name] = _device({**transport, **entry, "name": name}, file or HERE, text)
-    return Registry(file, devices)
+    entries = {name: _entry(name, said, file or HERE, text) for name, said in {LOCAL: {}, **table}.items()}
+    return Registry(file, entries, text)
 
 
-def _device(entry: dict[str, object], file: Path, text: str) -> Device:
+def _entry(name: str, said: object, file: Path, text: str) -> Entry:
     """Check one entry; a fault names its line."""
+    line = toml_file.line_of(text, (name,))
+    place = f"{file}:{line}" if line else f"{file}"
+    if not isinstance(said, dict):
+        return WrongEntry(name, f"{place}: '{name}' is no device: write it as a table, [{name}]")
+    transport = {"transport": "local"} if name == LOCAL else {}
     try:
-        return Device.model_validate(entry)
+        return Device.model_validate({**transport, **said, "name": name})
     except ValidationError as exc:
-        name = str(entry["name"])
-        wrapped = toml_file.faults(Device, exc, file, text, above=(name,))
-    raise RegistryError(wrapped)
+        fault = toml_file.faults(Device, exc, file, text, above=(name,))
+    except Exception as exc:  # noqa: BLE001 - a wrong entry must not cost the others, whatever is wrong
+        fault = f"{place}: '{name}': {unforeseen(exc)}"
+    host, tags = said.get("host"), said.get("tags")
+    shown = tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+    return WrongEntry(name, fault, host if isinstance(host, str) else None, shown)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.devices import host_keys, login, ssh_config
+from harness.devices.blame import blamed
 from harness.devices.connection import Way
 from harness.devices.host_keys import Checked, Shown
 from harness.devices.known_hosts import Known
-from harness.errors import ConnectError, RegistryError, UsageError
+from harness.devices.registry import WrongEntry
+from harness.errors import AuthenticationError, ConnectError, EntryError, RegistryError, UsageError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
@@ -16,15 +18,10 @@ if TYPE_CHECKING:
     from harness.devices.ssh_config import Route
 
 
-def way(
-    device: Device,
-    registry: Registry,
-    *,
-    look: bool = False,
-    check: bool = True,
-    above: tuple[str, ...] = (),
-    **options: Any,  # noqa: ANN401
-) -> Way:
+STEP = "entry"
+
+
+def way(device: Device, registry: Registry, *, look: bool = False, check: bool = True, **options: Any) -> Way:  # noqa: ANN401
     """Build the way to a device; nothing is opened yet.
 
     Args:
@@ -32,21 +29,42 @@ def way(
         registry: where its ``jump`` is found.
         look: raise the host key as :class:`Shown` instead of logging in.
         check: refuse keys that are not known; False only together with look.
-        above: the devices that are reached through it.
         options: for paramiko's connect, at every hop.
 
     Raises:
-        RegistryError: if its jump host is no device, or goes in a circle.
-        AuthenticationError: if the key or the password that it names is not there.
-        UsageError: if ssh_config can't be read.
+        EntryError: if what devices.toml or ssh_config says of it can't be followed: its jump host is no device or goes in a circle, its
+            host key is none, the key or the password that it names is not there, or a file can't be read.
     """
+    with blamed(device.name, STEP):
+        try:
+            return _way(device, registry, (), look=look, check=check, **options)
+        except AuthenticationError as exc:
+            # Nobody was asked yet: what it names to log in with is not there.
+            key = next((key for key in ("identity_file", "password_env") if exc.reason.startswith(key)), "password_env")
+            place = f"{registry.where(exc.device, key)}: " if exc.device in registry.entries else ""
+            way_there = "" if exc.device == device.name else f"on the way there, at '{exc.device}': "
+            raise EntryError(device.name, STEP, f"{place}{way_there}{exc.reason}") from exc
+
+
+def _way(
+    device: Device,
+    registry: Registry,
+    above: tuple[str, ...],
+    *,
+    look: bool = False,
+    check: bool = True,
+    **options: Any,  # noqa: ANN401
+) -> Way:
+    """As :func:`way`, for a device through which those above are reached."""
     route = ssh_config.route(str(device.host), device.user, device.port)
     before: Way | None
     if device.jump is not None:
-        before = way(_jump(device, registry, above), registry, above=(*above, device.name), **options)
+        before = _way(_jump(device, registry, above), registry, (*above, device.name), **options)
     else:
         before = _hops(device, registry, route, (), **options)
-    policy = Checked(device, host_keys.known(device, route) if check else Known(()), host_keys.advice(device, route), look=look)
+    policy = Checked(
+        device, host_keys.known(device, route, registry) if check else Known(()), host_keys.advice(device, route), look=look
+    )
     return Way(device, route, policy, login.options(device, route, registry) | options, before)
 
 
@@ -74,15 +92,17 @@ def shown_key(device: Device, registry: Registry, *, check: bool) -> Shown:
 
 def _jump(device: Device, registry: Registry, above: tuple[str, ...]) -> Device:
     """The device to go through."""
-    found = registry.devices.get(device.jump or "")
+    found = registry.entries.get(device.jump or "")
+    place = registry.where(device.name, "jump")
+    if isinstance(found, WrongEntry):
+        message = f"{place}: '{device.name}.jump': the entry of '{found.name}' is wrong:\n{found.fault}"
+        raise RegistryError(message)
     if found is None or found.name == device.name or found.transport != "ssh":
-        message = (
-            f"{registry.path}: '{device.name}.jump': '{device.jump}' is not another device; give the jump host a table of its own"
-        )
+        message = f"{place}: '{device.name}.jump': '{device.jump}' is not another device; give the jump host a table of its own"
         raise RegistryError(message)
     if found.name in above:
         circle = " → ".join([*above[above.index(found.name) :], device.name, found.name])
-        message = f"{registry.path}: '{device.name}.jump' goes in a circle: {circle}"
+        message = f"{place}: '{device.name}.jump' goes in a circle: {circle}"
         raise RegistryError(message)
     return found
 
@@ -101,21 +121,22 @@ def _hops(device: Device, registry: Registry, route: Route, above: tuple[tuple[s
         if there in above:
             message = f"~/.ssh/config: the ProxyJump to {route.host}:{route.port} goes in a circle, through {alias}"
             raise UsageError(message)
+        pinned = _pinned(registry, alias, hop_route)
         hop = device.model_copy(
             update={"host": alias, "port": port, "user": user, "jump": None, "identity_file": None, "password_env": None}
-            | {"host_key": _pinned(registry, alias, hop_route)}
+            | {"host_key": pinned.host_key if pinned else None}
         )
         if number == 0:
             before = _hops(hop, registry, hop_route, (*above, here), **options)
         advice = f"compare it with the device's own, then: harness device add {alias} {spec}"
-        policy = Checked(hop, host_keys.known(hop, hop_route), advice)
+        policy = Checked(hop, host_keys.known(hop, hop_route, registry, pinned.name if pinned else None), advice)
         before = Way(hop, hop_route, policy, login.options(hop, hop_route, registry) | options, before)
     return before
 
 
-def _pinned(registry: Registry, alias: str, route: Route) -> str | None:
-    """The host key that devices.toml has for a host of ssh_config."""
+def _pinned(registry: Registry, alias: str, route: Route) -> Device | None:
+    """The entry of devices.toml that has the host key of a host of ssh_config."""
     for device in registry.devices.values():
         if device.host_key and device.host in {alias, route.host} and (device.port or route.port) == route.port:
-            return device.host_key
+            return device
     return None

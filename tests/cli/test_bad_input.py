@@ -113,7 +113,7 @@ def test_a_misspelt_key_in_the_study(harness: Command, study: Path) -> None:
 
 def test_a_misspelt_key_in_the_registry(harness: Command, study: Path) -> None:
     Path("devices.toml").write_text('[board]\nhost = "h"\nidentity = "k"\n')
-    said = refused(harness, "run", str(study))
+    said = refused(harness, "run", str(study), "--device", "board")
     assert "devices.toml:3: unknown key 'board.identity'; did you mean 'identity_file'?" in said
 
 

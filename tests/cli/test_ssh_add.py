@@ -127,8 +127,8 @@ def test_the_first_python_with_onnxruntime_is_preferred(sshd: SshServer, monkeyp
     [
         ({"--port": "closed"}, 3, "refused the connection: is sshd running there?"),
         ({"--identity-file": "other_key"}, 3, "refused the login"),
-        ({"--identity-file": "/none"}, 3, "identity_file /none: no such file"),
-        ({"--password-env": "NOT_SET"}, 3, "environment variable NOT_SET"),
+        ({"--identity-file": "/none"}, 2, "identity_file /none: no such file"),
+        ({"--password-env": "NOT_SET"}, 2, "environment variable NOT_SET"),
         ({"--python": "/none"}, 3, "no Python 3.9 or newer as /none"),
         ({"--user": "a b", "--python": "/bin/echo"}, 3, "refused the login"),
     ],

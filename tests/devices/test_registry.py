@@ -70,7 +70,6 @@ def test_an_unknown_selector_names_the_nearest(file: Path, selector: str, words:
         ('[rpi4]\nhost = "h"\nsilence_time = "1ms"\n', "'rpi4.silence_time': 0.001 s is shorter than any busy device is silent"),
         ('[rpi4]\nhost = "h"\npython = ""\n', "'rpi4.python': string should have at least 1 character"),
         ('rpi4 = "host"\n', "devices.toml:1: 'rpi4' is no device: write it as a table, [rpi4]"),
-        ("[rpi4\n", "not valid TOML"),
         ('["bad name"]\nhost = "h"\n', "a name is up to 100 letters"),
     ],
 )
@@ -78,8 +77,74 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: s
     path = tmp_path / "devices.toml"
     path.write_text(text)
     with pytest.raises(RegistryError) as caught:
-        registry.load(path)
+        registry.load(path).select(["rpi4"] if "rpi4" in text else ["bad name"])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[rpi4\n", "not valid TOML"),
+        ("[a]\n[a]\n", "not valid TOML"),
+        (f"a = {'[' * 5000}", "not valid TOML"),
+        (f"a = {'9' * 5000}", "not valid TOML"),
+        ("\ufeff[a]", "not valid TOML"),
+    ],
+)
+def test_a_file_that_is_no_toml_costs_all_devices(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(text)
+    with pytest.raises(RegistryError) as caught:
+        registry.load(path)
+    assert f"{path}: {words}" in str(caught.value)
+
+
+WRONG = {
+    "an unknown key": 'host = "h"\nprot = 22',
+    "no host": "port = 22",
+    "another type": 'host = ["h"]',
+    "text for a number": 'host = "h"\nport = "ssh"',
+    "a table in it": 'host = "h"\n[rpi4.more]\nx = 1',
+    "a key with a line break": 'host = "h"\n"a\\nb" = 1',
+    "more bytes than a float holds": f'host = "h"\nquota = "{"9" * 400}GB"',
+    "more seconds than a float holds": f'host = "h"\nconnect_time = "{"9" * 400}m"',
+    "a date": 'host = "h"\nconnect_time = 2020-01-01',
+    "not a number": 'host = "h"\nconnect_time = nan',
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_entry_costs_only_its_own_device(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(f'[rpi3]\nhost = "a"\ntags = ["lab"]\n[rpi4]\ntags = ["lab"]\n{wrong}\n[rpi5]\nhost = "b"\n')
+    found = registry.load(path)
+    assert list(found.entries) == ["local", "rpi3", "rpi4", "rpi5"]
+    assert [device.name for device in found.select(["rpi3", "rpi5", "local"])] == ["local", "rpi3", "rpi5"]
+    assert [entry.name for entry in found.wrong] == ["rpi4"]
+    assert f"{path}:" in found.wrong[0].fault
+    # A tag means it too, so that nobody believes that it was measured.
+    for selectors in (["rpi4"], ["@lab"]):
+        with pytest.raises(RegistryError, match="rpi4"):
+            found.select(selectors)
+    assert [entry.name for entry in found.choose(["@lab"])] == ["rpi3", "rpi4"]
+
+
+@pytest.mark.parametrize("said", ["rpi4 = 3", "[rpi4]\nx = 1", "[[rpi4]]"])
+def test_all_wrong_entries_that_are_selected_are_named_at_once(tmp_path: Path, said: str) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(f"{said}\n[rpi5]\nport = 0\n")
+    with pytest.raises(RegistryError, match=r"(?s)'rpi4.*'rpi5") as caught:
+        registry.load(path).select(["rpi5", "rpi4"])
+    assert "unforeseen" not in str(caught.value)
+
+
+def test_this_machine_can_have_a_wrong_entry_too(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text('[local]\ncpu = [0]\n[rpi4]\nhost = "h"\n')
+    found = registry.load(path)
+    assert found.get("rpi4").host == "h"
+    with pytest.raises(RegistryError, match="did you mean 'cpus'"):
+        found.get("local")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -91,4 +156,4 @@ def test_passwords_have_no_place_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "devices.toml"
     path.write_text('[rpi4]\nhost = "h"\npassword = "secret"\n')
     with pytest.raises(RegistryError, match=r"unknown key 'rpi4\.password'; did you mean 'password_env'\?"):
-        registry.load(path)
+        registry.load(path).get("rpi4")

@@ -17,7 +17,7 @@ from harness.devices import facts as device_facts
 from harness.devices import registry
 from harness.devices.link import Link
 from harness.devices.ssh import host_key
-from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RegistryError, RunnerError, TransferError
+from harness.errors import AuthenticationError, ConnectError, DeviceError, EntryError, HostKeyError, RunnerError, TransferError
 
 if TYPE_CHECKING:
     from tests.sshd import SshServer
@@ -107,12 +107,14 @@ def test_a_key_that_may_not_log_in(sshd: SshServer) -> None:
 
 
 def test_an_identity_file_that_is_not_there(sshd: SshServer) -> None:
-    with pytest.raises(AuthenticationError, match=r"identity_file /none: no such file; correct it in devices\.toml"):
+    with pytest.raises(
+        EntryError, match=r"board: entry: devices\.toml:\d: identity_file /none: no such file; correct it in devices\.toml"
+    ):
         link(sshd.entry("board", identity_file="/none"))
 
 
 def test_a_password_variable_that_is_not_set(sshd: SshServer) -> None:
-    with pytest.raises(AuthenticationError, match=r"environment variable BOARD_PASSWORD .* is not set"):
+    with pytest.raises(EntryError, match=r"environment variable BOARD_PASSWORD .* is not set"):
         link(sshd.entry("board", password_env="BOARD_PASSWORD"))
 
 
@@ -150,7 +152,7 @@ def test_a_jump_host(sshd: SshServer) -> None:
 
 
 def test_a_jump_host_that_is_no_device(sshd: SshServer) -> None:
-    with pytest.raises(RegistryError, match=r"'board\.jump': 'nowhere' is not another device"):
+    with pytest.raises(EntryError, match=r"'board\.jump': 'nowhere' is not another device"):
         link(sshd.entry("board", jump="nowhere"))
 
 

@@ -12,7 +12,7 @@ import pytest
 from harness.devices import registry, ssh_config
 from harness.devices.link import Link
 from harness.devices.proxy import ProxyCommand
-from harness.errors import ConnectError, HostKeyError, RegistryError, UsageError
+from harness.errors import ConnectError, EntryError, HostKeyError, UsageError
 from tests.sshd import SshServer
 
 RELAY = """\
@@ -224,11 +224,11 @@ def test_a_jump_host_for_all_is_reached_without_itself(sshd: SshServer, gates: t
 
 def test_jump_hosts_that_go_in_a_circle_are_refused() -> None:
     config("Host a\nProxyJump b\nHost b\nProxyJump a\n")
-    with pytest.raises(UsageError, match="goes in a circle"):
+    with pytest.raises(EntryError, match="goes in a circle"):
         link('[board]\nhost = "a"\n')
-    with pytest.raises(RegistryError, match=r"devices\.toml: 'gate\.jump' goes in a circle: board → gate → board"):
+    with pytest.raises(EntryError, match=r"devices\.toml:\d: 'gate\.jump' goes in a circle: board → gate → board"):
         link('[board]\nhost = "x"\njump = "gate"\n[gate]\nhost = "y"\njump = "board"\n')
-    with pytest.raises(RegistryError, match=r"'board\.jump': 'local' is not another device"):
+    with pytest.raises(EntryError, match=r"'board\.jump': 'local' is not another device"):
         link('[board]\nhost = "x"\njump = "local"\n')
 
 

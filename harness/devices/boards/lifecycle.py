@@ -55,7 +55,7 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
     emulator = check_start()
     file = (registries.locate(registry) or Path("devices.toml")).absolute()
     known = registries.load(file) if file.exists() else Registry(file, {})
-    if name in known.devices or name == registries.LOCAL:
+    if name in known.entries or name == registries.LOCAL:
         dead = (found := boards.load(name)) is not None and found.state != "up"
         way = f"it is a board whose emulator ended: harness board down {name}" if dead else "choose another, or remove that entry"
         message = (

@@ -1,0 +1,52 @@
+"""The devices that a command works with; what is wrong with others costs a line on stderr and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.cli import command as shared
+from harness.errors import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
+
+
+def selected(path: Path | None, selectors: Sequence[str]) -> tuple[Registry, tuple[Device, ...]]:
+    """Read devices.toml, and find the devices to measure on.
+
+    Raises:
+        UsageError: a member of its branch, if there is no such device, or if what the files say of one of them is wrong.
+    """
+    from harness.devices import preflight
+    from harness.devices import registry as registries
+
+    known = registries.load(path)
+    chosen = preflight.select(known, selectors)
+    warn(known, [device.name for device in chosen])
+    return known, chosen
+
+
+def one(path: Path | None, name: str) -> tuple[Registry, Device]:
+    """Read devices.toml, and find one device.
+
+    Raises:
+        UsageError: a member of its branch, if there is no such device, or if its entry is wrong.
+    """
+    from harness.devices import registry as registries
+
+    known = registries.load(path)
+    device = known.get(name)
+    warn(known, [name])
+    return known, device
+
+
+def warn(known: Registry, used: Iterable[str]) -> None:
+    """Say what is wrong with entries of other devices than the ones that are used."""
+    for entry in known.wrong:
+        if entry.name not in used:
+            lines = [f"warning: {line}" for line in entry.fault.splitlines()]
+            shared.say_error("\n".join(lines), Exit.PASSED, as_json=False)

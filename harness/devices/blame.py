@@ -1,0 +1,49 @@
+"""Whatever goes wrong while one device is dealt with is that device's fault: a :class:`~harness.errors.DeviceError` that names it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from harness.errors import DeviceError, EntryError, ResultsError, UnforeseenError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MOST_CHARACTERS = 1000
+
+
+@contextlib.contextmanager
+def blamed(device: str, step: str | Callable[[], str]) -> Iterator[None]:
+    """Do something for one device.
+
+    Args:
+        device: its name.
+        step: what is done, for messages; a function is asked when something goes wrong.
+
+    Raises:
+        DeviceError: for every exception: errors of its branch as they are, a :class:`UsageError` as an :class:`EntryError`, and any other
+            as an :class:`UnforeseenError` with its class and its text.
+        ResultsError: as it is: a disk of this machine that takes nothing concerns all devices.
+        KeyboardInterrupt: as it is; GeneratorExit too.
+    """
+    try:
+        yield
+    except (DeviceError, ResultsError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except UsageError as exc:
+        raise EntryError(device, step if isinstance(step, str) else step(), str(exc)) from exc
+    # Also what is no Exception: a library's sys.exit(), or a panic of one that is written in Rust.
+    except BaseException as exc:
+        raise UnforeseenError(device, step if isinstance(step, str) else step(), unforeseen(exc)) from exc
+
+
+def unforeseen(exc: BaseException) -> str:
+    """Say an exception's class and text, each of which may be anything."""
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - an exception whose text can't be had
+        text = "it has no text"
+    kind = type(exc).__name__ if type(exc).__module__ == "builtins" else f"{type(exc).__module__}.{type(exc).__name__}"
+    said = f"{kind}: {text}" if text.strip() else kind
+    return f"an error that was not foreseen: {said[:MOST_CHARACTERS]}"
