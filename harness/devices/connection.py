@@ -6,6 +6,8 @@ Fabric's own accepts any host key (its issue 2071) and takes the hops of a Proxy
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -16,13 +18,17 @@ from harness.devices import addresses
 from harness.devices.handshake import AlgorithmError
 from harness.devices.proxy import ProxyCommand
 from harness.devices.ssh_errors import mapped, silence
-from harness.devices.ssh_tuning import tuned
-from harness.errors import ConnectError, DeviceError, HostKeyError
+from harness.devices.ssh_tuning import TunedSocket, TunedTransport
+from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.host_keys import Checked
     from harness.devices.ssh_config import Route
+
+# As many times connect_time.
+LONGEST = 12
+CLOSE_SECONDS = 5.0
 
 
 class Way:
@@ -33,13 +39,14 @@ class Way:
         self._device = device.model_copy(update={"host": route.host, "port": route.port})
         self._policy, self._before, self._command = policy, before, route.command
         self._proxy: ProxyCommand | None = None
+        self._carrier: Any = None
         self._patience = device.connect_time
         self._options: dict[str, Any] = {
             "timeout": self._patience,
             "banner_timeout": self._patience,
             "auth_timeout": 2 * device.connect_time,
         }
-        self._options |= {"transport_factory": tuned(silence(device)), **options}
+        self._options |= {"transport_factory": TunedTransport, **options}
         if policy.unwanted:
             self._options["disabled_algorithms"] = {"keys": policy.unwanted}
         # Fabric would cut its own connect_timeout down to whole seconds.
@@ -68,9 +75,13 @@ class Way:
         """
         if self._connection.is_connected:
             return
+        # Far above what the limits of each phase allow together: for a clock that is set back meanwhile, and a server that drips.
+        alarm = threading.Timer(LONGEST * self._patience, self.cut)
+        alarm.daemon = True
+        alarm.start()
         try:
             with mapped(self._device, "connect"):
-                self._options["sock"] = self._socket()
+                self._options["sock"] = self._carrier = self._socket()
                 try:
                     self._connection.open()
                 except AlgorithmError as exc:
@@ -78,24 +89,45 @@ class Way:
                     if all(set(lack.theirs) & set(lack.ours) for lack in exc.lacking):
                         raise HostKeyError(self._device.name, "connect", self._other_kind()) from exc
                     raise
-        except DeviceError:
-            fault = self._proxy.fault() if self._proxy is not None else None
-            if fault is None:
+        except DeviceError as exc:
+            if self._proxy is None or isinstance(exc, HostKeyError | AuthenticationError):
                 raise
-            raise ConnectError(self._device.name, "connect", fault) from None
+            raise ConnectError(self._device.name, "connect", f"{self._proxy.fault()}; {exc.reason}") from (
+                None if self._proxy.failed else exc.__cause__
+            )
+        finally:
+            alarm.cancel()
+
+    def cut(self) -> None:
+        """End the connection from outside, at once: whoever waits for something on it gets an error; :meth:`close` is still due."""
+        # What goes through a jump host ends with the connection to that; its own channel could wait for it.
+        if isinstance(self._carrier, ProxyCommand):
+            self._carrier.cut()
+        elif isinstance(self._carrier, socket.socket):
+            with contextlib.suppress(OSError):
+                self._carrier.shutdown(socket.SHUT_RDWR)
+        if self._before is not None:
+            self._before.cut()
 
     def close(self) -> None:
         """Close it and those it goes through, also one that never came about.
 
         Fabric closes only what is connected; a refused login would keep its socket, and sshd its place among MaxStartups.
         """
-        with contextlib.suppress(Exception):
-            self._connection.close()
-        self._connection.client.close()
-        if self._proxy is not None:
-            self._proxy.close()
-        if self._before is not None:
-            self._before.close()
+        # Behind a jump host or a ProxyCommand, even the word that a connection ends can wait.
+        alarm = threading.Timer(CLOSE_SECONDS, self.cut)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            with contextlib.suppress(Exception):
+                self._connection.close()
+            self._connection.client.close()
+            if self._proxy is not None:
+                self._proxy.close()
+            if self._before is not None:
+                self._before.close()
+        finally:
+            alarm.cancel()
 
     def _socket(self) -> Any:  # noqa: ANN401 - whatever paramiko takes for one
         """What carries the connection: a socket, a channel of the jump host, or a ProxyCommand."""
@@ -104,7 +136,8 @@ class Way:
         if self._command is not None:
             self._proxy = ProxyCommand(self._command)
             return self._proxy
-        return addresses.connect(str(self._device.host), int(self._device.port or 0), self._patience)
+        connected = addresses.connect(str(self._device.host), int(self._device.port or 0), self._patience)
+        return TunedSocket(connected, silence(self._device))
 
     def _through(self, hop: Way) -> paramiko.Channel:
         """Open a channel to this server from the hop before it."""

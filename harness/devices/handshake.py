@@ -85,6 +85,15 @@ class _Listening(Packetizer):
     """Keeps what was read before the first packet."""
 
     heard = b""
+    greeted = False
+
+    def write_all(self, out: Any) -> None:  # noqa: ANN401 - paramiko's own
+        """Write; but where the server hung up before its greeting, its last words are still to be read."""
+        try:
+            super().write_all(out)
+        except EOFError:
+            if self.greeted:
+                raise
 
     def _read_timeout(self, timeout: float) -> bytes:
         data: bytes = super()._read_timeout(timeout)  # type: ignore[misc]
@@ -129,6 +138,7 @@ class Handshake(paramiko.Transport):
             raise
         except paramiko.SSHException as exc:
             raise GreetingError(self._heard(), silent=isinstance(exc.__context__, TimeoutError)) from exc
+        self.packetizer.greeted = True
 
     def _parse_disconnect(self, m: Message) -> None:
         m.get_int()

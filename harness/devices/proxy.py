@@ -5,36 +5,55 @@ Paramiko's own does not notice when the program ends, reads none of its messages
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
+import time
 
 LOG_BYTES = 2000
 END_SECONDS = 2.0
+POLL_SECONDS = 0.01
+_running: set[ProxyCommand] = set()
 
 
 class ProxyCommand:
-    """A running ProxyCommand; paramiko uses it in place of a socket."""
+    """A running ProxyCommand; paramiko uses it in place of a socket.
+
+    Raises:
+        OSError: if it can't be started.
+    """
 
     def __init__(self, command: str) -> None:
         self.command = command
-        self._last_words = ""
+        self._last_words = b""
+        self._was_running = True
         self._closing = threading.Lock()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._socket, theirs = socket.socketpair()
-        with theirs:
+        reading, writing = os.pipe()
+        try:
             # As OpenSSH does it; a session of its own, for Ctrl-C is ours to answer.
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=self._log,
+                stderr=writing,
                 start_new_session=True,
             )
+        except BaseException:
+            self._socket.close()
+            os.close(reading)
+            raise
+        finally:
+            theirs.close()
+            os.close(writing)
+        _running.add(self)
+        # A program that floods its standard error must neither stop for it nor fill a disk.
+        self._reader = threading.Thread(target=self._read_log, args=(reading,), name="proxy-log", daemon=True)
+        self._reader.start()
 
     def send(self, data: bytes) -> int:
         """Send some of the data, and say how much."""
@@ -48,33 +67,75 @@ class ProxyCommand:
         """Bound every later send and receive."""
         self._socket.settimeout(seconds)
 
-    def fault(self) -> str | None:
-        """End the program and say how it had failed, with its last words; None if it had not."""
+    def cut(self) -> None:
+        """Let every send and receive end now; the program itself is ended by :meth:`close`."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def fault(self) -> str:
+        """End the program, and say how it ended or that it did not, with its last words."""
         self.close()
-        if self._process.returncode in {0, -signal.SIGTERM, -signal.SIGKILL}:
-            return None
-        return f"ProxyCommand '{self.command}' ended with {self._process.returncode}: {self._last_words or 'no message'}"
+        words = " ".join(self._last_words.decode(errors="replace").split()) or "no message"
+        if self._was_running:
+            return f"ProxyCommand '{self.command}' was still running ({words})"
+        return f"ProxyCommand '{self.command}' ended with {self._process.returncode}: {words}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it had ended by itself, with a fault, when it was closed."""
+        return not self._was_running and self._process.returncode != 0
 
     def close(self) -> None:
-        """End the program and everything that it started."""
+        """End the program and everything in its process group."""
         with self._closing:
             if self._closed:
                 return
+            self._was_running = not self._ended()
             self._socket.close()
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGTERM)
-            try:
+            self._signal(signal.SIGTERM)
+            deadline = time.monotonic() + END_SECONDS
+            while not self._ended() and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+            # Its children too, if they ignored the first signal: as long as it is not waited for, its number can't be another's.
+            self._signal(signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=END_SECONDS)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(OSError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-            size = self._log.seek(0, os.SEEK_END)
-            self._log.seek(max(0, size - LOG_BYTES))
-            self._last_words = " ".join(self._log.read().decode(errors="replace").split())
-            self._log.close()
+            _running.discard(self)
+            # One that left the process group may still hold the pipe.
+            self._reader.join(timeout=END_SECONDS)
+
+    def kill(self) -> None:
+        """End it without waiting."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            if self._process.returncode is None:
+                os.killpg(self._process.pid, number)
+
+    def _ended(self) -> bool:
+        """Whether the program itself has ended; it is not waited for, so that its number stays its own."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
+
+    def _read_log(self, reading: int) -> None:
+        """Keep the end of its standard error."""
+        with os.fdopen(reading, "rb", buffering=0) as log:
+            while data := log.read(1 << 16):
+                self._last_words = (self._last_words + data)[-LOG_BYTES:]
 
     @property
     def _closed(self) -> bool:
         """Paramiko looks at this."""
         return self._socket.fileno() < 0
+
+
+@atexit.register
+def kill_all() -> None:
+    """End every ProxyCommand that is left, at once; for the end of the process, also an abrupt one."""
+    for proxy in list(_running):
+        proxy.kill()

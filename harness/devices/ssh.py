@@ -6,33 +6,24 @@ import contextlib
 import logging
 import shlex
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import paramiko
-import stamina
 
-from harness.devices.handshake import GreetingError
+from harness.devices.line import Line
 from harness.devices.ssh_errors import mapped, silence
-from harness.devices.ssh_tuning import Watch
 from harness.devices.transport import LINE_LIMIT
-from harness.devices.way import shown_key, way
-from harness.errors import ConnectError, LostError, RunnerError
+from harness.devices.way import shown_key
+from harness.errors import DeviceError, LostError, RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.devices.device import Device
     from harness.devices.registry import Registry
+    from harness.devices.watch import Watch
 
-ATTEMPTS = 4
-OPEN_SECONDS = 10
 CLOSE_SECONDS = 2
-# Many logins at once would starve each other of this machine's processors; and sshd turns some away from the tenth on that is not
-# through yet (MaxStartups).
-PACE_SECONDS = 0.02
-AT_ONCE = 6
-KEEPALIVE_SECONDS = 15
 LOG_BYTES = 4096
 WRITE_BYTES = 1 << 15
 # What they log, our errors say; without a handler it would reach the terminal, tracebacks and all.
@@ -40,45 +31,13 @@ for _library in ("paramiko", "stamina"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
-class _Turns:
-    """Lets logins begin one after the other, a little apart, and only a few at the same time at one server."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next = 0.0
-        self._servers: dict[tuple[str, int], threading.Semaphore] = {}
-
-    @contextlib.contextmanager
-    def at(self, server: tuple[str, int]) -> Iterator[None]:
-        with self._lock:
-            turn = self._servers.setdefault(server, threading.Semaphore(AT_ONCE))
-        with turn:
-            with self._lock:
-                now = time.monotonic()
-                begin = self._next = max(now, self._next + PACE_SECONDS)
-            time.sleep(begin - now)
-            yield
-
-
-_TURNS = _Turns()
-
-
 class SshTransport:
     """The way to a device over SSH: one connection, any number of channels."""
 
     def __init__(self, device: Device, registry: Registry) -> None:
-        self._device = device
-        self._connection = way(device, registry)
-        self._watch = Watch(None, silence(device))
-        try:
-            for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
-                with attempt, _TURNS.at(self._connection.first), mapped(device, "connect"):
-                    self._connection.open()
-            self._connection.transport.set_keepalive(KEEPALIVE_SECONDS)
-            self._watch = Watch(self._connection.transport, silence(device))
-        except BaseException:
-            self.close()
-            raise
+        self._device, self._registry = device, registry
+        self._lines = [Line(device, registry)]
+        self._lock = threading.Lock()
 
     def open(self, words: Sequence[str], step: str) -> SshChannel:
         """Start a process on the device; the words are quoted here and nowhere else.
@@ -86,16 +45,36 @@ class SshTransport:
         Raises:
             DeviceError: if the connection is gone or no channel can be had.
         """
+        command = shlex.join(words)
+        line = self._lines[0]
         with mapped(self._device, step):
-            channel = self._connection.transport.open_session(timeout=max(OPEN_SECONDS, self._device.connect_time))
-            channel.settimeout(silence(self._device))
-            channel.exec_command(shlex.join(words))
-        return SshChannel(self._device, channel, step, self._watch)
+            try:
+                channel = line.open(command)
+            except paramiko.ChannelException as refused:
+                # A server may allow few channels on a connection (MaxSessions), and one still carries what runs there.
+                line = self._another(step, refused)
+                channel = line.open(command)
+        return SshChannel(self._device, channel, step, line.watch)
+
+    def _another(self, step: str, refused: paramiko.ChannelException) -> Line:
+        """A second connection, kept for the next time."""
+        with self._lock:
+            if len(self._lines) == 1:
+                try:
+                    self._lines.append(Line(self._device, self._registry))
+                except DeviceError as exc:
+                    reason = (
+                        f"its SSH server refuses another channel ({refused.text}: MaxSessions in its sshd_config?), "
+                        f"and another connection as well: {exc.reason}"
+                    )
+                    raise type(exc)(self._device.name, step, reason) from exc
+            return self._lines[1]
 
     def close(self) -> None:
         """Close the connection, and the one to the jump host."""
-        self._watch.end()
-        self._connection.close()
+        with self._lock:
+            for line in self._lines:
+                line.close()
 
 
 class SshChannel:
@@ -137,7 +116,7 @@ class SshChannel:
 
     def end(self) -> None:
         """Close its standard input."""
-        with mapped(self._device, self._step):
+        with mapped(self._device, self._step), self._watch.limit(silence(self._device)):
             self._channel.shutdown_write()
 
     def lines(self) -> Iterator[bytes]:
@@ -148,7 +127,8 @@ class SshChannel:
         """
         rest = bytearray()
         while True:
-            with mapped(self._device, self._step):
+            # The channel's own timeout is that of a silent device; but what is received may also have to be acknowledged.
+            with mapped(self._device, self._step), self._watch.limit(silence(self._device) + CLOSE_SECONDS):
                 data = self._channel.recv(1 << 16)
             if not data:
                 break
@@ -175,7 +155,7 @@ class SshChannel:
             # Dropbear drops the whole connection when a channel is closed before its process has ended.
             self._channel.status_event.wait(CLOSE_SECONDS)
         # On a connection that broke there is nobody to tell.
-        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException), self._watch.limit(CLOSE_SECONDS):
             self._channel.close()
         return self._log.decode(errors="replace").strip()
 
@@ -201,9 +181,3 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
     """
     shown = shown_key(device, registry, check=False)
     return f"{shown.key.get_name()} {shown.key.get_base64()}", shown.key.fingerprint
-
-
-def _turned_away(error: Exception) -> bool:
-    """Whether sshd hung up before it said anything, or named the reason: too many connect at once (MaxStartups)."""
-    cause = error.__cause__
-    return isinstance(error, ConnectError) and isinstance(cause, GreetingError) and cause.busy

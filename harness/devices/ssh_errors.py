@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from harness.devices import connect_errors
+from harness.devices.watch import StalledError
 from harness.errors import ConnectError, DeviceError, HostKeyError, LostError
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 60.0
 # An emulated clock can run a hundred times slower than ours, and with it the agent's signs of life.
 EMULATED_SILENCE_SECONDS = 1800.0
+# How long the answer to the opening of a channel may take, at least.
+OPEN_SECONDS = 10.0
 # Paramiko calls a link that was cut or fell silent during the login a refusal.
 CUT_WORDS = re.compile(r"saw EOF|Authentication timeout")
+NO_CHANNEL = "Timeout opening channel"
 
 
 @contextlib.contextmanager
@@ -57,10 +61,18 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:
             # What the server refused, the login itself tells.
             reason = f"the connection to {where} was lost at the login ({exc}); if it is each time: check user and identity_file"
             return lost(name, step, reason)
+        case paramiko.ChannelException():
+            return lost(name, step, f"{where} refuses to open a channel: {exc.text or 'no reason given'}; look at its log")
         case TimeoutError():
             waited = device.connect_time if step == "connect" else silence(device)
+            if isinstance(exc, StalledError):
+                waited = exc.seconds
             return lost(name, step, f"no answer from {where} within {waited:g} s")
-    return lost(name, step, f"the connection to {where} broke: {str(exc) or type(exc).__name__}")
+    said = str(exc) or type(exc).__name__
+    if NO_CHANNEL in said:
+        seconds = max(OPEN_SECONDS, device.connect_time)
+        return lost(name, step, f"{where} did not answer within {seconds:g} s when a channel was to be opened")
+    return lost(name, step, f"the connection to {where} broke: {said}")
 
 
 def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:

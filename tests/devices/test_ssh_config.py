@@ -319,4 +319,4 @@ def test_a_proxy_command_that_lingers_is_ended() -> None:
     proxy = ProxyCommand("sleep 60")
     proxy.close()
     assert proxy._process.returncode == -15
-    assert proxy.fault() is None
+    assert not proxy.failed
