@@ -85,10 +85,11 @@ class Proxy:
         while not self._closed.is_set():
             try:
                 ours, _ = self._server.accept()
+            except OSError:
+                return
+            try:
                 theirs = socket.create_connection(("127.0.0.1", self.target), timeout=5)
             except OSError:
-                if self._closed.is_set():
-                    return
                 self.refused += 1
                 ours.close()
                 continue

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shlex
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from harness.devices.watch import Watch
 
 CLOSE_SECONDS = 2
+PAUSE_SECONDS = 0.2
 LOG_BYTES = 4096
 WRITE_BYTES = 1 << 15
 # What they log, our errors say; without a handler it would reach the terminal, tracebacks and all.
@@ -49,12 +51,21 @@ class SshTransport:
         line = self._lines[0]
         with mapped(self._device, step):
             try:
-                channel = line.open(command)
+                channel = self._steady(line, command)
             except paramiko.ChannelException as refused:
                 # A server may allow few channels on a connection (MaxSessions), and one still carries what runs there.
                 line = self._another(step, refused)
-                channel = line.open(command)
+                channel = self._steady(line, command)
         return SshChannel(self._device, channel, step, line.watch)
+
+    @staticmethod
+    def _steady(line: Line, command: str) -> paramiko.Channel:
+        """Open a channel; the server may not be through yet with the one that was closed before."""
+        try:
+            return line.open(command)
+        except paramiko.ChannelException:
+            time.sleep(PAUSE_SECONDS)
+            return line.open(command)
 
     def _another(self, step: str, refused: paramiko.ChannelException) -> Line:
         """A second connection, kept for the next time."""

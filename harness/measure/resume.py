@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.errors import DeviceError
 from harness.measure.events import Collected, Connected, Duet, End, Evaluated, FidelityLine, Round, Started
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     from harness.devices.facts import Facts
     from harness.measure.events import Event
+
+# What a machine keeps across a restart.
+SAME = ("arch", "cpu_model", "cores", "board")
 
 
 @dataclass
@@ -48,6 +52,18 @@ class Progress:
     def again(self) -> Progress:
         """Where a job begins that measures on after the time was up: with the next round, as if none had been asked for."""
         return Progress(next_round=self.next_round, inputs=self.inputs, facts=self.facts) if self.collected else self
+
+    def refuse_another(self, facts: Facts, device: str) -> None:
+        """Refuse to go on with a run on another machine than the one that it was begun on.
+
+        Raises:
+            DeviceError: if it is another.
+        """
+        for key in SAME if self.facts is not None else ():
+            was, now = getattr(self.facts, key), getattr(facts, key)
+            if was != now:
+                reason = f"it is another machine than the one that the run was begun on: its {key} is {now}, it was {was}; start a new run"
+                raise DeviceError(device, "resume", reason)
 
     def add(self, event: Event) -> None:
         """Take note of an event."""

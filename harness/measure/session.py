@@ -12,7 +12,7 @@ from harness.devices import facts as device_facts
 from harness.devices import provision
 from harness.devices.link import Link
 from harness.errors import BusyError, ConnectError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
-from harness.measure import lease, plan
+from harness.measure import lease, plan, stopping
 from harness.measure.events import (
     Begin,
     Busy,
@@ -49,8 +49,6 @@ GRACE_SECONDS = 60.0
 TURN_SECONDS = 2.0
 KEPT = "what was measured is kept: harness run --resume {} goes on with the rest"
 RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume {} fetches it"
-# What a machine keeps across a restart.
-SAME = ("arch", "cpu_model", "cores", "board")
 
 
 class Session:
@@ -83,6 +81,7 @@ class Session:
         self._losses = 0
         self._longest = plan.longest(work.measure, len(work.cases)) + GRACE_SECONDS
         self._hung = False
+        self._left: str | None = None
         # Held while a job is asked to stop: the link must not be closed meanwhile.
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -109,14 +108,15 @@ class Session:
 
     def _end(self) -> None:
         """Ask the job to stop; a device that can't be asked any more stops by its own limits."""
-        with self._lock, contextlib.suppress(DeviceError):
-            if self._link is not None and self._running is not None:
-                self._link.stop(self._running)
+        with self._lock:
+            if self._running is not None:
+                limit = self._work.measure.max_time
+                self._left = stopping.stop(self._link, self.device, self._registry, self._running, limit)
 
     def _carry_out(self) -> None:
         """Probe, push, start, follow, collect."""
         facts = self._steadily(lambda link: device_facts.check(link.probe(), self.device.name))
-        self._same(facts)
+        self._progress.refuse_another(facts, self.device.name)
         self._note(Connected(device=self.device.name, facts=facts))
         self._await(facts.holder)
         facts, hashes = self._runtimes(facts)
@@ -131,15 +131,6 @@ class Session:
             self._measure(facts, hashes)
         # Outputs are fetched when nothing is measured any more.
         self._collect()
-
-    def _same(self, facts: Facts) -> None:
-        """Refuse to go on with a run on another machine than the one that it was begun on."""
-        before = self._progress.facts
-        for key in SAME if before is not None else ():
-            was, now = getattr(before, key), getattr(facts, key)
-            if was != now:
-                reason = f"it is another machine than the one that the run was begun on: its {key} is {now}, it was {was}; start a new run"
-                raise DeviceError(self.device.name, "resume", reason)
 
     def _await(self, holder: str | None) -> None:
         """Send nothing while another job is measured there: it would be disturbed."""
@@ -208,7 +199,8 @@ class Session:
             with self._limited() as late:
                 self._steadily(lambda link: self._read(link, job, late))
         except LostError as exc:
-            raise LostError(exc.device, exc.step, f"{exc.reason}; {self._kept(RESUME)}") from exc
+            left = self._left or self._kept(KEPT if self._stopping.is_set() else RESUME)
+            raise LostError(exc.device, exc.step, f"{exc.reason}; {left}") from exc
         except HostKeyError as exc:
             raise HostKeyError(exc.device, exc.step, f"{exc.reason}; {self._kept(RESUME)}") from exc
         except DiedError as exc:
@@ -313,6 +305,8 @@ class Session:
             else:
                 with self._lock:
                     self._link = link
+                if self._stopping.is_set():
+                    self._end()
                 return
         raise lost
 
