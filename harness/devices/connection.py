@@ -15,7 +15,7 @@ from fabric import Config, Connection
 from paramiko.config import SSHConfig
 
 from harness.devices import addresses
-from harness.devices.handshake import AlgorithmError
+from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError
 from harness.devices.proxy import ProxyCommand
 from harness.devices.ssh_errors import mapped, silence
 from harness.devices.ssh_tuning import TunedSocket, TunedTransport
@@ -92,9 +92,11 @@ class Way:
         except DeviceError as exc:
             if self._proxy is None or isinstance(exc, HostKeyError | AuthenticationError):
                 raise
-            raise ConnectError(self._device.name, "connect", f"{self._proxy.fault()}; {exc.reason}") from (
-                None if self._proxy.failed else exc.__cause__
-            )
+            fault = self._proxy.fault()
+            if self._proxy.was_running and not isinstance(exc.__cause__, GreetingError | ExchangeError):
+                raise
+            cause = None if self._proxy.failed else exc.__cause__
+            raise ConnectError(self._device.name, "connect", f"{fault}; {exc.reason}") from cause
         finally:
             alarm.cancel()
 

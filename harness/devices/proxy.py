@@ -23,6 +23,9 @@ _running: set[ProxyCommand] = set()
 class ProxyCommand:
     """A running ProxyCommand; paramiko uses it in place of a socket.
 
+    Attributes:
+        was_running: whether it still ran when it was closed.
+
     Raises:
         OSError: if it can't be started.
     """
@@ -30,7 +33,7 @@ class ProxyCommand:
     def __init__(self, command: str) -> None:
         self.command = command
         self._last_words = b""
-        self._was_running = True
+        self.was_running = True
         self._closing = threading.Lock()
         self._socket, theirs = socket.socketpair()
         reading, writing = os.pipe()
@@ -76,21 +79,21 @@ class ProxyCommand:
         """End the program, and say how it ended or that it did not, with its last words."""
         self.close()
         words = " ".join(self._last_words.decode(errors="replace").split()) or "no message"
-        if self._was_running:
+        if self.was_running:
             return f"ProxyCommand '{self.command}' was still running ({words})"
         return f"ProxyCommand '{self.command}' ended with {self._process.returncode}: {words}"
 
     @property
     def failed(self) -> bool:
         """Whether it had ended by itself, with a fault, when it was closed."""
-        return not self._was_running and self._process.returncode != 0
+        return not self.was_running and self._process.returncode != 0
 
     def close(self) -> None:
         """End the program and everything in its process group."""
         with self._closing:
             if self._closed:
                 return
-            self._was_running = not self._ended()
+            self.was_running = not self._ended()
             self._socket.close()
             self._signal(signal.SIGTERM)
             deadline = time.monotonic() + END_SECONDS

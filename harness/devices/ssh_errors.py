@@ -48,7 +48,7 @@ def silence(device: Device) -> float:
     return SILENCE_SECONDS if device.emulated is None else EMULATED_SILENCE_SECONDS
 
 
-def _error(exc: Exception, device: Device, step: str) -> DeviceError:
+def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: PLR0911 - one for each kind
     """Find the words for a backend's exception."""
     name, where = device.name, _where(device)
     lost: type[ConnectError | LostError] = ConnectError if step == "connect" else LostError
