@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ DIGITS = ROOT / "studies" / "digits"
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the user's store, registry, results and known hosts."""
     monkeypatch.setenv("QUANT_HARNESS_HOME", str(tmp_path / "store"))
+    # Several tests measure on this machine at once, and each is a device of its own.
+    monkeypatch.setenv("QUANT_HARNESS_LEASE", f"test-{secrets.token_hex(8)}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HARNESS_DEVICES", raising=False)
     monkeypatch.delenv("HARNESS_RESULTS", raising=False)

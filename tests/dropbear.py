@@ -59,7 +59,7 @@ class DropbearServer(SshServer):
         words = [str(shutil.which("dropbear", path=PLACES)), "-F", "-E", "-e", "-s", "-p", f"127.0.0.1:{self.port}"]
         words += ["-r", str(self.folder / "host_key"), "-P", str(self.folder / "pid")]
         self._process = subprocess.Popen(
-            words, stdout=self._log, stderr=self._log, cwd="/", env={"QUANT_HARNESS_HOME": str(self.store)}, **drop  # type: ignore[call-overload]
+            words, stdout=self._log, stderr=self._log, cwd="/", env={"QUANT_HARNESS_HOME": str(self.store), "QUANT_HARNESS_LEASE": self.lease}, **drop  # type: ignore[call-overload]
         )  # fmt: skip
         self._wait()
 

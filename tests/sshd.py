@@ -29,7 +29,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitUserEnvironment no
 Subsystem sftp internal-sftp
-SetEnv QUANT_HARNESS_HOME={folder}/store
+SetEnv QUANT_HARNESS_HOME={folder}/store QUANT_HARNESS_LEASE={lease}
 """
 
 
@@ -45,14 +45,16 @@ class SshServer:
         host_key: as devices.toml takes it.
         identity: the private key that may log in.
         network: the network namespace to listen in; set it before the start.
+        lease: the name of the lease that jobs take: each server is a device of its own, unless a test gives two the same.
     """
 
     def __init__(self, account: str = ACCOUNT) -> None:
         self.user = account if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-        self.python = _python()
+        self.python = account_python()
         self.folder = Path(tempfile.mkdtemp(prefix="harness-sshd-"))
         self.identity = self.folder / "user_key"
         self.store = self.folder / "store"
+        self.lease = self.folder.name
         self.lines: tuple[str, ...] = ()
         self.network: str | None = None
 
@@ -97,7 +99,9 @@ class SshServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         config = self.folder / "sshd_config"
-        config.write_text("".join(f"{line}\n" for line in self.lines) + CONFIG.format(port=self.port, folder=self.folder))
+        config.write_text(
+            "".join(f"{line}\n" for line in self.lines) + CONFIG.format(port=self.port, folder=self.folder, lease=self.lease)
+        )
         config.chmod(0o644)
         self._log = (self.folder / "log").open("wb")
         # The server itself has no more rights than the account it lets in.
@@ -170,7 +174,7 @@ def _sshd() -> str | None:
     return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 
 
-def _python() -> str:
+def account_python() -> str:
     """A Python with onnxruntime that the accounts can run: this one, or the one that set_up_ssh.sh made for them."""
     if os.getuid() != 0:
         return sys.executable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WRAPPER = """\
 #!/bin/sh
-QUANT_HARNESS_HOME='{store}' exec '{python}' "$@"
+QUANT_HARNESS_HOME='{store}' QUANT_HARNESS_LEASE='{lease}' exec '{python}' "$@"
 """
 DROPPED = re.compile(rb"drop connection #")
 
@@ -89,7 +89,7 @@ def one_server(devices: int) -> Iterator[Fleet]:
         for number in range(devices):
             stores.append(server.folder / f"store{number:02}")
             python = server.folder / f"python{number:02}"
-            python.write_text(WRAPPER.format(store=stores[-1], python=server.python))
+            python.write_text(WRAPPER.format(store=stores[-1], lease=f"{server.lease}-{len(stores)}", python=server.python))
             python.chmod(0o755)
             entries.append(server.entry(f"board{number:02}", python=str(python)))
         fleet = Fleet([server], entries, stores)

@@ -170,7 +170,9 @@ def provision(
 def release(name: Name, registry: shared.Registry = None, as_json: shared.Json = False) -> Exit:
     """End the job that is measured on a device, whoever started it: for one that was left behind.
 
-    Exit code: 0 it is free, 2 wrong usage or input, 3 not reachable.
+    A job that another account of the device runs can be ended by that account and by root only.
+
+    Exit code: 0 it is free, 2 wrong usage or input, 3 not reachable, 75 it is held by another account.
     """
     from harness.devices.link import Link
 

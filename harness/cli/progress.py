@@ -12,23 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.devices.lease import holder
-from harness.measure.events import (
-    Apart,
-    Connected,
-    Counted,
-    DeviceFailed,
-    Duet,
-    End,
-    Evaluated,
-    Failed,
-    Lost,
-    Provisioned,
-    Pushed,
-    Round,
-    Throughput,
-    Trouble,
-    Waiting,
-)
+from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Failed, Round, Throughput, Trouble
+from harness.measure.way_events import Connected, DeviceFailed, Lost, Provisioned, Pushed, Waiting
 from harness.words import plain
 
 if TYPE_CHECKING:

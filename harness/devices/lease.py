@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
+
+from harness.devices import protocol
 
 UNKNOWN = "it does not say whose"
 MOST_WORDS = 500
@@ -13,13 +16,31 @@ def holder(said: str) -> str:
     """Say who holds a device and since when.
 
     Args:
-        said: what the job wrote to its lease (runners/PROTOCOL.md).
+        said: what the job tells of itself and what the device's kernel tells of it, as JSON (runners/PROTOCOL.md).
     """
     try:
         told = json.loads(said)
-        since = datetime.fromtimestamp(told["since"], UTC)
-        name = f"{told['user']}@{told['host']}, process {told['pid']}{', ' + told['url'] if told.get('url') else ''}"
+        words = _asked_by(told) if "user" in told else UNKNOWN
+        words += _on_the_device(told)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
         return UNKNOWN
-    words = f"{name}, since {since:%Y-%m-%d %H:%M:%S} UTC by the device's clock"
     return "".join(letter if letter.isprintable() else "?" for letter in words)[:MOST_WORDS]
+
+
+def _asked_by(told: dict[str, Any]) -> str:
+    """Name the controller."""
+    since = datetime.fromtimestamp(told["since"], UTC)
+    name = f"{told['user']}@{told['host']}, process {told['pid']}{', ' + told['url'] if told.get('url') else ''}"
+    version = "" if told.get("protocol") == protocol.PROTOCOL else f", a job of {protocol.described(told)}"
+    return f"{name}, since {since:%Y-%m-%d %H:%M:%S} UTC by the device's clock{version}"
+
+
+def _on_the_device(told: dict[str, Any]) -> str:
+    """Name the job and its account on the device."""
+    words = f", job {told['job']}" if told.get("job") else ""
+    if told.get("account") is not None:
+        words += f", account {told['account']} on the device"
+    if told.get("answers") is False:
+        process = f"process {told['process']} there " if told.get("process") else "its process "
+        words += f", {process}does not answer"
+    return words

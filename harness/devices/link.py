@@ -14,10 +14,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.devices import program
+from harness.devices import lease, program, protocol
 from harness.devices import push as pushing
 from harness.devices.transport import connect
-from harness.errors import DiedError, RunnerError, TransferError
+from harness.errors import BusyError, DiedError, RunnerError, TransferError
 from harness.places import CHECKS, PROBER, RUNNER
 from harness.words import all_plain
 
@@ -189,8 +189,15 @@ class Link:
         )
 
     def has(self, job: str) -> bool:
-        """Whether a job was started there."""
-        return bool(self._ask("start", ["has", job], ["has"]).get("found"))
+        """Whether a job was started there.
+
+        Raises:
+            RunnerError: if it speaks another version of the protocol.
+        """
+        said = self._ask("start", ["has", job], ["has"])
+        if said.get("found"):
+            protocol.check_job(said, self.device.name, "resume", job)
+        return bool(said.get("found"))
 
     def holder(self) -> str | None:
         """What the job that holds the device wrote of itself; None if none does."""
@@ -246,8 +253,20 @@ class Link:
         raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
 
     def release(self) -> bool:
-        """Stop the job that holds the device, whoever started it; tells whether one did."""
-        return bool(self._ask("release", ["release"], ["stopped"]).get("was_running"))
+        """Stop the job that holds the device, whoever started it; tells whether one did.
+
+        Raises:
+            BusyError: if it is one of another account, which this account can't end.
+        """
+        said = self._ask("release", ["release"], ["stopped", "held"])
+        if said["event"] == "held":
+            who = lease.holder(str(said.get("holder"))[:HOLDER_LIMIT])
+            reason = (
+                f"another job is being measured there ({who}), and the account that logs in for [{self.device.name}] may not end it: "
+                f"wait for it (--wait 10m), ask who started it, or end it as that account or as root"
+            )
+            raise BusyError(self.device.name, "release", reason)
+        return bool(said.get("was_running"))
 
     def stop(self, job: str) -> None:
         """Ask the job to stop, and wait until it has."""

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 # What each command of the agent takes, in the order of their imports: a small board compiles no more than it runs.
 MODULES = {
     "receive": ("store", "room", "delivery"),
-    **dict.fromkeys(("machine", "unpack", "adopt", "probe"), ("store", "packages", "runtimes")),
-    **dict.fromkeys(("start", "has", "holder", "follow", "read", "stop", "release"), ("store", "packages", "runtimes", "jobs")),
+    **dict.fromkeys(("machine", "unpack", "adopt"), ("store", "packages", "runtimes")),
+    "probe": ("store", "machine_lease", "packages", "runtimes"),
+    **dict.fromkeys(
+        ("start", "has", "holder", "follow", "read", "stop", "release"),
+        ("store", "machine_lease", "packages", "runtimes", "jobs"),
+    ),
 }
-JOB_MODULES = ("child", "governor", "lease", "precision")
+JOB_MODULES = ("child", "governor", "machine_lease", "lease", "precision")
 # Bytes: the device's Python may take text for another encoding than UTF-8.
 SETTINGS = """\
 import os as _os
@@ -82,7 +86,8 @@ def job() -> Path:
 
 
 def pack(folder: Path, modules: tuple[str, ...]) -> bytes:
-    """Put modules of a folder and the one that is called like it into one text, in which that one runs."""
-    texts = [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in modules]
+    """Put modules of a folder, or of the agent's, and the one that is called like the folder into one text, in which that one runs."""
+    places_of = {name: folder if (folder / f"{name}.py").exists() else places.AGENT for name in modules}
+    texts = [(name, (places_of[name] / f"{name}.py").read_text(encoding="utf-8")) for name in modules]
     main = (folder / f"{folder.name}.py").read_text(encoding="utf-8")
     return LOADER.format(modules=texts, main=main).encode()

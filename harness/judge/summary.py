@@ -238,6 +238,8 @@ def _remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str,
         reasons.setdefault(apart.reason, []).append(" with ".join(names[case] for case in apart.cases))
     for reason, pairs in reasons.items():
         found.append(f"{', '.join(pairs)}: measured in processes that alternate, not side by side: {reason}")
+    if device.lease_lacking is not None:
+        found.append(f"another account could measure there at the same time: {device.lease_lacking}")
     governor = device.governor
     if governor is not None and governor.reason:
         found.append(f"the governor could not be set to {governor.governor}: {governor.reason}")

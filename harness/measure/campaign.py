@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import DeviceError
 from harness.measure import plan
-from harness.measure.events import DeviceFailed, Event, FidelityLine
 from harness.measure.resume import Progress
 from harness.measure.session import Session
+from harness.measure.way_events import DeviceFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.registry import Registry
     from harness.measure import pairs
+    from harness.measure.events import Event, FidelityLine
     from harness.measure.journal import Journal
     from harness.measure.plan import Case, Inputs
     from harness.quantize.recipe import Variant

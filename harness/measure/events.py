@@ -11,102 +11,26 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.devices.facts import Facts
+from harness.measure.event import Count, Id, Line, Message, Nanoseconds
 from harness.measure.packed import Samples
+from harness.measure.way_events import (
+    Busy,
+    Collected,
+    Connected,
+    DeviceFailed,
+    LeaseLacking,
+    Lost,
+    Provisioned,
+    Pushed,
+    Runtimes,
+    Started,
+    Waiting,
+)
 from harness.quantize.verify.fidelity import Fidelity
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Nanoseconds = Count
-Message = Annotated[str, Field(max_length=4000)]
-Id = Annotated[str, Field(max_length=100)]
 FIGURES = tuple(field.name for field in fields(Fidelity))
 # What earlier versions called a figure otherwise.
 FLAT = {"accuracy": "top1_accuracy"}
-
-
-class Line(BaseModel):
-    """What every line has.
-
-    Attributes:
-        offset: where the device's journal goes on after it, for a line that came from there.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    device: Id
-    offset: Count | None = None
-
-
-class Connected(Line):
-    """The device answered and showed its facts."""
-
-    event: Literal["connected"] = "connected"
-    facts: Facts
-
-
-class Pushed(Line):
-    """The files are there."""
-
-    event: Literal["pushed"] = "pushed"
-    files: Count
-    sent_bytes: Count
-    seconds: float
-
-
-class Provisioned(Line):
-    """The device had no runtime and was brought one."""
-
-    event: Literal["provisioned"] = "provisioned"
-    onnxruntime: Id
-    seconds: float
-
-
-class Started(Line):
-    """A job is asked for; what the device writes follows, until the next one.
-
-    Attributes:
-        job: its name there.
-        inputs: the hashes of the evaluation inputs.
-    """
-
-    event: Literal["started"] = "started"
-    job: Id
-    inputs: list[Id] = []
-
-
-class Lost(Line):
-    """The way to the device broke; it is looked for again."""
-
-    event: Literal["lost"] = "lost"
-    step: Id
-    reason: Message
-
-
-class Waiting(Line):
-    """Another job holds the device, and this one queues; holder is what that one wrote about itself, JSON."""
-
-    event: Literal["waiting"] = "waiting"
-    holder: Message
-
-
-class Collected(Line):
-    """All that the device has to give is here."""
-
-    event: Literal["collected"] = "collected"
-    job: Id
-
-
-class Busy(Line):
-    """Another job holds the device; holder is what that one wrote about itself, JSON."""
-
-    event: Literal["busy"] = "busy"
-    holder: Message
-
-
-class Runtimes(Line):
-    """Several versions of onnxruntime are there; hashes by version."""
-
-    event: Literal["runtimes"] = "runtimes"
-    runtimes: dict[Id, Id]
 
 
 class Begin(Line):
@@ -368,20 +292,27 @@ class FidelityLine(Line):
         return self.model_copy(update={"fidelity": kept, "notes": (), "reason": reason[:4000]})
 
 
-class DeviceFailed(Line):
-    """The device, or the way to it, failed."""
-
-    event: Literal["device_failed"] = "device_failed"
-    step: Id
-    reason: Message
-
-
 Event = (
-    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine | DeviceFailed
+    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | LeaseLacking | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine | DeviceFailed
 )  # fmt: skip
 # What a job may write; the others are the controller's to say.
 SAID_THERE = {
     kind.model_fields["event"].default
-    for kind in (Waiting, Busy, Governor, Begin, Evaluated, Apart, Duet, Counted, Throughput, Trouble, Failed, Round, End)
+    for kind in (
+        Waiting,
+        Busy,
+        LeaseLacking,
+        Governor,
+        Begin,
+        Evaluated,
+        Apart,
+        Duet,
+        Counted,
+        Throughput,
+        Trouble,
+        Failed,
+        Round,
+        End,
+    )
 }
 ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

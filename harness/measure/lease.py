@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 
 from harness.devices.lease import holder
+from harness.devices.protocol import harness_version
 
 
 def told(said: str, device: str, waited: float | None) -> str:
@@ -15,10 +17,26 @@ def told(said: str, device: str, waited: float | None) -> str:
     return f"{still} being measured there ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m), or end it: harness device release {device}"
 
 
+def is_own(said: str) -> bool:
+    """Whether a holder was started by this very process, which reaches the device by another entry of devices.toml too."""
+    mine = who()
+    try:
+        told = json.loads(said)
+        return all(told[key] == mine[key] for key in ("user", "host", "pid"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def who() -> dict[str, object]:
     """Who asks, for those who find the device busy."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())
-    return {"user": user, "host": socket.gethostname(), "pid": os.getpid(), "url": os.environ.get("BUILD_URL")}
+    return {
+        "user": user,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "url": os.environ.get("BUILD_URL"),
+        "harness": harness_version(),
+    }

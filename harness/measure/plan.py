@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from harness.devices.protocol import PROTOCOL
 from harness.study import Optimization
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Variant
     from harness.study import MeasureSection
 
-PROTOCOL = 3
 # A ratio's interval is not looked at before: of processes that are fast or slow as a whole, fewer are too often all of one kind.
 LEAST_ROUNDS = 6
 # Pairs of blocks between two rebuilds of the sessions; the replicate is the median over them.

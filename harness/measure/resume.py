@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import DeviceError
-from harness.measure.events import Collected, Connected, Duet, End, Evaluated, FidelityLine, Round, Started
+from harness.measure.events import Duet, End, Evaluated, FidelityLine, Round
+from harness.measure.way_events import Collected, Connected, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

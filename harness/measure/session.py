@@ -9,26 +9,14 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.devices import facts as device_facts
-from harness.devices import provision
+from harness.devices import protocol, provision
 from harness.devices.link import Link
 from harness.errors import BusyError, ConnectError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
 from harness.measure import lease, plan, stopping
-from harness.measure.events import (
-    Begin,
-    Busy,
-    Collected,
-    Connected,
-    End,
-    Event,
-    Lost,
-    Provisioned,
-    Pushed,
-    Runtimes,
-    Started,
-    Waiting,
-)
+from harness.measure.events import Begin, End, Event
 from harness.measure.journal import check
 from harness.measure.resume import Progress
+from harness.measure.way_events import Busy, Collected, Connected, Lost, Provisioned, Pushed, Runtimes, Started, Waiting
 from harness.quantize.matrix import REFERENCE
 
 if TYPE_CHECKING:
@@ -47,6 +35,8 @@ PAUSE_SECONDS = 1.0
 # A job ends itself past its longest time; one that has not, so much later, hangs.
 GRACE_SECONDS = 60.0
 TURN_SECONDS = 2.0
+# So long after a job of this run itself, by another entry for the same machine, the next one is waited for.
+OWN_SECONDS = 10.0
 KEPT = "what was measured is kept: harness run --resume {} goes on with the rest"
 RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume {} fetches it"
 
@@ -136,8 +126,12 @@ class Session:
         """Send nothing while another job is measured there: it would be disturbed."""
         device, told = self.device.name, None
         patience = self._work.measure.wait or 0
-        deadline = time.monotonic() + patience
+        begun = time.monotonic()
+        deadline = begun + patience
         while holder is not None and not (self._progress.job and self._progress.job in holder):
+            # A job of this run itself, by another entry for the same machine, is always waited for.
+            if lease.is_own(holder):
+                deadline = max(deadline, min(begun + self._longest, time.monotonic() + OWN_SECONDS))
             if time.monotonic() >= deadline:
                 raise BusyError(device, "lease", lease.told(holder, device, patience))
             if holder != told:
@@ -224,6 +218,8 @@ class Session:
         cases = {case.id for case in self._work.cases}
         for said, offset in link.follow(job, self._progress.offset):
             event = check(said, self.device.name).model_copy(update={"offset": offset})
+            if isinstance(event, Begin):
+                protocol.check_job(said, self.device.name, "measure", job)
             if isinstance(event, Busy):
                 raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name, self._work.measure.wait))
             if isinstance(event, End) and event.reason == "stopped" and late.is_set():

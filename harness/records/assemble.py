@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.measure.events import (
     Apart,
     Begin,
-    Collected,
-    Connected,
     Counted,
-    DeviceFailed,
     Duet,
     End,
     Evaluated,
@@ -20,15 +17,13 @@ from harness.measure.events import (
     FidelityLine,
     Governor,
     Pair,
-    Pushed,
     Rebuild,
     Round,
-    Runtimes,
-    Started,
     Throughput,
     Trouble,
 )
 from harness.measure.plan import belongs, misplaced
+from harness.measure.way_events import Collected, Connected, DeviceFailed, LeaseLacking, Pushed, Runtimes, Started
 from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
 
 if TYPE_CHECKING:
@@ -80,6 +75,8 @@ def _device(record: DeviceRecord, event: Event) -> DeviceRecord:  # noqa: C901 -
             update = {"runtimes": event.runtimes}
         case Governor():
             update = {"governor": event}
+        case LeaseLacking():
+            update = {"lease_lacking": event.reason}
         case Apart():
             update = {"apart": (*record.apart, event)}
         case End():

@@ -48,6 +48,7 @@ class DeviceRecord(_Record):
         runtimes: hashes of what was measured side by side there, by onnxruntime's version.
         governor: what became of the wish for one.
         apart: pairs that were measured in processes that alternate, with the reason.
+        lease_lacking: why other accounts could measure at the same time; None if the lease of the machine was held.
     """
 
     entry: Device
@@ -62,6 +63,7 @@ class DeviceRecord(_Record):
     runtimes: dict[str, str] = {}
     governor: Governor | None = None
     apart: tuple[Apart, ...] = ()
+    lease_lacking: str | None = None
 
     @property
     def emulated(self) -> str | None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import machine_lease
 import packages
 import runtimes
 import store
@@ -62,8 +63,14 @@ def start(job: str, program: str, runner: str) -> None:
 
 
 def has(job: str) -> None:
-    """Say whether a job was started here."""
-    store.say("has", found=bool(store.read_small(store.job_path(job, "pid"))))
+    """Say whether a job was started here, and by which version of the harness."""
+    asked: dict[str, object] = {}
+    with contextlib.suppress(ValueError, TypeError):
+        asked = dict(json.loads(store.read_small(store.job_path(job, "request.json"))))
+    who = asked.get("who")
+    version = who.get("harness") if isinstance(who, dict) else None
+    found = bool(store.read_small(store.job_path(job, "pid")))
+    store.say("has", found=found, protocol=asked.get("protocol"), harness=version)
 
 
 def holder() -> None:
@@ -173,29 +180,36 @@ def end(job: str) -> bool:
 
 
 def release() -> None:
-    """Stop the job that holds this device; its workers too, where it died and they live."""
-    try:
-        job = str(json.loads(store.holder() or "{}")["job"])
-    except (ValueError, KeyError, TypeError):
-        store.say("stopped", was_running=False)
-        return
-    was_running = end(job)
-    store.say("stopped", was_running=bury() or was_running)
+    """Stop the job that holds this device; its workers too, where it died and they live. Another account's job only root can end."""
+    ended = False
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        job = str(json.loads(store.holder_here() or "{}")["job"])
+        ended = end(job)
+        ended = bury() or ended
+    held = machine_lease.peer()
+    if held is not None and os.geteuid() in (0, held[1]):
+        # One of another store; or this is root.
+        ended = machine_lease.end() or ended
+        held = machine_lease.peer()
+    if held is not None:
+        store.say("held", holder=store.holder(), ended=ended)
+    else:
+        store.say("stopped", was_running=ended)
 
 
 def bury() -> bool:
     """Kill the workers of a job that died and left them this device; they have its process group, which is nobody else's till then."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        said = store.holder()
+        said = store.holder_here()
         job = str(json.loads(said or "{}")["job"])
         pid = int(store.read_small(store.job_path(job, "pid")))
         if pid > 1 and not store.is_running(job):
             time.sleep(0.1)
-            if store.holder() != said:
+            if store.holder_here() != said:
                 return False  # it was the next one, which had not written its name yet
             os.killpg(pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_SECONDS
-            while store.holder() is not None and time.monotonic() < deadline:
+            while store.holder_here() is not None and time.monotonic() < deadline:
                 time.sleep(0.05)
             return True
     return False

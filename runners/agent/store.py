@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
-PROTOCOL = 3
+PROTOCOL = 4
 ALIVE_SECONDS = 5.0
 CHUNK = 512 * 1024
 LINE_LIMIT = 64 * 1024 * 1024
@@ -149,7 +149,15 @@ def is_running(job: str) -> bool:
 
 
 def holder() -> str | None:
-    """What the job that holds this device wrote about itself; None if none does."""
+    """Who holds this device, as JSON; None if nobody does. Another account's job, or one of another store, holds it too."""
+    import machine_lease
+
+    found = machine_lease.holder()
+    return holder_here() if found is None else json.dumps(found, ensure_ascii=False)
+
+
+def holder_here() -> str | None:
+    """What the job of this store that holds this device wrote about itself; None if none does."""
     try:
         with open(os.path.join(root(), "lease"), "rb") as lease:
             return lease.read(MESSAGE_LIMIT).decode(errors="replace") if is_locked(lease) else None

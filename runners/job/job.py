@@ -25,7 +25,7 @@ import governor
 import lease
 import precision
 
-PROTOCOL = 3
+PROTOCOL = 4
 # Two sessions are held in one process only if both fit in this share of the memory that is free.
 MEMORY_SHARE = 0.8
 # A worker that was killed is gone after this; if not, the kernel holds it, or a child of it holds its pipes.
@@ -74,15 +74,17 @@ class Job:
         signal.signal(signal.SIGTERM, self.stop)
         with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as self.journal:
             store = os.path.dirname(os.path.dirname(self.folder))
-            self.lease = lease.Lease(store, os.path.basename(self.folder))
+            self.lease = lease.Lease(store, os.path.basename(self.folder), PROTOCOL)
             holder = self.lease.take(
                 self.request.get("who") or {}, self.request.get("wait", 0), self.stopping.is_set,
-                lambda said: self.note({"event": "waiting", "holder": said}),
+                lambda said: self.note({"event": "waiting", "holder": said}), self.request["longest"],
             )  # fmt: skip
             if holder is not None:
                 self.note({"event": "busy", "holder": holder})
             else:
                 self.begun = time.monotonic()
+                if self.lease.lacking is not None:
+                    self.note({"event": "lease", "reason": self.lease.lacking})
                 with self.bounded(), governor.held(self.request.get("governor"), self.note):
                     self.note({"event": "begin", "protocol": PROTOCOL, "time": time.time(), "facts": self.facts()})
                     self.note({"event": "end", "reason": self.visit_all()})
@@ -311,7 +313,7 @@ class Job:
         process = self.process = subprocess.Popen(
             [sys.executable, *child.ISOLATED, self.runner, "worker"], env=dict(os.environ, QUANT_HARNESS_PATH=path),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            pass_fds=[self.lease.file.fileno()],
+            pass_fds=self.lease.descriptors(),
         )  # fmt: skip
         child.bound(process.pid, self.request.get("memory"))
         try:

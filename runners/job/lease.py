@@ -1,6 +1,7 @@
-"""The lease of a device: one job at a time, those that wait in the order they came.
+"""The lease of a device: one job at a time on the whole machine, those of one store in the order they came.
 
-The kernel frees it when the job and its workers have ended, however they did.
+Two locks make it: the machine's (machine_lease.py), which holds across accounts and stores, and the store's, which versions before
+protocol 4 know alone. The kernel frees both when the job and its workers have ended, however they did.
 """
 
 from __future__ import annotations
@@ -9,13 +10,24 @@ import contextlib
 import fcntl
 import json
 import os
+import random
+import re
 import time
-from typing import IO, Any, Callable
+from typing import IO, TYPE_CHECKING, Any, Callable
+
+import machine_lease
+
+if TYPE_CHECKING:
+    import socket
 
 HOLDER_LIMIT = 2000
 # Whoever looks whether it is free holds it for a moment: nobody is refused for that.
 LEAST_SECONDS = 1.0
-POLL_SECONDS = 0.1
+# A little at random: of jobs of several accounts none comes first each time.
+POLL_SECONDS = (0.05, 0.15)
+# The holder is asked who it is no more often: it is measuring.
+ASK_SECONDS = 2.0
+UNKNOWN = json.dumps({"answers": False})
 
 
 class Lease:
@@ -24,44 +36,72 @@ class Lease:
     Args:
         store: the folder of the store.
         job: who asks.
+        protocol: the version that the job speaks.
+
+    Attributes:
+        lacking: why the lease holds for this store alone; None if it holds for the machine.
     """
 
-    def __init__(self, store: str, job: str) -> None:
+    def __init__(self, store: str, job: str, protocol: int) -> None:
         self.file: IO[str] = open(os.path.join(store, "lease"), "a+", encoding="utf-8")
-        self.job = job
+        self.socket: socket.socket | None = None
+        self.lacking: str | None = None
+        self.job, self.protocol = job, protocol
         self.queue = os.path.join(store, "queue")
         os.makedirs(self.queue, mode=0o700, exist_ok=True)
 
-    def take(self, who: dict[str, Any], wait: float, stopping: Callable[[], bool], tell: Callable[[str], None]) -> str | None:
-        """Take it, at the latest after so many seconds.
+    def take(
+        self, who: dict[str, Any], wait: float, stopping: Callable[[], bool], tell: Callable[[str], None], sibling_wait: float = 0
+    ) -> str | None:
+        """Take it, at the latest after ``wait`` seconds; after ``sibling_wait`` where a job of the same controller holds it.
 
         Returns:
             Who holds it, if it could not be had.
         """
-        deadline, told = time.monotonic() + max(wait, LEAST_SECONDS), None
+        begun, told = time.monotonic(), None
+        deadline = begun + max(wait, LEAST_SECONDS)
         with self.ticket() as mine:
             try:
+                holder, asked = "", 0.0
                 while not (self.is_first(mine.name) and self.locked()):
-                    self.file.seek(0)
-                    holder = self.file.read(HOLDER_LIMIT)
-                    if stopping() or time.monotonic() > deadline:
-                        return holder
-                    if wait > LEAST_SECONDS and holder != told:
+                    now = time.monotonic()
+                    if now - asked > ASK_SECONDS or not holder:
+                        holder, asked = self.holder(), now
+                    if is_sibling(holder, who):
+                        deadline = max(deadline, min(begun + sibling_wait, now + ASK_SECONDS + LEAST_SECONDS))
+                    if stopping() or now > deadline:
+                        return self.holder() or UNKNOWN
+                    if deadline - begun > LEAST_SECONDS and holder != told:
                         tell(holder)
                         told = holder
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311 - no secret
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(mine.name)
+        said = json.dumps(dict(who, job=self.job, since=time.time(), protocol=self.protocol))
         self.file.truncate(0)
-        self.file.write(json.dumps(dict(who, job=self.job, since=time.time())))
+        self.file.write(said)
         self.file.flush()
+        if self.socket is not None:
+            machine_lease.answer(self.socket, said)
         return None
+
+    def descriptors(self) -> list[int]:
+        """What a worker inherits, so that the lease is held for as long as it lives."""
+        return [self.file.fileno()] + ([] if self.socket is None else [self.socket.fileno()])
+
+    def holder(self) -> str:
+        """What the holder is, as JSON; what the last one wrote where nobody answers."""
+        found = machine_lease.holder()
+        if found is not None:
+            return json.dumps(found, ensure_ascii=False)
+        self.file.seek(0)
+        return self.file.read(HOLDER_LIMIT)
 
     def ticket(self) -> IO[bytes]:
         """Draw the next number, held for as long as the file is open. No clock gives it: one may be set back."""
         with self.queueing():
-            drawn = [int(name.partition("-")[0]) for name in os.listdir(self.queue)]
+            drawn = [int(found[1]) for found in map(re.compile(r"(\d{1,20})-").match, os.listdir(self.queue)) if found]
             file = open(os.path.join(self.queue, "%020d-%s" % (max(drawn, default=0) + 1, self.job)), "wb")
             fcntl.flock(file, fcntl.LOCK_EX)
         return file
@@ -77,12 +117,19 @@ class Lease:
             os.close(folder)
 
     def locked(self) -> bool:
-        """Take the lock, if it is free."""
+        """Take both locks, if both are free."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        return True
+        try:
+            self.socket = machine_lease.take()
+        except OSError as error:
+            self.lacking = "this account may not take the lease of the machine: %s" % error.strerror
+            return True
+        if self.socket is None:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+        return self.socket is not None
 
     def is_first(self, ticket: str) -> bool:
         """Whether nobody who came before still waits; what the dead left is cleared away."""
@@ -98,3 +145,12 @@ class Lease:
                 if os.path.exists(path):
                     return False
         return True
+
+
+def is_sibling(holder: str, who: dict[str, Any]) -> bool:
+    """Whether the holder was started by the same controller, which reaches this machine by two entries of its devices."""
+    try:
+        told = json.loads(holder)
+        return all(told[key] == who[key] for key in ("user", "host", "pid"))
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.devices import registry
 from harness.devices.link import Link
-from harness.measure.events import DeviceFailed, Duet, Event
+from harness.measure.events import Duet, Event
+from harness.measure.way_events import DeviceFailed
 from tests.cli.test_ssh_resume import Striker, events
 from tests.sshd import SshServer
 

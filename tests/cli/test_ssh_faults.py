@@ -15,7 +15,8 @@ from harness.devices import registry
 from harness.devices.link import Link
 from harness.errors import Exit, HostKeyError
 from harness.measure import plan, session
-from harness.measure.events import Apart, DeviceFailed, Duet, End, Round
+from harness.measure.events import Apart, Duet, End, Round
+from harness.measure.way_events import DeviceFailed
 from tests.account import altered
 from tests.cli.struck import BOTH, Timed, board, failure, job_of, rounds
 from tests.cli.test_ssh_resume import Striker, check_whole, events, run

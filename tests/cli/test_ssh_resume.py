@@ -16,7 +16,8 @@ from harness import study as studies
 from harness.devices import registry
 from harness.errors import Exit
 from harness.measure import journal
-from harness.measure.events import Collected, DeviceFailed, Duet, Evaluated, Event, FidelityLine, Lost
+from harness.measure.events import Duet, Evaluated, Event, FidelityLine
+from harness.measure.way_events import Collected, DeviceFailed, Lost
 from tests.cli.test_run import spawn, wait_for
 from tests.proxy import Fault, Proxy
 

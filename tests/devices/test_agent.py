@@ -104,7 +104,7 @@ def test_a_jobs_name_can_not_leave_the_store(job: str) -> None:
 
 def asking(program: str) -> bytes:
     """A request that needs this program only."""
-    return json.dumps({"protocol": 3, "prober": program, "checks": program, "cases": []}).encode()
+    return json.dumps({"protocol": 4, "prober": program, "checks": program, "cases": []}).encode()
 
 
 def started(body: str) -> str:

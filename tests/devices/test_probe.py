@@ -22,7 +22,7 @@ from harness.devices.registry import Registry
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
 
 SAID = {"arch": "aarch64", "cpu_model": "Cortex-A76", "cores": 4, "python": "3.11.2", "onnxruntime": {"version": "1.31.1"}}
-HOLDER = {"user": "ci", "host": "jenkins", "pid": 4711, "url": "https://ci/job/7", "since": 1_790_000_000}
+HOLDER = {"user": "ci", "host": "jenkins", "pid": 4711, "url": "https://ci/job/7", "since": 1_790_000_000, "protocol": 4}
 BOARD = Device(name="rpi5", host="rpi5.lab", tags=["arm64"])
 
 
@@ -36,6 +36,18 @@ def test_a_device_that_is_held_is_busy_and_says_by_whom() -> None:
     assert answer.busy == "ci@jenkins, process 4711, https://ci/job/7, since 2026-09-21 14:13:20 UTC by the device's clock"
     assert answer.as_json()["busy"] == answer.busy
     assert Answer(BOARD, facts(), None).state == "reachable"
+
+
+def test_a_holder_of_another_account_or_version_is_told_as_such() -> None:
+    theirs = HOLDER | {"job": "ab12", "account": "ci-runner", "process": 99, "answers": True}
+    assert holder(json.dumps(theirs)).endswith("by the device's clock, job ab12, account ci-runner on the device")
+    assert "a job of protocol 5 (quant-harness 9.1)," in holder(json.dumps(theirs | {"protocol": 5, "harness": "9.1"}))
+    older = {key: value for key, value in HOLDER.items() if key != "protocol"}
+    assert holder(json.dumps(older)).endswith("by the device's clock, a job of an earlier protocol")
+    silent = {"account": "ci-runner", "process": 99, "answers": False}
+    assert (
+        holder(json.dumps(silent)) == "it does not say whose, account ci-runner on the device, process 99 there does not answer"
+    )
 
 
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"since": 1e99}', '{"since": "x"}', "[" * 2000, '{"since": 5}', "null"])

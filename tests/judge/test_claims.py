@@ -14,8 +14,9 @@ from harness.expectations import ClaimSection
 from harness.judge import claims
 from harness.judge.claims import ClaimVerdict
 from harness.measure import pairs
-from harness.measure.events import Begin, Connected, DeviceFailed, Event, Failed, FidelityLine
+from harness.measure.events import Begin, Event, Failed, FidelityLine
 from harness.measure.plan import Case
+from harness.measure.way_events import Connected, DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.run import DeviceRecord
 from harness.report import claims as words

@@ -11,7 +11,8 @@ from harness.errors import Exit
 from harness.expectations import GateSection
 from harness.judge import gate
 from harness.judge.check import Check
-from harness.measure.events import DeviceFailed, End, Event, Failed, FidelityLine
+from harness.measure.events import End, Event, Failed, FidelityLine
+from harness.measure.way_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part

@@ -5,7 +5,8 @@ import pytest
 from harness.devices.device import Device
 from harness.judge.shortfall import Shortfall, duration
 from harness.judge.summary import Table
-from harness.measure.events import DeviceFailed, End, Event, Failed, Round
+from harness.measure.events import End, Event, Failed, Round
+from harness.measure.way_events import DeviceFailed
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FAST, FP32, case, finish, variant

@@ -9,8 +9,9 @@ from harness.devices.device import Device
 from harness.errors import Exit
 from harness.judge import gate
 from harness.judge.summary import Row, Table
-from harness.measure.events import Begin, DeviceFailed, End, Event, Failed, FidelityLine
+from harness.measure.events import Begin, End, Event, Failed, FidelityLine
 from harness.measure.plan import Case
+from harness.measure.way_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.run import DeviceRecord
 from tests.report.runs import FAST, FP32, blocks, case, facts, finish, lacking, variant

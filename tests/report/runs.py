@@ -11,8 +11,9 @@ from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.judge.summary import Table, tables
 from harness.measure import pairs
-from harness.measure.events import Begin, DeviceFailed, Duet, End, Event, Failed, FidelityLine, Round
+from harness.measure.events import Begin, Duet, End, Event, Failed, FidelityLine, Round
 from harness.measure.plan import Case
+from harness.measure.way_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord, Run, Versions

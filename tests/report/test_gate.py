@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from harness.expectations import GateSection
 from harness.judge.summary import Table
-from harness.measure.events import DeviceFailed, Event, FidelityLine
+from harness.measure.events import Event, FidelityLine
+from harness.measure.way_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part

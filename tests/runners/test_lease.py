@@ -31,7 +31,7 @@ def race(store: Path) -> list[list[str]]:
     """Start two jobs at once; the one that got the device lets go when both have said something. Gives their events."""
     code = HOLDS.format(str(store / "go"))
     folders = [place(store, name, code, rounds=0, units=[], who={"user": name}) for name in ("one", "two")]
-    processes = [begin(folder) for folder in folders]
+    processes = [begin(folder, QUANT_HARNESS_LEASE=f"{os.getpid()}-{store.name}") for folder in folders]
     until(lambda: all(journal(folder) for folder in folders))
     (store / "go").touch()
     for process in processes:

@@ -62,7 +62,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
             "provider": "CPUExecutionProvider", "optimization": "all",
         }  # fmt: skip
         request: dict[str, Any] = {
-            "protocol": 3, "prober": names["prober"], "checks": names["checks"],
+            "protocol": 4, "prober": names["prober"], "checks": names["checks"],
             "cases": [case, {**case, "id": "c1", **({"model": names["bad"]} if broken else {})}],
             "units": [["c0", "c1"]], "seed": 5,
             "rounds": 2, "least_rounds": 2, "precision": 1e-9, "t": [12.7, 4.3, 3.2], "turns": False, "rebuilds": 2, "pairs": 2,

@@ -1,0 +1,25 @@
+"""What every line of a run's journal has, and the bounds of what its fields may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Nanoseconds = Count
+Message = Annotated[str, Field(max_length=4000)]
+Id = Annotated[str, Field(max_length=100)]
+
+
+class Line(BaseModel):
+    """What every line has.
+
+    Attributes:
+        offset: where the device's journal goes on after it, for a line that came from there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    device: Id
+    offset: Count | None = None
