@@ -34,7 +34,7 @@ POLL_SECONDS = 0.2
 ATTEMPTS = 2
 KILL_SECONDS = 5.0
 # What a holder may say of itself, with the most letters or the largest number that is passed on.
-WORDS = {"user": 100, "host": 100, "url": 300, "job": 100, "harness": 50}
+WORDS = {"user": 100, "host": 100, "url": 300, "job": 100, "harness": 50, "controller": 32}
 NUMBERS = {"pid": 1 << 31, "since": 1e11, "protocol": 1 << 31}
 
 

@@ -150,7 +150,6 @@ class Lease:
 def is_sibling(holder: str, who: dict[str, Any]) -> bool:
     """Whether the holder was started by the same controller, which reaches this machine by two entries of its devices."""
     try:
-        told = json.loads(holder)
-        return all(told[key] == who[key] for key in ("user", "host", "pid"))
+        return bool(json.loads(holder)["controller"] == who["controller"])
     except (ValueError, KeyError, TypeError):
         return False

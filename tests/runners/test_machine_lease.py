@@ -291,7 +291,7 @@ def test_a_job_of_an_earlier_version_in_the_same_store_is_honoured(tmp_path: Pat
 
 def test_jobs_of_one_controller_wait_for_each_other(tmp_path: Path) -> None:
     """Two entries of devices.toml may be the same machine."""
-    mine = {"user": "me", "host": "here", "pid": 7}
+    mine = {"user": "me", "host": "here", "pid": 7, "controller": "ab"}
     go = HOLDS.format(str(tmp_path / "go"))
     first = begin(place(tmp_path / "one", "first", go, rounds=0, units=[], who=mine))
     until(lambda: journal(tmp_path / "one" / "jobs" / "first"))
