@@ -8,8 +8,8 @@ import os
 import secrets
 import socket
 
+import harness
 from harness.devices.lease import holder
-from harness.devices.protocol import harness_version
 
 # Tells this process from any other: containers may have the same host name and process number.
 CONTROLLER = secrets.token_hex(8)
@@ -40,6 +40,6 @@ def who() -> dict[str, object]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "url": os.environ.get("BUILD_URL"),
-        "harness": harness_version(),
+        "harness": harness.__version__,
         "controller": CONTROLLER,
     }
