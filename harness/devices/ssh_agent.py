@@ -155,7 +155,7 @@ class SshAgent:
             return self._receive(size, deadline)
         except TimeoutError as exc:
             self._give_up(f"{silent} within {seconds:g} s", exc)
-        except EOFError as exc:
+        except (EOFError, BrokenPipeError, ConnectionResetError) as exc:
             self._give_up("hung up before it answered", exc)
         except OSError as exc:
             self._give_up(f"can't be reached ({exc.strerror or exc})", exc)
