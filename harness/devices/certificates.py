@@ -6,8 +6,6 @@ import base64
 import hashlib
 import time
 from dataclasses import dataclass
-from fnmatch import translate
-from re import fullmatch
 
 import paramiko
 
@@ -50,7 +48,7 @@ class Certificate:
             return "is a user's, not a host's"
         if (fault := self._out_of_time()) is not None:
             return fault
-        if self.principals and not any(_matches(pattern, name) for pattern in self.principals):
+        if self.principals and name not in self.principals:
             return f"is for {', '.join(self.principals)}, not for {name}"
         if self.critical:
             return f"has critical options that are not known ({', '.join(self.critical)})"
@@ -126,11 +124,6 @@ def _signed_by(authority: bytes, data: bytes, signature: bytes) -> bool:
         return key.asbytes() == authority and bool(key.verify_ssh_sig(data, paramiko.Message(signature)))
     except Exception:  # noqa: BLE001 - paramiko and cryptography raise whatever their parsers do
         return False
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """OpenSSH's patterns: ``*`` and ``?``, nothing else is special."""
-    return fullmatch(translate(pattern.replace("[", "[[]")), name) is not None
 
 
 def _day(seconds: int) -> str:

@@ -18,7 +18,7 @@ from harness.devices import addresses
 from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError
 from harness.devices.proxy import ProxyCommand
 from harness.devices.ssh_errors import mapped, silence
-from harness.devices.ssh_tuning import TunedSocket, TunedTransport
+from harness.devices.ssh_tuning import CertifiedTransport, TunedSocket, TunedTransport
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Way:
             "banner_timeout": self._patience,
             "auth_timeout": 2 * device.connect_time,
         }
-        self._options |= {"transport_factory": TunedTransport, **options}
+        kind = CertifiedTransport if policy.known.authorities else TunedTransport
+        self._options |= {"transport_factory": kind, **options}
         if policy.unwanted:
             self._options["disabled_algorithms"] = {"keys": policy.unwanted}
         # Fabric would cut its own connect_timeout down to whole seconds.

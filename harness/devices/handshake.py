@@ -14,6 +14,8 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 from paramiko.ssh_exception import IncompatiblePeer
 
+from harness.devices.certificates import SUFFIX
+
 if TYPE_CHECKING:
     import threading
 
@@ -105,14 +107,27 @@ class _Listening(Packetizer):
 
 
 class Handshake(paramiko.Transport):
-    """A connection whose beginning is told in our errors."""
+    """A connection whose beginning is told in our errors.
+
+    Attributes:
+        any_certificate: whether a certificate may be of any kind of key, not only of those that are known: its CA is known.
+        goodbye: the server's last words, if it said any.
+    """
 
     packetizer: _Listening
-    # The server's last words, if it said any.
+    any_certificate = False
     goodbye = ""
 
     def __init__(self, sock: Any, **kwargs: Any) -> None:  # noqa: ANN401 - paramiko's own
         super().__init__(sock, packetizer_class=_Listening, **kwargs)
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """Kinds of host keys; certificates come first, as ssh has it."""
+        usual: tuple[str, ...] = tuple(super().preferred_keys)
+        plain = tuple(kind for kind in usual if not kind.endswith(SUFFIX))
+        kinds: tuple[str, ...] = self._preferred_keys if self.any_certificate else plain  # type: ignore[attr-defined]
+        return (*(kind + SUFFIX for kind in kinds), *plain)
 
     def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
         """Agree on keys.

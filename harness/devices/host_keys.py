@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from harness.devices import known_hosts
+from harness.devices import certificates, known_hosts
+from harness.devices.certificates import SUFFIX, fingerprint
 from harness.devices.known_hosts import Known
 from harness.errors import HostKeyError, RegistryError
 
@@ -26,20 +27,25 @@ class Checked(paramiko.MissingHostKeyPolicy):
     Paramiko's own check knows one key of a kind for a host, no patterns and no aliases; so it is given none, and asks this.
     """
 
-    def __init__(self, device: Device, known: Known, advice: str, *, look: bool = False) -> None:
-        self._device, self.known, self._advice, self._look = device, known, advice, look
+    def __init__(self, device: Device, known: Known, name: str, advice: str, *, look: bool = False) -> None:
+        self._device, self.known, self._name, self._advice, self._look = device, known, name, advice, look
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-        """Decide on the key that was shown."""
+        """Decide on the key or certificate that was shown, as ssh does: where a certificate does not count, its key may."""
         if key in self.known.revoked:
             reason = f"the host key of {hostname} is revoked in known_hosts: {key.get_name()} {key.fingerprint}"
             raise HostKeyError(self._device.name, "connect", reason)
+        fault = self._certificate_fault(hostname, key)
+        if fault is None:
+            if self._look:
+                raise Shown(key, known=True, certified=True)
+            return
         if self.known.trusted and key not in self.known.trusted:
             raise paramiko.BadHostKeyException(hostname, key, self.known.trusted[0])
         if self._look:
             raise Shown(key, known=bool(self.known.trusted))
         if not self.known.trusted:
-            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}; {self._advice}"
+            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}{fault}; {self._advice}"
             raise HostKeyError(self._device.name, "connect", reason)
 
     @property
@@ -49,16 +55,41 @@ class Checked(paramiko.MissingHostKeyPolicy):
         wanted = {kind for name in kinds for kind in (RSA if name == "ssh-rsa" else (name,))}
         return [kind for kind in OFFERED if kind not in wanted] if wanted else []
 
+    def _certificate_fault(self, hostname: str, key: paramiko.PKey) -> str | None:
+        """Why no certificate vouches for a key, as a part of a message; None if one does.
+
+        Raises:
+            HostKeyError: if the CA is revoked.
+        """
+        shown = getattr(key, "public_blob", None)
+        if shown is None or not shown.key_type.endswith(SUFFIX):
+            return (
+                "; known_hosts has a CA for it (@cert-authority), but it shows no certificate" if self.known.authorities else ""
+            )
+        try:
+            certificate = certificates.read(shown.key_blob)
+        except ValueError as exc:
+            return f"; its certificate can't be used: {exc}"
+        called = f"'{certificate.key_id}' by the CA {fingerprint(certificate.authority)}"
+        if certificate.authority in {revoked.asbytes() for revoked in self.known.revoked}:
+            reason = f"the certificate of {hostname}, {called}, does not count: the CA is revoked in known_hosts"
+            raise HostKeyError(self._device.name, "connect", reason)
+        if certificate.authority not in {known.asbytes() for known in self.known.authorities}:
+            return f"; its certificate {called} does not count: known_hosts has no such CA for it (@cert-authority)"
+        fault = certificate.host_fault(self._name)
+        return f"; its certificate {called} does not count: it {fault}" if fault else None
+
 
 class Shown(Exception):  # noqa: N818 - carries a key out of paramiko, no error
     """The key that a server shows.
 
     Attributes:
         known: whether it was known, so it is the one expected.
+        certified: whether a certificate of a known CA vouches for it.
     """
 
-    def __init__(self, key: paramiko.PKey, *, known: bool) -> None:
-        self.key, self.known = key, known
+    def __init__(self, key: paramiko.PKey, *, known: bool, certified: bool = False) -> None:
+        self.key, self.known, self.certified = key, known, certified
 
 
 def known(device: Device, route: Route, registry: Registry, entry: str | None = None) -> Known:
@@ -75,7 +106,12 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
         UsageError: if a known_hosts file can't be read.
     """
     if device.host_key is None:
-        return known_hosts.find(route.known_hosts, route.key_name)
+        found = known_hosts.find(route.known_hosts, route.key_name)
+        if route.key_name != f"[{route.host}]:{route.port}":
+            return found
+        # Where nothing is said of the port, ssh takes what is said of the host.
+        plain = known_hosts.find(route.known_hosts, route.host)
+        return Known(found.trusted or plain.trusted, found.revoked + plain.revoked, found.authorities or plain.authorities)
     kind, encoded = device.host_key.split()[:2]
     try:
         return Known((paramiko.PKey.from_type_string(kind, base64.b64decode(encoded)),))
@@ -83,6 +119,11 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
         name = entry or device.name
         message = f"{registry.where(name, 'host_key')}: '{name}.host_key': not a {kind} public key ({exc}); harness device trust {name} writes it"
         raise RegistryError(message) from exc
+
+
+def name(route: Route) -> str:
+    """What a host's certificate must call it: the name alone, or HostKeyAlias."""
+    return route.host.lower() if route.key_name in {route.host, f"[{route.host}]:{route.port}"} else route.key_name
 
 
 def advice(device: Device, route: Route) -> str:

@@ -1,4 +1,4 @@
-"""Files of known host keys, read as OpenSSH reads them: hashed names, patterns, several keys for a host, and revoked ones."""
+"""Files of known host keys, read as OpenSSH reads them: hashed names, patterns, several keys for a host, CAs, and revoked keys."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class Known:
 
     Attributes:
         trusted: its keys; one of them must be shown.
-        revoked: keys that nobody may show.
+        revoked: keys that nobody may show, and CAs that no longer count.
+        authorities: CAs whose host certificates count (``@cert-authority``).
     """
 
     trusted: tuple[paramiko.PKey, ...]
     revoked: tuple[paramiko.PKey, ...] = ()
+    authorities: tuple[paramiko.PKey, ...] = ()
 
 
 def find(files: Iterable[Path], name: str) -> Known:
@@ -42,7 +44,7 @@ def find(files: Iterable[Path], name: str) -> Known:
     Raises:
         UsageError: if a file can't be read.
     """
-    keys: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": []}
+    keys: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": [], "@cert-authority": []}
     for file in files:
         for line in _text(file).splitlines():
             fields = line.split()
@@ -52,7 +54,10 @@ def find(files: Iterable[Path], name: str) -> Known:
             if (key := public(fields[1], fields[2])) is not None:
                 keys[marker].append(key)
     revoked = tuple(keys["@revoked"])
-    return Known(tuple(key for key in dict.fromkeys(keys[""]) if key not in revoked), revoked)
+    trusted, authorities = (
+        tuple(key for key in dict.fromkeys(keys[marker]) if key not in revoked) for marker in ("", "@cert-authority")
+    )
+    return Known(trusted, revoked, authorities)
 
 
 def public(kind: str, encoded: str) -> paramiko.PKey | None:

@@ -25,6 +25,12 @@ class TunedTransport(Handshake):
     _preferred_ciphers = (*FAST, *(name for name in _USUAL if name not in FAST))
 
 
+class CertifiedTransport(TunedTransport):
+    """A connection to a host for which a CA is known."""
+
+    any_certificate = True
+
+
 class TunedSocket(socket.socket):
     """Sends at once, acknowledges what it receives at once, and notices a peer that stops answering.
 

@@ -62,9 +62,8 @@ def _way(
         before = _way(_jump(device, registry, above), registry, (*above, device.name), **options)
     else:
         before = _hops(device, registry, route, (), **options)
-    policy = Checked(
-        device, host_keys.known(device, route, registry) if check else Known(()), host_keys.advice(device, route), look=look
-    )
+    known = host_keys.known(device, route, registry) if check else Known(())
+    policy = Checked(device, known, host_keys.name(route), host_keys.advice(device, route), look=look)
     return Way(device, route, policy, login.options(device, route, registry) | options, before)
 
 
@@ -129,7 +128,8 @@ def _hops(device: Device, registry: Registry, route: Route, above: tuple[tuple[s
         if number == 0:
             before = _hops(hop, registry, hop_route, (*above, here), **options)
         advice = f"compare it with the device's own, then: harness device add {alias} {spec}"
-        policy = Checked(hop, host_keys.known(hop, hop_route, registry, pinned.name if pinned else None), advice)
+        known = host_keys.known(hop, hop_route, registry, pinned.name if pinned else None)
+        policy = Checked(hop, known, host_keys.name(hop_route), advice)
         before = Way(hop, hop_route, policy, login.options(hop, hop_route, registry) | options, before)
     return before
 
