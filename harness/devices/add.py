@@ -117,8 +117,10 @@ def add(device: Device, file: Path, known: Registry, say: Callable[[str], None])
     """
     refuse_taken(known, device.name)
     shown = _key(device, known)
-    key = f"{shown.key.get_name()} {shown.key.get_base64()}"
+    # A certificate vouches for the next key, too: written down, this one alone would count.
+    key = None if shown.certified else f"{shown.key.get_name()} {shown.key.get_base64()}"
     origin = "as in known_hosts" if shown.known else "new; compare it with 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' there"
+    origin = "certified by a CA of known_hosts" if shown.certified else origin
     say(f"host key: {shown.key.get_name()} {shown.key.fingerprint} ({origin})")
     device = device.model_copy(update={"host_key": key})
     with_it = dataclasses.replace(known, path=file, entries={**known.entries, device.name: device})

@@ -13,8 +13,11 @@ import pytest
 from harness.devices import registry
 from harness.devices.ssh import SshTransport
 from harness.errors import HostKeyError
+from tests.cli.conftest import Command, harness
 from tests.ssh_client import keygen, make_key, ssh_gets_in
 from tests.sshd import SshServer
+
+__all__ = ["harness"]
 
 pytestmark = pytest.mark.ssh
 
@@ -170,3 +173,27 @@ def test_as_ssh_does(server: SshServer, case: Case, tmp_path: Path) -> None:
         return
     with pytest.raises(HostKeyError, match=case.words):
         SshTransport(known.get("board"), known)
+
+
+def test_device_add_leaves_a_certified_host_to_its_ca(server: SshServer, tmp_path: Path, harness: Command) -> None:
+    prepare(server, CASES["a CA"], tmp_path)
+    done = harness("device", "add", "rpi", "board", "--python", server.python)
+    assert done.code == 0, done.err
+    assert "(certified by a CA of known_hosts)" in done.out
+    assert "host_key" not in Path("devices.toml").read_text()
+    # Its key is made anew, and certified again.
+    prepare(server, CASES["an RSA host key"], tmp_path)
+    done = harness("device", "probe", "rpi")
+    assert done.code == 0, done.err
+
+
+def test_device_trust_pins_the_key_of_a_certified_host(server: SshServer, tmp_path: Path, harness: Command) -> None:
+    prepare(server, CASES["expired"], tmp_path)
+    Path("devices.toml").write_text(f'[rpi]\nhost = "board"\npython = "{server.python}"\n')
+    done = harness("device", "probe", "rpi")
+    assert done.code == 3
+    assert "expired at 2020-0" in done.err
+    assert harness("device", "trust", "rpi").code == 0
+    assert f'host_key = "{server.public("mine")}"' in Path("devices.toml").read_text()
+    done = harness("device", "probe", "rpi")
+    assert done.code == 0, done.err
