@@ -14,6 +14,10 @@ command -v dropbear >/dev/null || [ -x /usr/sbin/dropbear ] || install_packages 
 # Root's tests of names and addresses make a network of their own.
 [ "$(id -u)" != 0 ] || command -v ip >/dev/null || install_packages 'run the tests on names and addresses, which are skipped without' iproute2 || true
 
+# Shells that people log in with, beside sh and bash.
+command -v zsh >/dev/null && command -v fish >/dev/null && command -v tcsh >/dev/null ||
+    install_packages 'run the tests with accounts whose shell is zsh, fish or tcsh, which are skipped without' zsh fish tcsh || true
+
 # An ordinary user is the account that the tests log in as. Root makes one, and others: a second user of the same board, and accounts whose shell
 # is bash, refuses everybody, or is restricted.
 [ "$(id -u)" = 0 ] || exit 0
@@ -23,6 +27,10 @@ make_account harness-other /bin/sh
 make_account harness-bash /bin/bash
 make_account harness-nologin /usr/sbin/nologin
 make_account harness-rbash /bin/rbash
+make_account harness-false /bin/false
+for shell in zsh fish tcsh; do
+    ! command -v $shell >/dev/null || make_account harness-$shell "$(command -v $shell)"
+done
 # The others run the Python that is made for the first.
 chmod 755 "$(getent passwd $account | cut -d: -f6)"
 home=$(getent passwd $account | cut -d: -f6)

@@ -17,6 +17,7 @@ from typing import Self
 ACCOUNT = "harness-test"
 # tests/set_up_ssh.sh makes these too: a second user of the board, and accounts with another shell.
 OTHER, BASH, NOLOGIN, RBASH = "harness-other", "harness-bash", "harness-nologin", "harness-rbash"
+FALSE, ZSH, FISH, TCSH = "harness-false", "harness-zsh", "harness-fish", "harness-tcsh"
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -104,8 +105,7 @@ class SshServer:
         )
         config.chmod(0o644)
         self._log = (self.folder / "log").open("wb")
-        # The server itself has no more rights than the account it lets in.
-        drop: dict[str, str | list[str]] = {"user": self.user, "group": self.user, "extra_groups": []} if os.getuid() == 0 else {}
+        drop = self._drop()
         words = [str(_sshd()), "-D", "-e", "-f", str(config)]
         if self.network is not None:
             account = pwd.getpwnam(self.user)
@@ -113,6 +113,10 @@ class SshServer:
             words, drop = [*enter, "--clear-groups", *words], {}
         self._process = subprocess.Popen(words, stdout=self._log, stderr=self._log, cwd="/", **drop)  # type: ignore[call-overload]
         self._wait()
+
+    def _drop(self) -> dict[str, str | list[str]]:
+        """Whose rights the server has: no more than the account's that it lets in."""
+        return {"user": self.user, "group": self.user, "extra_groups": []} if os.getuid() == 0 else {}
 
     def stop(self) -> None:
         """Stop the server and the connections that it serves."""

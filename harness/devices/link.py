@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.devices import lease, program, protocol
+from harness.devices import lease, program, protocol, startup
 from harness.devices import push as pushing
 from harness.devices.transport import connect
 from harness.errors import BusyError, DiedError, RunnerError, TransferError
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
     from harness.devices.registry import Registry
     from harness.devices.transport import Channel
 
-# Isolated and without site: no file or PYTHON variable of the account takes part (runners/PROTOCOL.md).
-ISOLATED = "-ISc"
-# The agent's source comes first on its own standard input: nothing needs to be there before it. Older Pythons can read this much.
-# It begins with a line of its own: what a login script printed may have no end.
-BOOT = (
-    "import sys;sys.version_info<(3,9)and sys.exit('it is Python %d.%d'%sys.version_info[:2]);"
-    "sys.stdout.write(chr(10));sys.stdout.flush();n=int(sys.argv.pop(1));exec(compile(sys.stdin.buffer.read(n),'agent.py','exec'))"
-)
 # An answer, and its length in bytes.
 Replies = Iterator[tuple[dict[str, Any], int]]
 RESTARTED = "killed, or the board was restarted"
@@ -45,7 +37,6 @@ OUTPUT_LIMIT = 1 << 30
 JOURNAL_LIMIT = 1 << 30
 START_ATTEMPTS = 3
 HOLDER_LIMIT = 2000
-NOISE_LIMIT = 1000
 
 
 class Link:
@@ -68,8 +59,10 @@ class Link:
     def agent(self, step: str, *words: str) -> Iterator[Channel]:
         """Run one agent command; its channel is closed in the end."""
         source = program.agent(words[0], self._settings)
-        channel = self._transport.open([self.python, ISOLATED, BOOT, str(len(source)), *words], step)
+        command = startup.command(self.python, source, words)
+        channel = self._transport.open(command, step)
         try:
+            startup.wait(channel, command, self.device, step)
             try:
                 channel.write(source)
             except RunnerError:
@@ -81,34 +74,30 @@ class Link:
             channel.close()
 
     def replies(self, channel: Channel, step: str) -> Replies:
-        """Yield the agent's lines as objects, with their length in bytes.
-
-        What a login script prints before the first line is skipped; so are signs of life.
-        """
-        noise = 0
+        """Yield the agent's lines as objects, with their length in bytes; signs of life are passed over."""
         heard = False
-        said = b""
         for line in channel.lines():
             reply = _parse(line)
-            if reply is None and not heard and noise < NOISE_LIMIT:
-                noise += 1
-                said = line.strip()[:200] or said
-                continue
             if reply is None:
                 raise RunnerError(self.device.name, step, f"the agent said something that is not its protocol: {line[:100]!r}")
             heard = True
             if reply["event"] == "error":
-                kind = TransferError if step == "push" else RunnerError
-                raise kind(self.device.name, step, str(reply.get("message"))[:2000])
+                raise self._refusal(step, str(reply.get("message"))[:2000])
             if reply["event"] != "alive":
                 yield reply, len(line)
         if not heard:
-            words = channel.close().splitlines()[-1:] or [f"it said {said!r}" if said else "no message"]
-            reason = (
-                f"{self.python} did not start there ({words[0][:300]}); Python 3.9 or newer is needed: install it, "
-                f'or set python = "…" for [{self.device.name}] in devices.toml'
+            log = channel.close()
+            last = log.splitlines()[-1:] or ["no message"]
+            raise self._refusal(
+                step, log if startup.standard_module(log) else f"the agent ended without an answer: {last[0][:300]}"
             )
-            raise RunnerError(self.device.name, step, reason)
+
+    def _refusal(self, step: str, message: str) -> RunnerError | TransferError:
+        """The error for what the agent could not do."""
+        kind = TransferError if step == "push" else RunnerError
+        if module := startup.standard_module(message):
+            message = startup.without_module(module, self.python, self.device.name)
+        return kind(self.device.name, step, message)
 
     def expect(self, replies: Replies, step: str, *events: str) -> dict[str, Any]:
         """The next reply, which must be one of the given events."""

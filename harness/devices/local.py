@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING
 
-from harness.devices.transport import LINE_LIMIT
+from harness.devices.transport import LINE_LIMIT, SilenceError
 from harness.errors import RunnerError
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ class LocalChannel:
 
     def __init__(self, name: str, words: Sequence[str], step: str) -> None:
         self._name, self._step = name, step
+        self._patience: float | None = None
+        self._status: int | None = None
+        self._lines = self._read()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         try:
             # A session of its own: Ctrl-C in the terminal is the controller's to answer.
@@ -78,10 +83,41 @@ class LocalChannel:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
+    @property
+    def status(self) -> int | None:
+        """The exit status; None if it has not ended by itself."""
+        return self._status
+
+    def patience(self, seconds: float | None) -> None:
+        """Say how long :meth:`lines` waits for more."""
+        self._patience = seconds
+
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of its standard output."""
+        """Yield the lines of its standard output.
+
+        Raises:
+            SilenceError: if nothing comes within the patience that was set.
+        """
+        return self._lines
+
+    def _read(self) -> Iterator[bytes]:
+        """Read line by line; a line that is too long comes in parts."""
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        yield from iter(lambda: self._process.stdout.readline(LINE_LIMIT), b"")  # type: ignore[union-attr]
+        rest = bytearray()
+        while True:
+            if self._patience is not None and not select.select([self._process.stdout], [], [], self._patience)[0]:
+                raise SilenceError(bytes(rest))
+            data = os.read(self._process.stdout.fileno(), 1 << 16)
+            rest += data
+            if b"\n" in data:
+                *whole, rest = rest.split(b"\n")
+                for line in whole:
+                    yield bytes(line) + b"\n"
+            if rest and (not data or len(rest) > LINE_LIMIT):
+                yield bytes(rest)
+                rest.clear()
+            if not data:
+                return
 
     def close(self) -> str:
         """End the subprocess and give the last of its standard error."""
@@ -91,7 +127,7 @@ class LocalChannel:
         if self._process.stdout is not None:
             self._process.stdout.close()
         try:
-            self._process.wait(timeout=CLOSE_SECONDS)
+            self._status = self._process.wait(timeout=CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from harness.devices.line import Line
-from harness.devices.ssh_errors import mapped, silence
-from harness.devices.transport import LINE_LIMIT
+from harness.devices.ssh_errors import OPEN_SECONDS, mapped, silence
+from harness.devices.transport import LINE_LIMIT, SilenceError
 from harness.devices.way import shown_key
 from harness.errors import DeviceError, LostError, RunnerError
 
@@ -94,6 +94,8 @@ class SshChannel:
     def __init__(self, device: Device, channel: paramiko.Channel, step: str, watch: Watch) -> None:
         self._device, self._channel, self._step, self._watch = device, channel, step, watch
         self._log = b""
+        self._patience: float | None = None
+        self._lines = self._read()
         # Standard error shares the channel's window: left unread, a flood of it would stop everything.
         self._drain = threading.Thread(target=self._read_log, daemon=True)
         self._drain.start()
@@ -130,17 +132,49 @@ class SshChannel:
         with mapped(self._device, self._step), self._watch.limit(silence(self._device)):
             self._channel.shutdown_write()
 
+    @property
+    def status(self) -> int | None:
+        """The exit status; None if there is none yet."""
+        status: int = self._channel.exit_status
+        return status if status >= 0 else None
+
+    def patience(self, seconds: float | None) -> None:
+        """Say how long :meth:`lines` waits for more."""
+        self._patience = seconds
+        self._channel.settimeout(silence(self._device) if seconds is None else seconds)
+
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of its standard output.
 
         Raises:
             DeviceError: if the connection breaks or stays silent too long.
+            SilenceError: if nothing comes within the patience that was set, and the connection works.
         """
+        return self._lines
+
+    def _more(self) -> bytes | None:
+        """What comes next; None if nothing does within the patience."""
+        # The channel's own timeout is that of a silent device; but what is received may also have to be acknowledged.
+        opening = max(OPEN_SECONDS, self._device.connect_time)
+        longest = CLOSE_SECONDS + (silence(self._device) if self._patience is None else self._patience + 2 * opening)
+        with mapped(self._device, self._step), self._watch.limit(longest):
+            try:
+                return self._channel.recv(1 << 16)
+            except TimeoutError:
+                if self._patience is None:
+                    raise
+                # Another channel shows that the other side still answers: refused is an answer, too.
+                transport = self._channel.get_transport()
+                with contextlib.suppress(paramiko.ChannelException):
+                    transport.open_session(timeout=opening).close()
+                return None
+
+    def _read(self) -> Iterator[bytes]:
         rest = bytearray()
         while True:
-            # The channel's own timeout is that of a silent device; but what is received may also have to be acknowledged.
-            with mapped(self._device, self._step), self._watch.limit(silence(self._device) + CLOSE_SECONDS):
-                data = self._channel.recv(1 << 16)
+            data = self._more()
+            if data is None:
+                raise SilenceError(bytes(rest))
             if not data:
                 break
             rest += data

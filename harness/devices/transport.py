@@ -22,11 +22,28 @@ TRANSPORTS = {
 LINE_LIMIT = 64 * 1024 * 1024
 
 
+class SilenceError(Exception):
+    """Nothing more was heard within the patience of a channel, and the way to the device works.
+
+    Args:
+        unfinished: what stands in a line that has no end yet.
+    """
+
+    def __init__(self, unfinished: bytes) -> None:
+        super().__init__("nothing was heard")
+        self.unfinished = unfinished
+
+
 class Channel(Protocol):
     """One process on the device.
 
     Every method raises a :class:`~harness.errors.DeviceError` when the way to the device fails.
+
+    Attributes:
+        status: the exit status of the process; None if it is not known to have ended.
     """
+
+    status: int | None
 
     def write(self, data: bytes) -> None:
         """Write to its standard input."""
@@ -35,7 +52,16 @@ class Channel(Protocol):
         """Close its standard input."""
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of its standard output, newline included, each at most :data:`LINE_LIMIT` bytes, until it ends."""
+        """Yield the lines of its standard output, newline included, each at most :data:`LINE_LIMIT` bytes, until it ends.
+
+        Asked again, it goes on where it was.
+
+        Raises:
+            SilenceError: if nothing comes within the patience that was set.
+        """
+
+    def patience(self, seconds: float | None) -> None:
+        """Say how long :meth:`lines` waits for more; None waits as long as a device may be silent."""
 
     def close(self) -> str:
         """Close the channel and give the last of its standard error, for a message."""

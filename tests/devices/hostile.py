@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from harness.devices import registry
+from harness.devices import registry, startup
 from harness.devices.device import Device
 from harness.devices.link import Link
 from harness.devices.local import LocalTransport
@@ -28,12 +29,23 @@ class Board:
 
     def open(self, words: Sequence[str], step: str) -> Any:
         channel = self.real.open(words, step)
-        lines, command, twist = channel.lines, words[4], type(self).twist
-        channel.lines = lambda: (said for line in lines() for said in twist(command, line))  # type: ignore[method-assign]
+        command, twist, lines = words[4], type(self).twist, channel.lines()
+        # It has started as any other: the first line is its own.
+        first = list(takes(lines, startup.first_line(words)))
+        twisted = itertools.chain(first, (said for line in lines for said in twist(command, line)))
+        channel.lines = lambda: twisted  # type: ignore[method-assign]
         return channel
 
     def close(self) -> None:
         self.real.close()
+
+
+def takes(lines: Iterator[bytes], last: bytes) -> Iterator[bytes]:
+    """The lines up to one."""
+    for line in lines:
+        yield line
+        if line.strip() == last:
+            return
 
 
 def say(**said: object) -> bytes:

@@ -131,7 +131,7 @@ def harmless(folder: Path) -> None:
     [
         ("machine", say(event="stored"), "provision: expected 'machine' from the agent, got {'event': 'stored'}"),
         ("machine", say(event="error", message=NASTY), "provision: \ufffd[2J"),
-        ("machine", b"", "did not start there (no message)"),
+        ("machine", b"", "the agent ended without an answer: no message"),
         ("read", say(event="data", base64="not base64!"), "collect: c0.npz did not arrive whole"),
         ("read", say(event="data", base64=""), "collect: c0.npz did not arrive whole"),
         ("receive", say(event="missing", sha256=["0" * 64]), "push: the device asks for a file it was not offered: 000"),

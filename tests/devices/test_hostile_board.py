@@ -26,7 +26,9 @@ from tests.sshd import SshServer
 
 pytestmark = pytest.mark.ssh
 
-Evil = Callable[[str], Link]
+Evil = Callable[..., Link]
+# It has started, as startup.py tells.
+FIRST_LINE = "print(sys.argv[3].partition('.')[2][::-1], flush=True)\n"
 MB = 1_000_000
 
 
@@ -35,10 +37,11 @@ def evil(sshd: SshServer) -> Any:
     """A board whose Python is a program of its own."""
     opened: list[Link] = []
 
-    def make(code: str) -> Link:
+    def make(code: str, starts: bool = True) -> Link:
         python = sshd.folder / "evil"
         python.write_text(
-            f"#!{sshd.python}\nimport json, os, sys, time\nsay = lambda **said: print(json.dumps(said), flush=True)\n{code}\n"
+            f"#!{sshd.python}\nimport json, os, sys, time\nsay = lambda **said: print(json.dumps(said), flush=True)\n"
+            f"{FIRST_LINE if starts else ''}{code}\n"
         )
         python.chmod(0o755)
         Path("devices.toml").write_text(sshd.entry("board", python=str(python)))
@@ -65,8 +68,8 @@ def test_a_long_line_costs_no_more_than_its_bytes(evil: Evil) -> None:
 
 
 def test_words_without_end_before_the_first_answer(evil: Evil) -> None:
-    with pytest.raises(RunnerError, match="the agent said something that is not its protocol: b'hello"):
-        evil("while True: print('hello')").machine()
+    with pytest.raises(RunnerError, match=r'more than 1000 lines came in its place \(it said "hello"\)'):
+        evil("while True: print('hello')", starts=False).machine()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from harness.devices import facts as device_facts
 from harness.devices import link as links
 from harness.devices import provision as provisions
-from harness.devices import registry
+from harness.devices import registry, startup
 from harness.devices.link import Link
 from harness.devices.provision import Provisioned, Tried, provision
 from harness.errors import DeviceError, RunnerError, UsageError
@@ -48,8 +48,8 @@ class Scripted:
     def open(self, words: Sequence[str], _step: str) -> ScriptedChannel:
         command = words[4]
         if command == "receive":
-            return ScriptedChannel([{"event": "missing", "sha256": []}])
-        return ScriptedChannel([{"event": "alive"}, self._answers[command]])
+            return ScriptedChannel(words, [{"event": "missing", "sha256": []}])
+        return ScriptedChannel(words, [{"event": "alive"}, self._answers[command]])
 
     def close(self) -> None:
         """Nothing is open."""
@@ -58,8 +58,13 @@ class Scripted:
 class ScriptedChannel:
     """One command's answer."""
 
-    def __init__(self, said: list[dict[str, Any]]) -> None:
-        self._said = said
+    status = None
+
+    def __init__(self, words: Sequence[str], said: list[dict[str, Any]]) -> None:
+        self._lines = iter([startup.first_line(words) + b"\n", *(json.dumps(line).encode() + b"\n" for line in said)])
+
+    def patience(self, seconds: float | None) -> None:
+        """It answers at once."""
 
     def write(self, data: bytes) -> None:
         """It is all known beforehand."""
@@ -68,7 +73,7 @@ class ScriptedChannel:
         """Nobody reads."""
 
     def lines(self) -> Iterator[bytes]:
-        return iter([json.dumps(line).encode() + b"\n" for line in self._said])
+        return self._lines
 
     def close(self) -> str:
         return ""
@@ -283,6 +288,6 @@ def test_no_python_at_all(sshd: SshServer) -> None:
 
 @pytest.mark.parametrize("old", ["(2,7)", "(3,8)"])
 def test_the_boot_line_says_when_a_python_is_too_old(old: str) -> None:
-    code = links.BOOT.replace("sys.version_info", old)
-    done = subprocess.run([sys.executable, "-c", code, "0"], input="", capture_output=True, text=True, timeout=60, check=False)
+    code = startup.BOOT.replace("sys.version_info", old)
+    done = subprocess.run([sys.executable, "-c", code, "0.x"], input="", capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == f"it is Python {old[1]}.{old[3]}\n"
