@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +41,17 @@ for name in [device.name for device in known.devices.values() if device.transpor
         said[name] = f"{type(exc).__name__}: {exc}"
     said[name] = [said[name], time.monotonic() - begun]
 print(json.dumps(said))
+"""
+
+# RFC 1035, 4.1.1: the question comes back with the answer's flags.
+DNS_SERVER = """
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+print("ready", flush=True)
+while True:
+    asked, who = server.recvfrom(1000)
+    server.sendto(asked[:2] + bytes([0x81, 0x80 | int(sys.argv[1])]) + asked[4:6] + bytes(6) + asked[12:], who)
 """
 
 
@@ -105,6 +118,23 @@ class Network:
         assert done.returncode == 0, done.stderr
         said: dict[str, Any] = json.loads(done.stdout)
         return {name: (words, seconds) for name, (words, seconds) in said.items()}
+
+    @contextlib.contextmanager
+    def names(self, code: int) -> Iterator[None]:
+        """A DNS server on its 127.0.0.1 that answers every question with a code and no address.
+
+        Args:
+            code: 0 for a name without an address, 2 for a failure, 3 for no such name.
+        """
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", DNS_SERVER, str(code)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            process.kill()
+            process.communicate()
 
     @staticmethod
     def _ip(*words: str) -> None:

@@ -67,7 +67,14 @@ def connect(
     """
     if not 0 < port <= LARGEST_PORT:
         raise UnreachableError(((host, OSError(errno.EINVAL, f"{port} is not a TCP port")),))
-    return _first(resolve(host, port, seconds, family), seconds, source)
+    found = resolve(host, port, seconds, family)
+    try:
+        return _first(found, seconds, source)
+    except UnreachableError:
+        raise
+    except OSError as exc:
+        # This machine lacks something, such as file descriptors.
+        raise UnreachableError(((host, exc),)) from exc
 
 
 def resolve(host: str, port: int, seconds: float, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[Address]:

@@ -6,11 +6,14 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
+import paramiko
+
 from harness.devices.addresses import NameFaultError, UnreachableError
 from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError, Lack
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
+    from harness.errors import DeviceError
 
 MOST_NAMES = 12
 MOST_ADDRESSES = 8
@@ -35,6 +38,18 @@ REACHED = {
     errno.ENOBUFS: ("this machine has no memory for another connection", "end other programs"),
     errno.ENOMEM: ("this machine has no memory for another connection", "end other programs"),
 }  # fmt: skip
+
+# SSH_OPEN_ADMINISTRATIVELY_PROHIBITED of RFC 4254, 5.1.
+PROHIBITED = 1
+# What a jump host's system says of the next host.
+BEYOND = (
+    ("refused", "is sshd running there?"),
+    ("no route", "is it on, is the cable in?"),
+    ("timed out", "is it on, and does a firewall on the way let SSH through?"),
+    ("unreachable", "is the jump host's own network up?"),
+    ("name", "give an address, or a name that the jump host knows"),
+    ("unknown host", "give an address, or a name that the jump host knows"),
+)
 
 NAMES = {
     socket.EAI_NONAME: ("is not known", "check its spelling, the DNS domain and /etc/hosts, or give an address"),
@@ -75,6 +90,33 @@ def words(exc: Exception, device: Device, where: str) -> str | None:  # noqa: PL
     if "Incompatible version" in str(exc):
         return f"{where} speaks SSH version 1 alone; version 2 is needed: update the SSH server on the device"
     return None
+
+
+def beyond(jump: str, host: str, port: int, exc: DeviceError, seconds: float) -> str:
+    """Say why a jump host did not connect to the next host.
+
+    Args:
+        jump: what the jump host is called: host and port.
+        host: the next host.
+        port: its port.
+        exc: what opening a channel raised.
+        seconds: how long that was waited for.
+    """
+    refused = exc.__cause__
+    if "Timeout" in str(refused):
+        return (
+            f"the jump host {jump} can't reach {host}:{port}: no answer within {seconds:g} s: "
+            "is it on, and does a firewall on the way let SSH through?"
+        )
+    if not isinstance(refused, paramiko.ChannelException):
+        return f"the jump host {jump} can't reach {host}:{port}: {exc.reason}"
+    if refused.code == PROHIBITED:
+        return (
+            f"the jump host {jump} does not forward to {host}:{port} ({refused.text}): "
+            "allow it by AllowTcpForwarding and PermitOpen in its sshd_config"
+        )
+    advice = next((advice for words, advice in BEYOND if words in refused.text.lower()), f"try 'nc -v {host} {port}' there")
+    return f"the jump host {jump} can't reach {host}:{port}: {refused.text}: {advice}"
 
 
 def _name(host: str, exc: NameFaultError, seconds: float) -> str:  # noqa: PLR0911 - one for each kind

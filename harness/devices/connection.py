@@ -10,11 +10,10 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-import paramiko
 from fabric import Config, Connection
 from paramiko.config import SSHConfig
 
-from harness.devices import addresses
+from harness.devices import addresses, connect_errors
 from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError
 from harness.devices.proxy import ProxyCommand
 from harness.devices.ssh_errors import mapped, silence
@@ -22,6 +21,8 @@ from harness.devices.ssh_tuning import CertifiedTransport, TunedSocket, TunedTra
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError
 
 if TYPE_CHECKING:
+    import paramiko
+
     from harness.devices.device import Device
     from harness.devices.host_keys import Checked
     from harness.devices.ssh_config import Route
@@ -156,9 +157,7 @@ class Way:
             with mapped(hop._device, "connect"):
                 return hop.transport.open_channel("direct-tcpip", to, ("", 0), timeout=self._patience)
         except DeviceError as exc:
-            said = exc.__cause__.text if isinstance(exc.__cause__, paramiko.ChannelException) else exc.reason
-            reason = f"the jump host {jump} can't reach {to[0]}:{to[1]}: {said}"
-            raise ConnectError(self._device.name, "connect", reason) from exc
+            raise ConnectError(self._device.name, "connect", connect_errors.beyond(jump, *to, exc, self._patience)) from exc
 
     def _other_kind(self) -> str:
         kinds = ", ".join(sorted({key.get_name() for key in self._policy.known.trusted}))

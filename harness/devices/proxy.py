@@ -15,6 +15,8 @@ import threading
 import time
 
 LOG_BYTES = 2000
+# Waits for the end of this process, however it ends, and then ends the command's process group.
+GUARD = 'read -r _; kill -s KILL -- "-$0"'
 END_SECONDS = 2.0
 POLL_SECONDS = 0.01
 _running: set[ProxyCommand] = set()
@@ -54,6 +56,10 @@ class ProxyCommand:
             theirs.close()
             os.close(writing)
         _running.add(self)
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, str(self._process.pid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         # A program that floods its standard error must neither stop for it nor fill a disk.
         self._reader = threading.Thread(target=self._read_log, args=(reading,), name="proxy-log", daemon=True)
         self._reader.start()
@@ -101,6 +107,8 @@ class ProxyCommand:
                 time.sleep(POLL_SECONDS)
             # Its children too, if they ignored the first signal: as long as it is not waited for, its number can't be another's.
             self._signal(signal.SIGKILL)
+            self._guard.kill()
+            self._guard.communicate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=END_SECONDS)
             _running.discard(self)

@@ -84,4 +84,5 @@ def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:
 
 
 def _where(device: Device) -> str:
-    return f"{device.host}:{device.port or paramiko.config.SSH_PORT}"
+    host = f"[{device.host}]" if ":" in str(device.host) else device.host
+    return f"{host}:{device.port or paramiko.config.SSH_PORT}"

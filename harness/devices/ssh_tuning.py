@@ -6,7 +6,7 @@ import socket
 
 import paramiko
 
-from harness.devices.handshake import Handshake
+from harness.devices.handshake import SHOWN_CHARACTERS, Handshake
 
 UNACKNOWLEDGED_MS = 30_000
 POLL_SECONDS = 0.5
@@ -20,9 +20,19 @@ _USUAL: tuple[str, ...] = paramiko.Transport._preferred_ciphers  # type: ignore[
 
 
 class TunedTransport(Handshake):
-    """A connection that prefers the fastest cipher."""
+    """A connection that prefers the fastest cipher, and tells why a channel was refused."""
 
     _preferred_ciphers = (*FAST, *(name for name in _USUAL if name not in FAST))
+
+    def _parse_channel_open_failure(self, m: paramiko.Message) -> None:
+        """As paramiko's, which drops the server's own words."""
+        channel, code, words = m.get_int(), m.get_int(), m.get_text()
+        with self.lock:
+            # The one who opens the channel takes both when the event is set.
+            self.saved_exception = paramiko.ChannelException(code, words[:SHOWN_CHARACTERS] or f"code {code}")
+            self._channels.delete(channel)  # type: ignore[attr-defined]
+            if (event := self.channel_events.pop(channel, None)) is not None:
+                event.set()
 
 
 class CertifiedTransport(TunedTransport):

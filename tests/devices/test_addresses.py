@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 
@@ -51,7 +52,7 @@ def entry(name: str, host: str, **other: object) -> str:
 
 WORDS = {
     "silent": (SILENT, "no answer from 10.99.0.7:22 within 1 s: is it on"),
-    "silent6": (SILENT_V6, "no answer from fd99::7:22 within 1 s: is it on"),
+    "silent6": (SILENT_V6, "no answer from [fd99::7]:22 within 1 s: is it on"),
     "refused": (OWN, f"{OWN}:22 refused the connection: is sshd running there?"),
     "elsewhere": (NO_ROUTE, f"{NO_ROUTE}:22: this machine has no route to its network: is this machine's own network"),
     "forbidden": (FORBIDDEN, f"{FORBIDDEN}:22: this machine forbids the connection: look at its firewall"),
@@ -93,6 +94,68 @@ def test_all_addresses_of_a_name_are_tried(net: Network, server: SshServer) -> N
         + server.entry("jumped", host=OWN, jump="gate")
     )
     assert {name: words for name, (words, _) in said.items()} == dict.fromkeys(said, "connected")
+
+
+JUMPED = {
+    "closed": (OWN, 1, f"can't reach {OWN}:1: Connection refused: is sshd running there?"),
+    "off": (OFF, 22, f"can't reach {OFF}:22: No route to host: is it on, is the cable in?"),
+    "silent": (SILENT, 22, f"can't reach {SILENT}:22: no answer within 8 s: is it on"),
+    "name": ("nx.invalid", 22, "give an address, or a name that the jump host knows"),
+    "elsewhere": (NO_ROUTE, 22, f"can't reach {NO_ROUTE}:22: open failed: try 'nc -v {NO_ROUTE} 22' there"),
+}
+
+
+@pytest.mark.ssh
+@pytest.mark.faults
+def test_behind_a_jump_host_each_way_has_its_words(net: Network, server: SshServer) -> None:
+    entries = [server.entry(name, host=host, port=port, jump="gate", connect_time=8) for name, (host, port, _) in JUMPED.items()]
+    said = net.connect(server.entry("gate", host=OWN) + "".join(entries))
+    wrong = {name: said[name][0] for name, (_, _, words) in JUMPED.items() if words not in said[name][0]}
+    assert wrong == {}
+    for name in JUMPED:
+        assert said[name][0].startswith(f"ConnectError: {name}: connect: the jump host {OWN}:{server.port} ")
+
+
+@pytest.mark.ssh
+@pytest.mark.faults
+def test_a_jump_host_that_forwards_nothing(net: Network) -> None:
+    if (reason := SshServer.lacking()) is not None:
+        pytest.skip(reason)
+    closed = SshServer()
+    closed.network, closed.lines = net.name, (f"ListenAddress {OWN}", "AllowTcpForwarding no")
+    with closed:
+        said, _ = net.connect(closed.entry("gate", host=OWN) + closed.entry("board", host=OWN, jump="gate"))["board"]
+    assert "does not forward to" in said
+    assert "AllowTcpForwarding" in said
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (3, "nx.example is not known (Name or service not known): check its spelling"),
+        (0, "nx.example has no address of the kind that is needed"),
+        (2, "nx.example could not be resolved: no DNS server answers for it now"),
+    ],
+)
+def test_what_a_dns_server_answers_is_told_apart(code: int, words: str) -> None:
+    if (reason := Network.lacking()) is not None:
+        pytest.skip(reason)
+    with Network(resolver="nameserver 127.0.0.1\n") as net, net.names(code):
+        said, _ = net.connect(entry("board", "nx.example"))["board"]
+    assert words in said
+
+
+def test_a_process_without_file_descriptors(net: Network) -> None:
+    code = (
+        "import os, resource, sys; from harness.devices import addresses;"
+        "found = addresses.resolve(sys.argv[1], 22, 5); addresses.resolve = lambda *_: found;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (os.open('/', 0), 100))\n"
+        "try: addresses.connect(sys.argv[1], 22, 5)\n"
+        "except addresses.UnreachableError as exc: print(exc.faults[0][1].errno)"
+    )
+    done = net.python(code, OWN)
+    assert done.stdout.split() == [str(errno.EMFILE)], done.stderr
 
 
 def test_an_address_that_answers_late_does_not_hold_up_the_next(net: Network) -> None:

@@ -98,10 +98,12 @@ def test_its_tokens_are_what_ssh_makes_of_them() -> None:
         Link(known.get("board"), known)
 
 
-def test_none_is_left_when_the_process_ends() -> None:
-    mark = str(8_000_000 + os.getpid())
-    code = f"from harness.devices.proxy import ProxyCommand; proxy = ProxyCommand('sh -c \"sleep {mark} & sleep {mark}\"')"
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=60)
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 15)", "os.kill(os.getpid(),9)"])
+def test_none_is_left_when_the_process_ends(end: str) -> None:
+    mark = str(8_000_000 + 100_000 * len(end) + os.getpid())
+    code = f"import os, sys; from harness.devices.proxy import ProxyCommand; proxy = ProxyCommand(sys.argv[1]); {end}"
+    command = f"sh -c 'trap : TERM; sleep {mark} & sleep {mark}'"
+    subprocess.run([sys.executable, "-c", code, command], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=60)
     assert gone(mark)
 
 
