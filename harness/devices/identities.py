@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from harness.devices.ssh_agent import SshAgent
 
 
+CERTIFICATE = "-cert.pub"
+
+
 class UnusableError(Exception):
     """A key can't sign; says why and what to do."""
 
@@ -60,7 +63,9 @@ def find(
         seconds: how long the agent may take to sign.
         passphrase: what may open the files.
     """
-    loaded = [key_files.load(file, passphrase) for file in files]
+    # A certificate may be named in the place of its key.
+    certificate_files = [*certificate_files, *(file for file in files if _base(file) is not None)]
+    loaded = [key_files.load(_base(file) or file, passphrase) for file in files]
     named = [(file, blob) for file in certificate_files if (blob := key_files.public(file)) is not None]
     own = [] if named else [pair for key in loaded if (pair := _own_certificate(key)) is not None]
     known = {key.blob for key in loaded if key.private is not None}
@@ -139,8 +144,13 @@ def _held(agent: SshAgent) -> dict[bytes, str]:
     return {key.blob: f"the SSH agent's key '{key.comment or 'without a name'}' ({fingerprint(_key(key.blob))})" for key in keys}
 
 
+def _base(file: Path) -> Path | None:
+    """The key that a certificate file is named after; None for other files."""
+    return file.with_name(file.name.removesuffix(CERTIFICATE)) if file.name.endswith(CERTIFICATE) else None
+
+
 def _own_certificate(key: KeyFile) -> tuple[Path, bytes] | None:
-    file = key.path.with_name(f"{key.path.name.removesuffix('.pub')}-cert.pub")
+    file = key.path.with_name(f"{key.path.name.removesuffix('.pub')}{CERTIFICATE}")
     blob = key_files.public(file)
     return (file, blob) if blob is not None and _is_certificate(blob) else None
 

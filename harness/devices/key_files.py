@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST = 1 << 20
+# What Windows' Notepad puts at a file's beginning.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PUTTY = b"PuTTY-User-Key-File"
 OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 MAGIC = b"openssh-key-v1\0"
@@ -86,7 +88,7 @@ def _bytes(path: Path) -> bytes:
         message = "it is no regular file"
         raise OSError(message)
     with path.open("rb") as file:
-        return file.read(LARGEST)
+        return file.read(LARGEST).removeprefix(BYTE_ORDER_MARK)
 
 
 def _public(data: bytes) -> bytes | None:

@@ -156,6 +156,9 @@ class Login:
     def _hung_up(self, transport: paramiko.Transport, exc: Exception) -> AuthenticationError | ConnectError | None:
         """Why the server ended the connection, if it can be told."""
         words = _plain([str(getattr(transport, "goodbye", ""))])
+        if self._agent is not None and self._agent.fault:
+            # What it cost in time, the server may not have waited for.
+            return AuthenticationError(self._device.name, "connect", f"{self._where} hung up; {self._agent.fault}")
         if "timeout" in str(exc) or not (words or self._offered >= TRIES):
             return None
         where, name = self._where, self._device.name

@@ -15,6 +15,7 @@ from harness.devices.link import Link
 from harness.devices.ssh import host_key
 from harness.errors import AuthenticationError, HostKeyError
 from tests.dropbear import DropbearServer
+from tests.ssh_client import agent, make_key
 
 pytestmark = pytest.mark.ssh
 
@@ -60,6 +61,14 @@ def test_host_keys_are_refused_and_trusted(server: DropbearServer) -> None:
 def test_a_key_that_may_not_log_in(server: DropbearServer) -> None:
     with pytest.raises(AuthenticationError, match="refused the login"):
         link(server.entry("board", identity_file=str(server.folder / "other_key")))
+
+
+def test_the_right_one_of_many_keys(server: DropbearServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropbear allows ten tries; that it is asked whether it would take a key is none."""
+    many = [make_key(tmp_path / f"key{number}") for number in range(14)]
+    with agent(*many, server.identity) as place:
+        monkeypatch.setenv("SSH_AUTH_SOCK", place)
+        link(server.entry("board", identity_file="")).close()
 
 
 def test_a_large_file_arrives_whole_once(server: DropbearServer, tmp_path: Path) -> None:

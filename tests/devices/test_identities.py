@@ -157,6 +157,18 @@ def certify(keys: Path, *more: str, user: str = "harness-test", name: str = "cer
     keygen("-s", keys / "ca", "-I", "mine", "-n", user, *more, keys / f"{name}.pub")
 
 
+def certified_rsa(keys: Path) -> str:
+    make_key(keys / "mine", "rsa")
+    certify(keys, name="mine")
+    return f"IdentityFile {keys}/mine"
+
+
+def certified_ecdsa(keys: Path) -> str:
+    make_key(keys / "mine", "ecdsa", "-b", "521")
+    certify(keys, name="mine")
+    return f"IdentityFile {keys}/mine"
+
+
 def expired(keys: Path) -> str:
     certify(keys, "-V", "20200101:20200201")
     return f"IdentityFile {keys}/certified"
@@ -195,6 +207,8 @@ CASES = [
     (certified_and_locked, "", True),
     (certified_public, "certified", True),
     (certificate_alone, "certified", True),
+    (certified_rsa, "", True),
+    (certified_ecdsa, "", True),
     (expired, "", True),
     (of_another_user, "", True),
     (of_a_host, "", True),
@@ -212,6 +226,16 @@ def test_as_ssh_does(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPa
             environment = {"SSH_AUTH_SOCK": place}
         path = config(server, prepare(keys), f"IdentitiesOnly {'yes' if only else 'no'}")
         assert gets_in() == ssh_gets_in("board", path, **environment)
+
+
+def test_identity_file_of_devices_toml_is_a_certificate(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(keys, user=server.user)
+    log_in(server.entry("board", identity_file=str(keys / "certified")))
+    log_in(server.entry("board", identity_file=str(keys / "certified-cert.pub")))
+    with agent(keys / "certified") as place:
+        monkeypatch.setenv("SSH_AUTH_SOCK", place)
+        (keys / "certified").unlink()
+        log_in(server.entry("board", identity_file=str(keys / "certified-cert.pub")))
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])

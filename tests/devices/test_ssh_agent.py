@@ -18,7 +18,7 @@ import pytest
 from harness.devices.ssh_agent import AgentError, SshAgent, socket_of
 from harness.errors import AuthenticationError
 from tests.devices.test_identities import config, keys, log_in, server
-from tests.ssh_client import agent, make_key
+from tests.ssh_client import agent, keygen, make_key
 from tests.sshd import SshServer
 
 __all__ = ["keys", "server"]
@@ -252,9 +252,11 @@ def test_an_agent_that_is_locked_or_asks(server: SshServer, keys: Path, monkeypa
 
 
 @pytest.mark.ssh
-def test_the_agents_certificates(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-s", keys / "ca", "-I", "x", "-n", server.user, keys / "certified.pub"], check=True)
-    with agent(make_key(keys / "other"), keys / "certified") as place:
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+def test_the_agents_certificates(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    mine = make_key(keys / "mine", kind)
+    keygen("-s", keys / "ca", "-I", "x", "-n", server.user, f"{mine}.pub")
+    with agent(make_key(keys / "other"), mine) as place:
         monkeypatch.setenv("SSH_AUTH_SOCK", place)
         config(server)
         log_in(ENTRY)
