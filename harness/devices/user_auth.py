@@ -46,16 +46,20 @@ class UserAuth(AuthHandler):
         user: who wants in.
 
     Attributes:
+        user: who wants in.
         methods: what may be tried next, as the server says.
         said: what the server said for people.
+        proven: whether the server knows a key, and has its signature.
     """
 
     def __init__(self, transport: paramiko.Transport, user: str) -> None:
         super().__init__(transport)
-        self._transport, self._user = transport, user
+        self._transport, self.user = transport, user
         self._answer: Answer | None = None
         self.methods: tuple[str, ...] = ()
         self.said: list[str] = []
+        self._said_before = 0
+        self.proven = False
         transport.auth_handler = self
         self._done = self.auth_event = threading.Event()
         self._request_auth()  # type: ignore[attr-defined]
@@ -81,7 +85,11 @@ class UserAuth(AuthHandler):
             return asked
         body = b"\1" + string(name.encode()) + string(blob)
         signed = string(self._transport.session_id or b"") + self._request("publickey", body)
-        return self._ask("publickey", body + string(sign(signed, name.removesuffix(SUFFIX))))
+        signature = sign(signed, name.removesuffix(SUFFIX))
+        self.proven = True
+        answer = self._ask("publickey", body + string(signature))
+        self.proven = False
+        return answer
 
     def offer_password(self, password: str) -> Answer:
         """Offer a password, in the way that the server takes it."""
@@ -90,20 +98,28 @@ class UserAuth(AuthHandler):
 
             def answer(title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
                 self.said += [words for words in (title, instructions) if words.strip()]
-                # Only the first question is about this password; another may be about a new one.
+                if not answers:
+                    # Only the first question is about this password; another may be about a new one.
+                    self.said += [question for question, _ in prompts]
                 return [answers.pop() if answers else "" for _ in prompts]
 
             self.interactive_handler = answer
             return self._ask("keyboard-interactive", string(b"") + string(b""))
         return self._ask("password", b"\0" + string(password.encode()))
 
+    @property
+    def last_said(self) -> list[str]:
+        """What the server said for people since the last request."""
+        return self.said[self._said_before :]
+
     def _request(self, method: str, body: bytes) -> bytes:
-        start = cMSG_USERAUTH_REQUEST + string(self._user.encode()) + string(b"ssh-connection")
+        start = cMSG_USERAUTH_REQUEST + string(self.user.encode()) + string(b"ssh-connection")
         return bytes(start + string(method.encode()) + body)
 
     def _ask(self, method: str, body: bytes) -> Answer:
         self.auth_method = method
         self._answer = None
+        self._said_before = len(self.said)
         self._done = self.auth_event = threading.Event()
         with self._transport.lock:
             self._transport._send_message(Message(self._request(method, body)))  # type: ignore[attr-defined]  # noqa: SLF001
