@@ -28,6 +28,9 @@ make_account harness-bash /bin/bash
 make_account harness-nologin /usr/sbin/nologin
 make_account harness-rbash /bin/rbash
 make_account harness-false /bin/false
+# One that PAM lets nobody into any more.
+make_account harness-expired /bin/sh
+chage --expiredate 2020-01-01 harness-expired
 for shell in zsh fish tcsh; do
     ! command -v $shell >/dev/null || make_account harness-$shell "$(command -v $shell)"
 done

@@ -107,7 +107,7 @@ class Login:
             if identity.blob is None:
                 # What is wrong with it, its signature tells.
                 identity.sign(b"", "")
-            report.offered += 1
+            report.offering(identity.label)
             answer = auth.offer_key(identity.blob or b"", identity.sign)
         except (UnusableError, AgentError, SignatureError) as exc:
             report.note(identity.label, str(exc))

@@ -32,11 +32,18 @@ class LoginReport:
     def __init__(self, device: Device, where: str, user: str) -> None:
         self._device, self._where, self._user = device, where, user
         self._outcomes: list[tuple[str, str]] = []
+        self._now: str | None = None
         self.offered = 0
         self.agent_fault: str | None = None
 
+    def offering(self, label: str) -> None:
+        """Say which key is offered now."""
+        self.offered += 1
+        self._now = label
+
     def note(self, label: str, what: str) -> None:
         """Say what became of one thing that was tried."""
+        self._now = None
         self._outcomes.append((label, what))
 
     def refused(self, auth: UserAuth) -> AuthenticationError:
@@ -62,6 +69,8 @@ class LoginReport:
             silent: whether it did not hang up, but says nothing any more.
         """
         where = self._where
+        if self._now is not None:
+            self.note(self._now, "refused" if goodbye else "it hung up")
         listed = f"; tried: {self._listed()}" if self._outcomes else ""
         if self.agent_fault:
             # What the agent cost in time, the server may not have waited for.
@@ -71,8 +80,11 @@ class LoginReport:
         words = plain([goodbye])
         if TOO_MANY in words or (not words and self.offered >= TRIES):
             last = f" ({words})" if words else ", and may allow no more tries"
+            count = f"{self.offered} key{'s were' if self.offered != 1 else ' was'} offered"
             how = "set identity_file to the one that it accepts, or IdentityFile and 'IdentitiesOnly yes' in ssh_config"
-            return self._error(f"{where} hung up after {self.offered} keys were offered{last}: {how}{listed}")
+            if self._device.identity_file is not None:
+                how = "check user, identity_file and the device's authorized_keys"
+            return self._error(f"{where} hung up after {count}{last}: {how}{listed}")
         if words:
             return ConnectError(self._device.name, "connect", f"{where} ended the connection at the login: '{words}'")
         if auth is not None and (words := plain(auth.last_said)):
