@@ -154,8 +154,12 @@ def _begin(address: Address, deadline: float, source: str | None) -> _Attempt | 
     try:
         sock.settimeout(0.0)
         if source is not None:
-            sock.bind((source, 0))
+            # An address, not a name, which could take long to be resolved.
+            sock.bind(socket.getaddrinfo(source, 0, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4])
         code = sock.connect_ex(place)
+    except socket.gaierror:
+        sock.close()
+        return name, OSError(errno.EADDRNOTAVAIL, f"'{source}' is not an address of that kind")
     except OSError as exc:
         sock.close()
         return name, exc

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # As many times connect_time.
 LONGEST = 12
 CLOSE_SECONDS = 5.0
+# What AddressFamily of ssh_config may say.
+FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
 class Way:
@@ -38,7 +40,7 @@ class Way:
     def __init__(self, device: Device, route: Route, policy: Checked, options: dict[str, Any], before: Way | None) -> None:
         # Errors name what was really asked, not the alias.
         self._device = device.model_copy(update={"host": route.host, "port": route.port})
-        self._policy, self._before, self._command = policy, before, route.command
+        self._policy, self._before, self._route = policy, before, route
         self._proxy: ProxyCommand | None = None
         self._carrier: Any = None
         self._patience = device.connect_time
@@ -137,10 +139,13 @@ class Way:
         """What carries the connection: a socket, a channel of the jump host, or a ProxyCommand."""
         if self._before is not None:
             return self._through(self._before)
-        if self._command is not None:
-            self._proxy = ProxyCommand(self._command)
+        if self._route.command is not None:
+            self._proxy = ProxyCommand(self._route.command)
             return self._proxy
-        connected = addresses.connect(str(self._device.host), int(self._device.port or 0), self._patience)
+        host, port = str(self._device.host), int(self._device.port or 0)
+        connected = addresses.connect(
+            host, port, self._patience, FAMILIES.get(self._route.family, socket.AF_UNSPEC), self._route.source
+        )
         return TunedSocket(connected, silence(self._device))
 
     def _through(self, hop: Way) -> paramiko.Channel:

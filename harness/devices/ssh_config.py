@@ -47,6 +47,8 @@ class Route:
         key_name: what known_hosts calls it.
         known_hosts: files of known host keys; those that are not there are left out.
         strict: what StrictHostKeyChecking says.
+        family: what AddressFamily says: any, inet or inet6.
+        source: what BindAddress says: the address of this machine to connect from.
     """
 
     host: str
@@ -62,6 +64,8 @@ class Route:
     key_name: str
     known_hosts: tuple[Path, ...]
     strict: str
+    family: str = "any"
+    source: str | None = None
 
 
 def split(spec: str) -> tuple[str | None, str, int | None]:
@@ -129,6 +133,8 @@ def route(spec: str, user: str | None = None, port: int | None = None) -> Route:
         key_name=key_name,
         known_hosts=tuple(file for name in _words(names) if name != "none" and (file := _path(name, tokens)).is_file()),
         strict=found.get("stricthostkeychecking", "ask").lower(),
+        family=found.get("addressfamily", "any").lower(),
+        source=found.get("bindaddress"),
     )
 
 

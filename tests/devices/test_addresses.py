@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,23 @@ def test_behind_a_jump_host_each_way_has_its_words(net: Network, server: SshServ
     assert wrong == {}
     for name in JUMPED:
         assert said[name][0].startswith(f"ConnectError: {name}: connect: the jump host {OWN}:{server.port} ")
+
+
+@pytest.mark.ssh
+@pytest.mark.faults
+def test_the_family_and_the_source_that_ssh_config_names(net: Network, server: SshServer) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir()
+    (folder / "config").write_text(
+        "Host four\nAddressFamily inet\nHost six\nAddressFamily inet6\n"
+        f"Host here\nBindAddress {OWN}\nHost far\nBindAddress 192.0.2.1\nHost four six here far\nHostName mixed\n"
+    )
+    said = net.connect("".join(server.entry(name, host=name, connect_time=1) for name in ("four", "six", "here", "far")))
+    assert said["four"][0] == said["here"][0] == "connected"
+    assert f"no answer from mixed:{server.port} ({SILENT_V6}) within 1 s" in said["six"][0]
+    assert (
+        f"{OWN} (this machine has no address or port to connect from); look at its network, and at BindAddress" in said["far"][0]
+    )
 
 
 @pytest.mark.ssh
