@@ -91,7 +91,8 @@ class Way:
                 except AlgorithmError as exc:
                     # The server has host keys of kinds that are supported, but none of the known key's kind.
                     if all(set(lack.theirs) & set(lack.ours) for lack in exc.lacking):
-                        raise HostKeyError(self._device.name, "connect", self._other_kind()) from exc
+                        what = f"it has none of the known kind ({self._policy.kinds})"
+                        raise self._policy.other(what) from exc
                     raise
         except DeviceError as exc:
             if self._proxy is None or isinstance(exc, HostKeyError | AuthenticationError):
@@ -163,10 +164,3 @@ class Way:
                 return hop.transport.open_channel("direct-tcpip", to, ("", 0), timeout=self._patience)
         except DeviceError as exc:
             raise ConnectError(self._device.name, "connect", connect_errors.beyond(jump, *to, exc, self._patience)) from exc
-
-    def _other_kind(self) -> str:
-        kinds = ", ".join(sorted({key.get_name() for key in self._policy.known.trusted}))
-        return (
-            f"the host key of {self._device.host}:{self._device.port} is not the one expected: it has none of the known kind ({kinds}); "
-            f"if the device was installed anew: harness device trust {self._device.name} --replace"
-        )

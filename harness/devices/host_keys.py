@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -21,14 +22,27 @@ RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
 OFFERED: tuple[str, ...] = paramiko.Transport._preferred_keys  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public tells them
 
 
+@dataclass(frozen=True)
+class Advice:
+    """The next step.
+
+    Attributes:
+        unknown: where no key is known.
+        other: where another key is shown.
+    """
+
+    unknown: str
+    other: str
+
+
 class Checked(paramiko.MissingHostKeyPolicy):
     """Lets a known key pass, refuses any other, and says how to trust it.
 
     Paramiko's own check knows one key of a kind for a host, no patterns and no aliases; so it is given none, and asks this.
     """
 
-    def __init__(self, device: Device, known: Known, name: str, advice: str, *, look: bool = False) -> None:
-        self._device, self.known, self._name, self._advice, self._look = device, known, name, advice, look
+    def __init__(self, device: Device, known: Known, route: Route, advice: Advice, *, look: bool = False) -> None:
+        self._device, self.known, self._route, self._advice, self._look = device, known, route, advice, look
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
         """Decide on the key or certificate that was shown, as ssh does: where a certificate does not count, its key may."""
@@ -41,11 +55,12 @@ class Checked(paramiko.MissingHostKeyPolicy):
                 raise Shown(key, known=True, certified=True)
             return
         if self.known.trusted and key not in self.known.trusted:
-            raise paramiko.BadHostKeyException(hostname, key, self.known.trusted[0])
+            what = f"it shows {key.get_name()} {key.fingerprint}, expected {self.known.told()}{fault}"
+            raise self.other(what)
         if self._look:
             raise Shown(key, known=bool(self.known.trusted))
         if not self.known.trusted:
-            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}{fault}; {self._advice}"
+            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}{fault}; {self._advice.unknown}"
             raise HostKeyError(self._device.name, "connect", reason)
 
     @property
@@ -54,6 +69,17 @@ class Checked(paramiko.MissingHostKeyPolicy):
         kinds = {key.get_name() for key in self.known.trusted}
         wanted = {kind for name in kinds for kind in (RSA if name == "ssh-rsa" else (name,))}
         return [kind for kind in OFFERED if kind not in wanted] if wanted else []
+
+    def other(self, what: str) -> HostKeyError:
+        """The server shows another key than one that is known."""
+        where = f"{self._route.host}:{self._route.port}"
+        reason = f"the host key of {where} is not the one expected: {what}; if it was installed anew: {self._advice.other}"
+        return HostKeyError(self._device.name, "connect", reason)
+
+    @property
+    def kinds(self) -> str:
+        """The kinds of the known keys, for a message."""
+        return ", ".join(sorted({key.get_name() for key in self.known.trusted}))
 
     def _certificate_fault(self, hostname: str, key: paramiko.PKey) -> str | None:
         """Why no certificate vouches for a key, as a part of a message; None if one does.
@@ -76,7 +102,7 @@ class Checked(paramiko.MissingHostKeyPolicy):
             raise HostKeyError(self._device.name, "connect", reason)
         if certificate.authority not in {known.asbytes() for known in self.known.authorities}:
             return f"; its certificate {called} does not count: known_hosts has no such CA for it (@cert-authority)"
-        fault = certificate.host_fault(self._name)
+        fault = certificate.host_fault(_called(self._route))
         return f"; its certificate {called} does not count: it {fault}" if fault else None
 
 
@@ -111,24 +137,47 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
             return found
         # Where nothing is said of the port, ssh takes what is said of the host.
         plain = known_hosts.find(route.known_hosts, route.host)
-        return Known(found.trusted or plain.trusted, found.revoked + plain.revoked, found.authorities or plain.authorities)
+        return Known(
+            found.trusted or plain.trusted,
+            found.revoked + plain.revoked,
+            found.authorities or plain.authorities,
+            plain.places | found.places,
+        )
     kind, encoded = device.host_key.split()[:2]
+    name = entry or device.name
     try:
-        return Known((paramiko.PKey.from_type_string(kind, base64.b64decode(encoded)),))
+        key = paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
     except Exception as exc:
-        name = entry or device.name
         message = f"{registry.where(name, 'host_key')}: '{name}.host_key': not a {kind} public key ({exc}); harness device trust {name} writes it"
         raise RegistryError(message) from exc
+    return Known((key,), places={key: f"host_key in {registry.where(name, 'host_key')}"})
 
 
-def name(route: Route) -> str:
+def advice(device: Device, route: Route) -> Advice:
+    """What to do about a device's keys."""
+    unknown = f"compare it with what 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' says on the device, then: harness device trust {device.name}"
+    if route.strict in {"no", "off", "accept-new"}:
+        unknown += f" (StrictHostKeyChecking {route.strict} in ssh_config does not count here)"
+    return Advice(unknown, f"harness device trust {device.name} --replace")
+
+
+def hop_advice(alias: str, spec: str, route: Route, known: Known, entry: str | None) -> Advice:
+    """What to do about the keys of a host on the way that ssh_config names.
+
+    Args:
+        alias: its name there.
+        spec: the same, as ProxyJump has it.
+        route: what ssh_config says of it.
+        known: its keys.
+        entry: the device of devices.toml that has its key.
+    """
+    other = f"harness device trust {entry} --replace"
+    if entry is None:
+        files = sorted({known.places[key].rpartition(":")[0] for key in known.trusted if key in known.places})
+        other = "take the old key out: " + ", ".join(f"ssh-keygen -R '{route.key_name}' -f {file}" for file in files)
+    return Advice(f"compare it with the device's own, then: harness device add {alias} {spec}", other)
+
+
+def _called(route: Route) -> str:
     """What a host's certificate must call it: the name alone, or HostKeyAlias."""
     return route.host.lower() if route.key_name in {route.host, f"[{route.host}]:{route.port}"} else route.key_name
-
-
-def advice(device: Device, route: Route) -> str:
-    """What to do about an unknown key."""
-    advice = f"compare it with what 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' says on the device, then: harness device trust {device.name}"
-    if route.strict in {"no", "off", "accept-new"}:
-        advice += f" (StrictHostKeyChecking {route.strict} in ssh_config does not count here)"
-    return advice

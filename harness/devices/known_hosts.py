@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -27,11 +27,20 @@ class Known:
         trusted: its keys; one of them must be shown.
         revoked: keys that nobody may show, and CAs that no longer count.
         authorities: CAs whose host certificates count (``@cert-authority``).
+        places: where its keys were found: ``FILE:LINE``, or the place in devices.toml.
     """
 
     trusted: tuple[paramiko.PKey, ...]
     revoked: tuple[paramiko.PKey, ...] = ()
     authorities: tuple[paramiko.PKey, ...] = ()
+    places: dict[paramiko.PKey, str] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """The trusted keys for a message, each with its place."""
+        return ", ".join(
+            f"{key.get_name()} {key.fingerprint}" + (f" ({self.places[key]})" if key in self.places else "")
+            for key in self.trusted
+        )
 
 
 def find(files: Iterable[Path], name: str) -> Known:
@@ -45,19 +54,21 @@ def find(files: Iterable[Path], name: str) -> Known:
         UsageError: if a file can't be read.
     """
     keys: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": [], "@cert-authority": []}
+    places: dict[paramiko.PKey, str] = {}
     for file in files:
-        for line in _text(file).splitlines():
+        for number, line in enumerate(_text(file).splitlines(), 1):
             fields = line.split()
             marker = fields.pop(0) if line.lstrip().startswith("@") else ""
             if len(fields) < FIELDS or fields[0].startswith("#") or marker not in keys or not _meant(fields[0], name.lower()):
                 continue
             if (key := public(fields[1], fields[2])) is not None:
                 keys[marker].append(key)
+                places.setdefault(key, f"{file}:{number}")
     revoked = tuple(keys["@revoked"])
     trusted, authorities = (
         tuple(key for key in dict.fromkeys(keys[marker]) if key not in revoked) for marker in ("", "@cert-authority")
     )
-    return Known(trusted, revoked, authorities)
+    return Known(trusted, revoked, authorities, places)
 
 
 def public(kind: str, encoded: str) -> paramiko.PKey | None:

@@ -10,7 +10,7 @@ import paramiko
 
 from harness.devices import connect_errors
 from harness.devices.watch import StalledError
-from harness.errors import ConnectError, DeviceError, HostKeyError, LostError
+from harness.errors import ConnectError, DeviceError, LostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,15 +48,13 @@ def silence(device: Device) -> float:
     return SILENCE_SECONDS if device.emulated is None else EMULATED_SILENCE_SECONDS
 
 
-def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: PLR0911 - one for each kind
+def _error(exc: Exception, device: Device, step: str) -> DeviceError:
     """Find the words for a backend's exception."""
     name, where = device.name, _where(device)
     lost: type[ConnectError | LostError] = ConnectError if step == "connect" else LostError
     if (reason := connect_errors.words(exc, device, where)) is not None:
         return lost(name, step, reason)
     match exc:
-        case paramiko.BadHostKeyException():
-            return HostKeyError(name, step, _wrong_key(exc, device))
         case paramiko.AuthenticationException() if CUT_WORDS.search(str(exc)):
             # What the server refused, the login itself tells.
             reason = f"the connection to {where} was lost at the login ({exc}); if it is each time: check user and identity_file"
@@ -73,14 +71,6 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:  # noqa: P
         seconds = max(OPEN_SECONDS, device.connect_time)
         return lost(name, step, f"{where} did not answer within {seconds:g} s when a channel was to be opened")
     return lost(name, step, f"the connection to {where} broke: {said}")
-
-
-def _wrong_key(exc: paramiko.BadHostKeyException, device: Device) -> str:
-    shown, expected = exc.key, exc.expected_key
-    return (
-        f"the host key of {_where(device)} is not the one expected: it shows {shown.get_name()} {shown.fingerprint}, expected "
-        f"{expected.get_name()} {expected.fingerprint}; if the device was installed anew: harness device trust {device.name} --replace"
-    )
 
 
 def _where(device: Device) -> str:

@@ -63,7 +63,7 @@ def _way(
     else:
         before = _hops(device, registry, route, (), **options)
     known = host_keys.known(device, route, registry) if check else Known(())
-    policy = Checked(device, known, host_keys.name(route), host_keys.advice(device, route), look=look)
+    policy = Checked(device, known, route, host_keys.advice(device, route), look=look)
     return Way(device, route, policy, login.options(device, route, registry) | options, before)
 
 
@@ -127,9 +127,9 @@ def _hops(device: Device, registry: Registry, route: Route, above: tuple[tuple[s
         )
         if number == 0:
             before = _hops(hop, registry, hop_route, (*above, here), **options)
-        advice = f"compare it with the device's own, then: harness device add {alias} {spec}"
-        known = host_keys.known(hop, hop_route, registry, pinned.name if pinned else None)
-        policy = Checked(hop, known, host_keys.name(hop_route), advice)
+        entry = pinned.name if pinned else None
+        known = host_keys.known(hop, hop_route, registry, entry)
+        policy = Checked(hop, known, hop_route, host_keys.hop_advice(alias, spec, hop_route, known, entry))
         before = Way(hop, hop_route, policy, login.options(hop, hop_route, registry) | options, before)
     return before
 
