@@ -208,21 +208,6 @@ def test_an_unknown_key_of_any_hop_is_refused(sshd: SshServer, gates: tuple[SshS
 
 
 @pytest.mark.ssh
-def test_another_key_of_a_hop_says_where_the_known_one_is(sshd: SshServer, gates: tuple[SshServer, SshServer]) -> None:
-    config(block("gate", gates[0]) + block("rpi4", sshd, "ProxyJump gate"))
-    known = known_hosts(sshd)
-    with known.open("a") as file:
-        file.write(f"# the gate\n[127.0.0.1]:{gates[0].port} {gates[1].host_key}\n")
-    with pytest.raises(
-        HostKeyError,
-        match=rf"at the jump host .*not the one expected: .*\({known}:3\); .*: ssh-keygen -R '\[127\.0\.0\.1\]:{gates[0].port}' -f {known}$",
-    ):
-        link('[board]\nhost = "rpi4"\n')
-    entry = gates[0].entry("gate", host_key=gates[1].host_key)
-    with pytest.raises(HostKeyError, match=r"\(host_key in devices\.toml:7\); .*: harness device trust gate --replace$"):
-        link(entry + '[board]\nhost = "rpi4"\n')
-
-
 def test_the_key_of_a_hop_may_be_in_devices_toml(sshd: SshServer, gates: tuple[SshServer, SshServer]) -> None:
     config(block("gate1", gates[0]) + block("rpi", sshd, "ProxyJump gate1"))
     known_hosts(sshd)
