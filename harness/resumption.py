@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness import question as questions
 from harness import workflow
-from harness.devices import preflight
+from harness.devices import preflight, protocol
 from harness.errors import ResultsError, SelectionError
 from harness.measure import journal
 from harness.measure.resume import Progress, progress
@@ -52,6 +52,7 @@ def resume(
 
     Raises:
         UsageError: a member of its branch, if there is no such run, or what it needs is not what it was.
+        RunnerError: if a job that is left on a device speaks another version of the protocol.
     """
     folder = run_folder.find(name, results, refused=True)
     begun = run_folder.load(folder)
@@ -67,6 +68,7 @@ def resume(
         message = f"{folder}: the run has no device '{min(unknown)}'; it has {', '.join(entry.name for entry in _entries(begun))}"
         raise SelectionError(message)
     left = [entry for entry in wanted if so_far.get(entry.name, _NOTHING).left]
+    _check_jobs(begun, {entry.name: so_far.get(entry.name, _NOTHING) for entry in left})
     if not left:
         # One that was ended while it wrote what it had measured is written now.
         is_due = was.state != "complete" and all(so_far.get(entry.name, _NOTHING).collected for entry in _entries(begun))
@@ -96,6 +98,18 @@ def resume(
         watcher.plan(now, begun.cases, begun.study.measure.rounds)
         interrupted = place.measure(place.work(variants, begun.cases, begun.units), now, registry, so_far)
     return workflow.finish(folder, begun, interrupted=interrupted)
+
+
+def _check_jobs(run: Run, left: dict[str, Progress]) -> None:
+    """See that the jobs of which something is left, by device, speak the protocol of this version.
+
+    Raises:
+        RunnerError: if one does not.
+    """
+    for device, found in left.items():
+        if found.job is not None and not found.collected:
+            said = {"protocol": found.protocol, "harness": run.versions.harness}
+            protocol.check_job(said, device, "resume", found.job)
 
 
 def _entries(run: Run) -> list[Device]:

@@ -31,7 +31,11 @@ def _asked_by(told: dict[str, Any]) -> str:
     """Name the controller."""
     since = datetime.fromtimestamp(told["since"], UTC)
     name = f"{told['user']}@{told['host']}, process {told['pid']}{', ' + told['url'] if told.get('url') else ''}"
-    version = "" if told.get("protocol") == protocol.PROTOCOL else f", a job of {protocol.described(told)}"
+    version = (
+        ""
+        if told.get("protocol") == protocol.PROTOCOL
+        else f", a job of {protocol.described(told)} (this harness speaks {protocol.PROTOCOL})"
+    )
     return f"{name}, since {since:%Y-%m-%d %H:%M:%S} UTC by the device's clock{version}"
 
 

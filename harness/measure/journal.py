@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
+import harness
 from harness.errors import ResultsError, RunnerError
 from harness.measure.events import ADAPTER, SAID_THERE, Event
+from harness.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +112,15 @@ def _trim(file: BinaryIO) -> None:
         file.truncate(end)
 
 
+def _fault(exc: ValueError) -> str:
+    """What is wrong with a line: an event of another version, or damage."""
+    first = exc.errors()[0] if isinstance(exc, ValidationError) else None
+    if first is None or first["type"] != "union_tag_invalid":
+        return "damaged line"
+    name = plain(str(first.get("ctx", {}).get("tag")))[:100]
+    return f"an event '{name}', which quant-harness {harness.__version__} does not know: the run was written by another version; use that one"
+
+
 def read(path: Path) -> Iterator[Event]:
     """Read a journal; a last line that a crash cut short is left out.
 
@@ -124,7 +135,7 @@ def read(path: Path) -> Iterator[Event]:
                 try:
                     yield ADAPTER.validate_python(json.loads(line))
                 except ValueError as exc:
-                    message = f"{path}:{number}: damaged line"
+                    message = f"{path}:{number}: {_fault(exc)}"
                     raise ResultsError(message) from exc
     except (OSError, UnicodeDecodeError) as exc:
         message = f"{path}: can't be read: {exc}"

@@ -32,6 +32,7 @@ class Progress:
         compared: the cases whose outputs were fetched from it.
         collected: nothing is left to do.
         inputs: the hashes of what the outputs were computed from.
+        protocol: the version that the job speaks; None if it was begun by a version that did not say so.
         facts: what the device said of itself.
     """
 
@@ -43,6 +44,7 @@ class Progress:
     compared: set[str] = field(default_factory=set)
     collected: bool = False
     inputs: tuple[str, ...] = ()
+    protocol: int | None = None
     facts: Facts | None = None
 
     @property
@@ -74,7 +76,7 @@ class Progress:
                 self.facts = event.facts
             case Started():
                 self.job, self.offset, self.ended, self.inputs = event.job, 0, None, tuple(event.inputs)
-                self.evaluated, self.compared, self.collected = {}, set(), False
+                self.evaluated, self.compared, self.collected, self.protocol = {}, set(), False, event.protocol
             case Evaluated():
                 self.evaluated[event.case] = event
             case FidelityLine():

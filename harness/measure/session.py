@@ -178,7 +178,9 @@ class Session:
                 "seed": work.seed + first_round,
             }
         job = secrets.token_hex(8)
-        self._record(Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs]))
+        self._record(
+            Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs], protocol=protocol.PROTOCOL)
+        )
         request = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
         self._running = job
         self._steadily(lambda link: link.start(job, request, work.files(facts.arch)))

@@ -38,11 +38,13 @@ class Started(Line):
     Attributes:
         job: its name there.
         inputs: the hashes of the evaluation inputs.
+        protocol: the version that it speaks; versions before 4 did not write it down.
     """
 
     event: Literal["started"] = "started"
     job: Id
     inputs: list[Id] = []
+    protocol: Count | None = None
 
 
 class Lost(Line):

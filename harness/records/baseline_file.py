@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 
 from harness.errors import ResultsError
 from harness.quantize.models import storage
-from harness.records.baseline import Baseline
+from harness.records.baseline import FORMAT, Baseline
 from harness.records.folder import write_text
+from harness.records.format import other_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +47,8 @@ def save(baseline: Baseline, path: Path, models: Path) -> int:
                 added += 1
         path.parent.mkdir(parents=True, exist_ok=True)
         bare = tuple(variant.model_copy(update={"path": None}) for variant in baseline.variants)
-        write_text(path, baseline.model_copy(update={"variants": bare}).model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        content = baseline.model_copy(update={"variants": bare}).model_dump(mode="json", exclude_defaults=True)
+        write_text(path, json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False) + "\n")
     except OSError as exc:
         message = f"{exc.filename or path}: can't be written or read: {exc.strerror}"
         raise ResultsError(message) from exc
@@ -59,14 +62,17 @@ def read(path: Path) -> Baseline:
         ResultsError: if it can't be read, or is none.
     """
     try:
-        return Baseline.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        return Baseline.model_validate_json(content)
     except OSError as exc:
         message = f"{path}: can't be read: {exc.strerror}"
         raise ResultsError(message) from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        message = f"{path}: no baseline, or damaged: {f'{place}: ' if place else ''}{first['msg']}; restore it, or save it again"
+        fault = f"{f'{place}: ' if place else ''}{first['msg']}"
+        other = other_version(path, content, FORMAT, "save it again with this version")
+        message = f"{other} ({fault})" if other else f"{path}: no baseline, or damaged: {fault}; restore it, or save it again"
         raise ResultsError(message) from exc
 
 

@@ -14,7 +14,8 @@ from harness.errors import ResultsError
 from harness.measure import journal
 from harness.records import samples
 from harness.records.assemble import assemble
-from harness.records.run import Run
+from harness.records.format import other_version
+from harness.records.run import FORMAT, Run
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,15 +80,16 @@ def load(folder: Path) -> Run:
     """
     path = folder / RUN
     try:
-        run = Run.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        run = Run.model_validate_json(content)
     except OSError as exc:
         message = f"{path}: can't be read: {exc.strerror}; is {folder} a run's folder?"
         raise ResultsError(message) from exc
     except ValidationError as exc:
         first = exc.errors()[0]
-        message = (
-            f"{path}: not a run of this version of the harness: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        )
+        other = other_version(path, content, FORMAT, "read it with that version, or measure anew")
+        fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        message = f"{other} ({fault})" if other else f"{path}: not a run of this version of the harness: {fault}"
         raise ResultsError(message) from exc
     return run if run.state == "complete" and (folder / SAMPLES).exists() else gather(folder, run)
 

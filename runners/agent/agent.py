@@ -12,23 +12,43 @@ import sys
 
 import store
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
 # Imported when asked for, for only they were sent.
 COMMANDS = {
     "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "delivery",
     "start": "jobs", "has": "jobs", "holder": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
 }  # fmt: skip
+# What a store of a newer version does not keep from its work.
+ANYWHERE = {"machine", "holder", "release"}
+
+
+def command_of(words: list[str]) -> Callable[..., None]:
+    """The command that is asked for, once this store may be used."""
+    if not words or words[0] not in COMMANDS:
+        other = "it is of another version of the harness than what calls it"
+        raise ValueError(
+            "this agent speaks protocol %d and has no command '%s': %s" % (store.PROTOCOL, " ".join(words[:1])[:100], other)
+        )
+    if words[0] not in ANYWHERE:
+        store.check_layout()
+    command: Callable[..., None] = getattr(importlib.import_module(COMMANDS[words[0]]), words[0])
+    return command
 
 
 def main(words: list[str]) -> int:
     """Run one command; a failure is one line of the protocol."""
     os.umask(0o077)  # what is stored here, and by the jobs started here, is its owner's alone
     try:
-        command = getattr(importlib.import_module(COMMANDS[words[0]]), words[0])
-        command(*words[1:])
+        command_of(words)(*words[1:])
     except BrokenPipeError:
         os._exit(1)  # the reader is gone: there is nobody to tell
-    except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
         text = "%s: %s" % (error.strerror, error.filename or store.root()) if isinstance(error, OSError) else str(error)
+        if isinstance(error, KeyError):
+            text = "what was asked for lacks %s" % text
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = "the disk of %s is full: make room there (%s)" % (store.root(), text)
         store.say("error", kind=type(error).__name__, message=text[: store.MESSAGE_LIMIT])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 PROTOCOL = 4
+# Of what lies in the store, and where. Versions before protocol 4 have the same, and wrote no number.
+LAYOUT = 1
 ALIVE_SECONDS = 5.0
 CHUNK = 512 * 1024
 LINE_LIMIT = 64 * 1024 * 1024
@@ -35,6 +37,25 @@ def root() -> str:
     """The folder that holds everything; created with mode 0700."""
     place = os.environ.get("QUANT_HARNESS_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "quant-harness")
     return folder(place)
+
+
+def check_layout() -> None:
+    """Refuse a store that a newer version has made; one without a number gets this one's."""
+    path = os.path.join(root(), "layout")
+    try:
+        said = json.loads(read_small(path))
+    except (ValueError, RecursionError):
+        # A new store, or one of an older version; or the power failed while this was written.
+        with contextlib.suppress(OSError):
+            write_whole(path, json.dumps({"layout": LAYOUT, "protocol": PROTOCOL}))
+        return
+    found = said.get("layout") if isinstance(said, dict) else None
+    if type(found) is not int or found > LAYOUT:
+        newer = "layout %r, of a newer version of the harness" % (found,)
+        raise ValueError(
+            "the store %s has %s; this version knows layout %d: upgrade this harness, or name another folder with store in devices.toml"
+            % (root(), newer[:200], LAYOUT)
+        )
 
 
 def folder(place: str) -> str:

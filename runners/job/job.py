@@ -45,6 +45,10 @@ class Job:
         self.blobs = os.path.join(os.path.dirname(os.path.dirname(folder)), "blobs", "sha256")
         with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
             self.request = json.load(file)
+        if self.request.get("protocol") != PROTOCOL:
+            raise SystemExit(
+                "this job speaks protocol %d, and what is asked of it is protocol %r" % (PROTOCOL, self.request.get("protocol"))
+            )
         self.cases = {case["id"]: self.located(case) for case in self.request["cases"]}
         self.units: list[tuple[str, ...]] = [tuple(unit) for unit in self.request["units"]]
         self.apart: set[tuple[str, ...]] = set()

@@ -33,6 +33,7 @@ def test_all_of_the_store_is_its_owners_alone(harness: Command, study: Path, ssh
         "lock",
         "pid",
         "c0.npz",
+        "layout",
         "lease",
         "queue",
         "current",

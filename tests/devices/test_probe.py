@@ -41,9 +41,11 @@ def test_a_device_that_is_held_is_busy_and_says_by_whom() -> None:
 def test_a_holder_of_another_account_or_version_is_told_as_such() -> None:
     theirs = HOLDER | {"job": "ab12", "account": "ci-runner", "process": 99, "answers": True}
     assert holder(json.dumps(theirs)).endswith("by the device's clock, job ab12, account ci-runner on the device")
-    assert "a job of protocol 5 (quant-harness 9.1)," in holder(json.dumps(theirs | {"protocol": 5, "harness": "9.1"}))
+    assert "a job of protocol 5 (quant-harness 9.1) (this harness speaks 4)," in holder(
+        json.dumps(theirs | {"protocol": 5, "harness": "9.1"})
+    )
     older = {key: value for key, value in HOLDER.items() if key != "protocol"}
-    assert holder(json.dumps(older)).endswith("by the device's clock, a job of an earlier protocol")
+    assert holder(json.dumps(older)).endswith("by the device's clock, a job of an earlier protocol (this harness speaks 4)")
     silent = {"account": "ci-runner", "process": 99, "answers": False}
     assert (
         holder(json.dumps(silent)) == "it does not say whose, account ci-runner on the device, process 99 there does not answer"
