@@ -74,7 +74,7 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
         folder.find("latest", tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{}", "", "not json", '{"format": 99}'])
+@pytest.mark.parametrize("text", ["{}", "", "not json", "[]", '{"format": 2}'])
 def test_a_run_json_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ResultsError, match=r"run\.json: not a run of this version of the harness"):
