@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # RFC 4253, 4.2: a server may send lines before its version.
 GREETING_BYTES = 1 << 14
 SHOWN_CHARACTERS = 200
+# As OpenSSH's own limit; RFC 4253, 6.1 asks for no more than 35,000.
+PACKET_BYTES = 1 << 18
 # Not algorithms: announcements that are carried in the same list.
 ANNOUNCED = ("ext-info-", "kex-strict-")
 # Each kind, what paramiko calls the server's lists (one for each direction), and its own.
@@ -97,6 +99,14 @@ class _Listening(Packetizer):
             if self.greeted:
                 raise
 
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's own
+        """Read so many bytes; a length that no packet has is not believed."""
+        if n > PACKET_BYTES:
+            message = f"the server sent a malformed packet of {n} bytes"
+            raise paramiko.SSHException(message)
+        data: bytes = super().read_all(n, check_rekey)
+        return data
+
     def _read_timeout(self, timeout: float) -> bytes:
         data: bytes = super()._read_timeout(timeout)  # type: ignore[misc]
         self.heard += data
@@ -141,6 +151,15 @@ class Handshake(paramiko.Transport):
         if event is None and not self.initial_kex_done:
             # Paramiko returns when the time is up as if all were well.
             raise ExchangeError if self.remote_version else GreetingError(self._heard(), silent=True)
+
+    def get_exception(self) -> Exception | None:
+        """What ended the connection; whatever reading a malformed packet raised is an error of the connection."""
+        exc: Exception | None = super().get_exception()
+        if exc is None or isinstance(exc, paramiko.SSHException | EOFError | OSError):
+            return exc
+        wrapped = paramiko.SSHException(f"the server sent a malformed packet ({type(exc).__name__}: {exc})")
+        wrapped.__cause__ = exc
+        return wrapped
 
     def _heard(self) -> str:
         text = self.packetizer.heard.decode(errors="replace")

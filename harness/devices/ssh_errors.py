@@ -66,7 +66,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:
             if isinstance(exc, StalledError):
                 waited = exc.seconds
             return lost(name, step, f"no answer from {where} within {waited:g} s")
-    said = str(exc) or type(exc).__name__
+    said = str(exc) or ("the other side closed it" if isinstance(exc, EOFError) else type(exc).__name__)
     if NO_CHANNEL in said:
         seconds = max(OPEN_SECONDS, device.connect_time)
         return lost(name, step, f"{where} did not answer within {seconds:g} s when a channel was to be opened")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -96,6 +98,35 @@ def test_a_flood_before_the_version_is_bounded() -> None:
     with says(b"x" * 10_000_000) as port, pytest.raises(ConnectError, match="it said 'xxx") as caught:
         link(entry(port))
     assert len(str(caught.value)) < 1000
+
+
+def packet(payload: bytes) -> bytes:
+    """A packet before encryption, RFC 4253, 6."""
+    padding = 4 + -(len(payload) + 9) % 8
+    return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
+
+
+def test_the_length_of_a_packet_is_not_believed() -> None:
+    data = b"SSH-2.0-odd\r\n" + struct.pack(">IB", 0x7FFFFFF4, 4) + bytes(4_000_000)
+    with says(data, hold=True) as port, pytest.raises(ConnectError, match="the server sent a malformed packet of 2147483"):
+        link(entry(port))
+
+
+MALFORMED = {
+    "not UTF-8": packet(b"\x14" + bytes(16) + b"\x00\x00\x00\x02\xff\xfe"),
+    "cut": packet(b"\x14" + bytes(3)),
+    "empty": packet(b""),
+    "a huge length": struct.pack(">IB", 0x7FFFFFFF, 4) + bytes(40),
+    "zero length": bytes(64),
+    "not key exchange": packet(b"\x5a" + bytes(20)),
+    "noise": random.Random(1).randbytes(3000),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_server_that_sends_malformed_packets(kind: str) -> None:
+    with says(b"SSH-2.0-odd\r\n" + MALFORMED[kind]) as port, pytest.raises(ConnectError, match=r"board: connect: .*127\.0\.0\.1"):
+        link(entry(port))
 
 
 @pytest.fixture(scope="module")
