@@ -115,9 +115,12 @@ class Login:
         what = "refused"
         if answer is Answer.PARTLY:
             what = "accepted, but the server wants more than that"
+        elif answer is Answer.PROVEN_BUT_REFUSED:
+            root = "root may not log in with a key (PermitRootLogin in its sshd_config)"
+            what = f"the key is accepted, but not the login: {root if auth.user == 'root' else 'its sshd tells why in its log'}"
         elif identity.certificate is not None and (fault := identity.certificate.user_fault(auth.user)) is not None:
             what = f"refused; the certificate {fault}"
-        elif identity.fault:
+        elif fault := auth.kind_fault(identity.blob or b"") or identity.fault:
             what = f"refused; also, {identity.fault}"
         report.note(identity.label, what)
         return answer

@@ -26,12 +26,15 @@ POLL_SECONDS = 0.1
 # RFC 4252: what 60 means depends on the method that was asked for.
 PASSWORD_EXPIRED = KEY_ACCEPTABLE = 60
 RSA = "ssh-rsa"
+MOST_SHOWN = 12
+# A server may say as much as it likes.
+MOST_SAID, LONGEST_SAID = 20, 1000
 
 
 class Answer(Enum):
     """What became of a request."""
 
-    ACCEPTED, PARTLY, REFUSED, KEY_ACCEPTABLE, PASSWORD_EXPIRED = range(5)
+    ACCEPTED, PARTLY, REFUSED, KEY_ACCEPTABLE, PASSWORD_EXPIRED, PROVEN_BUT_REFUSED = range(6)
 
 
 class SignatureError(Exception):
@@ -89,7 +92,7 @@ class UserAuth(AuthHandler):
         self.proven = True
         answer = self._ask("publickey", body + string(signature))
         self.proven = False
-        return answer
+        return Answer.PROVEN_BUT_REFUSED if answer is Answer.REFUSED else answer
 
     def offer_password(self, password: str) -> Answer:
         """Offer a password, in the way that the server takes it."""
@@ -97,10 +100,10 @@ class UserAuth(AuthHandler):
             answers = [password]
 
             def answer(title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
-                self.said += [words for words in (title, instructions) if words.strip()]
+                self._hear(title, instructions)
                 if not answers:
                     # Only the first question is about this password; another may be about a new one.
-                    self.said += [question for question, _ in prompts]
+                    self._hear(*(question for question, _ in prompts))
                 return [answers.pop() if answers else "" for _ in prompts]
 
             self.interactive_handler = answer
@@ -111,6 +114,16 @@ class UserAuth(AuthHandler):
     def last_said(self) -> list[str]:
         """What the server said for people since the last request."""
         return self.said[self._said_before :]
+
+    def _signatures(self) -> list[str]:
+        """The signatures that the server takes (RFC 8308); empty if it does not say."""
+        said: dict[str, bytes] = getattr(self._transport, "server_extensions", {})
+        return [name for name in said.get("server-sig-algs", b"").decode("ascii", "replace").split(",") if name]
+
+    def _no_rsa(self) -> str:
+        taken = self._signatures()
+        kind = "ed25519" if "ssh-ed25519" in taken else "ecdsa"
+        return f"the server takes no RSA key with SHA-2; it takes {', '.join(taken[:MOST_SHOWN])}: make one with 'ssh-keygen -t {kind}'"
 
     def _request(self, method: str, body: bytes) -> bytes:
         start = cMSG_USERAUTH_REQUEST + string(self.user.encode()) + string(b"ssh-connection")
@@ -161,9 +174,13 @@ class UserAuth(AuthHandler):
         try:
             chosen: str = self._finalize_pubkey_algorithm(RSA)  # type: ignore[attr-defined]
         except paramiko.SSHException as exc:
-            message = "the server takes no RSA signatures with SHA-2, and those with SHA-1 are not secure: make a key with 'ssh-keygen -t ed25519'"
-            raise SignatureError(message) from exc
+            raise SignatureError(self._no_rsa()) from exc
         return chosen + name.removeprefix(RSA)
+
+    def _hear(self, *words: str) -> None:
+        """Keep what is for people."""
+        heard = [each[:LONGEST_SAID] for each in words if each.strip()]
+        self.said += heard[: MOST_SAID - len(self.said)]
 
     # Called by paramiko's thread
 
@@ -182,13 +199,13 @@ class UserAuth(AuthHandler):
         self._done.set()
 
     def _parse_userauth_banner(self, m: Message) -> None:
-        self.said.append(m.get_text())
+        self._hear(m.get_text())
 
     def _parse_60(self, m: Message) -> None:
         if self.auth_method == "keyboard-interactive":
             super()._parse_userauth_info_request(m)  # type: ignore[misc]
             return
         if self.auth_method == "password":
-            self.said.append(m.get_text())
+            self._hear(m.get_text())
         self._answer = Answer.PASSWORD_EXPIRED if self.auth_method == "password" else Answer.KEY_ACCEPTABLE
         self._done.set()

@@ -15,7 +15,7 @@ from harness.devices import registry
 from harness.devices.ssh import SshTransport
 from harness.errors import AuthenticationError, HostKeyError
 from tests.devices.test_ssh_config import config, link, reached
-from tests.ssh_client import agent
+from tests.ssh_client import agent, make_key
 from tests.sshd import SshServer
 
 
@@ -50,7 +50,11 @@ def test_a_locked_key_that_the_agent_holds(sshd: SshServer, monkeypatch: pytest.
 class Passwords(paramiko.ServerInterface):
     """A server that takes one password and nothing else; an ordinary user can't run an sshd that takes any."""
 
-    def __init__(self, password: str) -> None:
+    methods = "password"
+    # Algorithms that it does not support.
+    lacking: dict[str, list[str]] = {}  # noqa: RUF012 - nobody changes it
+
+    def __init__(self, password: str = "") -> None:
         self._password = password
         self.offered: list[str] = []
 
@@ -74,13 +78,13 @@ class Passwords(paramiko.ServerInterface):
                 connection, _ = self._server.accept()
             except OSError:
                 return
-            transport = paramiko.Transport(connection)
+            transport = paramiko.Transport(connection, disabled_algorithms=self.lacking)
             transport.add_server_key(self.key)
             transport.add_server_key(self.rsa)
             transport.start_server(event=threading.Event(), server=self)
 
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
-        return "password"
+        return self.methods
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:  # noqa: ARG002
         self.offered.append("key")
@@ -134,4 +138,20 @@ def test_a_server_with_several_keys_shows_the_one_that_is_known(monkeypatch: pyt
         Path("devices.toml").write_text(server.entry().replace(own, other))
         known = registry.load()
         with pytest.raises(HostKeyError, match=r"none of the known kind \(ssh-ed25519\).*harness device trust board --replace"):
+            SshTransport(known.get("board"), known)
+
+
+def test_a_server_that_takes_no_rsa_keys(tmp_path: Path) -> None:
+    """OpenSSH 9.2 says that it takes all kinds, whatever its configuration: this server says what it takes."""
+
+    class Ed25519Only(Passwords):
+        methods = "publickey"
+        lacking = {"pubkeys": [name for name in paramiko.Transport._preferred_pubkeys if name != "ssh-ed25519"]}  # type: ignore[attr-defined]  # noqa: RUF012
+
+    key = make_key(tmp_path / "mine", "rsa")
+    with Ed25519Only() as server:
+        Path("devices.toml").write_text(server.entry().replace('password_env = "BOARD_PASSWORD"', f'identity_file = "{key}"'))
+        known = registry.load()
+        words = r"mine \(the server takes no RSA key with SHA-2; it takes ssh-ed25519: make one with 'ssh-keygen -t ed25519'\)"
+        with pytest.raises(AuthenticationError, match=words):
             SshTransport(known.get("board"), known)

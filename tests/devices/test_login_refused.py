@@ -98,6 +98,14 @@ def test_users_that_may_not_log_in(server: tuple[Path, int]) -> None:
         log_in(entry(*server, "root"))
 
 
+@pytest.mark.parametrize("server", [["UsePAM no", "PermitRootLogin no"]], indirect=True)
+def test_root_may_not_log_in(server: tuple[Path, int]) -> None:
+    with pytest.raises(
+        AuthenticationError, match=r"the key is accepted, but not the login: root may not log in .*PermitRootLogin"
+    ):
+        log_in(entry(*server, "root"))
+
+
 def test_a_server_that_allows_one_try(sshd: SshServer, tmp_path: Path) -> None:
     other = make_key(tmp_path / "other")
     sshd.restart("MaxAuthTries 1")
