@@ -120,7 +120,7 @@ class Login:
             what = f"the key is accepted, but not the login: {root if auth.user == 'root' else 'its sshd tells why in its log'}"
         elif identity.certificate is not None and (fault := identity.certificate.user_fault(auth.user)) is not None:
             what = f"refused; the certificate {fault}"
-        elif fault := auth.kind_fault(identity.blob or b"") or identity.fault:
+        elif identity.fault:
             what = f"refused; also, {identity.fault}"
         report.note(identity.label, what)
         return answer
