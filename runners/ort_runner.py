@@ -7,6 +7,7 @@ this file anew for each visit; what the device is, that of prober.py; what is do
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import glob
 import json
@@ -314,6 +315,16 @@ def peak_bytes() -> int | None:
     return int(peak.group(1)) * 1024 if peak else None
 
 
+def pin(cpus: list[int] | None) -> None:
+    """Keep this process on these cores; the kernel would leave out one that is not there, and measure another choice without a word."""
+    if not cpus:
+        return
+    with contextlib.suppress(OSError):  # where it can have none of them
+        os.sched_setaffinity(0, cpus)
+    if os.sched_getaffinity(0) != set(cpus):
+        raise RuntimeError("cpus %s are asked for, and it can be pinned to %s" % (sorted(cpus), sorted(os.sched_getaffinity(0))))
+
+
 def own_output() -> IO[str]:
     """Standard output as a file of its own: what libraries print, in Python or in C, becomes standard error from here on."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -325,10 +336,9 @@ def worker() -> None:
     """One task, in this fresh process."""
     task = json.load(sys.stdin)
     answer = own_output()
-    if task.get("cpus"):
-        os.sched_setaffinity(0, task["cpus"])
     task.update(step="load", failing=task["cases"][0]["id"])
     try:
+        pin(task.get("cpus"))
         if task["task"] == "duet":
             result = duet(task)
         else:

@@ -68,6 +68,7 @@ def probe(runner: str, checks: str, kept: str | None = None) -> dict[str, Any]:
         "cpu_model": cpu_model(info),
         "features": sorted(flags.group(1).split()) if flags else [],
         "cores": len(os.sched_getaffinity(0)),
+        "cpus": usable_cores(),
         "governor": read_text(cpu + "scaling_governor"),
         "frequencies_khz": {
             key: read_int(cpu + "scaling_%s_freq" % name) for key, name in (("min", "min"), ("max", "max"), ("current", "cur"))
@@ -119,6 +120,20 @@ def core_kinds() -> list[dict[str, Any]]:
         kind = (read_int(folder + "cpu_capacity"), read_int(folder + "cpufreq/cpuinfo_max_freq"))
         kinds.setdefault(kind, []).append(cpu)
     return [{"capacity": capacity, "max_khz": khz, "cpus": cpus} for (capacity, khz), cpus in kinds.items()]
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that a process of this account can be pinned to: those that are online and in its cpuset, whatever it is pinned to now."""
+    now = os.sched_getaffinity(0)
+    numbers = [int(path.rpartition("cpu")[2]) for path in glob.glob("/sys/devices/system/cpu/cpu[0-9]*")]
+    try:
+        os.sched_setaffinity(0, numbers or now)
+        return sorted(os.sched_getaffinity(0))
+    except OSError:  # an emulator that knows no affinities
+        return sorted(now)
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, now)
 
 
 def runtime(runner: str, kept: str | None) -> tuple[dict[str, Any], str]:

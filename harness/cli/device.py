@@ -40,6 +40,10 @@ def add(
             "--python", metavar="PYTHON", help="Its Python; by default the first that has onnxruntime, or else the first."
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="FOLDER", help="Where its store is; by default ~/.cache/quant-harness there."),
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="For --device @TAG; may be repeated.")] = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
@@ -60,6 +64,7 @@ def add(
         "jump": jump,
         "password_env": password_env,
         "python": python,
+        "store": store,
         "tags": tag or None,
     }
     if identity_file is not None:

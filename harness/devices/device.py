@@ -57,9 +57,29 @@ def _a_version(value: str) -> str:
     return value
 
 
+def _a_place(value: str) -> str:
+    """Refuse what names no folder of its own on a device."""
+    if not value.startswith(("/", "~/")) or not value.isprintable() or ".." in value.split("/") or not value.strip("~/"):
+        message = f'{value!r} is no folder on the device: write it as "/data/bench", or "~/bench" in the account\'s home'
+        raise ValueError(message)
+    return value
+
+
+def _cores(value: list[int]) -> list[int]:
+    """Refuse a choice of no core, or of one core twice."""
+    if not value:
+        message = "it names no core: leave it out, or name at least one"
+        raise ValueError(message)
+    if twice := sorted({core for core in value if value.count(core) > 1}):
+        message = f"it names core {', '.join(map(str, twice))} more than once"
+        raise ValueError(message)
+    return value
+
+
 Size = Annotated[int, BeforeValidator(size), AfterValidator(_enough)]
 Silence = Annotated[Seconds, AfterValidator(_a_second)]
 Version = Annotated[str, AfterValidator(_a_version)]
+Place = Annotated[str, AfterValidator(_a_place)]
 
 
 class Device(BaseModel):
@@ -70,6 +90,7 @@ class Device(BaseModel):
         runtimes: versions of onnxruntime that are measured side by side; none means the one that its Python has, or was given.
         governor: the frequency governor that jobs may set for as long as they run; None leaves it alone.
         emulated: what kind of emulation its owner says it is; None on real hardware.
+        store: where the device's store is; None is ~/.cache/quant-harness, or what QUANT_HARNESS_HOME says there.
         quota: bytes that the store there may take up; None is as many as fit.
         memory: bytes of data that a worker there may take; None is as much as there is.
         connect_time: seconds until an address that does not answer is given up.
@@ -90,10 +111,11 @@ class Device(BaseModel):
     jump: str | None = None
     python: Annotated[str, Field(min_length=1)] | None = None
     tags: list[str] = []
-    cpus: list[Annotated[int, Field(ge=0)]] | None = None
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_cores)] | None = None
     runtimes: list[Version] = []
     governor: Annotated[str, Field(pattern="^[a-z_]{1,30}$")] | None = None
     emulated: Literal["icount", "wall", "user"] | None = None
+    store: Place | None = None
     quota: Size | None = None
     memory: Size | None = None
     connect_time: Seconds = 10.0

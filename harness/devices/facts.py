@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import RunnerError
+from harness.errors import EntryError, RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.devices.device import Device
 
 Text = Annotated[str, Field(max_length=500)]
 Word = Annotated[str, Field(max_length=100)]
@@ -55,6 +60,7 @@ class Facts(_Said):
         runtime: the start of the provisioned runtime's hash; None if its Python has an onnxruntime of its own, or none.
         uncountable: why its kernel can't count instructions; None when it can.
         holder: what the job that holds the device wrote about itself, as JSON; None when it is free.
+        cpus: the cores that a process there can be pinned to; empty if it does not say.
         runtimes: versions of onnxruntime that were brought there, side by side.
     """
 
@@ -62,6 +68,7 @@ class Facts(_Said):
     cpu_model: Text | None = None
     features: Annotated[list[Word], Field(max_length=2000)] = []
     cores: int
+    cpus: Annotated[list[int], Field(max_length=4096)] = []
     governor: Word | None = None
     frequencies_khz: Frequencies = Frequencies()
     temperature_celsius: float | None = None
@@ -108,6 +115,33 @@ def check(said: object, device: str) -> Facts:
         first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RunnerError(device, "probe", f"its facts are not of the protocol's shape: {place}: {first['msg']}") from exc
+
+
+def fitting(said: object, device: Device) -> Facts:
+    """Check what a probe answered, and that the entry in devices.toml fits it.
+
+    Raises:
+        RunnerError: if the answer is not of the protocol's shape.
+        EntryError: if the entry names cores that are not there.
+    """
+    facts = check(said, device.name)
+    lacking = sorted(set(device.cpus or ()) - set(facts.cpus))
+    if facts.cpus and lacking:
+        asked = f"cpus of [{device.name}] in devices.toml names {spans(lacking)}, and a job there can use {spans(facts.cpus)} alone: correct cpus"
+        raise EntryError(device.name, "cpus", asked)
+    return facts
+
+
+def spans(cores: Sequence[int]) -> str:
+    """Numbers of cores in few words, such as ``cores 0-3 and 8``."""
+    found: list[list[int]] = []
+    for core in sorted(cores):
+        if found and core == found[-1][1] + 1:
+            found[-1][1] = core
+        else:
+            found.append([core, core])
+    words = [str(first) if first == last else f"{first}-{last}" for first, last in found]
+    return f"core{'s' if len(cores) > 1 else ''} {' and '.join(filter(None, [', '.join(words[:-1]), words[-1]]))}"
 
 
 def usable(facts: Facts, device: str, python: str, providers: list[str]) -> None:

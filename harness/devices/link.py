@@ -82,7 +82,7 @@ class Link:
                 raise RunnerError(self.device.name, step, f"the agent said something that is not its protocol: {line[:100]!r}")
             heard = True
             if reply["event"] == "error":
-                raise self._refusal(step, str(reply.get("message"))[:2000])
+                raise self._refusal(step, str(reply.get("message"))[:2000], place=reply.get("kind") == "PlaceError")
             if reply["event"] != "alive":
                 yield reply, len(line)
         if not heard:
@@ -92,11 +92,13 @@ class Link:
                 step, log if startup.standard_module(log) else f"the agent ended without an answer: {last[0][:300]}"
             )
 
-    def _refusal(self, step: str, message: str) -> RunnerError | TransferError:
-        """The error for what the agent could not do."""
+    def _refusal(self, step: str, message: str, *, place: bool = False) -> RunnerError | TransferError:
+        """The error for what the agent could not do; the next step where the store can't be where it is."""
         kind = TransferError if step == "push" else RunnerError
         if module := startup.standard_module(message):
             message = startup.without_module(module, self.python, self.device.name)
+        if place:
+            message += f'; set store = "/a/folder" for [{self.device.name}] in devices.toml to one that the account can use'
         return kind(self.device.name, step, message)
 
     def expect(self, replies: Replies, step: str, *events: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def probe(device: Entry, registry: Registry) -> Answer:
 def _facts(device: Device, registry: Registry) -> Facts:
     link = Link(device, registry)
     try:
-        return device_facts.check(link.probe(), device.name)
+        return device_facts.fitting(link.probe(), device)
     finally:
         link.close()
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 # What each command of the agent takes, in the order of their imports: a small board compiles no more than it runs.
 MODULES = {
-    "receive": ("store", "room", "delivery"),
-    **dict.fromkeys(("machine", "unpack", "adopt"), ("store", "packages", "runtimes")),
-    "probe": ("store", "machine_lease", "packages", "runtimes"),
+    "receive": ("place", "store", "room", "delivery"),
+    **dict.fromkeys(("machine", "unpack", "adopt"), ("place", "store", "packages", "runtimes")),
+    "probe": ("place", "store", "machine_lease", "packages", "runtimes"),
     **dict.fromkeys(
         ("start", "has", "holder", "follow", "read", "stop", "release"),
-        ("store", "machine_lease", "packages", "runtimes", "jobs"),
+        ("place", "store", "machine_lease", "packages", "runtimes", "jobs"),
     ),
 }
 JOB_MODULES = ("child", "governor", "machine_lease", "lease", "precision")
@@ -62,7 +62,7 @@ def _agent(command: str) -> bytes:
 def settings(device: Device) -> dict[str, str | None]:
     """What the agent of a device is told, as variables of its environment; None clears one that the account may have set."""
     own = device.transport == "local" and device.python is None
-    return {"QUANT_HARNESS_PATH": os.pathsep.join(_own_packages()) if own else None}
+    return {"QUANT_HARNESS_PATH": os.pathsep.join(_own_packages()) if own else None, "QUANT_HARNESS_STORE": device.store}
 
 
 @cache

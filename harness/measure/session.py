@@ -105,7 +105,7 @@ class Session:
 
     def _carry_out(self) -> None:
         """Probe, push, start, follow, collect."""
-        facts = self._steadily(lambda link: device_facts.check(link.probe(), self.device.name))
+        facts = self._steadily(lambda link: device_facts.fitting(link.probe(), self.device))
         self._progress.refuse_another(facts, self.device.name)
         self._note(Connected(device=self.device.name, facts=facts))
         self._await(facts.holder)
@@ -151,7 +151,7 @@ class Session:
         if facts.onnxruntime.version is None and device.transport != "local":
             brought = self._steadily(provision.bring)
             self._note(Provisioned(device=device.name, onnxruntime=brought.onnxruntime, seconds=brought.seconds))
-            facts = self._steadily(lambda link: device_facts.check(link.probe(), device.name))
+            facts = self._steadily(lambda link: device_facts.fitting(link.probe(), device))
             self._note(Connected(device=device.name, facts=facts))
         python = device.python or (self._link.python if self._link else "python3")
         device_facts.usable(facts, device.name, python, self._work.measure.providers)

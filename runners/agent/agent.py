@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 
+import place
 import store
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ COMMANDS = {
     "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "delivery",
     "start": "jobs", "has": "jobs", "holder": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
 }  # fmt: skip
+# What would fail later, in the middle of their work, where the store can't be written.
+WRITING = ("machine", "unpack", "probe", "receive", "start")
 # What a store of a newer version does not keep from its work.
 ANYWHERE = {"machine", "holder", "release"}
 
@@ -32,6 +35,8 @@ def command_of(words: list[str]) -> Callable[..., None]:
         raise ValueError(
             "this agent speaks protocol %d and has no command '%s': %s" % (store.PROTOCOL, " ".join(words[:1])[:100], other)
         )
+    if words[0] in WRITING:
+        place.check_writable(store.root())
     if words[0] not in ANYWHERE:
         store.check_layout()
     command: Callable[..., None] = getattr(importlib.import_module(COMMANDS[words[0]]), words[0])
@@ -46,11 +51,11 @@ def main(words: list[str]) -> int:
     except BrokenPipeError:
         os._exit(1)  # the reader is gone: there is nobody to tell
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
-        text = "%s: %s" % (error.strerror, error.filename or store.root()) if isinstance(error, OSError) else str(error)
+        text = "%s: %s" % (error.strerror, error.filename or place.chosen()) if isinstance(error, OSError) else str(error)
         if isinstance(error, KeyError):
             text = "what was asked for lacks %s" % text
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = "the disk of %s is full: make room there (%s)" % (store.root(), text)
+            text = "the disk of %s is full: make room there (%s)" % (place.chosen(), text)
         store.say("error", kind=type(error).__name__, message=text[: store.MESSAGE_LIMIT])
         return 1
     return 0

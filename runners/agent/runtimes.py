@@ -11,6 +11,7 @@ import stat
 import sys
 
 import packages
+import place
 import store
 
 TYPE_CHECKING = False
@@ -33,7 +34,9 @@ answer.close()
 
 
 def machine() -> None:
-    """Say what decides which wheels fit."""
+    """Say what decides which wheels fit; a store that no library can be loaded from is refused, for a runtime would be brought there in vain."""
+    runtimes = store.runtime_path()
+    place.check_loadable(runtimes if os.path.isdir(runtimes) else store.root())
     libc = "musl" if glob.glob("/lib/ld-musl-*") else ""
     with contextlib.suppress(ValueError, OSError):
         libc = os.confstr("CS_GNU_LIBC_VERSION") or libc
@@ -50,18 +53,18 @@ def unpack() -> None:
 
     wheels = json.loads(sys.stdin.buffer.read(1 << 20))["wheels"]
     runtime = hashlib.sha256("\n".join(sorted(wheel["sha256"] for wheel in wheels)).encode()).hexdigest()
-    place = store.runtime_path(runtime)
+    found = store.runtime_path(runtime)
     os.makedirs(store.runtime_path(), mode=0o700, exist_ok=True)
     with open(os.path.join(store.runtime_path(), "lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in glob.glob(os.path.join(store.runtime_path(), "*.part")):
             shutil.rmtree(left, ignore_errors=True)
-        if not os.path.isdir(place):
+        if not os.path.isdir(found):
             try:
-                unpack_all(wheels, place + ".part")
-                os.rename(place + ".part", place)
+                unpack_all(wheels, found + ".part")
+                os.rename(found + ".part", found)
             finally:
-                shutil.rmtree(place + ".part", ignore_errors=True)
+                shutil.rmtree(found + ".part", ignore_errors=True)
     store.say("unpacked", runtime=runtime)
 
 
@@ -183,5 +186,5 @@ def probe(*programs: str) -> None:
 
 def versions() -> list[str]:
     """The versions of onnxruntime that are unpacked here."""
-    places = glob.glob(os.path.join(store.runtime_path(), "*", "onnxruntime-*.dist-info"))
-    return sorted({os.path.basename(place).split("-")[1].replace(".dist", "") for place in places})
+    folders = glob.glob(os.path.join(store.runtime_path(), "*", "onnxruntime-*.dist-info"))
+    return sorted({os.path.basename(path).split("-")[1].replace(".dist", "") for path in folders})

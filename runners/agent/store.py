@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+import place
+
 # The module typing itself takes longer to import than most of what is used here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +31,12 @@ CHUNK = 512 * 1024
 LINE_LIMIT = 64 * 1024 * 1024
 MESSAGE_LIMIT = 2000
 CHILD_SECONDS = 300.0
-OWNER_ONLY = 0o700
 
 
 @functools.lru_cache(maxsize=1)
 def root() -> str:
     """The folder that holds everything; created with mode 0700."""
-    place = os.environ.get("QUANT_HARNESS_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "quant-harness")
-    return folder(place)
+    return place.made(place.chosen())
 
 
 def check_layout() -> None:
@@ -58,10 +58,10 @@ def check_layout() -> None:
         )
 
 
-def folder(place: str) -> str:
+def folder(path: str) -> str:
     """A folder of the owner's alone, created with those above it."""
-    os.makedirs(place, mode=OWNER_ONLY, exist_ok=True)
-    return place
+    os.makedirs(path, mode=place.OWNER_ONLY, exist_ok=True)
+    return path
 
 
 def blob_path(sha256: str) -> str:
@@ -86,10 +86,10 @@ def job_path(job: str, *names: str) -> str:
 
 def jobs() -> list[str]:
     """The names of all jobs whose folders are there."""
-    place = os.path.join(root(), "jobs")
+    folders = os.path.join(root(), "jobs")
     return (
-        sorted(name for name in os.listdir(place) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name))
-        if os.path.isdir(place)
+        sorted(name for name in os.listdir(folders) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name))
+        if os.path.isdir(folders)
         else []
     )
 

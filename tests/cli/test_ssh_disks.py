@@ -131,5 +131,9 @@ def test_a_store_that_may_not_be_written_at_start_is_named(study: Path, sshd: Ss
     assert exit_code == Exit.INCOMPLETE
     failed = failure(folder)
     assert (failed.device, failed.step) == ("board", "start")
-    assert failed.reason.startswith(f"Permission denied: {sshd.store}/jobs")
+    denied = {
+        "jobs": f"Permission denied: {sshd.store}/jobs",
+        ".": f"the store {sshd.store} can't be written: the account {sshd.user} may not write in {sshd.store}, which belongs to {sshd.user}",
+    }
+    assert failed.reason.startswith(denied[where])
     assert rounds(folder, "local") == [0, 1, 2]

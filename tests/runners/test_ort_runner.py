@@ -438,11 +438,18 @@ def test_cpus_pin_the_worker(job: Callable[..., Path], tmp_path: Path) -> None:
     assert [line["message"] for line in lines(folder) if line["event"] == "failed"] == [f"RuntimeError: on [{cpu}]"] * 2
 
 
-def test_a_cpu_that_is_not_there_is_the_cases_outcome(job: Callable[..., Path]) -> None:
-    folder = job(cpus=[4095])
+@pytest.mark.parametrize("others", [[], [0]])
+def test_a_cpu_that_is_not_there_is_the_cases_outcome_and_no_other_is_measured(
+    job: Callable[..., Path], others: list[int]
+) -> None:
+    folder = job(cpus=[*others, 4095])
     run("job", str(folder))
-    failed = [line for line in lines(folder) if line["event"] == "failed"]
+    failed = [line["message"] for line in lines(folder) if line["event"] == "failed"]
     assert len(failed) == 2
+    assert all(
+        message.startswith(f"RuntimeError: cpus {[*others, 4095]} are asked for, and it can be pinned to [") for message in failed
+    )
+    assert duets(folder) == []
 
 
 def test_a_wrong_command_is_one_line_of_the_protocol() -> None:
