@@ -141,7 +141,10 @@ def _held(agent: SshAgent) -> dict[bytes, str]:
         keys = agent.keys()
     except AgentError:
         return {}
-    return {key.blob: f"the SSH agent's key '{key.comment or 'without a name'}' ({fingerprint(_key(key.blob))})" for key in keys}
+    usable = [key for key in keys if _kind(key.blob) not in {"", "ssh-dss"}]
+    return {
+        key.blob: f"the SSH agent's key '{key.comment or 'without a name'}' ({fingerprint(_key(key.blob))})" for key in usable
+    }
 
 
 def _base(file: Path) -> Path | None:

@@ -56,9 +56,7 @@ def load(path: Path, passphrase: str | None = None) -> KeyFile:
     try:
         data = _bytes(path)
     except OSError as exc:
-        fault = (
-            "the private key is not there" if isinstance(exc, FileNotFoundError) else f"it can't be read ({exc.strerror or exc})"
-        )
+        fault = "there is no such file" if isinstance(exc, FileNotFoundError) else f"it can't be read ({exc.strerror or exc})"
         return KeyFile(path, beside, None, fault)
     if (blob := _public(data)) is not None:
         beside_it = path.with_suffix("")
@@ -117,7 +115,8 @@ def _in_private(data: bytes) -> bytes | None:
         for _ in range(3):
             reader.string()
         reader.number()
-        return reader.string()
+        blob = reader.string()
+        return blob if kind(blob) else None
     except ValueError:
         return None
 

@@ -36,8 +36,8 @@ class Route:
     Attributes:
         host: the name or address to connect to.
         user: None means the user of this machine.
-        identities: keys to log in with, in ssh's order: private keys, and names whose public file (``.pub``) alone is there; without
-            any in the files, ssh's default ones.
+        identities: keys to log in with, in ssh's order, also those that are not there: a public file (``.pub``) may be; without any in
+            the files, those of ssh's default ones that are there.
         identities_given: whether the files name them.
         certificate_files: certificates to log in with.
         only: whether other keys may not be tried.
@@ -121,7 +121,7 @@ def route(spec: str, user: str | None = None, port: int | None = None) -> Route:
         host=host,
         port=number,
         user=login,
-        identities=tuple(file for name in found.get("identityfile", DEFAULT_IDENTITIES) if _is_key(file := _path(name, tokens))),
+        identities=tuple(_identities(found.get("identityfile"), tokens)),
         identities_given="identityfile" in found,
         certificate_files=tuple(
             file for name in _several(found.get("certificatefile")) if (file := _path(name, tokens)).is_file()
@@ -208,6 +208,14 @@ def _words(value: str) -> list[str]:
 def _path(name: str, tokens: dict[str, str]) -> Path:
     """A file that a setting names."""
     return Path(re.sub("%[a-z]", lambda token: tokens.get(token[0], token[0]), name)).expanduser()
+
+
+def _identities(names: str | list[str] | None, tokens: dict[str, str]) -> Iterator[Path]:
+    """The keys that are named, also those that are not there, or else the default ones that are."""
+    if names is not None:
+        yield from (_path(name, tokens) for name in _several(names) if name.lower() != "none")
+        return
+    yield from (file for name in DEFAULT_IDENTITIES if _is_key(file := _path(name, tokens)))
 
 
 def _several(value: str | list[str] | None) -> list[str]:

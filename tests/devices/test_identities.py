@@ -373,8 +373,15 @@ def test_a_key_is_not_enough(server: SshServer, keys: Path) -> None:
         server.restart(*lines)
 
 
+def test_a_key_that_is_not_there_is_named(server: SshServer, keys: Path) -> None:
+    assert f"{keys}/missing (there is no such file)" in fails(server, f"IdentityFile {keys}/missing")
+    config(server, f"IdentityFile {keys}/missing", f"IdentityFile {keys}/ed25519", "IdentitiesOnly yes")
+    log_in()
+
+
 def test_nothing_to_offer(server: SshServer) -> None:
     assert "there is no key or password to offer" in fails(server)
+    assert "there is no key or password to offer" in fails(server, "IdentityFile none")
 
 
 def test_what_openssl_writes(server: SshServer, keys: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.devices.ssh_agent import AgentError, SshAgent, socket_of
+from harness.devices.ssh_wire import string
 from harness.errors import AuthenticationError
 from tests.devices.test_identities import config, keys, log_in, server
 from tests.ssh_client import agent, keygen, make_key
@@ -198,6 +199,43 @@ def test_key_files_get_in_beside_a_broken_agent(
         config(server)
         with pytest.raises(AuthenticationError, match=rf"there is no key to offer.*the SSH agent at {path}"):
             log_in(ENTRY)
+
+
+def strange(connection: socket.socket, _over: threading.Event) -> None:
+    """It holds keys that are none, and one of a kind that nobody knows."""
+    connection.recv(1000)
+    keys = b"".join(
+        string(blob) + string(b"\xff\n") for blob in (b"", b"\0", string(b"\xff"), string(b"ssh-new@here") + bytes(9))
+    )
+    connection.sendall(string(bytes([12]) + struct.pack(">I", 4) + keys))
+
+
+@pytest.mark.ssh
+def test_an_agent_with_strange_keys(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with impostor(strange) as path:
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        config(server)
+        with pytest.raises(
+            AuthenticationError, match=r"tried: the SSH agent's key '[^']*' \(SHA256:[^ ]*\) \(refused\); it takes"
+        ):
+            log_in(ENTRY)
+        config(server, f"IdentityFile {keys}/ed25519")
+        log_in(ENTRY)
+
+
+@pytest.mark.ssh
+def test_a_silent_agent_that_is_not_needed(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def note(connection: socket.socket, _over: threading.Event) -> None:
+        asked.append(connection.recv(10))
+
+    with impostor(note) as path:
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        log_in(server.entry("board"))
+        config(server, f"IdentityFile {keys}/ed25519", "IdentitiesOnly yes")
+        log_in(ENTRY)
+    assert asked == []
 
 
 @pytest.mark.ssh
