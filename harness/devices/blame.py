@@ -14,12 +14,13 @@ MOST_CHARACTERS = 1000
 
 
 @contextlib.contextmanager
-def blamed(device: str, step: str | Callable[[], str]) -> Iterator[None]:
+def blamed(device: str, step: str | Callable[[], str], *passing: type[Exception]) -> Iterator[None]:
     """Do something for one device.
 
     Args:
         device: its name.
         step: what is done, for messages; a function is asked when something goes wrong.
+        passing: exceptions that are no faults.
 
     Raises:
         DeviceError: for every exception: errors of its branch as they are, a :class:`UsageError` as an :class:`EntryError`, and any other
@@ -27,15 +28,31 @@ def blamed(device: str, step: str | Callable[[], str]) -> Iterator[None]:
         ResultsError: as it is: a disk of this machine that takes nothing concerns all devices.
         KeyboardInterrupt: as it is; GeneratorExit too.
     """
+    through: tuple[type[BaseException], ...] = (DeviceError, ResultsError, KeyboardInterrupt, GeneratorExit, *passing)
     try:
         yield
-    except (DeviceError, ResultsError, KeyboardInterrupt, GeneratorExit):
+    except through:
         raise
     except UsageError as exc:
         raise EntryError(device, step if isinstance(step, str) else step(), str(exc)) from exc
     # Also what is no Exception: a library's sys.exit(), or a panic of one that is written in Rust.
     except BaseException as exc:
         raise UnforeseenError(device, step if isinstance(step, str) else step(), unforeseen(exc)) from exc
+
+
+@contextlib.contextmanager
+def harmless() -> Iterator[None]:
+    """Do something whose failure, whatever it is, changes nothing: to close what is not used any more.
+
+    Raises:
+        KeyboardInterrupt: as it is; GeneratorExit too.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException:  # noqa: BLE001 - as in blamed
+        return
 
 
 def unforeseen(exc: BaseException) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Protocol
 
+from harness.devices.blame import blamed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -38,12 +40,11 @@ class Channel(Protocol):
     """One process on the device.
 
     Every method raises a :class:`~harness.errors.DeviceError` when the way to the device fails.
-
-    Attributes:
-        status: the exit status of the process; None if it is not known to have ended.
     """
 
-    status: int | None
+    @property
+    def status(self) -> int | None:
+        """The exit status of the process; None if it is not known to have ended."""
 
     def write(self, data: bytes) -> None:
         """Write to its standard input."""
@@ -85,9 +86,15 @@ class Transport(Protocol):
 def connect(device: Device, registry: Registry) -> Transport:
     """Open the way to a device.
 
+    Returns:
+        The way; whatever it or a channel on it raises is a :class:`~harness.errors.DeviceError`, and closing them raises nothing.
+
     Raises:
         DeviceError: a member of its branch that says why not.
     """
-    module, _, name = TRANSPORTS[device.transport].partition(":")
-    opened: Transport = getattr(importlib.import_module(module), name)(device, registry)
-    return opened
+    from harness.devices.guarded import Guarded  # noqa: PLC0415 - it imports this module
+
+    with blamed(device.name, "connect"):
+        module, _, name = TRANSPORTS[device.transport].partition(":")
+        opened: Transport = getattr(importlib.import_module(module), name)(device, registry)
+    return Guarded(opened, device.name)

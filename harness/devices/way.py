@@ -81,7 +81,8 @@ def shown_key(device: Device, registry: Registry, *, check: bool) -> Shown:
     """
     asked = way(device, registry, look=True, check=check)
     try:
-        asked.open()
+        with blamed(device.name, "connect", Shown):
+            asked.open()
     except Shown as shown:
         return shown
     finally:

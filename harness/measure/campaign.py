@@ -5,11 +5,13 @@ A device that fails takes nothing with it: what it measured is in the journal, a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.devices.blame import blamed
 from harness.errors import DeviceError
 from harness.measure import plan
 from harness.measure.resume import Progress
@@ -128,12 +130,15 @@ class Campaign:
     def _note(self, event: Event) -> None:
         """First to the disk, then to the reader."""
         self._journal.write(event)
-        self._report(event)
+        # What can't be shown has no say in what is measured.
+        with contextlib.suppress(Exception):
+            self._report(event)
 
     def _device(self, session: Session) -> None:
-        """Carry out the work on one device; its failure is an event."""
+        """Carry out the work on one device; its failure, whatever it is, is an event."""
         try:
-            session.run()
+            with blamed(session.device.name, lambda: session.step):
+                session.run()
         except DeviceError as exc:
             self._note(DeviceFailed(device=session.device.name, step=exc.step, reason=exc.reason[:4000]))
         finally:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from harness.errors import DeviceError
 from harness.measure.events import Duet, End, Evaluated, FidelityLine, Round
 from harness.measure.way_events import Collected, Connected, Started
+from harness.quantize.matrix import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.devices.facts import Facts
     from harness.measure.events import Event
+    from harness.measure.plan import Case
 
 # What a machine keeps across a restart.
 SAME = ("arch", "cpu_model", "cores", "board")
@@ -67,6 +69,16 @@ class Progress:
             if was != now:
                 reason = f"it is another machine than the one that the run was begun on: its {key} is {now}, it was {was}; start a new run"
                 raise DeviceError(device, "resume", reason)
+
+    def differing(self, case: Case, cases: Iterable[Case]) -> set[int]:
+        """The outputs that two runs on the device gave other values for: of a case, or of fp32 with the same inputs."""
+        return {
+            position
+            for other in cases
+            if other == case or (other.variant == REFERENCE.name and other.dims == case.dims)
+            if other.id in self.evaluated
+            for position in self.evaluated[other.id].differing
+        }
 
     def add(self, event: Event) -> None:
         """Take note of an event."""

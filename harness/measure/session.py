@@ -17,7 +17,6 @@ from harness.measure.events import Begin, End, Event
 from harness.measure.journal import check
 from harness.measure.resume import Progress
 from harness.measure.way_events import Busy, Collected, Connected, Lost, Provisioned, Pushed, Runtimes, Started, Waiting
-from harness.quantize.matrix import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from harness.devices.facts import Facts
     from harness.devices.registry import Registry
     from harness.measure.campaign import Work
-    from harness.measure.plan import Case
 
 Result = TypeVar("Result")
 # A step is given up when its connection broke so often without any headway, or can't be made again for so long.
@@ -51,6 +49,9 @@ class Session:
         note: takes events, first to the disk.
         before: returns when measuring may begin.
         progress: how far an earlier controller came.
+
+    Attributes:
+        step: what is being done.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Session:
         self._progress = progress or Progress()
         self._link: Link | None = None
         self._running: str | None = None
+        self.step = "connect"
         self._losses = 0
         self._longest = plan.longest(work.measure, len(work.cases)) + GRACE_SECONDS
         self._hung = False
@@ -105,21 +107,27 @@ class Session:
 
     def _carry_out(self) -> None:
         """Probe, push, start, follow, collect."""
+        self.step = "probe"
         facts = self._steadily(lambda link: device_facts.fitting(link.probe(), self.device))
         self._progress.refuse_another(facts, self.device.name)
         self._note(Connected(device=self.device.name, facts=facts))
+        self.step = "lease"
         self._await(facts.holder)
+        self.step = "provision"
         facts, hashes = self._runtimes(facts)
+        self.step = "push"
         begun = time.monotonic()
         files = self._work.files(facts.arch)
         sent = self._steadily(lambda link: link.push(files))
         self._note(Pushed(device=self.device.name, files=len(files), sent_bytes=sent, seconds=time.monotonic() - begun))
         if self._stopping.is_set():
             return
+        self.step = "measure"
         self._before()
         if self._progress.ended in {None, "stopped"}:
             self._measure(facts, hashes)
         # Outputs are fetched when nothing is measured any more.
+        self.step = "collect"
         self._collect()
 
     def _await(self, holder: str | None) -> None:
@@ -248,18 +256,12 @@ class Session:
         if lacking:
             outputs = link.read_outputs(self._progress.job or "", [name for _, name in lacking])
             for (case, _), data in zip(lacking, outputs, strict=True):
-                self._record(self._work.compare(self.device.name, cases[case], data, self._differing(cases[case])))
+                self._record(
+                    self._work.compare(
+                        self.device.name, cases[case], data, self._progress.differing(cases[case], self._work.cases)
+                    )
+                )
                 self._losses = 0
-
-    def _differing(self, case: Case) -> set[int]:
-        """The outputs that two runs on this device gave other values for: of the case, or of fp32 with the same inputs."""
-        return {
-            position
-            for other in self._work.cases
-            if other == case or (other.variant == REFERENCE.name and other.dims == case.dims)
-            if other.id in self._progress.evaluated
-            for position in self._progress.evaluated[other.id].differing
-        }
 
     def _kept(self, words: str) -> str:
         """What can be done next; a gate has no next but being run again."""

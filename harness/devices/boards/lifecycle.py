@@ -19,7 +19,7 @@ from harness.devices.boards.board import Board
 from harness.devices.boards.prerequisites import check_start
 from harness.devices.device import Device
 from harness.devices.registry import Registry
-from harness.devices.ssh import SshTransport
+from harness.devices.transport import connect
 from harness.errors import ConnectError, DeviceError, RegistryError, SelectionError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _lets_in(device: Device) -> bool:
         DeviceError: if it refuses the key, or shows another than it was given.
     """
     try:
-        transport = SshTransport(device, Registry(None, {device.name: device}))
+        transport = connect(device, Registry(None, {device.name: device}))
     except ConnectError:
         return False
     try:
