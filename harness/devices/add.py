@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from harness import toml_file
 from harness.devices import facts as device_facts
 from harness.devices import registry as registries
-from harness.devices import registry_file, ssh_config
+from harness.devices import registry_file, ssh_config, startup
 from harness.devices.device import Device
 from harness.devices.link import Link
 from harness.devices.registry import Registry
@@ -32,9 +33,16 @@ OLDEST = (3, 9)
 PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(13, OLDEST[1] - 1, -1)))
 MOST_NOISE = 1000
 # One channel for all of them: each would start a login shell of its own. The names are words of their own, never part of the script.
-SEARCH = 'code=$1; shift; for name do command -v "$name" >/dev/null 2>&1 && "$name" -c "$code" "$name" </dev/null; done; :'
+# It says a line of its own first: the account's login files may run something else.
+SEARCH = (
+    'echo; echo "$1-begun"; code=$2; shift 2; '
+    f'for name do command -v "$name" >/dev/null 2>&1 && "$name" {startup.ISOLATED} "$code" "$name" </dev/null; done; :'
+)
+# Where packages most often are, without running what the account's own files say; the agent looks everywhere (runners/agent/packages.py).
 ASK = (
-    "import sys,json,importlib.util as u;"
+    "import sys,json,os,site,importlib.util as u;f=os.path.dirname(os.path.dirname(sys.executable));v=os.path.isfile(f+'/pyvenv.cfg');"
+    "s=site.getsitepackages();sys.prefix=f if v else sys.prefix;"
+    "sys.path+=(site.getsitepackages([f]) if v else [site.getusersitepackages()])+s;"
     "print(json.dumps(dict(python=sys.argv[1],version=list(sys.version_info[:3]),"
     "onnxruntime=u.find_spec('onnxruntime') is not None and u.find_spec('numpy') is not None)))"
 )
@@ -181,7 +189,9 @@ def _python(device: Device, known: Registry) -> str:
     names = PYTHONS if device.python is None else (device.python,)
     transport = connect(device, known)
     try:
-        channel = transport.open(["sh", "-c", SEARCH, "sh", ASK, *names], "add")
+        token = secrets.token_hex(8)
+        channel = transport.open(["sh", "-c", SEARCH, "sh", token, ASK, *names], "add")
+        startup.wait(channel, f"{token}-begun".encode(), "the search for Python", device, "add")
         channel.end()
         found = [said for line, _ in zip(channel.lines(), range(MOST_NOISE), strict=False) if (said := _said(line, names))]
         last = channel.close().splitlines()[-1:]

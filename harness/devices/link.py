@@ -62,7 +62,7 @@ class Link:
         command = startup.command(self.python, source, words)
         channel = self._transport.open(command, step)
         try:
-            startup.wait(channel, command, self.device, step)
+            startup.wait(channel, startup.first_line(command), self.python, self.device, step)
             try:
                 channel.write(source)
             except RunnerError:

@@ -53,12 +53,13 @@ def first_line(started: Sequence[str]) -> bytes:
     return started[3].partition(".")[2][::-1].encode()
 
 
-def wait(channel: Channel, started: Sequence[str], device: Device, step: str) -> None:
-    """Wait until the Python that was started has said its first line; what comes before it is passed over.
+def wait(channel: Channel, expected: bytes, program: str, device: Device, step: str) -> None:
+    """Wait until a program that was started has said its first line; what comes before it is passed over.
 
     Args:
         channel: that of the command.
-        started: what :func:`command` gave.
+        expected: the line, as :func:`first_line` gives it.
+        program: what was started, for the error.
         device: of whom.
         step: for the error.
 
@@ -66,7 +67,7 @@ def wait(channel: Channel, started: Sequence[str], device: Device, step: str) ->
         DeviceError: if it says none in three times ``connect_time``, or ends; or if the connection is lost.
     """
     patience = PATIENCE * device.connect_time if device.emulated is None else silence(device)
-    expected, deadline = first_line(started), time.monotonic() + patience
+    deadline = time.monotonic() + patience
     said: list[bytes] = []
     late = flooded = False
     lines = channel.lines()
@@ -86,7 +87,7 @@ def wait(channel: Channel, started: Sequence[str], device: Device, step: str) ->
         said.append(exc.unfinished[-SHOWN:])
     log = channel.close()
     heard = Heard(_text(said), log, channel.status, flooded)
-    raise RunnerError(device.name, step, why(heard, device, started[0], patience if late else None))
+    raise RunnerError(device.name, step, why(heard, device, program, patience if late else None))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def why(heard: Heard, device: Device, python: str, waited: float | None) -> str:
         return f"{python} did not start there: more than {MOST_LINES} lines came in its place ({heard.last}); check the account's login files ({LOGIN_FILES})"
     # A login file may have failed at another program.
     if python in text and waited is None and (heard.status == NOT_EXECUTABLE or NO_PERMISSION.search(text)):
-        return f"{python} may not be run there ({heard.last}): make it executable, or {set_python}"
+        return f"{python} may not be run there ({heard.last}): make it executable (its file system may be mounted noexec), or {set_python}"
     if python in text and waited is None and (heard.status == NOT_FOUND or NOWHERE.search(text)):
         return f"{python} did not start there ({heard.last}); {NEWER}: install it, or {set_python}"
     return _in_its_place(heard, device, python, waited)

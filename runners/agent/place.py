@@ -124,11 +124,10 @@ def reason(place: str, error: OSError) -> str:
         return "the file system of %s is read-only" % above
     if error.errno in (errno.EACCES, errno.EPERM):
         with contextlib.suppress(OSError):
-            return "the account %s may not write in %s, which belongs to %s" % (
-                user(os.geteuid()),
-                above,
-                user(os.stat(above).st_uid),
-            )
+            found = os.stat(above)
+            whose = "which belongs to %s" % user(found.st_uid) if found.st_uid != os.geteuid() else "its own folder"
+            said = "the account %s may not write in %s, %s" % (user(os.geteuid()), above, whose)
+            return "%s (mode %o, %s)" % (said, stat.S_IMODE(found.st_mode), error.strerror)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return "%s is no folder" % above
     return "%s: %s" % (above, error.strerror)

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.devices import add as adding
 from harness.devices import registry, startup
 from harness.devices.link import Link
+from harness.devices.registry import Registry
 from harness.errors import RunnerError
 from tests import account
 from tests.sshd import ACCOUNT, BASH, FALSE, FISH, NOLOGIN, RBASH, TCSH, ZSH, SshServer
@@ -271,3 +273,27 @@ def test_a_python_without_ctypes_can_be_measured(sshd: SshServer) -> None:
     python = account.altered(folder / "small", sshd.python, LACKS.format(module="_ctypes"))
     with opened(sshd, python=python) as link:
         assert "has no ctypes" in link.probe()["uncountable"]
+
+
+def test_a_device_whose_login_files_run_something_else_is_not_added(bash: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "PATIENCE", 1)
+    login(bash, "echo hello; read answer\n")
+    known = Registry(Path("devices.toml"), {})
+    device = adding.entry("board", "127.0.0.1", user=bash.user, port=bash.port, identity_file=str(bash.identity), connect_time=1)
+    with pytest.raises(
+        RunnerError, match=r'the account\'s login files do not run the command: .* within 1 s \(it said "hello"\)'
+    ):
+        adding.add(device, Path("devices.toml"), known, lambda _: None)
+    assert not Path("devices.toml").exists()
+    login(bash, "echo hello\n")
+    added = adding.add(device.model_copy(update={"python": bash.python}), Path("devices.toml"), known, lambda _: None)
+    assert added.facts.onnxruntime.version is not None
+
+
+@pytest.mark.parametrize("who", [NOLOGIN, FALSE])
+def test_an_account_without_a_shell_is_not_added_and_named(who: str) -> None:
+    with account.server(who) as board:
+        device = adding.entry("board", "127.0.0.1", user=board.user, port=board.port, identity_file=str(board.identity))
+        with pytest.raises(RunnerError, match=r"^board: add: the account") as caught:
+            adding.add(device, Path("devices.toml"), Registry(Path("devices.toml"), {}), lambda _: None)
+    assert "Python 3.9" not in caught.value.reason

@@ -101,7 +101,10 @@ def test_a_home_that_belongs_to_root_is_named(own: SshServer) -> None:
     subprocess.run(["rm", "-rf", home / ".cache"], check=True)
     os.chown(home, 0, 0)
     try:
-        refused(own, rf"can't be made: the account {own.user} may not write in {home}, which belongs to root{NEXT}")
+        refused(
+            own,
+            rf"can't be made: the account {own.user} may not write in {home}, which belongs to root \(mode 755, Permission denied\){NEXT}",
+        )
     finally:
         os.chown(home, before.st_uid, before.st_gid)
 
