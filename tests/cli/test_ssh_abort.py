@@ -102,26 +102,22 @@ def test_a_link_that_is_frozen_at_the_abort_is_replaced(study: Path, sshd: SshSe
     assert not alive(job_of(sshd)[1])
 
 
-@pytest.mark.parametrize("channels", ["narrow", "sshd"])
-def test_what_could_not_be_stopped_is_told(request: pytest.FixtureRequest, harness: Command, study: Path, channels: str) -> None:
-    server: SshServer = request.getfixturevalue(channels)
-    server.clear()
-    with Proxy(server.port) as proxy, socket.socket() as closed:
-        board(server, port=proxy.port, connect_time=2)
+def test_what_could_not_be_stopped_is_told(harness: Command, study: Path, sshd: SshServer) -> None:
+    with Proxy(sshd.port) as proxy, socket.socket() as closed:
+        board(sshd, port=proxy.port, connect_time=2)
         process = begun(study)
-        # Whoever connects anew reaches nobody; the connection that is open has no second channel, or is frozen.
+        # Whoever connects anew reaches nobody.
         closed.bind(("127.0.0.1", 0))
         proxy.target = closed.getsockname()[1]
-        if channels == "sshd":
-            proxy.strike("freeze")
+        proxy.strike("freeze")
         said = " ".join(ended(process, signal.SIGINT).split())
-        job, pid = job_of(server)
+        job, pid = job_of(sshd)
         assert alive(pid), said
         assert f"its job {job.name} could not be stopped (" in said
         assert "it measures on for up to 200 s" in said
         assert "harness device release board" in said
         (run,) = Path("results/tiny").iterdir()
         assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
-        proxy.target = server.port
+        proxy.target = sshd.port
         assert harness("device", "release", "board").out == "board: its job was ended\n"
     assert not alive(pid)

@@ -100,7 +100,7 @@ def test_all_addresses_of_a_name_are_tried(net: Network, server: SshServer) -> N
 JUMPED = {
     "closed": (OWN, 1, f"can't reach {OWN}:1: Connection refused: is sshd running there?"),
     "off": (OFF, 22, f"can't reach {OFF}:22: No route to host: is it on, is the cable in?"),
-    "silent": (SILENT, 22, f"can't reach {SILENT}:22: no answer within 8 s: is it on"),
+    "silent": (SILENT, 22, f"can't reach {SILENT}:22: no answer within 5 s: is it on"),
     "name": ("nx.invalid", 22, "give an address, or a name that the jump host knows"),
     "elsewhere": (NO_ROUTE, 22, f"can't reach {NO_ROUTE}:22: open failed: try 'nc -v {NO_ROUTE} 22' there"),
 }
@@ -109,7 +109,7 @@ JUMPED = {
 @pytest.mark.ssh
 @pytest.mark.faults
 def test_behind_a_jump_host_each_way_has_its_words(net: Network, server: SshServer) -> None:
-    entries = [server.entry(name, host=host, port=port, jump="gate", connect_time=8) for name, (host, port, _) in JUMPED.items()]
+    entries = [server.entry(name, host=host, port=port, jump="gate", connect_time=5) for name, (host, port, _) in JUMPED.items()]
     said = net.connect(server.entry("gate", host=OWN) + "".join(entries))
     wrong = {name: said[name][0] for name, (_, _, words) in JUMPED.items() if words not in said[name][0]}
     assert wrong == {}
@@ -179,7 +179,7 @@ def test_a_process_without_file_descriptors(net: Network) -> None:
 def test_an_address_that_answers_late_does_not_hold_up_the_next(net: Network) -> None:
     # Whatever order the system prefers: the silent one alone would take the whole time.
     code = (
-        "import socket, sys, time; from harness.devices import addresses; server = socket.create_server((sys.argv[1], 0));"
+        "import socket, sys, time; from harness.devices import addresses; addresses.DELAY_SECONDS = 0.2; server = socket.create_server((sys.argv[1], 0));"
         "port = server.getsockname()[1]; begun = time.monotonic();"
         "places = [(socket.AF_INET, host, (host, port)) for host in (sys.argv[2], sys.argv[1])];"
         "print(addresses._first(places, 100, None).getpeername()[0], time.monotonic() - begun < 60)"

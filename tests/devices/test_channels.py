@@ -50,6 +50,7 @@ def test_a_refused_channel_goes_to_a_second_connection(narrow: SshServer) -> Non
 
 
 @pytest.mark.ssh
+@pytest.mark.faults
 def test_a_second_connection_that_can_not_be_made_is_told(narrow: SshServer) -> None:
     with Proxy(narrow.port) as proxy:
         board = transport(narrow.entry("board", port=proxy.port, connect_time=1))

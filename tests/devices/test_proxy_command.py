@@ -75,6 +75,7 @@ BAD: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", BAD)
 def test_a_proxy_command_that_misbehaves(kind: str) -> None:
     command, words = BAD[kind]
@@ -110,7 +111,10 @@ def test_none_is_left_when_the_process_ends(end: str) -> None:
 @pytest.mark.ssh
 @pytest.mark.faults
 @pytest.mark.parametrize("act", [lambda link: link.probe(), lambda link: link.push({"0" * 64: Path("file")})])
-def test_one_that_stops_carrying_in_the_middle_is_noticed(sshd: SshServer, act: Callable[[Link], object]) -> None:
+def test_one_that_stops_carrying_in_the_middle_is_noticed(
+    sshd: SshServer, monkeypatch: pytest.MonkeyPatch, act: Callable[[Link], object]
+) -> None:
+    monkeypatch.setattr("harness.devices.line.OPEN_SECONDS", 1)
     # More than all buffers on the way hold.
     Path("file").write_bytes(os.urandom(8_000_000))
     Path("carry.py").write_text(CARRY)
