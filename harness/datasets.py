@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from harness import places
 from harness.toml_file import Section
 
 # Each kind of data, and the keys that mean something to it.
@@ -152,6 +153,6 @@ def _absolute(source: str, folder: Path) -> str:
         return source
     if found := CALLABLE.fullmatch(source):
         module = found["module"] if found["module"].endswith(".py") else f"{found['module'].replace('.', '/')}.py"
-        file = folder / Path(module).expanduser()
+        file = folder / places.expanded(Path(module))
         return f"{file}:{found['name']}" if file.is_file() and "." not in found["module"].removesuffix(".py") else source
-    return str(folder / Path(source).expanduser())
+    return str(folder / places.expanded(Path(source)))

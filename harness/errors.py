@@ -41,6 +41,7 @@ class Exit(IntEnum):
     USAGE = 2
     INCOMPLETE = 3
     INCONCLUSIVE = 4
+    CRASHED = 70
     BUSY = 75
     INTERRUPTED = 130
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
 from pathlib import Path
+
+from harness.errors import UsageError
 
 _PACKAGE = Path(__file__).resolve().parent
 # A wheel carries them inside the package; a checkout has them beside it.
@@ -14,12 +18,75 @@ JOB = _ROOT / "runners" / "job"
 RUNNER = _ROOT / "runners" / "ort_runner.py"
 CHECKS = _ROOT / "runners" / "ort_checks.py"
 PROBER = _ROOT / "runners" / "prober.py"
+CACHE = "QUANT_HARNESS_HOME"
 DIGITS = _ROOT / "studies" / "digits"
+
+
+def home() -> Path | None:
+    """The user's home directory; None where HOME is not set and the user has no passwd entry, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def expanded(path: Path) -> Path:
+    """A path of the user's with ``~`` and ``~NAME`` replaced.
+
+    Raises:
+        UsageError: if there is no such home directory.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        message = (
+            f"{path}: there is no home directory to put in the place of '{path.parts[0]}'; write the whole path, or set HOME"
+        )
+        raise UsageError(message) from None
 
 
 def cache() -> Path:
     """The user's cache on this machine; the same folder as the store of ``local`` (runners/PROTOCOL.md)."""
-    return Path(os.environ.get("QUANT_HARNESS_HOME") or Path.home() / ".cache" / "quant-harness")
+    if said := os.environ.get(CACHE):
+        return Path(said)
+    own = home()
+    return own / ".cache" / "quant-harness" if own is not None else _temporary()
+
+
+def settle() -> str | None:
+    """Choose another cache where the home directory is missing or read-only; processes that are started take it too.
+
+    Returns:
+        A warning that says so; None if the home directory will do.
+    """
+    if os.environ.get(CACHE):
+        return None
+    own = home()
+    if own is not None and _is_writable(own / ".cache" / "quant-harness"):
+        return None
+    os.environ[CACHE] = str(_temporary())
+    lack = "there is no home directory" if own is None else f"the home directory {own} can't be written"
+    return f"{lack}: what is kept between runs goes to {os.environ[CACHE]}; set {CACHE} to a folder that stays"
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether a folder is writable, or can be made."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary() -> Path:
+    """A folder among the temporary files that is this user's alone."""
+    path = Path(tempfile.gettempdir()) / f"quant-harness-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+    except OSError:
+        found = None
+    # Anybody can make a folder of that name, or a link to one.
+    if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return path
+    return Path(tempfile.mkdtemp(prefix="quant-harness-"))
 
 
 def variants() -> Path:

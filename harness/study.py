@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from harness import toml_file
+from harness import places, toml_file
 from harness.datasets import CALLABLE, DataSource, absolute
 from harness.errors import StudyError
 from harness.expectations import ClaimSection, GateSection
@@ -193,7 +193,7 @@ def _absolute(study: Study, folder: Path) -> Study:
     section = study.model
     model = section.model_copy(
         update={
-            "path": folder / section.path.expanduser(),
+            "path": folder / places.expanded(section.path),
             "calibration": absolute(section.calibration, folder),
             "evaluation": None if section.evaluation is None else absolute(section.evaluation, folder),
             "metric": None if section.metric is None else absolute(section.metric, folder),
@@ -209,5 +209,5 @@ def _absolute_spec(spec: VariantSpec, folder: Path) -> VariantSpec:
     if spec.calibration_data:
         update["calibration_data"] = absolute(spec.calibration_data, folder)
     if spec.model:
-        update["model"] = str(folder / Path(spec.model).expanduser())
+        update["model"] = str(folder / places.expanded(Path(spec.model)))
     return spec.model_copy(update=update) if update else spec

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from harness import __version__, places
+from harness import __version__, leftovers, places
 from harness.errors import ResultsError
 from harness.judge import outcome, summary
 from harness.measure import accuracy, pairs, plan
@@ -174,7 +174,7 @@ def bench(question: Question, devices: Sequence[Device], results: Path, watcher:
 @contextmanager
 def reopen(question: Question, folder: Path, started: datetime, seed: int, watcher: Watcher) -> Iterator[Bench]:
     """Work in a folder that is there, with files that go when that ends."""
-    with tempfile.TemporaryDirectory(prefix="quant-harness-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="quant-harness-") as scratch, leftovers.noted(f"temporary files: {scratch}"):
         inputs = tuple(
             accuracy.write_inputs(samples, values, Path(scratch))
             for samples, values in zip(question.evaluation, question.dims, strict=True)

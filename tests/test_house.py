@@ -13,6 +13,8 @@ ORDER = [
     "words",
     "errors",
     "places",
+    "leftovers",
+    "crash",
     "toml_file",
     "extra_options",
     "variants",

@@ -1,5 +1,19 @@
 """The commands: one module each; parse, call, print."""
 
-from harness.cli.app import main
+import sys
 
-__all__ = ["main"]
+CRASHED = 70
+
+
+def main() -> None:
+    """Run the command line and end the process with the command's exit code.
+
+    Nothing is imported before this is called, so that also a broken installation ends with a message and a code of its own.
+    """
+    try:
+        from harness.cli.start import start
+    except Exception as exc:  # noqa: BLE001 - whatever a broken file raises
+        if sys.stderr is not None:
+            sys.stderr.write(f"harness: this installation is broken: {type(exc).__name__}: {exc}; install the harness anew\n")
+        sys.exit(CRASHED)
+    start()

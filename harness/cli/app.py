@@ -5,20 +5,12 @@ Modules here import at the top only what ``--help`` needs; a command imports its
 
 from __future__ import annotations
 
-import math
-import signal
-import time
-from typing import TYPE_CHECKING
-
 import typer
 
-from harness.cli import baseline, board, check, claims, compare, debug, device, devices, inspect, quantize, run, show, version
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
-TOGETHER_SECONDS = 2.0
+from harness import places
+from harness.cli import baseline, board, check, claims, compare, debug, device, devices, inspect, quantize, show, streams, version
+from harness.cli import run as run_command
+from harness.errors import Exit
 
 app = typer.Typer(
     name="harness",
@@ -29,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version.root)
-app.command("run")(run.run)
+app.command("run")(run_command.run)
 app.command("inspect")(inspect.inspect)
 app.command("quantize")(quantize.quantize)
 app.command("debug")(debug.debug)
@@ -43,29 +35,28 @@ app.command("check")(check.check)
 app.add_typer(baseline.app, name="baseline")
 
 
-def main() -> None:
-    """Run the command line; a terminal that closes and a server that aborts a build end it as Ctrl-C does."""
-    interrupt = interrupts()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # What nohup or a shell's '&' has shielded stays shielded.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
-    app()
+def run() -> int:
+    """Run the command that ``sys.argv`` names.
 
+    Returns:
+        Its exit code.
 
-def interrupts() -> Callable[[int, FrameType | None], None]:
-    """A signal handler that raises KeyboardInterrupt, once for signals that come together.
-
-    A server that aborts a build signals every process of the step, and the step's shell passes on what it got: the second signal must
-    not break into what the first began.
+    Raises:
+        BaseException: whatever nobody foresaw.
     """
-    last = -math.inf
+    if warning := places.settle():
+        streams.say(warning)
+    try:
+        # Else typer would end the process itself, in some cases with 1.
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as exc:
+        # Wrong usage: typer's class for it has no public name.
+        if not callable(getattr(exc, "format_message", None)):
+            raise
+        from typer import rich_utils
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= TOGETHER_SECONDS:
-            last = now
-            raise KeyboardInterrupt
-
-    return handle
+        rich_utils.rich_format_error(exc)  # type: ignore[arg-type]
+        return Exit.USAGE
+    return code if isinstance(code, int) else Exit.PASSED

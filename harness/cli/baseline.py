@@ -59,7 +59,7 @@ def save(
 
 
 @app.command("list")
-@shared.command
+@shared.showing
 def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exit:
     """List the saved baselines.
 

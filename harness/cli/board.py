@@ -119,7 +119,7 @@ def down(
 
 
 @app.command("list")
-@shared.command
+@shared.showing
 def list_boards(as_json: shared.Json = False) -> Exit:
     """List the boards that were started: up, starting, dead (the emulator ended) or stale (left over).
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -82,31 +82,53 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a u
 RESULTS = Path("results")
 
 
-def command(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
-    """Turn a function that returns an exit code into a command: errors become one message, never a traceback."""
+# What this machine ran out of: no fault of the request, and no verdict on a model.
+EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
+_acted = False
+
+
+def only_shows() -> bool:
+    """Whether what was run does nothing but show something."""
+    return not _acted
+
+
+def showing(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
+    """As :func:`command`, for what does nothing but show something: it has failed if its output can't be written."""
+    return _command(function, acts=False)
+
+
+def command(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
+    """Turn a function that returns an exit code into a command: errors that are ours become one message."""
+    return _command(function, acts=True)
+
+
+def _command(function: Callable[Arguments, Exit], *, acts: bool) -> Callable[Arguments, None]:
     @functools.wraps(function)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        global _acted  # noqa: PLW0603 - one command runs in a process
+        _acted = acts
         try:
             code = function(*args, **kwargs)
         except HarnessError as exc:
-            code = exc.exit
+            code = exc.exit if not isinstance(exc.__cause__, OSError) else _of_machine(exc.__cause__, exc.exit)
             say_error(str(exc), code, as_json=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             code = Exit.INTERRUPTED
             say_error("interrupted", code, as_json=bool(kwargs.get("as_json")))
-        except BrokenPipeError:
-            # The reader of our output is gone, as in 'harness show | head'.
-            sys.stderr.close()
-            code = Exit.PASSED
         except OSError as exc:
             # A disk that is full or a file that may not be touched, where no step of ours foresaw it.
-            code = Exit.USAGE
+            code = _of_machine(exc, Exit.USAGE)
             message = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror or exc)
             say_error(message, code, as_json=bool(kwargs.get("as_json")))
         raise typer.Exit(int(code))
 
     return run
+
+
+def _of_machine(exc: OSError, otherwise: Exit) -> Exit:
+    """The exit code of an error of the operating system."""
+    return Exit.INCOMPLETE if exc.errno in EXHAUSTED else otherwise
 
 
 def say_error(message: str, code: Exit, *, as_json: bool) -> None:

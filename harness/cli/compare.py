@@ -10,7 +10,7 @@ from harness.cli import command as shared
 from harness.errors import Exit, UsageError
 
 
-@shared.command
+@shared.showing
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Folders, unique prefixes of names, or 'latest'.")],
     force: Annotated[bool, typer.Option("--force", help="Compare although the contexts don't allow it, and say so.")] = False,

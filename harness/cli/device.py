@@ -82,7 +82,7 @@ def add(
 
 
 @app.command("probe")
-@shared.command
+@shared.showing
 def probe(name: Name, registry: shared.Registry = None, as_json: shared.Json = False) -> Exit:
     """Show everything that a device says of itself.
 

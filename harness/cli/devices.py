@@ -13,7 +13,7 @@ from harness.errors import Exit
 TABLE_WIDTH = 160
 
 
-@shared.command
+@shared.showing
 def devices(
     device: Annotated[
         list[str] | None,

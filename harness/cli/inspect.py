@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.quantize.models.inspect import ModelFacts
 
 
-@shared.command
+@shared.showing
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
     device: Annotated[

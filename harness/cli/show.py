@@ -10,7 +10,7 @@ from harness.cli import command as shared
 from harness.errors import Exit, UsageError
 
 
-@shared.command
+@shared.showing
 def show(
     run: shared.RunName,
     form: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
+from harness import places
 from harness.devices import identities, ssh_agent
 from harness.devices.identities import UnusableError
 from harness.devices.login_report import LoginReport
@@ -32,7 +33,7 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
     """
     file, password = device.identity_file, None
     if file is not None:
-        file = file.expanduser()
+        file = places.expanded(file)
         if not (file.is_file() or file.with_name(f"{file.name}.pub").is_file()):
             reason = f"identity_file {file}: no such file; correct it in {registry.path or 'devices.toml'}"
             raise AuthenticationError(device.name, "connect", reason)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness import toml_file
+from harness import places, toml_file
 from harness.devices.blame import unforeseen
 from harness.devices.device import Device
 from harness.errors import RegistryError, SelectionError
@@ -132,8 +132,9 @@ def locate(path: Path | None) -> Path | None:
         path = Path(os.environ["HARNESS_DEVICES"])
     if path is not None:
         return path
-    own = Path.home() / ".config" / "quant-harness" / "devices.toml"
-    return next((found for found in (HERE, own) if found.is_file()), None)
+    home = places.home()
+    own = [home / ".config" / "quant-harness" / "devices.toml"] if home is not None else []
+    return next((found for found in (HERE, *own) if found.is_file()), None)
 
 
 def load(path: Path | None = None) -> Registry:

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from harness import leftovers
 from harness.devices import facts as device_facts
 from harness.devices import protocol, provision
 from harness.devices.link import Link
@@ -196,11 +197,16 @@ class Session:
             self.stop()
         self._follow(job)
 
+    def _behind(self, job: str) -> str:
+        """What is left if this process ends at once."""
+        name, limit = self.device.name, self._work.measure.max_time
+        return f"{name}: its job {job} measures on for up to {limit:g} s; to end it: harness device release {name}"
+
     def _follow(self, job: str) -> None:
         """Copy a job's journal into ours until the job has ended."""
         self._running = job
         try:
-            with self._limited() as late:
+            with self._limited() as late, leftovers.noted(self._behind(job)):
                 self._steadily(lambda link: self._read(link, job, late))
         except LostError as exc:
             left = self._left or self._kept(KEPT if self._stopping.is_set() else RESUME)

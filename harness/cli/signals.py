@@ -1,0 +1,98 @@
+"""Signals: the first one interrupts the command, which stops what it began; a second one ends the process within a second."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import leftovers
+from harness.cli import streams
+from harness.errors import Exit
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A server that aborts a build signals every process of the step, and the step's shell passes on what it got: these count as one signal.
+TOGETHER_SECONDS = 0.3
+# What the first signal began may still end by itself for so long.
+GRACE_SECONDS = 0.5
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+def install() -> None:
+    """Answer SIGINT, SIGTERM and SIGHUP; what nohup or a shell's '&' has shielded stays shielded."""
+    wanted = [number for number in NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    seen = _Seen()
+    for number in wanted:
+        signal.signal(number, seen.handle)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    # A handler in Python waits until the main thread is back from whatever it calls; this thread does not.
+    threading.Thread(target=_watch, args=(ours, set(wanted)), name="signals", daemon=True).start()
+
+
+class _Seen:
+    """Raises KeyboardInterrupt at the first signal."""
+
+    def __init__(self) -> None:
+        self._interrupted = False
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """Interrupt the main thread, once."""
+        if not self._interrupted:
+            self._interrupted = True
+            raise KeyboardInterrupt
+
+
+def _watch(heard: socket.socket, wanted: set[signal.Signals]) -> None:
+    """End the process after a second signal."""
+    first = math.inf
+    while number := heard.recv(1):
+        now = time.monotonic()
+        if number[0] not in wanted:
+            continue
+        if now > first + TOGETHER_SECONDS:
+            break
+        first = min(first, now)
+    time.sleep(GRACE_SECONDS)
+    end()
+
+
+def end() -> None:
+    """End this process and its children at once, and say what is left behind."""
+    for pid in children():
+        with contextlib.suppress(OSError):
+            # What was started as the leader of a group takes the group with it.
+            os.killpg(pid, signal.SIGKILL) if os.getpgid(pid) == pid else os.kill(pid, signal.SIGKILL)
+    if os.isatty(2):
+        with contextlib.suppress(OSError):
+            os.write(2, SHOW_CURSOR)
+    found = leftovers.sentences()
+    left = "nothing is left behind" if not found else "left behind:\n" + "\n".join(found)
+    # Another thread may hold the stream's lock for ever.
+    writer = threading.Thread(target=streams.say, args=(f"ended at once by a second signal; {left}",), daemon=True)
+    writer.start()
+    writer.join(timeout=GRACE_SECONDS / 2)
+    os._exit(Exit.INTERRUPTED)
+
+
+def children() -> list[int]:
+    """The processes that this one started and that still run."""
+    found = []
+    for entry in Path("/proc").iterdir() if sys.platform == "linux" else ():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                # After the name, which may hold anything: the state and the parent.
+                if int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
+                    found.append(int(entry.name))
+    return found

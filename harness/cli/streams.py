@@ -1,0 +1,136 @@
+"""Standard input, output and error that can be lost without changing what a command does.
+
+A reader that left, a disk that is full or a descriptor that was closed is remembered, and what is written later is dropped. Characters
+that the terminal's encoding lacks are written as others.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import io
+import os
+import select
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Exit
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+STREAMS = (1, 2)
+ERRORS = "harness.nearest"
+# What tables and messages hold beyond ASCII, for terminals that have no more.
+NEAREST = {
+    "×": "x", "–": "-", "—": "-", "−": "-", "±": "+/-", "→": "->", "←": "<-", "…": "...", "·": "*", "°": "deg ", "µ": "u", "✓": "ok", "✗": "x",  # noqa: RUF001
+    "≤": "<=", "≥": ">=", "≠": "!=", "‘": "'", "’": "'", "“": '"', "”": '"', "\xa0": " ", "─": "-", "━": "-", "│": "|", "█": "#",  # noqa: RUF001
+}  # fmt: skip
+
+
+class Descriptor(io.RawIOBase):
+    """A file descriptor to write to; a fault is kept, and from then on everything is dropped.
+
+    Attributes:
+        fault: why it can't be written any more; None as long as it can.
+    """
+
+    def __init__(self, number: int, fault: OSError | None = None) -> None:
+        self._number, self.fault = number, fault
+
+    def fileno(self) -> int:
+        """The descriptor's number."""
+        return self._number
+
+    def writable(self) -> bool:
+        """Whether it can be written: always."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._number)
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Write some bytes; gives how many, which are all once it is lost."""
+        view = memoryview(data)
+        while self.fault is None:
+            try:
+                return os.write(self._number, view)
+            except BlockingIOError:
+                select.select([], [self._number], [])
+            except OSError as exc:
+                self.fault = exc
+                # Libraries and children write there too; they meet nothing that fails.
+                with contextlib.suppress(OSError), Path(os.devnull).open("wb") as null:
+                    os.dup2(null.fileno(), self._number)
+        return view.nbytes
+
+
+class Stream(io.TextIOWrapper):
+    """Text on a :class:`Descriptor`."""
+
+    def __init__(self, descriptor: Descriptor, encoding: str) -> None:
+        buffer = io.BufferedWriter(descriptor)
+        super().__init__(buffer, encoding=encoding, errors=ERRORS, line_buffering=descriptor.isatty() or descriptor.fileno() == 2)  # noqa: PLR2004 - stderr
+        self.descriptor = descriptor
+
+
+def secure() -> None:
+    """Open the standard descriptors that are closed, and put streams over them that can be lost."""
+    faults: dict[int, OSError] = {}
+    for number in (0, *STREAMS):
+        try:
+            os.fstat(number)
+        except OSError as exc:
+            # Else the next file that is opened would get its number, and what we print would be written into that file.
+            faults[number] = exc
+            os.open(os.devnull, os.O_RDWR)
+    codecs.register_error(ERRORS, _nearest)
+    for number, name in zip(STREAMS, ("stdout", "stderr"), strict=True):
+        before = getattr(sys, name)
+        encoding = getattr(before, "encoding", None) or "utf-8"
+        setattr(sys, name, Stream(Descriptor(number, faults.get(number)), encoding))
+
+
+def say(message: str) -> None:
+    """Write a message on standard error, each line with the program's name."""
+    from harness.words import plain
+
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write("".join(f"harness: {line}\n" for line in plain(message).splitlines()))
+        sys.stderr.flush()
+
+
+def lost() -> OSError | None:
+    """Why standard output could not be written; None if it could, also where its reader left."""
+    if not isinstance(sys.stdout, Stream):
+        return None
+    sys.stdout.flush()
+    fault = sys.stdout.descriptor.fault
+    return None if fault is None or fault.errno == errno.EPIPE else fault
+
+
+def finish(code: int) -> int:
+    """Write what is left, say so where it can't be written, and give the exit code.
+
+    A command that judges, measures or makes something has the code of what it did. One that only shows something has failed if it could
+    not be shown.
+    """
+    fault = lost()
+    if fault is not None:
+        say(f"the output could not be written: {fault.strerror}")
+        # Without it nothing was run: its import failed, or only help was asked for.
+        command = sys.modules.get("harness.cli.command")
+        if code == Exit.PASSED and (command is None or command.only_shows()):
+            code = Exit.USAGE
+    sys.stderr.flush()
+    return code
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    """What is written in the place of characters that the encoding lacks."""
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101 - registered for encoding alone
+    found = error.object[error.start : error.end]
+    return "".join(NEAREST.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in found), error.end
