@@ -29,7 +29,8 @@ ISOLATED = "-ISc"
 # and runs the program that comes on its standard input. Older Pythons can read this much.
 BOOT = (
     "import sys;w=sys.argv.pop(1).split('.');sys.version_info<(3,9)and sys.exit('it is Python %d.%d'%sys.version_info[:2]);"
-    "sys.stdout.write(chr(10)+w[1][::-1]+chr(10));sys.stdout.flush();exec(compile(sys.stdin.buffer.read(int(w[0])),'agent.py','exec'))"
+    "sys.stdout.write(chr(10)+w[1][::-1]+chr(10));sys.stdout.flush();n=int(w[0]);p=sys.stdin and sys.stdin.buffer.read(n) or b'';"
+    "len(p)<n and sys.exit('its standard input ended: do login files redirect it?');exec(compile(p,'agent.py','exec'))"
 )
 # A small board reads Python from a slow card, and a login file may take its time.
 PATIENCE = 3

@@ -22,6 +22,8 @@ COMMANDS = {
     "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "delivery",
     "start": "jobs", "has": "jobs", "holder": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
 }  # fmt: skip
+# Limits that the account's login files, or its system, set for what it starts.
+LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.EAGAIN: "ulimit -u"}
 # What would fail later, in the middle of their work, where the store can't be written.
 WRITING = ("machine", "unpack", "probe", "receive", "start")
 # What a store of a newer version does not keep from its work.
@@ -56,6 +58,8 @@ def main(words: list[str]) -> int:
             text = "what was asked for lacks %s" % text
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = "the disk of %s is full: make room there (%s)" % (place.chosen(), text)
+        if isinstance(error, OSError) and error.errno in LIMITS:
+            text += "; a limit of the account is too low: see %s there" % LIMITS[error.errno]
         store.say("error", kind=type(error).__name__, message=text[: store.MESSAGE_LIMIT])
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -18,8 +19,9 @@ from harness.devices import add as adding
 from harness.devices import registry, startup
 from harness.devices.link import Link
 from harness.devices.registry import Registry
-from harness.errors import RunnerError
+from harness.errors import DeviceError, RunnerError
 from tests import account
+from tests.dropbear import DropbearServer
 from tests.sshd import ACCOUNT, BASH, FALSE, FISH, NOLOGIN, RBASH, TCSH, ZSH, SshServer
 
 pytestmark = pytest.mark.ssh
@@ -143,6 +145,40 @@ def test_a_login_file_that_ends_the_session_is_named(bash: SshServer, what: str)
     ):
         link.machine()
     assert "Python 3.9" not in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("exec </dev/null", r"its standard input ended: do login files redirect it\?"),
+        ("exec <&-", r"its standard input ended: do login files redirect it\?"),
+        ("ulimit -f 0", "File too large: .*; a limit of the account is too low: see ulimit -f there"),
+        ("ulimit -n 8", "Too many open files: .*; a limit of the account is too low: see ulimit -n there"),
+    ],
+)
+def test_a_login_file_that_takes_what_is_needed_is_told_by_what_fails(bash: SshServer, line: str, words: str) -> None:
+    login(bash, line + "\n")
+    with opened(bash) as link, pytest.raises(DeviceError, match=words):
+        link.probe()
+
+
+def test_dropbear_runs_login_files_too() -> None:
+    if (reason := DropbearServer.lacking(ZSH)) is not None:
+        pytest.skip(reason)
+    # Dropbear takes the home from the account's entry; no other test uses this account's own.
+    with DropbearServer(ZSH) as board:
+        file = Path(pwd.getpwnam(board.user).pw_dir) / ".zshenv"
+        try:
+            for text, words in (("print hi\n", ""), ("print hi; exit 4\n", r'exit code 4 before .* started \(it said "hi"\)')):
+                file.write_text(text)
+                file.chmod(0o644)
+                if not words:
+                    assert starts(board)
+                    continue
+                with opened(board) as link, pytest.raises(RunnerError, match=words):
+                    link.machine()
+        finally:
+            file.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
