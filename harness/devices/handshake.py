@@ -122,11 +122,13 @@ class Handshake(paramiko.Transport):
     Attributes:
         any_certificate: whether a certificate may be of any kind of key, not only of those that are known: its CA is known.
         goodbye: the server's last words, if it said any.
+        host_proof: the host key as it was shown first, and its signature of the session's identifier.
     """
 
     packetizer: _Listening
     any_certificate = False
     goodbye = ""
+    host_proof: tuple[bytes, bytes] | None = None
 
     def __init__(self, sock: Any, **kwargs: Any) -> None:  # noqa: ANN401 - paramiko's own
         super().__init__(sock, packetizer_class=_Listening, **kwargs)
@@ -173,6 +175,10 @@ class Handshake(paramiko.Transport):
         except paramiko.SSHException as exc:
             raise GreetingError(self._heard(), silent=isinstance(exc.__context__, TimeoutError)) from exc
         self.packetizer.greeted = True
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)  # type: ignore[misc]
+        self.host_proof = self.host_proof or (host_key, sig)
 
     def _parse_disconnect(self, m: Message) -> None:
         m.get_int()

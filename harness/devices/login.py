@@ -12,7 +12,7 @@ from harness import places
 from harness.devices import identities, ssh_agent
 from harness.devices.identities import UnusableError
 from harness.devices.login_report import LoginReport
-from harness.devices.ssh_agent import AgentError, SshAgent
+from harness.devices.ssh_agent import AgentError, Session, SshAgent
 from harness.devices.user_auth import Answer, SignatureError, UserAuth
 from harness.errors import AuthenticationError
 
@@ -66,7 +66,7 @@ class Login:
             ConnectError: if the server says good-bye for another reason.
             SSHException: if the connection breaks.
         """
-        user, agent = self._user(), self._agent()
+        user, agent = self._user(), self._agent(transport)
         report = LoginReport(self._device, f"{self._route.host}:{self._route.port}", user)
         auth: UserAuth | None = None
         try:
@@ -126,12 +126,14 @@ class Login:
         report.note(identity.label, what)
         return answer
 
-    def _agent(self) -> SshAgent | None:
+    def _agent(self, transport: paramiko.Transport) -> SshAgent | None:
         """The agent that may be asked for keys."""
         path = ssh_agent.socket_of(self._route.identity_agent)
         if path is None:
             return None
-        return SshAgent(path, self._device.connect_time, setting=self._route.identity_agent is not None)
+        proof: tuple[bytes, bytes] | None = getattr(transport, "host_proof", None)
+        session = Session(proof[0], transport.session_id or b"", proof[1]) if proof is not None else None
+        return SshAgent(path, self._device.connect_time, setting=self._route.identity_agent is not None, session=session)
 
     def _identities(self, agent: SshAgent | None) -> list[Identity]:
         """What may be offered."""

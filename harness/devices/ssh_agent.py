@@ -16,11 +16,14 @@ from typing import NoReturn
 
 from harness.devices.ssh_wire import Reader, string
 
-FAILURE, LIST, LISTED, SIGN, SIGNED = 5, 11, 12, 13, 14
+LIST, LISTED, SIGN, SIGNED, EXTENSION = 11, 12, 13, 14, 27
+BIND = b"session-bind@openssh.com"
 # What OpenSSH's own client takes at most.
 LARGEST_ANSWER = 256 * 1024
 RSA_FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 RETRY_SECONDS = 0.05
+SILENT = "does not answer"
+HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)
 # An agent that did not answer is not asked again for this long: each connection would wait for it anew.
 FORGET_SECONDS = 60.0
 ENVIRONMENT = "SSH_AUTH_SOCK"
@@ -29,6 +32,21 @@ _silent: dict[str, tuple[float, str]] = {}
 
 class AgentError(Exception):
     """The agent can't be used; says which and why."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Which server a login is for, and its proof: keys that are bound to hosts ('ssh-add -h') need to know.
+
+    Attributes:
+        host_key: the key or certificate that the server showed.
+        identifier: the session's, which the server signed.
+        signature: with which it did.
+    """
+
+    host_key: bytes
+    identifier: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True)
@@ -69,10 +87,11 @@ class SshAgent:
         path: where it listens.
         seconds: how long connecting and each answer may take.
         setting: whether ssh_config's IdentityAgent names it, not the environment.
+        session: what it is told of the server; None is nothing.
     """
 
-    def __init__(self, path: str, seconds: float, *, setting: bool) -> None:
-        self.path = path
+    def __init__(self, path: str, seconds: float, *, setting: bool, session: Session | None = None) -> None:
+        self.path, self._session = path, session
         self._seconds = seconds
         self._advice = "correct IdentityAgent in ssh_config" if setting else f"unset {ENVIRONMENT}"
         self._socket: socket.socket | None = None
@@ -90,7 +109,8 @@ class SshAgent:
             self.fault = fault
             raise AgentError(fault)
         try:
-            answer = self._ask(bytes([LIST]), self._seconds, "does not answer")
+            self._bind()
+            answer = self._ask(bytes([LIST]), self._seconds, SILENT)
         except AgentError as exc:
             if isinstance(exc.__cause__, TimeoutError):
                 _silent[self.path] = (time.monotonic(), str(exc))
@@ -139,6 +159,18 @@ class SshAgent:
             self._socket.close()
             self._socket = None
 
+    def _bind(self) -> None:
+        """Tell it of the server; an agent that knows no extensions says so, or hangs up."""
+        if self._session is None:
+            return
+        parts = (self._session.host_key, self._session.identifier, self._session.signature)
+        try:
+            self._ask(bytes([EXTENSION]) + string(BIND) + b"".join(map(string, parts)) + b"\0", self._seconds, SILENT)
+        except AgentError as exc:
+            if not isinstance(exc.__cause__, HUNG_UP):
+                raise
+            self.fault = None
+
     def _ask(self, request: bytes, seconds: float, silent: str) -> bytes:
         """Send a request and wait for the whole answer."""
         if self.fault is not None:
@@ -155,7 +187,7 @@ class SshAgent:
             return self._receive(size, deadline)
         except TimeoutError as exc:
             self._give_up(f"{silent} within {seconds:g} s", exc)
-        except (EOFError, BrokenPipeError, ConnectionResetError) as exc:
+        except HUNG_UP as exc:
             self._give_up("hung up before it answered", exc)
         except OSError as exc:
             self._give_up(f"can't be reached ({exc.strerror or exc})", exc)

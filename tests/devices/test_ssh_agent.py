@@ -18,8 +18,8 @@ import pytest
 from harness.devices.ssh_agent import AgentError, SshAgent, socket_of
 from harness.devices.ssh_wire import string
 from harness.errors import AuthenticationError
-from tests.devices.test_identities import config, keys, log_in, server
-from tests.ssh_client import agent, keygen, make_key
+from tests.devices.test_identities import config, gets_in, keys, log_in, server
+from tests.ssh_client import agent, keygen, make_key, ssh_gets_in
 from tests.sshd import SshServer
 
 __all__ = ["keys", "server"]
@@ -202,12 +202,13 @@ def test_key_files_get_in_beside_a_broken_agent(
 
 
 def strange(connection: socket.socket, _over: threading.Event) -> None:
-    """It holds keys that are none, and one of a kind that nobody knows."""
-    connection.recv(1000)
+    """It holds keys that are none, and one of a kind that nobody knows; it knows no extensions."""
     keys = b"".join(
         string(blob) + string(b"\xff\n") for blob in (b"", b"\0", string(b"\xff"), string(b"ssh-new@here") + bytes(9))
     )
-    connection.sendall(string(bytes([12]) + struct.pack(">I", 4) + keys))
+    listed = string(bytes([12]) + struct.pack(">I", 4) + keys)
+    while request := connection.recv(10_000):
+        connection.sendall(listed if request[4] == 11 else string(b"\5"))
 
 
 @pytest.mark.ssh
@@ -298,3 +299,17 @@ def test_the_agents_certificates(server: SshServer, keys: Path, monkeypatch: pyt
         monkeypatch.setenv("SSH_AUTH_SOCK", place)
         config(server)
         log_in(ENTRY)
+
+
+@pytest.mark.ssh
+def test_a_key_that_is_bound_to_hosts(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """'ssh-add -h': the agent signs for these hosts alone, and must be told which host asks."""
+    known = tmp_path / "known"
+    known.write_text(f"board {server.host_key}\nother {server.public('other_key')}\n")
+    for host, works in {"board": True, "other": False}.items():
+        with agent() as place:
+            environment = {**os.environ, "SSH_AUTH_SOCK": place}
+            subprocess.run(["ssh-add", "-q", "-H", known, "-h", host, keys / "ed25519"], check=True, env=environment)
+            monkeypatch.setenv("SSH_AUTH_SOCK", place)
+            path = config(server)
+            assert gets_in() is ssh_gets_in("board", path, SSH_AUTH_SOCK=place) is works
