@@ -155,6 +155,9 @@ def test_a_device_that_is_measured(
     trouble = str(devices["faulty"]["trouble"])
     assert trouble.startswith(f"{step}: an error that was not foreseen: ")
     assert named(kind) in trouble
+    (log,) = Path("results").glob("*/*/errors.log")
+    assert trouble.endswith(f"; please report it with {log}")
+    assert "Traceback" in log.read_text()
 
 
 @pytest.mark.faults
