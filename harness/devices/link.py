@@ -252,10 +252,13 @@ class Link:
         said = self._ask("release", ["release"], ["stopped", "held"])
         if said["event"] == "held":
             who = lease.holder(str(said.get("holder"))[:HOLDER_LIMIT])
-            reason = (
-                f"another job is being measured there ({who}), and the account that logs in for [{self.device.name}] may not end it: "
-                f"wait for it (--wait 10m), ask who started it, or end it as that account or as root"
+            account = f"the account that logs in for [{self.device.name}]"
+            fault = (
+                f"{account} could not end it from here: it runs in another container, or the system there does not end it: end it there"
+                if said.get("mine") is True
+                else f"{account} may not end it: wait for it (--wait 10m), ask who started it, or end it as that account or as root"
             )
+            reason = f"another job is being measured there ({who}), and {fault}"
             raise BusyError(self.device.name, "release", reason)
         return bool(said.get("was_running"))
 

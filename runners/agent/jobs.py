@@ -187,12 +187,13 @@ def release() -> None:
         ended = end(job)
         ended = bury() or ended
     held = machine_lease.peer()
-    if held is not None and os.geteuid() in (0, held[1]):
+    mine = held is not None and os.geteuid() in (0, held[1])
+    if mine:
         # One of another store; or this is root.
         ended = machine_lease.end() or ended
         held = machine_lease.peer()
     if held is not None:
-        store.say("held", holder=store.holder(), ended=ended)
+        store.say("held", holder=store.holder(), mine=mine)
     else:
         store.say("stopped", was_running=ended)
 

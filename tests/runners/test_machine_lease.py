@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -168,6 +169,7 @@ def test_only_the_same_account_and_root_may_end_a_job(shared: Path, freeze: bool
         said = json.loads(out)
         assert said["event"] == "held"
         assert json.loads(said["holder"])["account"] == ACCOUNT
+        assert said["mine"] is False
         assert alive(process.pid)
         # This test is root's.
         assert agent("release")[0] == [{"event": "stopped", "was_running": True}]
@@ -341,6 +343,43 @@ def test_a_network_namespace_of_its_own_has_a_lease_of_its_own(shared: Path) -> 
         inside = subprocess.run(words, capture_output=True, text=True, check=True)
         assert json.loads(inside.stdout)["holder"] is None
         assert holder() is not None
+    finally:
+        killed(process)
+
+
+def test_root_in_another_pid_namespace_sees_the_account_and_can_not_end_the_job(shared: Path) -> None:
+    """As in a container with the network of the host."""
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no pid namespace can be made here")
+    process, _ = held(shared, ACCOUNT)
+    try:
+        inside = subprocess.run(
+            [*apart, sys.executable, str(AGENT / "agent.py"), "release"], capture_output=True, text=True, check=True
+        )
+        said = json.loads(inside.stdout)
+        assert (said["event"], said["mine"]) == ("held", True)
+        assert (json.loads(said["holder"])["account"], json.loads(said["holder"])["process"]) == (ACCOUNT, None)
+        assert alive(process.pid)
+    finally:
+        killed(process)
+
+
+def test_killing_an_agent_that_follows_changes_nothing(tmp_path: Path) -> None:
+    folder = place(tmp_path / "store", "held", FOREVER, timeout=600.0, longest=900.0)
+    with (folder / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = begin(folder, lock.fileno())
+    try:
+        until(lambda: named(folder, "begin"))
+        follow = [sys.executable, str(AGENT / "agent.py"), "follow", "held", "0"]
+        with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            assert json.loads(follower.stdout.readline())["event"] == "begin"
+            follower.kill()
+        told = holder()
+        assert told is not None
+        assert (told["process"], told["answers"]) == (process.pid, True)
     finally:
         killed(process)
 
