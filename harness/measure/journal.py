@@ -129,8 +129,11 @@ def _trim(file: BinaryIO) -> None:
 def _fault(exc: ValueError) -> str:
     """What is wrong with a line: an event of another version, or damage."""
     first = exc.errors()[0] if isinstance(exc, ValidationError) else None
-    if first is None or first["type"] != "union_tag_invalid":
+    if first is None:
         return "damaged line"
+    if first["type"] != "union_tag_invalid":
+        place = ".".join(str(part) for part in first["loc"][:4])
+        return f"damaged line, or one of another version of the harness: {plain(place)[:100]}: {first['msg']}"
     name = plain(str(first.get("ctx", {}).get("tag")))[:100]
     return f"an event '{name}', which quant-harness {harness.__version__} does not know: the run was written by another version; use that one"
 

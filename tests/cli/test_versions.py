@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +196,52 @@ def test_a_baseline_of_another_version_is_called_that(harness: Command, study: P
     del content["format"]
     path.write_text(json.dumps(content))
     assert harness("baseline", "list").code == 0
+
+
+OTHERS_JOB = """
+import fcntl, os, sys, time
+files = [open(path, "a") for path in sys.argv[2:4]]
+for file in files:
+    fcntl.flock(file, fcntl.LOCK_EX)
+files[0].write(sys.argv[1])
+files[0].flush()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "a job of an earlier protocol (this harness speaks 4)"),
+        ({"protocol": 9, "harness": "9.1", "novelty": [1]}, "a job of protocol 9 (quant-harness 9.1) (this harness speaks 4)"),
+    ],
+    ids=["older", "newer"],
+)
+def test_a_running_job_of_another_version_is_told_of_and_can_be_ended(
+    harness: Command, study: Path, more: dict[str, Any], told: str
+) -> None:
+    """It holds the store's lease alone, as versions before protocol 4 do."""
+    job = store() / "jobs" / "theirs"
+    job.mkdir(parents=True)
+    said = {"user": "ci", "host": "agent3", "pid": 5, "url": None, "job": "theirs", "since": 1.0, **more}
+    words = [sys.executable, "-c", OTHERS_JOB, json.dumps(said), str(store() / "lease"), str(job / "lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            (job / "pid").write_text(str(process.pid))
+            done = harness("run", str(study), *RUN)
+            assert done.code == 75
+            assert told in trouble(done)
+            assert "wait for it (--wait 10m), or end it: harness device release local" in trouble(done)
+            assert told in harness("devices", "--json").json["devices"][0]["busy"]
+            if more:
+                (store() / "layout").write_text('{"layout": 2}')
+            assert harness("device", "release", "local").out == "local: its job was ended\n"
+            process.wait(timeout=10)
+        finally:
+            process.kill()
 
 
 def test_tickets_of_another_version_are_in_nobodys_way(harness: Command, study: Path) -> None:

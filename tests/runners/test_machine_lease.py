@@ -192,12 +192,20 @@ def copied(shared: Path) -> Path:
     return place
 
 
-def test_release_ends_a_job_of_the_same_account_in_another_store(tmp_path: Path) -> None:
-    process = begin(place(tmp_path / "other", "held", FOREVER, timeout=600.0, longest=900.0))
-    until(lambda: children(process.pid))
+@pytest.mark.parametrize("died", [False, True])
+def test_release_ends_a_job_of_the_same_account_in_another_store(tmp_path: Path, died: bool) -> None:
+    folder = place(tmp_path / "other", "held", FOREVER, timeout=600.0, longest=900.0)
+    process = begin(folder)
+    until(lambda: named(folder, "begin") and children(process.pid))
+    (worker,) = children(process.pid)
     try:
+        if died:
+            process.kill()
+            process.wait(timeout=10)
+            assert alive(worker), "it holds the device on its own"
         assert agent("release")[0] == [{"event": "stopped", "was_running": True}]
         process.communicate(timeout=10)
+        until(lambda: not alive(worker), 5)
     finally:
         killed(process)
     assert holder() is None
