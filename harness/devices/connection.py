@@ -16,7 +16,8 @@ from paramiko.config import SSHConfig
 from harness.devices import addresses, connect_errors
 from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError
 from harness.devices.proxy import ProxyCommand
-from harness.devices.ssh_errors import mapped, silence
+from harness.devices.silence import silence
+from harness.devices.ssh_errors import mapped
 from harness.devices.ssh_tuning import CertifiedTransport, TunedSocket, TunedTransport
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import stamina
 
 from harness.devices.handshake import GreetingError
-from harness.devices.ssh_errors import OPEN_SECONDS, mapped, silence
+from harness.devices.silence import silence
+from harness.devices.ssh_errors import OPEN_SECONDS, mapped
 from harness.devices.watch import Watch
 from harness.devices.way import way
 from harness.errors import ConnectError

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from harness.devices.line import Line
-from harness.devices.ssh_errors import OPEN_SECONDS, mapped, silence
+from harness.devices.silence import silence
+from harness.devices.ssh_errors import OPEN_SECONDS, mapped
 from harness.devices.transport import LINE_LIMIT, SilenceError
 from harness.devices.way import shown_key
 from harness.errors import DeviceError, LostError, RunnerError

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from harness.devices import connect_errors
+from harness.devices.silence import silence
 from harness.devices.watch import StalledError
 from harness.errors import ConnectError, DeviceError, LostError
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
 
-# Longer than the agent's silence between two signs of life, several times over.
-SILENCE_SECONDS = 60.0
-# An emulated clock can run a hundred times slower than ours, and with it the agent's signs of life.
-EMULATED_SILENCE_SECONDS = 1800.0
 # How long the answer to the opening of a channel may take, at least.
 OPEN_SECONDS = 10.0
 # Paramiko calls a link that was cut or fell silent during the login a refusal.
@@ -39,13 +36,6 @@ def mapped(device: Device, step: str) -> Iterator[None]:
         yield
     except (EOFError, OSError, paramiko.SSHException) as exc:
         raise _error(exc, device, step) from exc
-
-
-def silence(device: Device) -> float:
-    """How long a device may say nothing, in seconds."""
-    if device.silence_time is not None:
-        return device.silence_time
-    return SILENCE_SECONDS if device.emulated is None else EMULATED_SILENCE_SECONDS
 
 
 def _error(exc: Exception, device: Device, step: str) -> DeviceError:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.devices.ssh_errors import silence
+from harness.devices.silence import silence
 from harness.devices.transport import SilenceError
 from harness.errors import RunnerError
 
