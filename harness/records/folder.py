@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LATEST = "latest"
+RUN_FILE = "HARNESS_RUN_FILE"
 RUN, JOURNAL, SAMPLES, VARIANTS = "run.json", "journal.jsonl", "samples.parquet", "variants"
 
 
 def create(root: Path, study: str, started: datetime) -> Path:
-    """Make the folder of a new run.
+    """Make the folder of a new run, and write its path to the file that ``HARNESS_RUN_FILE`` names, if it does: a script finds its own run by it.
 
     Raises:
-        ResultsError: if it can't be made or written to.
+        ResultsError: if one of them can't be made or written to.
     """
     folder = root / study / f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
     try:
@@ -37,6 +38,12 @@ def create(root: Path, study: str, started: datetime) -> Path:
     except OSError as exc:
         message = f"{folder}: a results folder can't be made there: {exc.strerror}; give another place: --results DIR"
         raise ResultsError(message) from exc
+    if told := os.environ.get(RUN_FILE):
+        try:
+            write_text(Path(told), f"{folder.resolve()}\n")
+        except OSError as exc:
+            message = f"{RUN_FILE}={told}: can't be written: {exc.strerror}; unset it, or name another file"
+            raise ResultsError(message) from exc
     return folder
 
 

@@ -1,0 +1,71 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# ci/stage.sh gate: an ssh-agent that ends with the gate, and the boards' key in it. Nothing here asks a question, and no key is written to a disk.
+
+# An ssh-agent of this gate's own, in a private folder outside the workspace.
+start_agent() {
+    for tool in ssh-agent ssh-add; do
+        command -v "$tool" > /dev/null 2>&1 || fail "$tool is not installed: install OpenSSH's client (openssh-client on Debian and Ubuntu)"
+    done
+    folder=${TMPDIR:-/tmp}
+    [ ${#folder} -lt 70 ] || folder=/tmp # the address of a socket has at most 107 bytes
+    private=$(mktemp -d -- "$folder/harness-gate.XXXXXX" 2> /dev/null) || fail "no folder can be made in $folder: set TMPDIR to one that can be written"
+    # No key outlives a day, should nothing be left to end the agent.
+    said=$(ssh-agent -s -t 86400 -a "$private/agent" 2>&1) || fail "ssh-agent does not start: $(last_line "$said")"
+    agent=$(printf '%s\n' "$said" | sed -n 's/.*SSH_AGENT_PID=\([0-9]*\);.*/\1/p')
+    [ -n "$agent" ] || fail "ssh-agent did not say its process id: $(last_line "$said")"
+    SSH_AUTH_SOCK=$private/agent SSH_AGENT_PID=$agent
+    export SSH_AUTH_SOCK SSH_AGENT_PID
+}
+
+# ssh-add, which must never wait for somebody to type a passphrase: no terminal, and a program to ask with that is not there.
+add() {
+    if command -v setsid > /dev/null 2>&1; then set -- setsid ssh-add -q "$@"; else set -- ssh-add -q "$@"; fi
+    DISPLAY=none SSH_ASKPASS_REQUIRE=force SSH_ASKPASS=/no/passphrase/can/be/asked/for "$@" 2>&1
+}
+
+# The key's text: as it is in the variable, or in the file that it names.
+key_text() { if [ -n "$file" ]; then cat -- "$file"; else printf '%s\n' "$board_key"; fi; }
+
+# The same with the damage mended that copying does to a key and that can't change it: line ends of Windows, a byte order mark, blanks around
+# lines, '\n' written out, and a last line without its end. It goes to ssh-add through a pipe, never to a disk.
+mended_key() {
+    key_text | LC_ALL=C awk '
+        NR == 1 { sub(/^\357\273\277/, "") }
+        { gsub(/\\r/, ""); gsub(/\\n/, "\n"); gsub(/[ \t\r]+\n/, "\n"); sub(/[ \t\r]+$/, ""); sub(/^[ \t]+/, ""); print }'
+}
+
+# Load the key into the agent.
+load_key() {
+    newline='
+'
+    file=
+    [ -n "$board_key" ] || fail 'BOARD_KEY is empty: is the secret set, and may this build read it?'
+    case $board_key in
+        *"PRIVATE KEY-"* | *"$newline"*) ;;
+        *)
+            file=$board_key
+            [ -e "$file" ] || fail "BOARD_KEY=$file: no such file; it is a private key or the path of one"
+            [ -f "$file" ] || fail "BOARD_KEY=$file is not a file; it is a private key or the path of one"
+            { [ -r "$file" ] && cat -- "$file" > /dev/null 2>&1; } || fail "BOARD_KEY=$file can't be read by $(id -un 2> /dev/null || id -u)"
+            [ -s "$file" ] || fail "BOARD_KEY=$file is empty: store the private key again"
+            ;;
+    esac
+    key="BOARD_KEY${file:+=$file}"
+    case $(mended_key) in
+        *PuTTY-User-Key-File*) fail "$key is a key of PuTTY: convert it with 'puttygen KEY -O private-openssh -o NEW'" ;;
+        *"PRIVATE KEY-"*) ;;
+        *) fail "$key is not a private key; it has no line '-----BEGIN … PRIVATE KEY-----'. Is it the public half?" ;;
+    esac
+    if [ -n "$file" ]; then said=$(add -- "$file" < /dev/null) && return; else said=$(key_text | add -) && return; fi
+    case $said in
+        *'UNPROTECTED PRIVATE KEY'*) fail "$key can be read by other accounts, and ssh-add refuses such a key: chmod 600" ;;
+    esac
+    if said=$(mended_key | add -); then
+        say "$key has lost its line ends or its last newline, and was mended for this gate: store the key again, as ssh-keygen wrote it"
+        return
+    fi
+    case $said in
+        '' | *askpass* | *assphrase*) fail "$key has a passphrase, and nobody is here to type it: use a key without one (ssh-keygen -p -f KEY -N ''), or load it into an agent and unset BOARD_KEY" ;;
+        *) fail "$key can't be loaded: $(last_line "$said"); store the private key again, as ssh-keygen wrote it" ;;
+    esac
+}
