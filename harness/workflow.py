@@ -23,6 +23,7 @@ from harness.measure.journal import Journal
 from harness.oldest import oldest_runtime
 from harness.quantize import build
 from harness.records import folder as run_folder
+from harness.records import isolation
 from harness.records import samples as run_samples
 from harness.records.run import DeviceRecord, Run, Versions
 from harness.report import formats
@@ -230,9 +231,15 @@ def finish(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Run, t
     """
     whole = run_folder.gather(folder, begun)
     ended = whole.model_copy(update={"state": "interrupted" if interrupted else "complete", "finished": datetime.now(UTC)})
-    tables = summary.tables(ended, run_samples.quantiles(folder / run_folder.SAMPLES))
+    quantiles = run_samples.quantiles(folder / run_folder.SAMPLES)
+
+    def shown(run: Run) -> tuple[tuple[Table, ...], dict[Path, bytes]]:
+        tables = summary.tables(run, quantiles)
+        return tables, formats.files(folder, run, tables)
+
+    ended, (tables, files) = isolation.isolated(ended, shown)
     try:
-        for path, content in formats.files(folder, ended, tables).items():
+        for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
             run_folder.write_bytes(path, content)
     except OSError as exc:

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+# A round's number: samples.parquet has room for so many.
+Turn = Annotated[int, Field(ge=0, lt=2**31)]
 Nanoseconds = Count
 Message = Annotated[str, Field(max_length=4000)]
 Id = Annotated[str, Field(max_length=100)]

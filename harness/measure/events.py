@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from harness.devices.facts import Facts
-from harness.measure.event import Count, Id, Line, Message, Nanoseconds
+from harness.measure.event import Count, Id, Line, Message, Nanoseconds, Turn
 from harness.measure.packed import Samples
 from harness.measure.way_events import (
     Busy,
@@ -159,7 +159,7 @@ class Duet(Line):
 
     event: Literal["duet"] = "duet"
     cases: Annotated[tuple[Id, ...], Field(min_length=1, max_length=2)]
-    round: Count
+    round: Turn
     apart: tuple[Id, Id] | None = None
     rebuilds: Annotated[list[Rebuild], Field(min_length=1, max_length=1000)]
     peak_bytes: Count | None = None
@@ -199,7 +199,7 @@ class Throughput(Line):
 
     event: Literal["throughput"] = "throughput"
     case: Id
-    round: Count
+    round: Turn
     sessions: Annotated[int, Field(ge=1)]
     inferences: Count
     wall_ns: Annotated[int, Field(ge=1, lt=2**63)]
@@ -211,7 +211,7 @@ class Counted(Line):
 
     event: Literal["counted"] = "counted"
     case: Id
-    round: Count
+    round: Turn
     counter: Literal["icount", "perf"]
     instructions: Annotated[list[Count], Field(min_length=1, max_length=10_000)]
     cycles: Annotated[list[Count], Field(max_length=10_000)] | None = None
@@ -224,7 +224,7 @@ class Failed(Line):
 
     event: Literal["failed"] = "failed"
     case: Id
-    round: Count | None = None
+    round: Turn | None = None
     kind: Id
     message: Message
 
@@ -243,7 +243,7 @@ class Round(Line):
     """A round is over."""
 
     event: Literal["round"] = "round"
-    round: Count
+    round: Turn
     elapsed: float
 
 

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from harness.errors import ResultsError
 from harness.measure import journal
-from harness.records import samples
+from harness.records import isolation, samples
 from harness.records.assemble import assemble
 from harness.records.format import other_version
 from harness.records.run import FORMAT, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
 LATEST = "latest"
@@ -105,10 +106,25 @@ def gather(folder: Path, run: Run) -> Run:
     """Put a run together from its journal, and write its samples.
 
     Returns:
-        The run with its outcomes; run.json is not written.
+        The run with its outcomes; run.json is not written. A device whose events can't be made sense of has failed in it.
     """
+    names = [record.entry.name for record in run.devices]
+    try:
+        return _gather(folder, run, names)
+    except ResultsError:
+        raise
+    except Exception:
+        faults = isolation.culprits(names, lambda name: _gather(folder, run, [name]))
+        if not faults:
+            raise
+    return isolation.without(_gather(folder, run, [name for name in names if name not in faults]), faults)
+
+
+def _gather(folder: Path, run: Run, names: Collection[str]) -> Run:
+    """Put a run together from what these devices said."""
     blocks = samples.Blocks(run.cases)
-    whole = assemble(run, blocks.noting(journal.read(folder / JOURNAL)))
+    events = (event for event in journal.read(folder / JOURNAL) if event.device in names)
+    whole = assemble(run, blocks.noting(events))
     blocks.write(folder / SAMPLES)
     return whole
 
