@@ -15,6 +15,7 @@ from harness.judge import decision, gate, outcome, summary
 from harness.measure import pairs, plan
 from harness.quantize.models import storage
 from harness.records import folder as run_folder
+from harness.records import isolation
 from harness.records import samples as run_samples
 from harness.toml_file import nearest
 
@@ -117,7 +118,8 @@ def check(
 def _confirm(place: Bench, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
     """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
     so_far = run_folder.gather(place.folder, begun)
-    tables = summary.tables(so_far, run_samples.quantiles(place.folder / run_folder.SAMPLES))
+    quantiles = run_samples.quantiles(place.folder / run_folder.SAMPLES)
+    so_far, tables = isolation.isolated(so_far, lambda run: summary.tables(run, quantiles))
     suspects = {
         table.device.entry.name: found
         for table in tables

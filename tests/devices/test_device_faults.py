@@ -168,6 +168,16 @@ def test_what_was_measured_stands_when_closing_fails(harness: Command, study: Pa
     assert code in {0, 4}, said
 
 
+@pytest.mark.faults
+def test_a_gate_judges_the_others(harness: Command, study: Path, faulty: type[FaultyTransport]) -> None:
+    faulty.fail("lines", "InvalidKey", "follow")
+    words = ["check", str(study), "--baseline", str(study / "model.onnx"), "--variant", "fp32", "--max-time", "5s", "--json"]
+    done = harness(*words, "--device", "local", "--device", "faulty")
+    devices = {device["device"]: device["state"] for device in done.json["devices"]}
+    assert (done.code, devices) == (3, {"local": "measured", "faulty": "failed"}), done.err
+    assert "Traceback" not in done.err
+
+
 def test_lines_are_gone_on_with_where_they_were(faulty: type[FaultyTransport]) -> None:
     faulty.fail("none", "OSError")
     known = registry.load()
