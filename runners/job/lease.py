@@ -65,13 +65,13 @@ class Lease:
                 holder, asked = "", 0.0
                 while not (self.is_first(mine.name) and self.locked()):
                     now = time.monotonic()
-                    if now - asked > ASK_SECONDS or not holder:
+                    if now > min(deadline, asked + ASK_SECONDS) or not holder:
                         holder, asked = self.holder(), now
                     if is_sibling(holder, who):
                         deadline = max(deadline, min(begun + sibling_wait, now + ASK_SECONDS + LEAST_SECONDS))
                     if stopping() or now > deadline:
-                        return self.holder() or UNKNOWN
-                    if deadline - begun > LEAST_SECONDS and holder != told:
+                        return holder or UNKNOWN
+                    if deadline - begun > LEAST_SECONDS and holder not in ("", told):
                         tell(holder)
                         told = holder
                     time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311 - no secret
@@ -91,10 +91,15 @@ class Lease:
         return [self.file.fileno()] + ([] if self.socket is None else [self.socket.fileno()])
 
     def holder(self) -> str:
-        """What the holder is, as JSON; what the last one wrote where nobody answers."""
+        """Who holds it, as JSON, or which job is the first of those that wait; empty if that is this one."""
         found = machine_lease.holder()
         if found is not None:
             return json.dumps(found, ensure_ascii=False)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self.file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+            first = min(os.listdir(self.queue), default="").partition("-")[2]
+            return json.dumps({"job": first}) if first not in ("", self.job) else ""
         self.file.seek(0)
         return self.file.read(HOLDER_LIMIT)
 

@@ -71,6 +71,23 @@ def test_those_who_wait_come_in_order_and_a_killed_one_is_in_nobodys_way(tmp_pat
     assert list((tmp_path / "queue").iterdir()) == []
 
 
+def test_a_frozen_job_that_waits_is_named_to_those_behind_it(tmp_path: Path) -> None:
+    first = place(tmp_path, "first", HOLDS.format(str(tmp_path / "go")), rounds=0, units=[])
+    processes = [begin(first)]
+    until(lambda: named(first, "begin"))
+    frozen = place(tmp_path, "frozen", "pass", rounds=0, units=[], wait=60)
+    processes.append(begin(frozen))
+    until(lambda: named(frozen, "waiting"))
+    os.kill(processes[1].pid, signal.SIGSTOP)
+    (tmp_path / "go").touch()
+    ended(processes[0])
+    last = place(tmp_path, "last", "pass", rounds=0, units=[])
+    ended(begin(last))
+    assert [json.loads(line["holder"]) for line in journal(last)] == [{"job": "frozen"}]
+    os.kill(processes[1].pid, signal.SIGCONT)
+    ended(processes[1])
+
+
 def held(store: Path) -> tuple[Path, subprocess.Popen[str]]:
     """A job that is measured for as long as nobody ends it, started as the agent does: its lock is held from before its first line."""
     folder = place(store, "stuck", "time.sleep(100)", timeout=200.0)
