@@ -123,7 +123,11 @@ class _Signer:
             return self._nobody(key.fault)
 
         def sign(data: bytes, algorithm: str) -> bytes:
-            return bytes(private.sign_ssh_data(data, algorithm).asbytes())
+            try:
+                return bytes(private.sign_ssh_data(data, algorithm).asbytes())
+            except Exception as exc:
+                reason = f"it can't sign: is the file damaged? ({exc})"
+                raise UnusableError(reason) from exc
 
         return sign
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -67,7 +66,7 @@ def load(path: Path, passphrase: str | None = None) -> KeyFile:
         private = _private(data, passphrase)
     except TypeError:
         return KeyFile(path, blob, None, f"it has a passphrase: 'ssh-add {path}' loads it into an SSH agent")
-    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException) as exc:
+    except Exception as exc:  # noqa: BLE001 - cryptography and paramiko raise whatever their parsers do
         return KeyFile(path, blob, None, _why(data, blob, path, passphrase, exc))
     return KeyFile(path, private.asbytes(), private, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices import registry
+from harness.devices import identities, registry
+from harness.devices.identities import UnusableError
 from harness.devices.ssh import SshTransport
 from harness.errors import AuthenticationError
 from tests.devices.test_ssh_config import known_hosts
@@ -215,7 +217,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("prepare", "held", "only"), CASES)
+# One of each kind; the others are run with 'make test-faults'.
+ALWAYS = {public_only, locked, useless_first, certified_elsewhere, certified_and_locked, of_another_user}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "held", "only"), [pytest.param(*case, marks=() if case[0] in ALWAYS else pytest.mark.faults) for case in CASES]
+)
 def test_as_ssh_does(server: SshServer, keys: Path, monkeypatch: pytest.MonkeyPatch, prepare, held: str, only: bool) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
     """Our login comes about where ssh's does, and only there."""
     with ExitStack() as stack:
@@ -312,6 +320,29 @@ def test_a_certificate_that_is_refused_says_why(server: SshServer, keys: Path, p
     if server.user != "harness-test":
         pytest.skip("only root's tests log in as harness-test")
     assert words in fails(server, prepare(keys))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+@pytest.mark.parametrize("name", ["", "-cert.pub", ".pub"])
+def test_damaged_files_are_named_and_raise_nothing_else(tmp_path: Path, kind: str, name: str) -> None:
+    """Each is cut short and changed in many places; a file that still signs is not damaged enough."""
+    make_key(tmp_path / "ca")
+    key = make_key(tmp_path / "mine", kind)
+    keygen("-s", tmp_path / "ca", "-I", "x", f"{key}.pub")
+    file = tmp_path / f"mine{name}"
+    whole = file.read_bytes()
+    drawn = random.Random(f"{kind}{name}")
+    for _ in range(8):
+        data = bytearray(whole)
+        for _ in range(drawn.choice((1, 3, 10))):
+            data[drawn.randrange(len(data))] = drawn.choice(b"AQaz09+/= \n")
+        file.write_bytes(data[: drawn.choice((len(data), drawn.randrange(len(data))))])
+        for identity in identities.find([key], only=True, seconds=1):
+            try:
+                assert identity.sign(b"data", "rsa-sha2-512")
+            except UnusableError as exc:
+                assert str(exc)  # noqa: PT017 - either is right
 
 
 def test_a_locked_default_key_is_named(server: SshServer, keys: Path) -> None:
