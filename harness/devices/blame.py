@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from harness import crash
 from harness.errors import DeviceError, EntryError, ResultsError, UnforeseenError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-MOST_CHARACTERS = 1000
 
 
 @contextlib.contextmanager
@@ -24,7 +23,7 @@ def blamed(device: str, step: str | Callable[[], str], *passing: type[Exception]
 
     Raises:
         DeviceError: for every exception: errors of its branch as they are, a :class:`UsageError` as an :class:`EntryError`, and any other
-            as an :class:`UnforeseenError` with its class and its text.
+            as an :class:`UnforeseenError` with its class, its text and the path of a crash report.
         ResultsError: as it is: a disk of this machine that takes nothing concerns all devices.
         KeyboardInterrupt: as it is; GeneratorExit too.
     """
@@ -56,11 +55,6 @@ def harmless() -> Iterator[None]:
 
 
 def unforeseen(exc: BaseException) -> str:
-    """Say an exception's class and text, each of which may be anything."""
-    try:
-        text = str(exc)
-    except Exception:  # noqa: BLE001 - an exception whose text can't be had
-        text = "it has no text"
-    kind = type(exc).__name__ if type(exc).__module__ == "builtins" else f"{type(exc).__module__}.{type(exc).__name__}"
-    said = f"{kind}: {text}" if text.strip() else kind
-    return f"an error that was not foreseen: {said[:MOST_CHARACTERS]}"
+    """Say an exception's class and text, and where its crash report is."""
+    report = crash.report(exc)
+    return f"an error that was not foreseen: {crash.described(exc)}" + (f"; please report it with {report}" if report else "")

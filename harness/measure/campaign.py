@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.devices.blame import blamed
-from harness.errors import DeviceError, UnforeseenError
+from harness.errors import DeviceError
 from harness.measure import plan
 from harness.measure.resume import Progress
 from harness.measure.session import Session
@@ -140,8 +140,7 @@ class Campaign:
             with blamed(session.device.name, lambda: session.step):
                 session.run()
         except DeviceError as exc:
-            more = self._journal.explain(exc) if isinstance(exc, UnforeseenError) else ""
-            self._note(DeviceFailed(device=session.device.name, step=exc.step, reason=exc.reason[: 4000 - len(more)] + more))
+            self._note(DeviceFailed(device=session.device.name, step=exc.step, reason=exc.reason[:4000]))
         finally:
             if session.device.transport == "local":
                 self._here_done.set()

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import threading
-import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.errors import DeviceError
-
 BACK = 1 << 16
-ERRORS = "errors.log"
 
 
 def check(said: dict[str, Any], device: str) -> Event:
@@ -91,16 +87,6 @@ class Journal:
                     self._synced = written
         except OSError as exc:
             raise ResultsError(_unwritable(self._path, exc)) from exc
-
-    def explain(self, exc: DeviceError) -> str:
-        """Write an exception's traceback beside the journal; gives words that say where it is, or none if it can't be written."""
-        path = self._path.with_name(ERRORS)
-        try:
-            with self._lock, path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{exc.device}: {exc.step}\n{''.join(traceback.format_exception(exc))}\n")
-        except Exception:  # noqa: BLE001 - it is only an explanation
-            return ""
-        return f"; please report it with {path}"
 
     def close(self) -> None:
         """Close the file."""
