@@ -176,12 +176,13 @@ def test_a_word_that_no_command_line_can_hold_is_an_error_of_the_device(sshd: Ss
 
 # Where a shell line is made, and why that is right.
 SEAMS = {
-    "harness/devices/ssh.py": {"exec_command", "shlex.join"},  # every command to a device
+    "harness/devices/ssh.py": {"shlex.join"},  # every command to a device
+    "harness/devices/line.py": {"exec_command"},  # which is run here
     "harness/devices/proxy.py": {"-c"},  # ProxyCommand of the user's own ssh_config, as ssh runs it
     "harness/devices/add.py": {"-c", "shlex.quote"},  # a constant script; what it is given are words; shown to be typed, not run
     "harness/quantize/children.py": {"-c"},  # Python's, with a constant program
     "harness/devices/boards/prerequisites.py": {"shlex.join"},  # shown to be typed, not run
-    "harness/devices/link.py": {"-c"},  # Python's, with a constant program
+    "harness/crash.py": {"shlex.join"},  # shown to be read, not run
     "runners/agent/runtimes.py": {"-c"},  # the same
     "runners/job/governor.py": {"-c"},  # the same
 }
