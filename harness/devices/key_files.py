@@ -130,17 +130,15 @@ def _private(data: bytes, passphrase: str | None) -> paramiko.PKey:
         if passphrase is None:
             raise
         loaded = load(text, os.fsencode(passphrase))
-    kinds: tuple[tuple[type, type[paramiko.PKey]], ...] = (
-        (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
-        (rsa.RSAPrivateKey, paramiko.RSAKey),
-        (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
-    )
-    for theirs, ours in kinds:
-        if isinstance(loaded, theirs):
-            plain = loaded.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
-            return ours.from_private_key(io.StringIO(plain.decode()))
+    if isinstance(loaded, rsa.RSAPrivateKey):
+        return paramiko.RSAKey(key=loaded)
+    if isinstance(loaded, ec.EllipticCurvePrivateKey):
+        return paramiko.ECDSAKey(vals=(loaded, loaded.public_key()))
+    if isinstance(loaded, ed25519.Ed25519PrivateKey):
+        plain = loaded.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(plain.decode()))
     message = f"keys of this kind are not supported ({type(loaded).__name__.removesuffix('PrivateKey')})"
     raise ValueError(message)
 
