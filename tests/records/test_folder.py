@@ -92,3 +92,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         folder.write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_new_run_s_folder_is_told_to_the_file_that_a_script_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "told"
+    monkeypatch.setenv("HARNESS_RUN_FILE", str(told))
+    made = folder.create(Path("results"), "study", datetime.now(UTC))
+    assert told.read_text() == f"{made.resolve()}\n"
+    monkeypatch.setenv("HARNESS_RUN_FILE", str(tmp_path / "absent" / "told"))
+    with pytest.raises(ResultsError, match="HARNESS_RUN_FILE=.*: can't be written: No such file or directory; unset it"):
+        folder.create(Path("results"), "study", datetime.now(UTC))
