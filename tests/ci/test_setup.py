@@ -52,7 +52,7 @@ class Workspace:
 
     def says(self) -> str:
         """What the command that was set up says."""
-        words = [self.venv / "bin" / "harness", "--version"]
+        words = [str(self.venv / "bin" / "harness"), "--version"]
         return subprocess.run(words, capture_output=True, text=True, check=True, env=self.environment).stdout
 
 

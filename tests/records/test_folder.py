@@ -100,5 +100,5 @@ def test_a_new_run_s_folder_is_told_to_the_file_that_a_script_names(tmp_path: Pa
     made = folder.create(Path("results"), "study", datetime.now(UTC))
     assert told.read_text() == f"{made.resolve()}\n"
     monkeypatch.setenv("HARNESS_RUN_FILE", str(tmp_path / "absent" / "told"))
-    with pytest.raises(ResultsError, match="HARNESS_RUN_FILE=.*: can't be written: No such file or directory; unset it"):
+    with pytest.raises(ResultsError, match=r"HARNESS_RUN_FILE=.*: can't be written: No such file or directory; unset it"):
         folder.create(Path("results"), "study", datetime.now(UTC))
