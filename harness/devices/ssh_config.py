@@ -1,32 +1,35 @@
 """The user's ssh_config → :class:`Route`: where an alias leads, and through what.
 
-OpenSSH's rules, as far as paramiko reads them, and ``Include``, which it does not. What is named here counts; the rest of the file does not.
+Files are read as OpenSSH reads them; where this differs, docs/devices.md says so. What is named here counts; the rest of a file does not.
 """
 
 from __future__ import annotations
 
-import getpass
-import io
 import re
-import shlex
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from paramiko.config import SSH_PORT, SSHConfig, SSHConfigDict
-from paramiko.ssh_exception import CouldNotCanonicalize, SSHException
-
+from harness.devices import ssh_tokens
+from harness.devices.ssh_config_file import Reader, Said, Settings
+from harness.devices.ssh_match import BadLineError, Target
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
+SSH_PORT = 22
+FLAGS = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
+CHECKING = FLAGS | {"ask": "ask", "off": "off", "accept-new": "accept-new"}
+FAMILIES = {"any": "any", "inet": "inet", "inet6": "inet6"}
+CANONICALIZE = FLAGS | {"always": "always"}
+USER_CONFIG = Path("~/.ssh/config")
 SYSTEM = Path("/etc/ssh/ssh_config")
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 DEFAULT_IDENTITIES = tuple(f"~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss", "dsa"))
 USER_KNOWN_HOSTS = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
-MOST_INCLUDES = 16
-SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+)")
 
 
 @dataclass(frozen=True)
@@ -105,122 +108,161 @@ def route(spec: str, user: str | None = None, port: int | None = None) -> Route:
     if user is not None and re.search(r"[\x00-\x1f]", user):
         message = f"{user!r} is no user's name"
         raise UsageError(message)
-    found = _lookup(alias, user or named, port or numbered)
-    host, login = found["hostname"], found.get("user")
-    try:
-        number = int(found.get("port", SSH_PORT))
-    except ValueError:
-        message = f"~/.ssh/config: the Port of '{alias}' is no number: {found['port']}"
-        raise UsageError(message) from None
-    key_name = found.get("hostkeyalias") or (host if number == SSH_PORT else f"[{host}]:{number}")
-    tokens = {"%d": str(Path.home()), "%h": host, "%p": str(number), "%n": alias, "%k": found.get("hostkeyalias", alias)}
-    tokens |= {"%r": login or getpass.getuser(), "%u": getpass.getuser()}
-    jump, command = _through(found)
-    names = f"{found.get('userknownhostsfile', USER_KNOWN_HOSTS)} {found.get('globalknownhostsfile', SYSTEM_KNOWN_HOSTS)}"
-    return Route(
-        host=host,
-        port=number,
-        user=login,
-        identities=tuple(_identities(found.get("identityfile"), tokens)),
-        identities_given="identityfile" in found,
-        certificate_files=tuple(
-            file for name in _several(found.get("certificatefile")) if (file := _path(name, tokens)).is_file()
-        ),
-        only=found.get("identitiesonly", "no").lower() == "yes",
-        identity_agent=found.get("identityagent"),
-        jump=jump,
-        command=command and command.replace("%n", alias),
-        key_name=key_name,
-        known_hosts=tuple(file for name in _words(names) if name != "none" and (file := _path(name, tokens)).is_file()),
-        strict=found.get("stricthostkeychecking", "ask").lower(),
-        family=found.get("addressfamily", "any").lower(),
-        source=found.get("bindaddress"),
-    )
+    found = _Lookup(alias, user or named, port or numbered)
+    return found.route()
 
 
-def _through(found: SSHConfigDict) -> tuple[tuple[str, ...], str | None]:
-    """The hops or the command to go through; the one that the files name first counts, and 'none' is none."""
-    for key, value in found.items():
-        if key == "proxyjump" and value:
-            hops = () if value.lower() == "none" else tuple(hop.strip() for hop in value.split(","))
-            return hops, None
-        if key == "proxycommand":
-            return (), value
-    return (), None
-
-
-def _lookup(alias: str, user: str | None, port: int | None) -> SSHConfigDict:
+class _Lookup:
     """What the files say of an alias; user and port, where they are given, come first, so they win and ``Match`` sees them."""
-    config = SSHConfig()
-    given = ["Host *", *([f"User {user}"] if user else []), *([f"Port {port}"] if port else [])]
-    config.parse(io.StringIO("\n".join(given)))
-    for path in (Path("~/.ssh/config").expanduser(), SYSTEM):
+
+    def __init__(self, alias: str, user: str | None, port: int | None) -> None:
+        self._alias = alias
+        self._said = Settings()
+        given = {"user": user, "port": port}
+        self._said.single |= {key: Said((str(value),), "devices.toml") for key, value in given.items() if value is not None}
+        target = Target(alias, self._host, self._user, ssh_tokens.local_user, self._tag, self._expand)
+        self._read(target, alias)
+        host = self._host()
+        if target.wants_final or self._choice("canonicalizehostname", CANONICALIZE, "no") != "no":
+            target.final = True
+            self._said.single["hostname"] = Said((host.replace("%", "%%"),), "HostName")
+            self._read(target, host)
+
+    def route(self) -> Route:
+        """Put it together."""
+        host, port, alias = self._host(), self._port(), self._said.text("hostkeyalias")
+        tokens = ssh_tokens.tokens(host, port, self._user, self._alias, alias and alias.lower())
+        jump, command = self._through(tokens)
+        agent = self._said.text("identityagent")
+        if agent is not None and not re.fullmatch(r"none|SSH_AUTH_SOCK|\$[^{].*", agent):
+            agent = str(self._at("identityagent", lambda value: ssh_tokens.path(value, tokens)))
+        return Route(
+            host=host,
+            port=port,
+            user=self._said.text("user"),
+            identities=tuple(self._identities(tokens)),
+            identities_given="identityfile" in self._said.growing,
+            certificate_files=tuple(file for file in self._files("certificatefile", tokens) if file.is_file()),
+            only=self._choice("identitiesonly", FLAGS, "no") == "yes",
+            identity_agent=agent,
+            jump=jump,
+            command=command,
+            key_name=alias.lower() if alias else (host if port == SSH_PORT else f"[{host}]:{port}"),
+            known_hosts=tuple(file for file in self._known_hosts(tokens) if file.is_file()),
+            strict=self._choice("stricthostkeychecking", CHECKING, "ask"),
+            family=self._choice("addressfamily", FAMILIES, "any"),
+            source=self._said.text("bindaddress"),
+        )
+
+    def _read(self, target: Target, name: str) -> None:
+        reader = Reader(self._said, target, name)
+        home = ssh_tokens.home()
+        if home is not None:
+            reader.read(Path(ssh_tokens.tilde(str(USER_CONFIG))), Path(home) / ".ssh", user=True)
+        reader.read(SYSTEM, SYSTEM.parent, user=False)
+
+    def _at(self, key: str, follow: Callable[[str], T], said: Said | None = None) -> T:
+        """Follow what a line says; a fault names the line."""
+        said = said or self._said.single[key]
         try:
-            if path.is_file():
-                config.parse(io.StringIO("\n".join(_lines(path, path.parent))))
-        except (OSError, UnicodeDecodeError, ValueError, SSHException) as exc:
-            message = f"{path}: can't be read: {exc}"
+            return follow(said.values[0])
+        except (BadLineError, ValueError) as exc:
+            message = f"{said.place}: what it says of '{self._alias}' can't be followed: {exc}"
             raise UsageError(message) from exc
+
+    def _host(self) -> str:
+        if "hostname" not in self._said.single:
+            return self._alias.lower()
+        host = self._at("hostname", lambda value: ssh_tokens.percent(value, {"h": lambda: self._alias}))
+        return host.lower()
+
+    def _port(self) -> int:
+        return self._at("port", _port) if "port" in self._said.single else SSH_PORT
+
+    def _user(self) -> str:
+        return self._said.text("user") or ssh_tokens.local_user()
+
+    def _tag(self) -> str:
+        return self._said.text("tag") or ""
+
+    def _expand(self, command: str) -> str:
+        host = self._host()
+        alias = self._said.text("hostkeyalias") or host
+        return ssh_tokens.percent(command, ssh_tokens.tokens(host, self._port(), self._user, self._alias, alias))
+
+    def _choice(self, key: str, choices: dict[str, str], default: str) -> str:
+        if key not in self._said.single:
+            return default
+
+        def chosen(value: str) -> str:
+            if value.lower() not in choices:
+                message = f"'{value}' is none of {', '.join(choices)}"
+                raise BadLineError(message)
+            return choices[value.lower()]
+
+        return self._at(key, chosen)
+
+    def _files(self, key: str, tokens: dict[str, Callable[[], str]]) -> Iterator[Path]:
+        """Files of a setting that adds up."""
+        for said in self._said.growing.get(key, []):
+            if said.values[0].lower() != "none":
+                yield self._at(key, lambda value: ssh_tokens.path(value, tokens), said)
+
+    def _identities(self, tokens: dict[str, Callable[[], str]]) -> Iterator[Path]:
+        """The keys that are named, also those that are not there, or else the default ones that are."""
+        if "identityfile" in self._said.growing:
+            yield from self._files("identityfile", tokens)
+        elif ssh_tokens.home() is not None:
+            yield from (file for name in DEFAULT_IDENTITIES if _is_key(file := Path(ssh_tokens.tilde(name))))
+
+    def _known_hosts(self, tokens: dict[str, Callable[[], str]]) -> Iterator[Path]:
+        """Files of known host keys; tokens count in the user's alone."""
+        for key, default in (("userknownhostsfile", USER_KNOWN_HOSTS), ("globalknownhostsfile", SYSTEM_KNOWN_HOSTS)):
+            if key not in self._said.single:
+                yield from (Path(ssh_tokens.tilde(name)) for name in default.split() if ssh_tokens.home() or name[0] != "~")
+                continue
+            used = tokens if key == "userknownhostsfile" else None
+            said = self._said.single[key]
+            for name in said.values:
+                if name.lower() != "none":
+                    yield self._at(key, lambda value: _file(value, used), Said((name,), said.place))  # noqa: B023 - used at once
+
+    def _through(self, tokens: dict[str, Callable[[], str]]) -> tuple[tuple[str, ...], str | None]:
+        """The hops or the command to go through; 'none' is none."""
+        jump, command = self._said.text("proxyjump"), self._said.text("proxycommand")
+        if jump is not None:
+            return () if jump.lower() == "none" else self._at("proxyjump", _hops), None
+        if command is None or command.lower() == "none":
+            return (), None
+        some = {letter: tokens[letter] for letter in "hknpr"}
+        return (), self._at("proxycommand", lambda value: ssh_tokens.percent(value, some))
+
+
+def _file(value: str, tokens: dict[str, Callable[[], str]] | None) -> Path:
+    return Path(ssh_tokens.tilde(value)) if tokens is None else ssh_tokens.path(value, tokens)
+
+
+def _hops(value: str) -> tuple[str, ...]:
+    """The hosts of a ProxyJump; each must be one."""
+    hops = tuple(hop.strip() for hop in value.split(","))
+    for hop in hops:
+        try:
+            split(hop)
+        except UsageError as exc:
+            raise BadLineError(str(exc)) from exc
+    return hops
+
+
+def _port(value: str) -> int:
+    """A number, or the name of a service."""
     try:
-        return config.lookup(alias)
-    except (ValueError, KeyError, SSHException, CouldNotCanonicalize) as exc:
-        message = f"~/.ssh/config: what it says of '{alias}' can't be followed: {exc}"
-        raise UsageError(message) from exc
-
-
-def _lines(path: Path, folder: Path, block: str = "Host *", depth: int = 0) -> Iterator[str]:
-    """The lines of a file, those it includes in their places.
-
-    Args:
-        path: the file.
-        folder: where relative names of included files begin.
-        block: the ``Host`` or ``Match`` line that it is included under.
-        depth: how many files include it.
-    """
-    if depth > MOST_INCLUDES:
-        message = f"more than {MOST_INCLUDES} files include each other"
-        raise ValueError(message)
-    yield block
-    for line in path.read_text(encoding="utf-8").splitlines():
-        setting = SETTING.match(line)
-        key = setting[1].lower() if setting else ""
-        if key in {"host", "match"}:
-            block = line
-        if setting is None or key != "include":
-            yield line
-            continue
-        for name in shlex.split(setting[2]):
-            where = Path(name).expanduser()
-            root = Path("/") if where.is_absolute() else folder
-            for included in sorted(root.glob(str(where.relative_to("/") if where.is_absolute() else where))):
-                yield from _lines(included, folder, block, depth + 1)
-        yield block
-
-
-def _words(value: str) -> list[str]:
-    """Split a list of file names, which may be quoted."""
-    try:
-        return shlex.split(value)
-    except ValueError:
-        return value.split()
-
-
-def _path(name: str, tokens: dict[str, str]) -> Path:
-    """A file that a setting names."""
-    return Path(re.sub("%[a-z]", lambda token: tokens.get(token[0], token[0]), name)).expanduser()
-
-
-def _identities(names: str | list[str] | None, tokens: dict[str, str]) -> Iterator[Path]:
-    """The keys that are named, also those that are not there, or else the default ones that are."""
-    if names is not None:
-        yield from (_path(name, tokens) for name in _several(names) if name.lower() != "none")
-        return
-    yield from (file for name in DEFAULT_IDENTITIES if _is_key(file := _path(name, tokens)))
-
-
-def _several(value: str | list[str] | None) -> list[str]:
-    """Paramiko gives the first of them alone."""
-    return [value] if isinstance(value, str) else value or []
+        number = int(value) if re.fullmatch(r"[0-9]+", value) else socket.getservbyname(value, "tcp")
+    except OSError:
+        number = 0
+    if not 0 < number < 1 << 16:
+        message = f"the Port is no number from 1 to 65535: {value}"
+        raise BadLineError(message)
+    return number
 
 
 def _is_key(file: Path) -> bool:

@@ -178,6 +178,7 @@ def test_a_word_that_no_command_line_can_hold_is_an_error_of_the_device(sshd: Ss
 SEAMS = {
     "harness/devices/ssh.py": {"shlex.join"},  # every command to a device
     "harness/devices/line.py": {"exec_command"},  # which is run here
+    "harness/devices/ssh_match.py": {"-c"},  # Match exec of the user's own ssh_config, as ssh runs it
     "harness/devices/proxy.py": {"-c"},  # ProxyCommand of the user's own ssh_config, as ssh runs it
     "harness/devices/add.py": {"-c", "shlex.quote"},  # a constant script; what it is given are words; shown to be typed, not run
     "harness/quantize/children.py": {"-c"},  # Python's, with a constant program

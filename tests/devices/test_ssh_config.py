@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +109,8 @@ def test_included_files_count_where_they_are_included() -> None:
     (Path.home() / ".ssh" / "boards" / "a.conf").write_text("Host rpi\nHostName 10.0.0.7\n")
     (Path.home() / ".ssh" / "boards" / "b.conf").write_text("IdentitiesOnly yes\n")
     found = ssh_config.route("rpi")
-    assert (found.host, found.user, found.port, found.only) == ("10.0.0.7", "last", 22, False)
+    # As in ssh, what is included under another host's line does not count, whatever its own lines say.
+    assert (found.host, found.user, found.port, found.only) == ("rpi", "last", 22, False)
     assert ssh_config.route("other").only
     assert ssh_config.route("other").port == 9
 
@@ -142,7 +145,80 @@ def test_known_hosts_of_the_file_count_where_they_are() -> None:
     assert (found.known_hosts, found.key_name) == ((mine,), "board7")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Match Host other",
+        "match HOST=other",
+        "Match !host rpi",
+        "Match nosuch x",
+        "Match !nosuch x",
+        "Match localnetwork 127.0.0.0/8",
+        "Match tagged x",
+        "Match sessiontype shell",
+        "Match final host other",
+        'Match exec "false"',
+        "Host other !rpi",
+    ],
+)
+def test_lines_for_other_hosts_do_not_count(line: str, caplog: pytest.LogCaptureFixture) -> None:
+    config(f"{line}\nHostName 10.9.9.9\nPort many\nHost rpi\nHostName 10.0.0.7\n")
+    assert ssh_config.route("rpi").host == "10.0.0.7"
+    unknown = any(word in line for word in ("nosuch", "localnetwork"))
+    assert [str(Path.home() / ".ssh/config:1: Match") in note for note in caplog.messages] == [True] * unknown
+
+
+@pytest.mark.parametrize(
+    "line", ["Match host=rpi", "Match final all", "Match ALL # all", "Match exec true", "Match host rpi user pi"]
+)
+def test_lines_that_ssh_takes_count(line: str) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(exist_ok=True)
+    text = f"# gr\xfc\xdfe\n{line}\nHostName 10.0.0.7 # comment\nIdentityFile ${{HOME}}/key\n"
+    (folder / "config").write_bytes(text.encode("latin-1"))
+    found = ssh_config.route("rpi", "pi")
+    assert (found.host, found.identities) == ("10.0.0.7", (Path.home() / "key",))
+
+
+@pytest.mark.parametrize(
+    "line", ["Port many", "IdentitiesOnly maybe", 'User "pi', "HostName %q", "IdentityFile ${NOT_SET_HERE}", "User a b"]
+)
+def test_a_damaged_line_concerns_whom_it_applies_to_and_names_its_place(line: str) -> None:
+    config(f"Host rpi\n{line}\nHost other\nUser pi\n")
+    with pytest.raises(UsageError, match=r"\.ssh/config:2: "):
+        ssh_config.route("rpi")
+    assert ssh_config.route("other").user == "pi"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to take on another user's number")
+@pytest.mark.parametrize("names", [{}, {"USER": "bench"}])
+def test_a_user_who_is_not_in_passwd_needs_no_name(names: dict[str, str], tmp_path: Path) -> None:
+    # It becomes that user with all imported: this machine's Python may be one that others can't read.
+    code = (
+        "import os, sys; from harness.devices import ssh_config; os.setuid(54321); r = ssh_config.route('rpi', sys.argv[1] or None);"
+        "print(r.host, r.port, r.user)"
+    )
+    root = str(Path(ssh_config.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code, "pi"],
+        env={"PYTHONPATH": root, "PATH": os.environ["PATH"]} | names,
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout.decode().split() == ["rpi", "22", "pi"], done.stderr.decode()
+
+
 # Real servers
+
+
+@pytest.mark.ssh
+def test_what_is_said_of_another_machine_takes_nobody_there(sshd: SshServer) -> None:
+    known_hosts(sshd)
+    text = "Match Host other\n HostName 127.0.0.9\nMatch localnetwork 127.0.0.0/8\n Port 9\n" + block("rpi", sshd)
+    (Path.home() / ".ssh" / "config").write_bytes(
+        f"# gr\xfc\xdfe\n{text}".encode("latin-1").replace(b"127.0.0.1\n", b"127.0.0.1 # here\n")
+    )
+    assert reached('[board]\nhost = "rpi"\n') == "facts"
 
 
 @pytest.fixture(scope="module")

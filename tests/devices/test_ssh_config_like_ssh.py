@@ -1,0 +1,217 @@
+"""ssh_config is read as ssh reads it: random files, and what the installed ssh says of them (``ssh -G``)."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, given, seed, settings
+from hypothesis import strategies as st
+
+from harness.devices import ssh_config, ssh_tokens
+from harness.errors import UsageError
+
+# 4 × 130 files in each run; the environment variable asks for more.
+EXAMPLES = int(os.environ.get("SSH_CONFIG_EXAMPLES", "130"))
+HOSTS = ("rpi", "RPI", "board7", "a.lab")
+FILES = ("k1", "k 2", "k3")
+ODD = st.sampled_from(["", "", "", " ", "\t", "  \t"])
+GAP = st.sampled_from([" ", " ", " ", "\t", " = ", "=", "= ", " ="])
+END = st.sampled_from(["", "", "", " ", "\r", "\t", " # comment", " # gr\xfc\xdfe", "\f", " extra"])
+PATTERN = st.sampled_from(
+    [
+        "rpi",
+        "RPI",
+        "*",
+        "r*",
+        "?pi",
+        "!rpi",
+        "!*.lab",
+        "board?",
+        "*.lab",
+        "b*7",
+        "[a-z]*",
+        "r**i",
+        "10.0.0.?",
+        "pi",
+        '"rpi"',
+        "'*'",
+    ]
+)
+LIST = st.lists(PATTERN.filter(lambda text: text[0] not in "'\""), min_size=1, max_size=3).map(",".join)
+PLACES = [
+    "{dir}/k1",
+    '"{dir}/k 2"',
+    "{dir}/k\\ 2",
+    "{dir}/k3",
+    "'{dir}/k 2'",
+    "{dir}/%h",
+    "{dir}/${{E_NAME}}",
+    "{dir}/%%k",
+    "~/k1",
+    "none",
+    "%d/k1",
+    "{dir}/%n-%p-%r",
+    "{dir}/a\\b",
+    "${{E_NOT}}/x",
+    "{dir}/%z",
+]
+VALUES = {
+    "HostName": ["10.0.0.7", "%h.lab", "Board7", '"other"', "a b", "%%x", "%n", "rpi", "", "[::1]", "::1"],
+    "User": ["pi", "root", '"two words"', "'pi'", "a\\\\b", "p#i", "#pi", '""', "Pi"],
+    "Port": ["22", "2222", "ssh", "http", "0", "65536", "x", '"23"', "022", "-1", "+5"],
+    "IdentityFile": PLACES,
+    "CertificateFile": PLACES,
+    "UserKnownHostsFile": [*PLACES, '{dir}/k1 "{dir}/k 2"', "{dir}/k3 {dir}/k1", "none {dir}/k1", "{dir}/k1 # {dir}/k3"],
+    "GlobalKnownHostsFile": [*PLACES, '{dir}/k1 "{dir}/k 2"', "{dir}/k3 none"],
+    "IdentitiesOnly": ["yes", "no", "true", "FALSE", "Yes", '"yes"', "1", "maybe"],
+    "HostKeyAlias": ["Board7", "x", '"a b"', "rpi"],
+    "ProxyJump": ["gate", "pi@two:23", "one,two", "none", "None", "ssh://pi@one:9", "a@b@c", "x:0", '"gate"'],
+    "ProxyCommand": ["nc %h %p", "none", 'sh -c "nc %h %p"', "x # y", "=x", "nc %r@%n %%", "'", "NONE"],
+    "AddressFamily": ["inet", "inet6", "any", "INET", "x"],
+    "BindAddress": ["127.0.0.1", '"::1"'],
+    "StrictHostKeyChecking": ["yes", "no", "ask", "accept-new", "off", "True", "x"],
+    "Compression": ["yes", "maybe"],
+    "NoSuchWord": ["x"],
+    "SendEnv": ["LANG LC_*"],
+}  # fmt: skip
+CRITERION = st.one_of(
+    st.builds("{}{}{}{}".format, st.sampled_from(["", "", "!"]), st.sampled_from(["host", "Host", "originalhost", "user", "USER", "localuser"]), st.sampled_from([" ", "=", " = "]), LIST),
+    st.sampled_from(["all", "final", "canonical", "!final", "!all", "exec true", '!exec "test -n %h"', 'exec "exit 1"', "user pi", "host", "", "# none", 'host "rpi"', "nosuch x", 'host="rpi,a"']),
+)  # fmt: skip
+
+
+@st.composite
+def settings_line(draw: st.DrawFn, keys: tuple[str, ...]) -> str:
+    key = draw(st.sampled_from(keys))
+    key = draw(st.sampled_from([key, key, key.lower(), key.upper(), f'"{key}"']))
+    return (
+        draw(ODD)
+        + key
+        + draw(GAP)
+        + draw(st.sampled_from(VALUES[next(k for k in VALUES if k.lower() == key.strip('"').lower())]))
+    )
+
+
+@st.composite
+def files(draw: st.DrawFn, keys: tuple[str, ...], *, include: bool = True) -> str:
+    """The text of a file, with ``{dir}`` for the folder."""
+    setting = settings_line(keys).flatmap(lambda line: END.map(lambda end: line + end))
+    host = st.lists(PATTERN, min_size=1, max_size=3).map(lambda each: "Host " + " ".join(each))
+    match = st.lists(CRITERION, min_size=1, max_size=2).map(lambda each: "Match " + " ".join(each))
+    odd = st.sampled_from(["", "# comment", "  # gr\xfc\xdfe", "\t", "Host", 'Host "rpi', "\f", "\x00x", "User a\x00b", "User"])
+    kinds = [
+        setting,
+        setting,
+        setting,
+        setting,
+        host,
+        match,
+        *([st.sampled_from(["Include {dir}/more", "include {dir}/mo*", "Include {dir}/none"])] if include else []),
+    ]
+    some = draw(st.lists(st.one_of(*kinds), min_size=1, max_size=9))
+    if draw(st.integers(0, 9)) == 0:
+        some.insert(draw(st.integers(0, len(some))), draw(odd))
+    return draw(st.sampled_from(["\n", "\n", "\r\n"])).join(some) + draw(st.sampled_from(["\n", ""]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("ssh_config")
+    for name in FILES:
+        (where / name).touch()
+    return where
+
+
+def like_ssh(
+    folder: Path, text: str, more: str, host: str, given: tuple[str | None, int | None], patch: pytest.MonkeyPatch
+) -> None:
+    """Compare: what ssh takes must come out the same here; what ssh refuses is refused or does not concern this host."""
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    for name, said in (("config", text), ("more", more)):
+        (folder / name).write_bytes(said.replace("{dir}", str(folder)).replace("{{", "{").replace("}}", "}").encode("latin-1"))
+    patch.setattr(ssh_config, "USER_CONFIG", folder / "config")
+    patch.setattr(ssh_config, "SYSTEM", folder / "system")
+    patch.setenv("HOME", str(home))
+    patch.setenv("E_NAME", "k1")
+    patch.delenv("E_NOT", raising=False)
+    user, port = given
+    extra = [*(["-l", user] if user else []), *(["-p", str(port)] if port else [])]
+    done = subprocess.run(
+        ["ssh", "-G", *extra, "-F", folder / "config", host], capture_output=True, check=False, stdin=subprocess.DEVNULL
+    )
+    # What ssh refuses for every host concerns fewer hosts here.
+    assume(done.returncode == 0)
+    said: dict[str, list[str]] = {}
+    for line in done.stdout.decode(errors="surrogateescape").splitlines():
+        key, _, value = line.partition(" ")
+        said.setdefault(key, []).append(value)
+    try:
+        found = ssh_config.route(host, user, port)
+    except UsageError as exc:
+        # ssh -G does not follow all that it would follow when it connects.
+        assert "can't be followed" in str(exc), (text, more)  # noqa: PT017
+        assert any(mark in str(exc) for mark in ("unknown token", "environment variable")), (text, more, str(exc))  # noqa: PT017
+        return
+    tokens = ssh_tokens.tokens(found.host, found.port, lambda: said["user"][0], host, said.get("hostkeyalias", [None])[0])
+    places = {
+        key: [ssh_tokens.path(name, tokens) for name in said.get(key, []) if name.lower() != "none"]
+        for key in ("identityfile", "certificatefile")
+    }
+    assert found.host == said["hostname"][0], (text, more)
+    assert found.port == int(said["port"][0])
+    assert (found.user or ssh_tokens.local_user()) == said["user"][0]
+    if found.identities_given:
+        assert list(found.identities) == places["identityfile"]
+    assert list(found.certificate_files) == [file for file in places["certificatefile"] if file.is_file()]
+    jump = said.get("proxyjump", ["none"])[0]
+    assert ",".join(found.jump) == ("" if jump.lower() == "none" else jump.removesuffix(":22"))
+    command = said.get("proxycommand", ["none"])[0]
+    assert (found.command is None) == (jump.lower() != "none" or command.lower() == "none")
+    assert found.only == (said["identitiesonly"][0] == "yes")
+    alias = said.get("hostkeyalias", [None])[0]
+    assert found.key_name == (alias or (found.host if found.port == 22 else f"[{found.host}]:{found.port}"))
+    named = f"{said['userknownhostsfile'][0]} {ssh_tokens.tilde(said['globalknownhostsfile'][0])}"
+    assert [str(file) for file in found.known_hosts] == [name for name in _known(named, folder, home) if Path(name).is_file()]
+    assert found.strict == {"true": "yes", "false": "no"}.get(said["stricthostkeychecking"][0], said["stricthostkeychecking"][0])
+    assert found.family == said["addressfamily"][0]
+    assert found.source == said.get("bindaddress", [None])[0]
+
+
+def _known(named: str, folder: Path, home: Path) -> list[str]:
+    """Files as -G prints them: with white space in their names, and no quotes."""
+    joined = named.replace(f"{folder}/k 2", f"{folder}/k\x002")
+    return [name.replace("\x00", " ").replace("~/", f"{home}/") for name in joined.split()]
+
+
+GROUPS = {
+    "the way": ("HostName", "User", "Port", "ProxyJump", "ProxyCommand", "Compression"),
+    "keys": ("IdentityFile", "CertificateFile", "IdentitiesOnly", "HostName", "Port"),
+    "known hosts": ("UserKnownHostsFile", "GlobalKnownHostsFile", "HostKeyAlias", "HostName", "StrictHostKeyChecking"),
+    "all": tuple(VALUES),
+}
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="needs OpenSSH's client")
+@pytest.mark.faults
+@pytest.mark.parametrize("group", GROUPS)
+def test_files_are_read_as_ssh_reads_them(folder: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = GROUPS[group]
+
+    @seed(15)
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(
+        files(keys),
+        files(keys, include=False),
+        st.sampled_from(HOSTS),
+        st.sampled_from([None, None, "pi", "root"]),
+        st.sampled_from([None, None, 2222]),
+    )
+    def compared(text: str, more: str, host: str, user: str | None, port: int | None) -> None:
+        like_ssh(folder, text, more, host, (user, port), monkeypatch)
+
+    compared()
