@@ -177,7 +177,9 @@ def test_lines_that_ssh_takes_count(line: str) -> None:
     text = f"# gr\xfc\xdfe\n{line}\nHostName 10.0.0.7 # comment\nIdentityFile ${{HOME}}/key\n"
     (folder / "config").write_bytes(text.encode("latin-1"))
     found = ssh_config.route("rpi", "pi")
-    assert (found.host, found.identities) == ("10.0.0.7", (Path.home() / "key",))
+    # As in ssh, the second reading is too late for HostName.
+    assert found.host == ("rpi" if "final" in line else "10.0.0.7")
+    assert found.identities == (Path.home() / "key",)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_a_damaged_line_concerns_whom_it_applies_to_and_names_its_place(line: st
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to take on another user's number")
 @pytest.mark.parametrize("names", [{}, {"USER": "bench"}])
-def test_a_user_who_is_not_in_passwd_needs_no_name(names: dict[str, str], tmp_path: Path) -> None:
+def test_a_user_who_is_not_in_passwd_needs_no_name(names: dict[str, str]) -> None:
     # It becomes that user with all imported: this machine's Python may be one that others can't read.
     code = (
         "import os, sys; from harness.devices import ssh_config; os.setuid(54321); r = ssh_config.route('rpi', sys.argv[1] or None);"
