@@ -132,8 +132,8 @@ def like_ssh(
 ) -> None:
     """Compare: what ssh takes must come out the same here; what ssh refuses is refused or does not concern this host."""
     home = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    for name, said in (("config", text), ("more", more)):
-        (folder / name).write_bytes(said.replace("{dir}", str(folder)).replace("{{", "{").replace("}}", "}").encode("latin-1"))
+    for name, content in (("config", text), ("more", more)):
+        (folder / name).write_bytes(content.replace("{dir}", str(folder)).replace("{{", "{").replace("}}", "}").encode("latin-1"))
     patch.setattr(ssh_config, "USER_CONFIG", folder / "config")
     patch.setattr(ssh_config, "SYSTEM", folder / "system")
     patch.setenv("HOME", str(home))
