@@ -155,7 +155,7 @@ def like_ssh(
     except UsageError as exc:
         # ssh -G does not follow all that it would follow when it connects.
         assert "can't be followed" in str(exc), (text, more)  # noqa: PT017
-        assert any(mark in str(exc) for mark in ("unknown token", "environment variable")), (text, more, str(exc))  # noqa: PT017
+        assert any(mark in str(exc) for mark in ("unknown token", "environment variable", "is no host")), (text, more, str(exc))  # noqa: PT017
         return
     tokens = ssh_tokens.tokens(found.host, found.port, lambda: said["user"][0], host, said.get("hostkeyalias", [None])[0])
     places = {
