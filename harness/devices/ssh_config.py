@@ -256,7 +256,7 @@ def _hops(value: str) -> tuple[str, ...]:
 def _port(value: str) -> int:
     """A number, or the name of a service."""
     try:
-        number = int(value) if re.fullmatch(r"[0-9]+", value) else socket.getservbyname(value, "tcp")
+        number = int(value) if re.fullmatch(r"\s*\+?[0-9]+", value, re.ASCII) else socket.getservbyname(value, "tcp")
     except OSError:
         number = 0
     if not 0 < number < 1 << 16:
