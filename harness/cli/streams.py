@@ -72,9 +72,16 @@ class Stream(io.TextIOWrapper):
     """Text on a :class:`Descriptor`."""
 
     def __init__(self, descriptor: Descriptor, encoding: str) -> None:
-        buffer = io.BufferedWriter(descriptor)
-        super().__init__(buffer, encoding=encoding, errors=ERRORS, line_buffering=descriptor.isatty() or descriptor.fileno() == 2)  # noqa: PLR2004 - stderr
+        # Typer takes an ASCII stream for a mistake, and writes UTF-8 past it: so it is not called one.
+        self._is_ascii = codecs.lookup(encoding).name == "ascii"
+        is_line_buffered = descriptor.isatty() or descriptor.fileno() == STREAMS[1]
+        name = "utf-8" if self._is_ascii else encoding
+        super().__init__(io.BufferedWriter(descriptor), encoding=name, errors=ERRORS, line_buffering=is_line_buffered)
         self.descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        """Write a text, as near as the encoding allows."""
+        return super().write(text.encode("ascii", ERRORS).decode("ascii") if self._is_ascii else text)
 
 
 def secure() -> None:
