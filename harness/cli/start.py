@@ -51,7 +51,7 @@ class _Last:
     def end(self) -> None:
         """End it; every thread has ended, and everything else that was to be done at the end is done."""
         if self.code is not None:
-            streams.finish(self.code)
+            streams.flush()
             os._exit(self.code)
 
 

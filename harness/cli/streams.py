@@ -93,7 +93,8 @@ def secure() -> None:
         except OSError as exc:
             # Else the next file that is opened would get its number, and what we print would be written into that file.
             faults[number] = exc
-            os.open(os.devnull, os.O_RDWR)
+            # For children too, whose files would get the number as well.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     codecs.register_error(ERRORS, _nearest)
     for number, name in zip(STREAMS, ("stdout", "stderr"), strict=True):
         before = getattr(sys, name)
@@ -108,6 +109,13 @@ def say(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write("".join(f"harness: {line}\n" for line in plain(message).splitlines()))
         sys.stderr.flush()
+
+
+def flush() -> None:
+    """Write what is left."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def lost() -> OSError | None:
@@ -132,7 +140,7 @@ def finish(code: int) -> int:
         command = sys.modules.get("harness.cli.command")
         if code == Exit.PASSED and (command is None or command.only_shows()):
             code = Exit.USAGE
-    sys.stderr.flush()
+    flush()
     return code
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -47,7 +48,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "quantize": (["quantize", "model.onnx", "--variants", "fp32", "-o", "{scratch}/made"], 0),
     "debug": (["debug", "model.onnx", "--variants", "fp32"], 2),
     "devices": (["devices"], 3),
-    "device add": (["device", "add", "other", "127.0.0.1", "--registry", "{scratch}/devices.toml"], 2),
+    "device add": (["device", "add", "other", "127.0.0.1", "--registry", "{scratch}/devices.toml"], 3),
     "device probe": (["device", "probe", "local"], 0),
     "device trust": (["device", "trust", "dead"], 3),
     "device provision": (["device", "provision", "dead"], 3),
@@ -125,7 +126,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     conv_chain(folder / "small.onnx", 1)
     (folder / "study.toml").write_text(STUDY)
     words = ["run", "study.toml", "--device", "local"]
-    places = {"QUANT_HARNESS_HOME": str(folder / "store"), "HOME": str(folder), "QUANT_HARNESS_LEASE": str(folder)}
+    places = {
+        "QUANT_HARNESS_HOME": str(folder / "store"),
+        "HOME": str(folder),
+        "QUANT_HARNESS_LEASE": f"test-{secrets.token_hex(8)}",
+    }
     done = subprocess.run(
         [*HARNESS, *words], cwd=folder, env={**os.environ, **places}, capture_output=True, text=True, check=False
     )
@@ -191,6 +196,28 @@ def test_a_terminal_without_unicode_gets_the_nearest_characters(prepared: Path) 
     assert done.stdout.isascii()
     assert b"\\u" not in done.stdout
     assert b"\\x" not in done.stdout
+
+
+CHILD = """
+import subprocess, sys
+sys.argv = ["harness"]
+from harness.cli import streams
+streams.secure()
+code = "import os; print('is open', *(os.fstat(number).st_mode for number in (0, 1, 2)), file=open({path!r}, 'w'))"
+subprocess.run([sys.executable, "-c", code], check=True)
+"""
+
+
+def test_a_child_s_descriptors_are_open_too(tmp_path: Path) -> None:
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", CHILD.format(path=str(tmp_path / "said"))]
+    assert subprocess.run(words, check=False).returncode == 0
+    assert (tmp_path / "said").read_text().startswith("is open")
+
+
+def test_an_output_that_could_not_be_written_is_told_once(prepared: Path) -> None:
+    words = ["sh", "-c", 'exec "$@" > /dev/full', "sh", *HARNESS, "--help"]
+    done = subprocess.run(words, cwd=prepared, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "harness: the output could not be written: No space left on device\n")
 
 
 @pytest.mark.parametrize("writable", [False, True])
