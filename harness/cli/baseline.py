@@ -63,7 +63,7 @@ def save(
 def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exit:
     """List the saved baselines.
 
-    Exit code: 0, also when there are none; 2 if one can't be read.
+    Exit code: 0 shown, also when there are none, 2 wrong usage, or one that can't be read.
     """
     from harness import places
     from harness.cli.grid import console, grid

@@ -123,7 +123,7 @@ def down(
 def list_boards(as_json: shared.Json = False) -> Exit:
     """List the boards that were started: up, starting, dead (the emulator ended) or stale (left over).
 
-    Exit code: 0.
+    Exit code: 0 shown, 2 wrong usage.
     """
     from harness.cli.grid import console, grid
     from harness.devices.boards import board as boards

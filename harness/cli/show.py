@@ -24,7 +24,10 @@ def show(
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Show the tables of a run."""
+    """Show the tables of a run.
+
+    Exit code: 0 shown, 2 wrong usage or input.
+    """
     import json
 
     from harness import toml_file, workflow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from harness import leftovers
 from harness.cli import streams
@@ -68,12 +69,25 @@ def _watch(heard: socket.socket, wanted: set[signal.Signals]) -> None:
     end()
 
 
-def end() -> None:
-    """End this process and its children at once, and say what is left behind."""
+def leave() -> NoReturn:
+    """End this process after a command that was interrupted: its children first, then at once."""
+    _end_children()
+    # What libraries remove at the end, such as temporary folders, and nothing that waits for a thread.
+    atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter itself calls
+    streams.flush()
+    os._exit(Exit.INTERRUPTED)
+
+
+def _end_children() -> None:
     for pid in children():
         with contextlib.suppress(OSError):
             # What was started as the leader of a group takes the group with it.
             os.killpg(pid, signal.SIGKILL) if os.getpgid(pid) == pid else os.kill(pid, signal.SIGKILL)
+
+
+def end() -> NoReturn:
+    """End this process and its children at once, and say what is left behind."""
+    _end_children()
     if os.isatty(2):
         with contextlib.suppress(OSError):
             os.write(2, SHOW_CURSOR)

@@ -35,7 +35,11 @@ def start() -> NoReturn:
         code = Exit.CRASHED
     code = int(streams.finish(code))
     # Where another program calls this function, the end of the process is that program's own.
-    last.code = code if Path(sys.argv[0]).name == "harness" else None
+    if Path(sys.argv[0]).name == "harness":
+        if code == Exit.INTERRUPTED:
+            # Threads that still ask a device would be waited for; what was measuring has been stopped by now.
+            signals.leave()
+        last.code = code
     sys.exit(code)
 
 

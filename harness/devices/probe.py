@@ -121,6 +121,13 @@ def _facts(device: Device, registry: Registry) -> Facts:
 
 
 def probe_all(devices: Sequence[Entry], registry: Registry) -> list[Answer]:
-    """Ask devices at the same time, and answer in their order."""
-    with ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(devices)), thread_name_prefix="probe") as pool:
+    """Ask devices at the same time, and answer in their order.
+
+    Raises:
+        KeyboardInterrupt: at once; devices that have not answered by then are left alone.
+    """
+    pool = ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(devices)), thread_name_prefix="probe")
+    try:
         return list(pool.map(lambda device: probe(device, registry), devices))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -186,3 +187,22 @@ def test_old_reports_go() -> None:
     done = command(UNFORESEEN.format(what="KeyError('x')"), "devices")
     assert report_of(done.stderr).exists()
     assert len(list(folder.iterdir())) == 20
+
+
+@pytest.mark.faults
+def test_the_first_signal_ends_a_command_that_waits_for_devices(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        entry = f'[board]\nhost = "127.0.0.1"\nport = {port}\nuser = "x"\nhost_key = "ssh-ed25519 AAAA"\nconnect_time = 60\n'
+        proxied = '[proxied]\nhost = "proxied"\nuser = "x"\n'
+        Path("devices.toml").write_text(entry.replace('host_key = "ssh-ed25519 AAAA"\n', "") + proxied)
+        (Path(os.environ["HOME"]) / ".ssh").mkdir()
+        marker = f"{tmp_path.name}-sleep"
+        (Path(os.environ["HOME"]) / ".ssh" / "config").write_text(f"Host proxied\nProxyCommand exec -a {marker} sleep 600\n")
+        words = [sys.executable, "-c", "import sys; sys.argv[0] = 'harness'; " + RUN, "devices"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said == "harness: interrupted\n"
+    assert subprocess.run(["pgrep", "-f", marker], check=False, capture_output=True).returncode == 1
