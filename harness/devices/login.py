@@ -35,7 +35,8 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
     if file is not None:
         file = places.expanded(file)
         if not (file.is_file() or file.with_name(f"{file.name}.pub").is_file()):
-            reason = f"identity_file {file}: no such file; correct it in {registry.path or 'devices.toml'}"
+            fault = "is a folder, not a key" if file.is_dir() else "is not a regular file" if file.exists() else "no such file"
+            reason = f"identity_file {file}: {fault}; correct it in {registry.path or 'devices.toml'}"
             raise AuthenticationError(device.name, "connect", reason)
     if device.password_env is not None:
         if device.password_env not in os.environ:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from harness import places
 from harness.devices.ssh_wire import Reader, string
 
 LIST, LISTED, SIGN, SIGNED, EXTENSION = 11, 12, 13, 14, 27
@@ -70,6 +71,9 @@ def socket_of(setting: str | None) -> str | None:
 
     Returns:
         A path; None if there is no agent to ask.
+
+    Raises:
+        UsageError: if the path begins with ``~`` and there is no such home directory.
     """
     if setting is None or setting == ENVIRONMENT:
         return os.environ.get(ENVIRONMENT) or None
@@ -77,7 +81,7 @@ def socket_of(setting: str | None) -> str | None:
         return None
     if setting.startswith("$"):
         return os.environ.get(setting[1:].strip("{}")) or None
-    return str(Path(setting).expanduser())
+    return str(places.expanded(Path(setting)))
 
 
 class SshAgent:

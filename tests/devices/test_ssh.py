@@ -111,6 +111,8 @@ def test_an_identity_file_that_is_not_there(sshd: SshServer) -> None:
         EntryError, match=r"board: entry: devices\.toml:\d: identity_file /none: no such file; correct it in devices\.toml"
     ):
         link(sshd.entry("board", identity_file="/none"))
+    with pytest.raises(EntryError, match=r"identity_file \S+: is a folder, not a key; correct it in devices\.toml"):
+        link(sshd.entry("board", identity_file=str(sshd.folder)))
 
 
 def test_a_password_variable_that_is_not_set(sshd: SshServer) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from harness.devices.ssh_agent import AgentError, SshAgent, socket_of
 from harness.devices.ssh_wire import string
-from harness.errors import AuthenticationError
+from harness.errors import AuthenticationError, UsageError
 from tests.devices.test_identities import config, gets_in, keys, log_in, server
 from tests.ssh_client import agent, keygen, make_key, ssh_gets_in
 from tests.sshd import SshServer
@@ -180,6 +180,11 @@ def test_which_agent_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     assert socket_of("none") is socket_of("$MISSING") is None
     monkeypatch.setenv("SSH_AUTH_SOCK", "")
     assert socket_of(None) is None
+
+
+def test_an_agent_in_a_home_that_there_is_not() -> None:
+    with pytest.raises(UsageError, match="there is no home directory to put in the place of '~nobody-has-this-name'"):
+        socket_of("~nobody-has-this-name/agent")
 
 
 @pytest.mark.ssh
