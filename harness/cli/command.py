@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 from pathlib import Path
@@ -82,9 +81,6 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a u
 RESULTS = Path("results")
 
 
-# What this machine ran out of: no fault of the request, and no verdict on a model.
-EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-
 _acted = False
 
 
@@ -111,24 +107,19 @@ def _command(function: Callable[Arguments, Exit], *, acts: bool) -> Callable[Arg
         try:
             code = function(*args, **kwargs)
         except HarnessError as exc:
-            code = exc.exit if not isinstance(exc.__cause__, OSError) else _of_machine(exc.__cause__, exc.exit)
+            code = exc.exit
             say_error(str(exc), code, as_json=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             code = Exit.INTERRUPTED
             say_error("interrupted", code, as_json=bool(kwargs.get("as_json")))
         except OSError as exc:
             # A disk that is full or a file that may not be touched, where no step of ours foresaw it.
-            code = _of_machine(exc, Exit.USAGE)
+            code = Exit.USAGE
             message = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror or exc)
             say_error(message, code, as_json=bool(kwargs.get("as_json")))
         raise typer.Exit(int(code))
 
     return run
-
-
-def _of_machine(exc: OSError, otherwise: Exit) -> Exit:
-    """The exit code of an error of the operating system."""
-    return Exit.INCOMPLETE if exc.errno in EXHAUSTED else otherwise
 
 
 def say_error(message: str, code: Exit, *, as_json: bool) -> None:

@@ -46,6 +46,10 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
     return {"auth_strategy": Login(device, route, file, password)}
 
 
+# How a server takes a password.
+PASSWORDS = {"password", "keyboard-interactive"}
+
+
 class Login:
     """A login, which paramiko calls when the host key was checked.
 
@@ -96,7 +100,9 @@ class Login:
                     return
                 if answer is Answer.PARTLY and "publickey" not in auth.methods:
                     break
-        if self._password is not None and {"password", "keyboard-interactive"} & set(auth.methods):
+        if self._password is not None and not PASSWORDS & set(auth.methods):
+            report.note(f"the password in {self._device.password_env}", "not sent: the server takes no passwords")
+        elif self._password is not None:
             answer = auth.offer_password(self._password)
             expired = "has expired: log in with ssh once and set a new one"
             what = expired if answer is Answer.PASSWORD_EXPIRED else "refused"

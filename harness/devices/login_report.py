@@ -98,6 +98,8 @@ class LoginReport:
         return None
 
     def _advice(self, auth: UserAuth) -> str:
+        if self._device.password_env is not None and not {"password", "keyboard-interactive"} & set(auth.methods):
+            return "set identity_file in devices.toml, or allow passwords in the sshd_config there (PasswordAuthentication)"
         if self._device.password_env is not None:
             return f"check user and the password in {self._device.password_env}"
         if "publickey" not in auth.methods:

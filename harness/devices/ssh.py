@@ -196,7 +196,7 @@ class SshChannel:
 
     def close(self) -> str:
         """Close the channel and give the last of its standard error."""
-        self._drain.join(timeout=1 if self._channel.eof_received else 0)
+        self._drain.join(timeout=CLOSE_SECONDS if self._channel.eof_received else 0)
         if self._channel.eof_sent and self._channel.get_transport().is_active():
             # Dropbear drops the whole connection when a channel is closed before its process has ended.
             self._channel.status_event.wait(CLOSE_SECONDS)
@@ -208,10 +208,13 @@ class SshChannel:
     def _read_log(self) -> None:
         """Keep the end of its standard error."""
         data = b"-"
-        while data and not self._channel.closed:
+        # What came before the other side closed the channel is still to be read; after it, nothing is given.
+        while data:
             try:
                 data = self._channel.recv_stderr(1 << 16)
             except TimeoutError:
+                if self._channel.closed:
+                    break
                 continue
             self._log = (self._log + data)[-LOG_BYTES:]
 

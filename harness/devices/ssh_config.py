@@ -230,8 +230,8 @@ class _Lookup:
     def _through(self, tokens: dict[str, Callable[[], str]]) -> tuple[tuple[str, ...], str | None]:
         """The hops or the command to go through; 'none' is none."""
         jump, command = self._said.text("proxyjump"), self._said.text("proxycommand")
-        if jump is not None:
-            return () if jump.lower() == "none" else self._at("proxyjump", _hops), None
+        if jump is not None and jump.lower() != "none":
+            return self._at("proxyjump", _hops), None
         if command is None or command.lower() == "none":
             return (), None
         some = {letter: tokens[letter] for letter in "hknpr"}

@@ -190,8 +190,9 @@ class Reader:
         single = self.settings.single
         values = self._values(key, text)
         if key in WAYS:
-            # All of the line, with its quotes; of the two the first counts.
-            if not WAYS & single.keys():
+            # All of the line, with its quotes; of the two the first counts, but 'ProxyJump none' leaves room for a command.
+            before = {name for name in WAYS & single.keys() if name != "proxyjump" or single[name].values[0].lower() != "none"}
+            if not before and key not in single:
                 said = text.lstrip(WHITESPACE + "=")
                 single[key] = Said((said.partition("#")[0].rstrip() if key == "proxyjump" else said,), place)
             return

@@ -30,6 +30,7 @@ def test_no_secret_is_in_a_runs_folder_its_output_or_the_boards_store(
     done = harness("run", str(study), "--device", "board", "--device", "shut", "--rounds", "1", "--json")
     assert done.code == 3, done.err
     assert "refused the login" in done.err
+    assert "the password in BOARD_PASSWORD (not sent: the server takes no passwords)" in done.err
     written = contents(Path("results"), tmp_path / "store", sshd.store) + done.out.encode() + done.err.encode()
     assert b"BOARD_PASSWORD" in written, "its name is no secret"
     key = sshd.identity.read_text().splitlines()[2]
@@ -47,7 +48,9 @@ def test_a_board_can_not_write_to_the_terminal(
     python = sshd.folder / "evil"
     out = "stderr" if where == "log" else "stdout"
     line = said if isinstance(said, str) else json.dumps(said)
-    python.write_text(f"#!{sshd.python}\nimport sys\nprint({line!r}, file=sys.{out}, flush=True)\nsys.stdin.read(1)\n")
+    # It answers as a Python that has started, and then says what it likes.
+    started = "print('\\n' + sys.argv[3].partition('.')[2][::-1], flush=True)"
+    python.write_text(f"#!{sshd.python}\nimport sys\n{started}\nprint({line!r}, file=sys.{out}, flush=True)\nsys.stdin.read(1)\n")
     python.chmod(0o755)
     Path("devices.toml").write_text(sshd.entry("board", python=str(python)))
     done = harness(*words)

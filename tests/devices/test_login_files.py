@@ -103,6 +103,7 @@ def test_a_login_file_that_runs_something_else_is_named(bash: SshServer, what: s
     line, said = WAITING[what]
     if line.startswith("exec") and shutil.which(line.split()[1]) is None:
         pytest.skip(f"no {line.split()[1]}: 'make test' installs it where it may")
+    bash.clear()
     login(bash, line + "\n")
     monkeypatch.setattr(startup, "PATIENCE", 1)
     begun = time.monotonic()
@@ -136,6 +137,7 @@ ENDING = {
 @pytest.mark.parametrize("what", ENDING)
 def test_a_login_file_that_ends_the_session_is_named(bash: SshServer, what: str) -> None:
     line, words = ENDING[what]
+    bash.clear()
     login(bash, line + "\n")
     with (
         pytest.raises(
@@ -157,6 +159,7 @@ def test_a_login_file_that_ends_the_session_is_named(bash: SshServer, what: str)
     ],
 )
 def test_a_login_file_that_takes_what_is_needed_is_told_by_what_fails(bash: SshServer, line: str, words: str) -> None:
+    bash.clear()
     login(bash, line + "\n")
     with opened(bash) as link, pytest.raises(DeviceError, match=words):
         link.probe()
@@ -243,7 +246,7 @@ class RootServer(SshServer):
 def test_an_expired_password_is_named() -> None:
     if os.getuid() != 0 or not Path("/etc/pam.d/sshd").exists():
         pytest.skip("only root, where PAM is set up for sshd, can let a password expire")
-    name = "harness-expired"
+    name = "harness-old-password"
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
     try:
         subprocess.run(["chpasswd"], input=f"{name}:old", text=True, check=True)

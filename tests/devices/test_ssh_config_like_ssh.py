@@ -197,7 +197,8 @@ def like_ssh(
         assert list(found.identities) == places["identityfile"]
     assert list(found.certificate_files) == [file for file in places["certificatefile"] if file.is_file()]
     jump = said.get("proxyjump", ["none"])[0]
-    assert ",".join(found.jump) == ("" if jump.lower() == "none" else jump.removesuffix(":22"))
+    hops = [] if jump.lower() == "none" else jump.split(",")
+    assert [ssh_config.split(hop) for hop in found.jump] == [ssh_config.split(hop) for hop in hops]
     command = said.get("proxycommand", ["none"])[0]
     assert found.command == (None if jump.lower() != "none" or command.lower() == "none" else expanded(command, said, host))
     assert found.only == (said["identitiesonly"][0] == "yes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,8 +186,7 @@ def test_a_store_of_somebody_else_is_refused(sshd: SshServer) -> None:
 
 
 def test_a_store_that_everybody_may_change_is_refused(sshd: SshServer) -> None:
-    place = sshd.folder / "open"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(dir=sshd.folder))
     account.write(place, {})
     place.chmod(0o777)
     refused(sshd, rf"every account may change the store {place} \(mode 777\): chmod go-w it", store=str(place))

@@ -198,6 +198,7 @@ from harness.quantize.build import build
 making.START, making.cores = -1.0, lambda: 2
 study = studies.for_model(Path(sys.argv[1]), dims={"batch": [1]}, calibration=sys.argv[2])
 try:
+    print("begun", flush=True)
     build(study, Path(sys.argv[3]), on_event=lambda variant: print(variant.name, flush=True))
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -207,6 +208,7 @@ except KeyboardInterrupt:
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
         while not children_of(process.pid):
             time.sleep(0.02)
         children = children_of(process.pid)

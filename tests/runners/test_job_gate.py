@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness.devices import program
+from harness.devices.protocol import PROTOCOL
 from harness.judge import decision
 from harness.measure import plan
 
@@ -22,6 +23,7 @@ UNIT = ("c0", "c1")
 def job(tmp_path: Path) -> Any:
     """A job with a gate on one pair."""
     request = {
+        "protocol": PROTOCOL,
         "cases": [{"id": name, "model": "m", "inputs": "i"} for name in UNIT], "units": [list(UNIT)], "seed": 1, "rounds": 20,
         "least_rounds": decision.FIRST_LOOK, "precision": 0.01, "limits": [[list(UNIT), float(np.log1p(LIMIT))]],
         "t": plan._quantiles(decision.LEVEL),
