@@ -26,9 +26,9 @@ def message(exc: BaseException) -> str:
     path = report(exc)
     where = f"The crash report is {path}" if path else f"No crash report could be written; the traceback:\n{_traceback(exc)}"
     return (
-        f"an error that was not foreseen: {described(exc)}\n{where}\n"
-        "This is a fault of the harness or of this installation, and no verdict on a model. If a package is broken or missing, install "
-        "the harness anew; otherwise please report it with that file."
+        f"an unexpected error: {described(exc)}\n{where}\n"
+        "This is a fault of the harness or of this installation, and not a verdict on a model. If a package is broken or missing, install "
+        "the harness again; otherwise please report the fault with that file."
     )
 
 

@@ -39,9 +39,7 @@ def expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        message = (
-            f"{path}: there is no home directory to put in the place of '{path.parts[0]}'; write the whole path, or set HOME"
-        )
+        message = f"{path}: '{path.parts[0]}' can't be replaced, because there is no home directory; write an absolute path, or set HOME"
         raise UsageError(message) from None
 
 
@@ -66,7 +64,7 @@ def settle() -> str | None:
         return None
     os.environ[CACHE] = str(_temporary())
     lack = "there is no home directory" if own is None else f"the home directory {own} can't be written"
-    return f"{lack}: what is kept between runs goes to {os.environ[CACHE]}; set {CACHE} to a folder that stays"
+    return f"{lack}: the cache and the models of baselines go to the temporary folder {os.environ[CACHE]}; set {CACHE} to a permanent folder"
 
 
 def _is_writable(path: Path) -> bool:

@@ -322,7 +322,10 @@ def pin(cpus: list[int] | None) -> None:
     with contextlib.suppress(OSError):  # where it can have none of them
         os.sched_setaffinity(0, cpus)
     if os.sched_getaffinity(0) != set(cpus):
-        raise RuntimeError("cpus %s are asked for, and it can be pinned to %s" % (sorted(cpus), sorted(os.sched_getaffinity(0))))
+        raise RuntimeError(
+            "the worker is to be pinned to cpus %s, but the system allows only %s"
+            % (sorted(cpus), sorted(os.sched_getaffinity(0)))
+        )
 
 
 def own_output() -> IO[str]:

@@ -202,7 +202,7 @@ def ask(*words: str) -> tuple[dict[str, Any], str]:
             found = json.loads(line)
             if isinstance(found, dict):
                 return found, ""
-    return {}, "it said something that is not its protocol: %r" % done.stdout[:100]
+    return {}, "it sent something that is not in its protocol: %r" % done.stdout[:100]
 
 
 def ending(code: int, log: str) -> str:

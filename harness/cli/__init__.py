@@ -14,6 +14,6 @@ def main() -> None:
         from harness.cli.start import start
     except Exception as exc:  # noqa: BLE001 - whatever a broken file raises
         if sys.stderr is not None:
-            sys.stderr.write(f"harness: this installation is broken: {type(exc).__name__}: {exc}; install the harness anew\n")
+            sys.stderr.write(f"harness: this installation is broken: {type(exc).__name__}: {exc}; install the harness again\n")
         sys.exit(CRASHED)
     start()

@@ -106,7 +106,7 @@ def refuse_taken(known: Registry, name: str) -> None:
     if name in known.entries:
         assert known.path is not None  # noqa: S101 - that's where it is
         _, text = toml_file.parse(known.path, RegistryError)
-        message = f"{known.path}:{toml_file.line_of(text, (name,))}: there is a device '{name}' already: choose another name, or take that entry out"
+        message = f"{known.path}:{toml_file.line_of(text, (name,))}: there is a device '{name}' already: choose another name, or remove that entry"
         raise RegistryError(message)
 
 
@@ -176,7 +176,7 @@ def _key(device: Device, known: Registry) -> Shown:
         if "not the one expected" not in exc.reason or "jump host" in exc.reason:
             raise
         what = exc.reason.partition(";")[0]
-        how = f"if it was installed anew, take the old key out: ssh-keygen -R {ssh_config.route(str(device.host), device.user, device.port).key_name}"
+        how = f"if it was installed anew, remove the old key: ssh-keygen -R {ssh_config.route(str(device.host), device.user, device.port).key_name}"
         raise HostKeyError(device.name, exc.step, f"{what} by known_hosts; {how}") from exc
 
 

@@ -57,4 +57,4 @@ def harmless() -> Iterator[None]:
 def unforeseen(exc: BaseException) -> str:
     """Say an exception's class and text, and where its crash report is."""
     report = crash.report(exc)
-    return f"an error that was not foreseen: {crash.described(exc)}" + (f"; please report it with {report}" if report else "")
+    return f"an unexpected error: {crash.described(exc)}" + (f"; please report it with {report}" if report else "")

@@ -45,19 +45,19 @@ class Certificate:
     def host_fault(self, name: str) -> str | None:
         """Say why it does not hold for a host now, by ssh's rules; None if it does."""
         if self.kind != HOST:
-            return "is a user's, not a host's"
+            return "is a user certificate, not a host certificate"
         if (fault := self._out_of_time()) is not None:
             return fault
         if self.principals and name not in self.principals:
             return f"is for {', '.join(self.principals)}, not for {name}"
         if self.critical:
-            return f"has critical options that are not known ({', '.join(self.critical)})"
+            return f"has unknown critical options ({', '.join(self.critical)})"
         return None
 
     def user_fault(self, user: str) -> str | None:
         """Say why a server may refuse it for a user; None if nothing of that can be seen in it."""
         if self.kind != USER:
-            return "is a host's, not a user's"
+            return "is a host certificate, not a user certificate"
         if (fault := self._out_of_time()) is not None:
             return fault
         if user not in self.principals:
@@ -67,7 +67,7 @@ class Certificate:
     def _out_of_time(self) -> str | None:
         now = time.time()
         if now < self.after:
-            return f"is valid from {_day(self.after)} on: is this machine's clock right ({_day(int(now))})?"
+            return f"is not valid before {_day(self.after)}: is this machine's clock right? It says {_day(int(now))}"
         if now >= self.before:
             return f"expired at {_day(self.before)}"
         return None
@@ -81,7 +81,7 @@ def read(blob: bytes) -> Certificate:
     """
     plain = kind(blob).removesuffix(SUFFIX)
     if plain not in KEY_FIELDS or not kind(blob).endswith(SUFFIX):
-        message = f"no certificate of a supported kind ({kind(blob)[:64]})"
+        message = f"it is not a certificate of a supported type ({kind(blob)[:64]})"
         raise ValueError(message)
     reader = Reader(blob)
     reader.string()
@@ -108,7 +108,7 @@ def read(blob: bytes) -> Certificate:
     signature = reader.string()
     reader.end()
     if not _signed_by(authority, signed, signature):
-        message = "its signature is not by its CA, or of a kind that is not supported"
+        message = "its signature is not by its CA, or is of an unsupported type"
         raise ValueError(message)
     return Certificate(key, what, key_id, tuple(principals), after, before, tuple(critical), authority)
 

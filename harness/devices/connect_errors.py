@@ -23,15 +23,15 @@ TELLING = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ETIME
 
 REACHED = {
     errno.ECONNREFUSED: ("refused the connection", "is sshd running there?"),
-    errno.ECONNRESET: ("reset the connection", "is it an SSH server, and does a firewall on the way allow it?"),
-    errno.EHOSTUNREACH: ("no route to it", "is it on, is the cable in?"),
-    errno.EHOSTDOWN: ("no route to it", "is it on, is the cable in?"),
+    errno.ECONNRESET: ("reset the connection", "is it an SSH server, and does every firewall on the way allow SSH?"),
+    errno.EHOSTUNREACH: ("no route to it", "is it switched on, and is its network cable plugged in?"),
+    errno.EHOSTDOWN: ("no route to it", "is it switched on, and is its network cable plugged in?"),
     errno.ENETUNREACH: ("this machine has no route to its network", "is this machine's own network (VPN, Wi-Fi, cable) up?"),
     errno.ENETDOWN: ("this machine's network is down", "is this machine's own network (VPN, Wi-Fi, cable) up?"),
-    errno.ETIMEDOUT: ("no answer", "is it on, and does a firewall on the way let SSH through?"),
-    errno.EACCES: ("this machine forbids the connection", "look at its firewall, routes and sandbox"),
-    errno.EPERM: ("this machine forbids the connection", "look at its firewall, routes and sandbox"),
-    errno.EADDRNOTAVAIL: ("this machine has no address or port to connect from", "look at its network, and at BindAddress in ssh_config"),
+    errno.ETIMEDOUT: ("no answer", "is it switched on, and does every firewall on the way allow SSH?"),
+    errno.EACCES: ("this machine forbids the connection", "check this machine's firewall, routes and sandbox"),
+    errno.EPERM: ("this machine forbids the connection", "check this machine's firewall, routes and sandbox"),
+    errno.EADDRNOTAVAIL: ("this machine has no address or port to connect from", "check its network, and BindAddress in ssh_config"),
     errno.EAFNOSUPPORT: ("this machine does not support this kind of address", "give an IPv4 address, or enable IPv6"),
     errno.EMFILE: ("this process has too many files open", "raise the limit with 'ulimit -n 4096'"),
     errno.ENFILE: ("this machine has too many files open", "end other programs"),
@@ -44,8 +44,8 @@ PROHIBITED = 1
 # What a jump host's system says of the next host.
 BEYOND = (
     ("refused", "is sshd running there?"),
-    ("no route", "is it on, is the cable in?"),
-    ("timed out", "is it on, and does a firewall on the way let SSH through?"),
+    ("no route", "is it switched on, and is its network cable plugged in?"),
+    ("timed out", "is it switched on, and does every firewall on the way allow SSH?"),
     ("unreachable", "is the jump host's own network up?"),
     ("name", "give an address, or a name that the jump host knows"),
     ("unknown host", "give an address, or a name that the jump host knows"),
@@ -53,10 +53,13 @@ BEYOND = (
 
 NAMES = {
     socket.EAI_NONAME: ("is not known", "check its spelling, the DNS domain and /etc/hosts, or give an address"),
-    socket.EAI_AGAIN: ("could not be resolved: no DNS server answers for it now", "is this machine's network up?"),
+    socket.EAI_AGAIN: ("could not be resolved: no DNS server answers", "is this machine's network up?"),
     socket.EAI_FAIL: ("could not be resolved: the DNS server reports a failure", "ask another server, or give an address"),
 }
-NO_ADDRESS = ("has no address of the kind that is needed", "check the DNS entry (A, AAAA), and AddressFamily in ssh_config")
+NO_ADDRESS = (
+    "has no address of the required kind (IPv4 or IPv6)",
+    "check the DNS entry (A, AAAA), and AddressFamily in ssh_config",
+)
 
 REMEDY = {
     "host key": "update the SSH server on the device, or make a newer host key there ('ssh-keygen -A'; for Dropbear "
@@ -84,11 +87,11 @@ def words(exc: Exception, device: Device, where: str) -> str | None:  # noqa: PL
         case GreetingError():
             return _greeting(exc, where, device.connect_time)
         case ExchangeError():
-            return f"{where} greeted, but did not agree on keys within {device.connect_time:g} s: is it overloaded? connect_time in devices.toml allows more"
+            return f"{where} sent its SSH greeting, but did not finish the key exchange within {device.connect_time:g} s: is it overloaded? Set a longer connect_time in devices.toml"
         case AlgorithmError():
             return _algorithms(exc, where)
     if "Incompatible version" in str(exc):
-        return f"{where} speaks SSH version 1 alone; version 2 is needed: update the SSH server on the device"
+        return f"{where} speaks only SSH version 1, and version 2 is required: update the SSH server on the device"
     return None
 
 
@@ -106,7 +109,7 @@ def beyond(jump: str, host: str, port: int, exc: DeviceError, seconds: float) ->
     if "Timeout" in str(refused):
         return (
             f"the jump host {jump} can't reach {host}:{port}: no answer within {seconds:g} s: "
-            "is it on, and does a firewall on the way let SSH through?"
+            "is it switched on, and does every firewall on the way allow SSH?"
         )
     if not isinstance(refused, paramiko.ChannelException):
         return f"the jump host {jump} can't reach {host}:{port}: {exc.reason}"
@@ -123,16 +126,16 @@ def _name(host: str, exc: NameFaultError, seconds: float) -> str:  # noqa: PLR09
     """Why there is no address for a name."""
     cause = exc.__cause__
     if isinstance(cause, TimeoutError):
-        return f"the host name {host} could not be resolved within {seconds:g} s: is the DNS server (/etc/resolv.conf) reachable? Or give an address"
+        return f"the host name {host} could not be resolved within {seconds:g} s: check that the DNS server in /etc/resolv.conf is reachable, or give an address"
     if not host.strip():
         return "there is no host name: set host in devices.toml, or HostName in ~/.ssh/config"
     if isinstance(cause, ValueError) or any(len(label) > LONGEST_LABEL for label in host.split(".")):
         return f"'{host}' is not a valid host name ({cause}): correct host in devices.toml, or HostName in ~/.ssh/config"
     if "%" in host:
-        return f"the address {host} names the network interface '{host.partition('%')[2]}', which this machine does not have: 'ip link' lists them"
+        return f"the address {host} names the network interface '{host.partition('%')[2]}', which does not exist on this machine: 'ip link' lists the interfaces"
     if isinstance(cause, socket.gaierror):
         if cause.errno == socket.EAI_SYSTEM:
-            return f"the host name {host} could not be resolved: this machine lacks something ({cause.strerror})"
+            return f"the host name {host} could not be resolved: {cause.strerror}: check this machine's memory and its resolver"
         what, advice = NAMES.get(cause.errno or 0, NO_ADDRESS)
         return f"the host name {host} {what} ({cause.strerror}): {advice}"
     return f"the host name {host} could not be resolved: {cause}"
@@ -177,22 +180,22 @@ def _greeting(exc: GreetingError, where: str, seconds: float) -> str:
     """Why there was no SSH version."""
     heard = exc.heard
     if "Not allowed at this time" in heard:
-        return f"{where} said '{heard}': its sshd refuses this machine for a while after failed logins (PerSourcePenalties): wait some minutes, and check user and identity_file"
+        return f"{where} said '{heard}': its sshd refuses this machine for some time after failed logins (PerSourcePenalties): wait a few minutes, and check user and identity_file"
     if "MaxStartups" in heard:
-        return f"{where} said '{heard}': too many logins are under way there (MaxStartups in its sshd_config): try again later"
+        return f"{where} said '{heard}': too many logins are in progress there (MaxStartups in its sshd_config): try again later"
     if heard.startswith("HTTP/"):
-        return f"{where} is a web server, not an SSH server (it said '{heard}'): correct the port"
+        return f"{where} is a web server, not an SSH server (it said '{heard}'): correct port in devices.toml or Port in ~/.ssh/config"
     if heard:
-        return f"{where} did not begin as an SSH server does, it said '{heard}': check host and port, and whether it refuses this machine"
+        return f"{where} did not begin as an SSH server does; it said '{heard}': check host and port, and whether the server blocks this machine"
     if exc.silent:
         return f"{where} gave no SSH greeting within {seconds:g} s: is it an SSH server, and is it overloaded?"
-    return f"{where} hung up before any greeting: it is not an SSH server, or has too many connections, or refuses this machine"
+    return f"{where} closed the connection before any greeting: it is not an SSH server, has too many connections, or blocks this machine"
 
 
 def _algorithms(exc: AlgorithmError, where: str) -> str:
     """What the server offers, what is supported here, and what to do."""
     told = [
-        f"no {lack.kind} algorithm in common: it offers {_listed(lack.theirs)}; supported are {_listed(lack.ours)}"
+        f"no {lack.kind} algorithm in common: the server offers {_listed(lack.theirs)}, and the harness supports {_listed(lack.ours)}"
         for lack in exc.lacking
     ]
     # sshd and clients of today refuse them for good reason.

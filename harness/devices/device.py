@@ -24,19 +24,19 @@ def size(value: object) -> object:
         return value
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B?)", value.strip(), re.IGNORECASE)
     if found is None or found[2].upper() not in UNITS:
-        message = f'\'{value}\' is no size: write it as "4GB" or "512MiB"'
+        message = f'\'{value}\' is not a size: write it as "4GB" or "512MiB"'
         raise ValueError(message)
     try:
         return int(float(found[1]) * UNITS[found[2].upper()])
     except OverflowError:
-        message = f"'{value:.30}…' is more than any number of bytes"
+        message = f"'{value:.30}…' is too large a number of bytes"
         raise ValueError(message) from None
 
 
 def _enough(value: int) -> int:
     """Refuse what nothing fits in."""
     if value < 2**20:
-        message = f"{value} bytes are too few for anything: 1 MiB is the least"
+        message = f"{value} bytes is too small: the smallest value is 1 MiB"
         raise ValueError(message)
     return value
 
@@ -44,7 +44,7 @@ def _enough(value: int) -> int:
 def _a_second(value: float) -> float:
     """Refuse a silence that any busy board keeps."""
     if value < 1:
-        message = f"{value:g} s is shorter than any busy device is silent: 1 s is the least"
+        message = f"{value:g} s is too short, because a busy device can be silent for that long: the smallest value is 1 s"
         raise ValueError(message)
     return value
 
@@ -52,7 +52,7 @@ def _a_second(value: float) -> float:
 def _a_version(value: str) -> str:
     """Refuse what pip would not take for one release."""
     if not re.fullmatch(r"\d+(\.\d+){1,3}", value):
-        message = f"'{value}' is no version of onnxruntime: write it as \"1.23.2\""
+        message = f"'{value}' is not a version of onnxruntime: write it as \"1.23.2\""
         raise ValueError(message)
     return value
 
@@ -60,7 +60,7 @@ def _a_version(value: str) -> str:
 def _a_place(value: str) -> str:
     """Refuse what names no folder of its own on a device."""
     if not value.startswith(("/", "~/")) or not value.isprintable() or ".." in value.split("/") or not value.strip("~/"):
-        message = f'{value!r} is no folder on the device: write it as "/data/bench", or "~/bench" in the account\'s home'
+        message = f'{value!r} is not a folder on the device: write it as "/data/bench", or "~/bench" in the account\'s home'
         raise ValueError(message)
     return value
 
@@ -68,10 +68,10 @@ def _a_place(value: str) -> str:
 def _cores(value: list[int]) -> list[int]:
     """Refuse a choice of no core, or of one core twice."""
     if not value:
-        message = "it names no core: leave it out, or name at least one"
+        message = "the list is empty: name at least one core, or remove the key"
         raise ValueError(message)
     if twice := sorted({core for core in value if value.count(core) > 1}):
-        message = f"it names core {', '.join(map(str, twice))} more than once"
+        message = f"it names core {', '.join(map(str, twice))} more than once: name each core once"
         raise ValueError(message)
     return value
 

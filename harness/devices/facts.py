@@ -127,7 +127,7 @@ def fitting(said: object, device: Device) -> Facts:
     facts = check(said, device.name)
     lacking = sorted(set(device.cpus or ()) - set(facts.cpus))
     if facts.cpus and lacking:
-        asked = f"cpus of [{device.name}] in devices.toml names {spans(lacking)}, and a job there can use {spans(facts.cpus)} alone: correct cpus"
+        asked = f"cpus of [{device.name}] in devices.toml names {spans(lacking)}, but a job there can use only {spans(facts.cpus)}: correct cpus"
         raise EntryError(device.name, "cpus", asked)
     return facts
 

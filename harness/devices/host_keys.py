@@ -73,7 +73,7 @@ class Checked(paramiko.MissingHostKeyPolicy):
     def other(self, what: str) -> HostKeyError:
         """The server shows another key than one that is known."""
         where = f"{self._route.host}:{self._route.port}"
-        reason = f"the host key of {where} is not the one expected: {what}; if it was installed anew: {self._advice.other}"
+        reason = f"the host key of {where} is not the one expected: {what}; if the device was reinstalled: {self._advice.other}"
         return HostKeyError(self._device.name, "connect", reason)
 
     @property
@@ -90,7 +90,9 @@ class Checked(paramiko.MissingHostKeyPolicy):
         shown = getattr(key, "public_blob", None)
         if shown is None or not shown.key_type.endswith(SUFFIX):
             return (
-                "; known_hosts has a CA for it (@cert-authority), but it shows no certificate" if self.known.authorities else ""
+                "; known_hosts names a CA for it (@cert-authority), but the server shows no certificate"
+                if self.known.authorities
+                else ""
             )
         try:
             certificate = certificates.read(shown.key_blob)
@@ -98,10 +100,10 @@ class Checked(paramiko.MissingHostKeyPolicy):
             return f"; its certificate can't be used: {exc}"
         called = f"'{certificate.key_id}' by the CA {fingerprint(certificate.authority)}"
         if certificate.authority in {revoked.asbytes() for revoked in self.known.revoked}:
-            reason = f"the certificate of {hostname}, {called}, does not count: the CA is revoked in known_hosts"
+            reason = f"the certificate of {hostname}, {called}, does not count: known_hosts revokes the CA; ask the CA's administrator for a new certificate"
             raise HostKeyError(self._device.name, "connect", reason)
         if certificate.authority not in {known.asbytes() for known in self.known.authorities}:
-            return f"; its certificate {called} does not count: known_hosts has no such CA for it (@cert-authority)"
+            return f"; its certificate {called} does not count: known_hosts does not name that CA for this host (@cert-authority)"
         fault = certificate.host_fault(_called(self._route))
         return f"; its certificate {called} does not count: it {fault}" if fault else None
 
@@ -155,9 +157,9 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
 
 def advice(device: Device, route: Route) -> Advice:
     """What to do about a device's keys."""
-    unknown = f"compare it with what 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' says on the device, then: harness device trust {device.name}"
+    unknown = f"compare it with what 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' says on the device, then run: harness device trust {device.name}"
     if route.strict in {"no", "off", "accept-new"}:
-        unknown += f" (StrictHostKeyChecking {route.strict} in ssh_config does not count here)"
+        unknown += f" (StrictHostKeyChecking {route.strict} in ssh_config has no effect in the harness)"
     return Advice(unknown, f"harness device trust {device.name} --replace")
 
 
@@ -174,8 +176,8 @@ def hop_advice(alias: str, spec: str, route: Route, known: Known, entry: str | N
     other = f"harness device trust {entry} --replace"
     if entry is None:
         files = sorted({known.places[key].rpartition(":")[0] for key in known.trusted if key in known.places})
-        other = "take the old key out: " + ", ".join(f"ssh-keygen -R '{route.key_name}' -f {file}" for file in files)
-    return Advice(f"compare it with the device's own, then: harness device add {alias} {spec}", other)
+        other = "remove the old key: " + ", ".join(f"ssh-keygen -R '{route.key_name}' -f {file}" for file in files)
+    return Advice(f"compare it with the key on that host, then run: harness device add {alias} {spec}", other)
 
 
 def _called(route: Route) -> str:

@@ -100,7 +100,7 @@ class _Signer:
 
     def certificate(self, file: Path, blob: bytes) -> Identity:
         key = _key(blob)
-        fault = "its private key is neither in a file that is named nor in an SSH agent"
+        fault = "its private key is neither in one of the named files nor in an SSH agent"
         sign = self._nobody(fault)
         for mine in self._files:
             if mine.blob == key:

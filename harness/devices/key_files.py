@@ -82,7 +82,7 @@ def public(path: Path) -> bytes | None:
 def _bytes(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         # A pipe would be waited for.
-        message = "it is no regular file"
+        message = "it is not a regular file"
         raise OSError(message)
     with path.open("rb") as file:
         return file.read(LARGEST).removeprefix(BYTE_ORDER_MARK)
@@ -139,7 +139,7 @@ def _private(data: bytes, passphrase: str | None) -> paramiko.PKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
         return paramiko.Ed25519Key.from_private_key(io.StringIO(plain.decode()))
-    message = f"keys of this kind are not supported ({type(loaded).__name__.removesuffix('PrivateKey')})"
+    message = f"this type of key is not supported ({type(loaded).__name__.removesuffix('PrivateKey')})"
     raise ValueError(message)
 
 
@@ -152,9 +152,9 @@ def _why(data: bytes, blob: bytes | None, path: Path, passphrase: str | None, ex
     if blob is not None and kind(blob).startswith(HARDWARE):
         return f"it is on a hardware token: 'ssh-add {path}' lets the SSH agent use it"
     if blob is not None and kind(blob) == "ssh-dss":
-        return "DSA keys are not supported any more: make another with 'ssh-keygen -t ed25519'"
+        return "DSA keys are no longer supported: make a new key with 'ssh-keygen -t ed25519'"
     if passphrase is not None:
-        return f"the password does not open it ({exc})"
+        return f"the password does not decrypt it ({exc})"
     if b"PRIVATE KEY-----" in data:
-        return f"it is damaged, or of a format that is not supported ({exc}): does 'ssh-keygen -y -f {path}' read it? 'ssh-keygen -p -f {path}' rewrites it"
-    return "it is no private key"
+        return f"it is damaged or in an unsupported format ({exc}): if 'ssh-keygen -y -f {path}' can read it, 'ssh-keygen -p -f {path}' rewrites it in a supported format"
+    return "it is not a private key"

@@ -79,7 +79,7 @@ class Link:
         for line in channel.lines():
             reply = _parse(line)
             if reply is None:
-                raise RunnerError(self.device.name, step, f"the agent said something that is not its protocol: {line[:100]!r}")
+                raise RunnerError(self.device.name, step, f"the agent sent something that is not in its protocol: {line[:100]!r}")
             heard = True
             if reply["event"] == "error":
                 raise self._refusal(step, str(reply.get("message"))[:2000], place=reply.get("kind") == "PlaceError")
@@ -254,11 +254,11 @@ class Link:
             who = lease.holder(str(said.get("holder"))[:HOLDER_LIMIT])
             account = f"the account that logs in for [{self.device.name}]"
             fault = (
-                f"{account} could not end it from here: it runs in another container, or the system there does not end it: end it there"
+                f"{account} could not end it from here, because it runs in another container or the device's system does not end it: end it on the device"
                 if said.get("mine") is True
                 else f"{account} may not end it: wait for it (--wait 10m), ask who started it, or end it as that account or as root"
             )
-            reason = f"another job is being measured there ({who}), and {fault}"
+            reason = f"another job is being measured on the device ({who}), and {fault}"
             raise BusyError(self.device.name, "release", reason)
         return bool(said.get("was_running"))
 

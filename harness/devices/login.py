@@ -104,7 +104,7 @@ class Login:
             report.note(f"the password in {self._device.password_env}", "not sent: the server takes no passwords")
         elif self._password is not None:
             answer = auth.offer_password(self._password)
-            expired = "has expired: log in with ssh once and set a new one"
+            expired = "has expired: log in once with ssh and set a new password"
             what = expired if answer is Answer.PASSWORD_EXPIRED else "refused"
             report.note(f"the password in {self._device.password_env}", what)
 
@@ -122,10 +122,10 @@ class Login:
             return Answer.REFUSED
         what = "refused"
         if answer is Answer.PARTLY:
-            what = "accepted, but the server wants more than that"
+            what = "accepted, but the server requires another method as well"
         elif answer is Answer.PROVEN_BUT_REFUSED:
             root = "root may not log in with a key (PermitRootLogin in its sshd_config)"
-            what = f"the key is accepted, but not the login: {root if auth.user == 'root' else 'its sshd tells why in its log'}"
+            what = f"the key is accepted, but not the login: {root if auth.user == 'root' else 'the log of its sshd says why'}"
         elif identity.certificate is not None and (fault := identity.certificate.user_fault(auth.user)) is not None:
             what = f"refused; the certificate {fault}"
         elif identity.fault:
@@ -159,5 +159,5 @@ class Login:
         try:
             return self._route.user or getpass.getuser()
         except (KeyError, OSError, ImportError):
-            reason = "this machine's user has no name to log in with: set user in devices.toml"
+            reason = "the current user of this machine has no name to log in with: set user in devices.toml"
             raise AuthenticationError(self._device.name, "connect", reason) from None

@@ -81,7 +81,7 @@ class LoginReport:
         if TOO_MANY in words or (not words and self.offered >= TRIES):
             last = f" ({words})" if words else ", and may allow no more tries"
             count = f"{self.offered} key{'s were' if self.offered != 1 else ' was'} offered"
-            how = "set identity_file to the one that it accepts, or IdentityFile and 'IdentitiesOnly yes' in ssh_config"
+            how = "set identity_file to the key that it accepts, or set IdentityFile and 'IdentitiesOnly yes' in ssh_config"
             if self._device.identity_file is not None:
                 how = "check user, identity_file and the device's authorized_keys"
             return self._error(f"{where} hung up after {count}{last}: {how}{listed}")
@@ -90,7 +90,7 @@ class LoginReport:
         if auth is not None and (words := plain(auth.last_said)):
             return self._error(f"{where} refused the login of user '{self._user}' and hung up; it said: '{words}'{listed}")
         if auth is not None and auth.proven:
-            advice = "is the account locked or expired there? Its sshd's log tells"
+            advice = "is the account locked or expired on the device? The log of its sshd says why"
             reason = (
                 f"the connection to {where} was lost at the login of user '{self._user}', after the key was accepted: {advice}"
             )
@@ -103,7 +103,7 @@ class LoginReport:
         if self._device.password_env is not None:
             return f"check user and the password in {self._device.password_env}"
         if "publickey" not in auth.methods:
-            return "set password_env in devices.toml, or allow keys in the sshd_config there (PubkeyAuthentication)"
+            return "set password_env in devices.toml, or allow keys in its sshd_config (PubkeyAuthentication)"
         return "check user, identity_file and the device's authorized_keys"
 
     def _listed(self) -> str:

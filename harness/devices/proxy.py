@@ -87,7 +87,9 @@ class ProxyCommand:
         words = " ".join(self._last_words.decode(errors="replace").split()) or "no message"
         if self.was_running:
             return f"ProxyCommand '{self.command}' was still running ({words})"
-        return f"ProxyCommand '{self.command}' ended with {self._process.returncode}: {words}"
+        code = self._process.returncode
+        ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"ProxyCommand '{self.command}' {ended}: {words}"
 
     @property
     def failed(self) -> bool:

@@ -157,7 +157,7 @@ def _entry(name: str, said: object, file: Path, text: str) -> Entry:
     line = toml_file.line_of(text, (name,))
     place = f"{file}:{line}" if line else f"{file}"
     if not isinstance(said, dict):
-        return WrongEntry(name, f"{place}: '{name}' is no device: write it as a table, [{name}]")
+        return WrongEntry(name, f"{place}: '{name}' is not a device: write it as a table, [{name}]")
     transport = {"transport": "local"} if name == LOCAL else {}
     try:
         return Device.model_validate({**transport, **said, "name": name})

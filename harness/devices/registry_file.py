@@ -33,7 +33,7 @@ def write_device(path: Path, device: Device) -> None:
     with _changing(path):
         table, text = toml_file.parse(path, RegistryError) if path.exists() else ({}, MADE)
         if device.name in table:
-            message = f"{path}:{toml_file.line_of(text, (device.name,))}: there is a device '{device.name}' already"
+            message = f"{path}:{toml_file.line_of(text, (device.name,))}: there is already a device '{device.name}'; choose another name, or edit that entry"
             raise RegistryError(message)
         entry = tomlkit.table()
         for key, value in device.model_dump(mode="json", exclude={"name"}, exclude_defaults=True).items():
@@ -129,7 +129,7 @@ def write_key(registry: Registry, name: str, **values: str) -> None:
         RegistryError: if there is no file, or it can't be written.
     """
     if registry.path is None:
-        message = f"there is no devices.toml to write to; make one with a table [{name}]"
+        message = f"there is no devices.toml to write to; create one with a table [{name}]"
         raise RegistryError(message)
     with _changing(registry.path):
         document = tomlkit.parse(registry.path.read_text(encoding="utf-8"))

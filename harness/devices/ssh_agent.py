@@ -149,7 +149,7 @@ class SshAgent:
         try:
             reader = Reader(answer)
             if reader.take(1)[0] != SIGNED:
-                message = f"the SSH agent at {self.path} refuses to sign with it: is it locked, or was the confirmation declined?"
+                message = f"the SSH agent at {self.path} refuses to sign with this key: is the agent locked, or was the confirmation declined?"
                 raise AgentError(message)
             signature = reader.string()
             reader.end()

@@ -167,7 +167,7 @@ class _Lookup:
         try:
             return follow(said.values[0])
         except (BadLineError, ValueError) as exc:
-            message = f"{said.place}: what it says of '{self._alias}' can't be followed: {exc}"
+            message = f"{said.place}: this line applies to '{self._alias}' and can't be used: {exc}"
             raise UsageError(message) from exc
 
     def _host(self) -> str:
@@ -196,7 +196,7 @@ class _Lookup:
 
         def chosen(value: str) -> str:
             if value.lower() not in choices:
-                message = f"'{value}' is none of {', '.join(choices)}"
+                message = f"'{value}' is not one of {', '.join(choices)}"
                 raise BadLineError(message)
             return choices[value.lower()]
 
@@ -260,7 +260,7 @@ def _port(value: str) -> int:
     except OSError:
         number = 0
     if not 0 < number < 1 << 16:
-        message = f"the Port is no number from 1 to 65535: {value}"
+        message = f"Port must be a number from 1 to 65535, not '{value}'"
         raise BadLineError(message)
     return number
 

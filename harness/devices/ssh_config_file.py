@@ -203,7 +203,7 @@ class Reader:
             single.setdefault(key, Said(tuple(values), place))
             return
         if len(values) > 1:
-            message = f"{key} takes one value: put quotes around it, or take '{values[1]}' out"
+            message = f"{key} takes one value: put quotes around the value, or remove '{values[1]}'"
             raise BadLineError(message)
         if key in SINGLE:
             single.setdefault(key, Said((values[0],), place))
@@ -213,7 +213,7 @@ class Reader:
     def _include(self, names: list[str], folder: Path, *, user: bool, depth: int) -> None:
         for name in names:
             if name.startswith("~") and not user:
-                message = f"Include {name}: a file of the system can't name a home"
+                message = f"Include {name}: the system's ssh_config can't include a file of a home folder; write an absolute path"
                 raise BadLineError(message)
             # Path.glob takes no absolute pattern.
             for included in sorted(glob.glob(str(folder / tilde(name)))):  # noqa: PTH207

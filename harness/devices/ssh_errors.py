@@ -47,7 +47,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:
     match exc:
         case paramiko.AuthenticationException() if CUT_WORDS.search(str(exc)):
             # What the server refused, the login itself tells.
-            reason = f"the connection to {where} was lost at the login ({exc}); if it is each time: check user and identity_file"
+            reason = f"the connection to {where} was lost at the login ({exc}); if this happens every time, check user and identity_file"
             return lost(name, step, reason)
         case paramiko.ChannelException():
             return lost(name, step, f"{where} refuses to open a channel: {exc.text or 'no reason given'}; look at its log")
@@ -59,7 +59,7 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:
     said = str(exc) or ("the other side closed it" if isinstance(exc, EOFError) else type(exc).__name__)
     if NO_CHANNEL in said:
         seconds = max(OPEN_SECONDS, device.connect_time)
-        return lost(name, step, f"{where} did not answer within {seconds:g} s when a channel was to be opened")
+        return lost(name, step, f"{where} did not answer within {seconds:g} s to a request for a channel")
     return lost(name, step, f"the connection to {where} broke: {said}")
 
 

@@ -169,7 +169,7 @@ def _judge(criterion: str, value: str, target: Target, *, asked: bool) -> bool |
         # As in ssh, none is run whose result can't count.
         return asked and _succeeds(target.expand(value))
     known = "can't be judged here" if criterion in UNKNOWABLE else "is unknown"
-    target.notes.append(f"Match {criterion} {known}: what follows it does not count")
+    target.notes.append(f"Match {criterion} {known}: the harness ignores the settings below it")
     return None
 
 

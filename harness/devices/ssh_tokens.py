@@ -30,7 +30,9 @@ def local_user() -> str:
     except KeyError:
         named = next((name for key in ("LOGNAME", "USER", "LNAME", "USERNAME") if (name := os.environ.get(key))), None)
     if named is None:
-        message = f"this machine has no name for the user {os.getuid()}: set 'user' in devices.toml, or the variable USER"
+        message = (
+            f"this machine has no name for the user {os.getuid()}: set user in devices.toml, or the environment variable USER"
+        )
         raise BadLineError(message)
     return named
 
@@ -83,7 +85,7 @@ def percent_and_environment(value: str, tokens: Mapping[str, Callable[[], str]])
         if found[3] is not None:
             return _token(value, found[3], tokens)
         if not found[2] or not found[1]:
-            message = f"'{value}': ${{ needs the name of a variable and }}"
+            message = f"'{value}': write a variable as ${{NAME}}"
             raise BadLineError(message)
         try:
             return os.environ[found[1]]

@@ -30,7 +30,7 @@ ISOLATED = "-ISc"
 BOOT = (
     "import sys;w=sys.argv.pop(1).split('.');sys.version_info<(3,9)and sys.exit('it is Python %d.%d'%sys.version_info[:2]);"
     "sys.stdout.write(chr(10)+w[1][::-1]+chr(10));sys.stdout.flush();n=int(w[0]);p=sys.stdin and sys.stdin.buffer.read(n) or b'';"
-    "len(p)<n and sys.exit('its standard input ended: do login files redirect it?');exec(compile(p,'agent.py','exec'))"
+    "len(p)<n and sys.exit('its standard input ended early: do login files redirect it?');exec(compile(p,'agent.py','exec'))"
 )
 # A small board reads Python from a slow card, and a login file may take its time.
 PATIENCE = 3
@@ -117,7 +117,7 @@ class Heard:
 
 
 # What the shell, the server or the loader says, what it means, and the next step; {python}, {name} and the pattern's group are filled in.
-SET_PYTHON = 'set python = "…" for [{name}] in devices.toml to one that is there'
+SET_PYTHON = 'set python = "…" for [{name}] in devices.toml to a Python on the device'
 MEANINGS = (
     (r"it is (Python \d+\.\d+)", f"{{python}} there is {{0}}, and {NEWER}: install it, or {SET_PYTHON}"),
     (
@@ -130,15 +130,15 @@ MEANINGS = (
     ),
     (
         r"(?i)sftp connections only|only sftp|sftp only",
-        "the account may transfer files only (SFTP): allow it to run commands (ForceCommand in the server's sshd_config), or set user for [{name}] to another",
+        "the account may only transfer files (SFTP): allow it to run commands (ForceCommand in the server's sshd_config), or set user for [{name}] to another",
     ),
     (
         r"(?i)password (?:has )?expired|password change required|required to change your password|account has expired",
-        "the account's password has expired: log in once with a terminal and change it (ssh USER@HOST), or let it never expire (as root: chage -M -1 USER)",
+        "the account's password has expired: log in once on a terminal and change it (ssh USER@HOST), or let it never expire (as root: chage -M -1 USER)",
     ),
     (
         r": restricted\b",
-        "the account's shell is restricted and runs no program by its path: give it another (as root: chsh -s /bin/sh USER), or set python for [{name}] in devices.toml to a name in its PATH",
+        "the account's shell is restricted and runs no program by its path: give the account another shell (as root: chsh -s /bin/sh USER), or set python for [{name}] in devices.toml to a name in its PATH",
     ),
     (
         r"error while loading shared libraries: ([^\s:]+)",
@@ -150,15 +150,15 @@ MEANINGS = (
     ),
     (
         r"(?i)exec format error|cannot execute binary file|wrong architecture",
-        f"{{python}} there is a program for another kind of processor, or no program: {SET_PYTHON}",
+        f"{{python}} there is built for another kind of processor, or is not a program: {SET_PYTHON}",
     ),
     (
         r"Fatal Python error|init_fs_encoding|No module named '?encodings|Could not find platform",
-        f"{{python}} there does not find its own standard library: install Python again, or {SET_PYTHON}",
+        f"{{python}} there can't find its own standard library: install Python again, or {SET_PYTHON}",
     ),
     (
         r"is not recognized as an internal or external command",
-        "the account's shell is Windows': only Linux systems can be measured",
+        "the account's shell is a Windows shell, but the harness measures only Linux systems: set host for [{name}] to a Linux device",
     ),
 )
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -184,7 +184,7 @@ def why(heard: Heard, device: Device, python: str, waited: float | None) -> str:
     if missing := standard_module(text):
         return without_module(missing, python, name)
     if heard.flooded:
-        return f"{python} did not start there: more than {MOST_LINES} lines came in its place ({heard.last}); check the account's login files ({LOGIN_FILES})"
+        return f"{python} did not start on the device: the account printed more than {MOST_LINES} lines first ({heard.last}); check the account's login files ({LOGIN_FILES})"
     # A login file may have failed at another program.
     if python in text and waited is None and (heard.status == NOT_EXECUTABLE or NO_PERMISSION.search(text)):
         return f"{python} may not be run there ({heard.last}): make it executable (its file system may be mounted noexec), or {set_python}"
@@ -203,13 +203,13 @@ def _in_its_place(heard: Heard, device: Device, python: str, waited: float | Non
         return f"{python} did not start: {how} ({heard.last}): {SET_PYTHON.format(name=device.name)}"
     if waited is None and heard.status and not heard.log and not heard.out.strip():
         return (
-            f"the account's shell ended at once (exit code {heard.status}, and it said nothing): it is /bin/false or the like, or a login file exits "
+            f"the account's shell ended at once (exit code {heard.status}, without output): it is /bin/false or a similar program, or a login file exits "
             f"({LOGIN_FILES}): give the account a shell that runs commands (as root: chsh -s /bin/sh USER), or set user for [{device.name}] to another"
         )
     does = "exits or starts another program" if waited is None else "starts another shell or waits for input"
     return (
         f"the account's login files do not run the command: {how} ({heard.last}). A file that its shell reads ({LOGIN_FILES}) {does}: let it do so only "
-        "with a terminal, such as after: [ -t 0 ] || return; or the server runs a command of its own for this account (ForceCommand, command=)"
+        "on a terminal, for example by '[ -t 0 ] || return' as its first line; or the server runs a command of its own for this account (ForceCommand, command=)"
     )
 
 
@@ -223,7 +223,7 @@ def standard_module(text: str) -> str | None:
 def without_module(module: str, python: str, name: str) -> str:
     """What to do with a Python that lacks a part of its standard library."""
     return (
-        f"{python} there lacks its standard module {module}: it was built or packaged without; install the whole of Python there "
+        f"{python} there lacks the standard module {module}: it was built or packaged without it; install the complete Python on the device "
         f"(Debian: apt install python3; OpenWrt: opkg install python3; Yocto: python3-modules), or {SET_PYTHON.format(name=name)}"
     )
 

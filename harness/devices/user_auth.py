@@ -123,7 +123,7 @@ class UserAuth(AuthHandler):
     def _no_rsa(self) -> str:
         taken = self._signatures()
         kind = "ed25519" if "ssh-ed25519" in taken else "ecdsa"
-        return f"the server takes no RSA key with SHA-2; it takes {', '.join(taken[:MOST_SHOWN])}: make one with 'ssh-keygen -t {kind}'"
+        return f"the server does not accept RSA keys with SHA-2; it accepts {', '.join(taken[:MOST_SHOWN])}: make a key with 'ssh-keygen -t {kind}'"
 
     def _request(self, method: str, body: bytes) -> bytes:
         start = cMSG_USERAUTH_REQUEST + string(self.user.encode()) + string(b"ssh-connection")

@@ -24,7 +24,7 @@ class StalledError(TimeoutError):
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no headway within {seconds:g} s")
+        super().__init__(f"no progress within {seconds:g} s")
         self.seconds = seconds
 
 

@@ -98,7 +98,7 @@ def _jump(device: Device, registry: Registry, above: tuple[str, ...]) -> Device:
         message = f"{place}: '{device.name}.jump': the entry of '{found.name}' is wrong:\n{found.fault}"
         raise RegistryError(message)
     if found is None or found.name == device.name or found.transport != "ssh":
-        message = f"{place}: '{device.name}.jump': '{device.jump}' is not another device; give the jump host a table of its own"
+        message = f"{place}: '{device.name}.jump': '{device.jump}' is not another device in the file; give the jump host a table of its own"
         raise RegistryError(message)
     if found.name in above:
         circle = " → ".join([*above[above.index(found.name) :], device.name, found.name])

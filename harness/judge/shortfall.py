@@ -74,7 +74,7 @@ class Shortfall:
             verb = "is" if len(self.imprecise) == 1 else "are"
             what = f"{len(self.imprecise)} of {self.figures} {self.noun} {verb} less precise than ±{100 * self.precision:.2g} % ({named})"
         else:
-            what = "not everything that the study asks for was measured"
+            what = "not everything that the study requires was measured"
         return f"{stop}: {what}. {self.advice}"
 
     @property

@@ -72,7 +72,11 @@ def read(path: Path) -> Baseline:
         place = ".".join(map(str, first["loc"]))
         fault = f"{f'{place}: ' if place else ''}{first['msg']}"
         other = other_version(path, content, FORMAT, "save it again with this version")
-        message = f"{other} ({fault})" if other else f"{path}: no baseline, or damaged: {fault}; restore it, or save it again"
+        message = (
+            f"{other} ({fault})"
+            if other
+            else f"{path}: this file is not a baseline, or is damaged: {fault}; restore it, or save the baseline again"
+        )
         raise ResultsError(message) from exc
 
 

@@ -95,7 +95,7 @@ def load(folder: Path) -> Run:
         raise ResultsError(message) from exc
     except ValidationError as exc:
         first = exc.errors()[0]
-        other = other_version(path, content, FORMAT, "read it with that version, or measure anew")
+        other = other_version(path, content, FORMAT, "read it with that version, or measure again")
         fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         message = f"{other} ({fault})" if other else f"{path}: not a run of this version of the harness: {fault}"
         raise ResultsError(message) from exc

@@ -47,7 +47,7 @@ def culprits(names: Iterable[str], act: Callable[[str], object]) -> dict[str, st
         except HarnessError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, the others are to be shown
-            found[name] = f"what it said can't be made sense of: {unforeseen(exc)}"
+            found[name] = f"the data from this device can't be evaluated: {unforeseen(exc)}"
     return found
 
 

@@ -33,7 +33,7 @@ ANYWHERE = {"machine", "holder", "release"}
 def command_of(words: list[str]) -> Callable[..., None]:
     """The command that is asked for, once this store may be used."""
     if not words or words[0] not in COMMANDS:
-        other = "it is of another version of the harness than what calls it"
+        other = "another version of the harness called it; use the same version on both sides"
         raise ValueError(
             "this agent speaks protocol %d and has no command '%s': %s" % (store.PROTOCOL, " ".join(words[:1])[:100], other)
         )
@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
     except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
         text = "%s: %s" % (error.strerror, error.filename or place.chosen()) if isinstance(error, OSError) else str(error)
         if isinstance(error, KeyError):
-            text = "what was asked for lacks %s" % text
+            text = "the request lacks the key %s" % text
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = "the disk of %s is full: make room there (%s)" % (place.chosen(), text)
         if isinstance(error, OSError) and error.errno in LIMITS:

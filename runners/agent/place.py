@@ -33,7 +33,7 @@ def chosen() -> str:
     if place.startswith("~"):
         home = os.path.expanduser("~")
         if not os.path.isabs(home) or not os.path.isdir(home):
-            raise PlaceError("the account has no home folder: %s is not there" % home)
+            raise PlaceError("the account has no home folder: %s does not exist" % home)
         place = os.path.expanduser(place)
     return os.path.abspath(place)
 
@@ -55,11 +55,13 @@ def made(place: str) -> str:
     if not own and (STORE in os.environ or found.st_uid != 0):
         owner = user(found.st_uid)
         raise PlaceError(
-            "the store %s belongs to %s, not to the account %s: name a folder of its own in it"
+            "the store %s belongs to %s, not to the account %s: name a folder inside it that the account owns"
             % (place, owner, user(os.geteuid()))
         )
     if STORE in os.environ and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        raise PlaceError("every account may change the store %s (mode %o): chmod go-w it" % (place, stat.S_IMODE(found.st_mode)))
+        raise PlaceError(
+            "every account may write to the store %s (mode %o): run chmod go-w on it" % (place, stat.S_IMODE(found.st_mode))
+        )
     return place
 
 
@@ -126,10 +128,10 @@ def reason(place: str, error: OSError) -> str:
         with contextlib.suppress(OSError):
             found = os.stat(above)
             whose = "which belongs to %s" % user(found.st_uid) if found.st_uid != os.geteuid() else "its own folder"
-            said = "the account %s may not write in %s, %s" % (user(os.geteuid()), above, whose)
+            said = "the account %s may not write to %s, %s" % (user(os.geteuid()), above, whose)
             return "%s (mode %o, %s)" % (said, stat.S_IMODE(found.st_mode), error.strerror)
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return "%s is no folder" % above
+        return "%s is not a folder" % above
     return "%s: %s" % (above, error.strerror)
 
 

@@ -53,7 +53,7 @@ def check_layout() -> None:
     if type(found) is not int or found > LAYOUT:
         newer = "layout %r, of a newer version of the harness" % (found,)
         raise ValueError(
-            "the store %s has %s; this version knows layout %d: upgrade this harness, or name another folder with store in devices.toml"
+            "the store %s has %s; this version supports layout %d: upgrade the harness on this machine, or name another folder with store in devices.toml"
             % (root(), newer[:200], LAYOUT)
         )
 

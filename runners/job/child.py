@@ -40,7 +40,7 @@ def answer(out: str, key: str | None = None) -> dict[str, Any] | None:
 
 def unread(out: str) -> str:
     """Words for an output without an answer."""
-    return "it said something that is not its protocol: %r" % out[:100]
+    return "it sent something that is not in its protocol: %r" % out[:100]
 
 
 def bound(pid: int, memory: int | None) -> None:

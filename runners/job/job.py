@@ -47,7 +47,8 @@ class Job:
             self.request = json.load(file)
         if self.request.get("protocol") != PROTOCOL:
             raise SystemExit(
-                "this job speaks protocol %d, and what is asked of it is protocol %r" % (PROTOCOL, self.request.get("protocol"))
+                "this job speaks protocol %d, but the request is in protocol %r: start the job with the version of the harness that wrote the request"
+                % (PROTOCOL, self.request.get("protocol"))
             )
         self.cases = {case["id"]: self.located(case) for case in self.request["cases"]}
         self.units: list[tuple[str, ...]] = [tuple(unit) for unit in self.request["units"]]

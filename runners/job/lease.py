@@ -130,7 +130,7 @@ class Lease:
         try:
             self.socket = machine_lease.take()
         except OSError as error:
-            self.lacking = "this account may not take the lease of the machine: %s" % error.strerror
+            self.lacking = "the system does not allow this account to take the lease of the machine: %s" % error.strerror
             return True
         if self.socket is None:
             fcntl.flock(self.file, fcntl.LOCK_UN)

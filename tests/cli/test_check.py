@@ -103,7 +103,7 @@ def test_a_saved_baseline_is_a_small_file_and_models_by_hash(harness: Command, c
     done = harness("check", str(chain), "--baseline", "2.3")
     assert "is missing" in done.err
     file.write_text("{}")
-    assert "no baseline, or damaged: " in harness("check", str(chain), "--baseline", "2.3").err
+    assert "this file is not a baseline, or is damaged: " in harness("check", str(chain), "--baseline", "2.3").err
 
 
 def test_a_study_is_compared_variant_by_variant(harness: Command, study: Path) -> None:
@@ -185,7 +185,7 @@ def test_baselines_that_are_none(harness: Command, chain: Path) -> None:
     done = harness("baseline", "list")
     assert done.code == 2
     assert "good" in done.out
-    assert "baselines/broken.json: no baseline, or damaged: Invalid JSON" in done.err
+    assert "baselines/broken.json: this file is not a baseline, or is damaged: Invalid JSON" in done.err
     (folder,) = Path("results/chain").iterdir()
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "state": "interrupted"}))

@@ -133,7 +133,7 @@ def test_a_store_that_may_not_be_written_at_start_is_named(study: Path, sshd: Ss
     assert (failed.device, failed.step) == ("board", "start")
     denied = {
         "jobs": f"Permission denied: {sshd.store}/jobs",
-        ".": f"the store {sshd.store} can't be written: the account {sshd.user} may not write in {sshd.store}, its own folder (mode 500, ",
+        ".": f"the store {sshd.store} can't be written: the account {sshd.user} may not write to {sshd.store}, its own folder (mode 500, ",
     }
     assert failed.reason.startswith(denied[where])
     assert rounds(folder, "local") == [0, 1, 2]

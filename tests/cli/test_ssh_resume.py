@@ -296,7 +296,7 @@ def test_resume_goes_on_with_the_same_device_only(harness: Command, study: Path,
     (folder / "journal.jsonl").write_text(text.replace('"cores":', '"cores":9'))
     done = harness("run", "--resume", "latest")
     assert done.code == 3
-    assert "board: failed: resume: it is another machine than the one that the run was begun on: its cores is" in done.err
+    assert "board: failed: resume: this is not the machine that the run began on: its cores is" in done.err
     (folder / "journal.jsonl").write_text(text)
     (folder / "variants" / "fp16.onnx").unlink()
     done = harness("run", "--resume", "latest")

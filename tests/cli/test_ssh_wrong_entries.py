@@ -151,7 +151,7 @@ def test_commands_for_one_device_pass_over_the_others(harness: Command, sshd: Ss
         done = harness("device", *words)
         assert done.code == 2
         assert "devices.toml:2: unknown key 'typo.prot'; did you mean 'port'?" in done.err
-    assert "there is a device 'typo' already" in harness("device", "add", "typo", "h").err
+    assert "there is already a device 'typo'" in harness("device", "add", "typo", "h").err
 
 
 def test_trust_mends_a_host_key_that_is_none(harness: Command, sshd: SshServer, lab: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_store_of_a_newer_version_fails_the_device_and_says_what_to_do(harness
     done = harness("run", str(study), *RUN)
     assert done.code == 3
     assert f"the store {store()} has layout 7, of a newer version of the harness" in trouble(done)
-    assert "upgrade this harness, or name another folder with store in devices.toml" in trouble(done)
+    assert "upgrade the harness on this machine, or name another folder with store in devices.toml" in trouble(done)
     assert not (store() / "jobs").exists()
 
 
@@ -91,7 +91,7 @@ def test_a_job_program_of_another_version_is_refused(
         program.job.cache_clear()
     assert done.code == 3
     words = (
-        "this job speaks protocol {}, and what is asked of it is protocol 4"
+        "this job speaks protocol {}, but the request is in protocol 4: start the job with the version of the harness that wrote the request"
         if refuses
         else "speaks protocol {}, and this harness"
     )

@@ -56,11 +56,11 @@ WORDS = {
     "silent6": (SILENT_V6, "no answer from [fd99::7]:22 within 1 s: is it on"),
     "refused": (OWN, f"{OWN}:22 refused the connection: is sshd running there?"),
     "elsewhere": (NO_ROUTE, f"{NO_ROUTE}:22: this machine has no route to its network: is this machine's own network"),
-    "forbidden": (FORBIDDEN, f"{FORBIDDEN}:22: this machine forbids the connection: look at its firewall"),
+    "forbidden": (FORBIDDEN, f"{FORBIDDEN}:22: this machine forbids the connection: check this machine's firewall"),
     "discarded": (DISCARDED, f"{DISCARDED}:22: Invalid argument"),
     "bare": ("fe80::5", "a link-local address needs its network interface: write fe80::5%eth0"),
-    "scope": ("fe80::5%none", "names the network interface 'none', which this machine does not have"),
-    "temporary": ("nx.invalid", "could not be resolved: no DNS server answers for it now"),
+    "scope": ("fe80::5%none", "names the network interface 'none', which does not exist on this machine"),
+    "temporary": ("nx.invalid", "could not be resolved: no DNS server answers"),
     "dots": ("a..b", "is not a valid host name"),
     "long": (f"{'a' * 64}.example", "is not a valid host name"),
     "none": ("none", "none of the 2 addresses of none:22 could be connected to: "),
@@ -81,7 +81,7 @@ def test_each_way_not_to_get_there_has_its_words(net: Network) -> None:
 @pytest.mark.faults
 def test_a_board_without_power(net: Network) -> None:
     said, _ = net.connect(entry("board", OFF, connect_time=10))["board"]
-    assert said == f"ConnectError: board: connect: no route to {OFF}:22: is it on, is the cable in?"
+    assert said == f"ConnectError: board: connect: no route to {OFF}:22: is it switched on, and is its network cable plugged in?"
 
 
 @pytest.mark.ssh
@@ -99,7 +99,7 @@ def test_all_addresses_of_a_name_are_tried(net: Network, server: SshServer) -> N
 
 JUMPED = {
     "closed": (OWN, 1, f"can't reach {OWN}:1: Connection refused: is sshd running there?"),
-    "off": (OFF, 22, f"can't reach {OFF}:22: No route to host: is it on, is the cable in?"),
+    "off": (OFF, 22, f"can't reach {OFF}:22: No route to host: is it switched on, and is its network cable plugged in?"),
     "silent": (SILENT, 22, f"can't reach {SILENT}:22: no answer within 5 s: is it on"),
     "name": ("nx.invalid", 22, "give an address, or a name that the jump host knows"),
     "elsewhere": (NO_ROUTE, 22, f"can't reach {NO_ROUTE}:22: open failed: try 'nc -v {NO_ROUTE} 22' there"),
@@ -129,9 +129,7 @@ def test_the_family_and_the_source_that_ssh_config_names(net: Network, server: S
     said = net.connect("".join(server.entry(name, host=name, connect_time=1) for name in ("four", "six", "here", "far")))
     assert said["four"][0] == said["here"][0] == "connected"
     assert f"no answer from mixed:{server.port} ({SILENT_V6}) within 1 s" in said["six"][0]
-    assert (
-        f"{OWN} (this machine has no address or port to connect from); look at its network, and at BindAddress" in said["far"][0]
-    )
+    assert f"{OWN} (this machine has no address or port to connect from); check its network, and BindAddress" in said["far"][0]
 
 
 @pytest.mark.ssh
@@ -152,8 +150,8 @@ def test_a_jump_host_that_forwards_nothing(net: Network) -> None:
     ("code", "words"),
     [
         (3, "nx.example is not known (Name or service not known): check its spelling"),
-        (0, "nx.example has no address of the kind that is needed"),
-        (2, "nx.example could not be resolved: no DNS server answers for it now"),
+        (0, "nx.example has no address of the required kind (IPv4 or IPv6)"),
+        (2, "nx.example could not be resolved: no DNS server answers"),
     ],
 )
 def test_what_a_dns_server_answers_is_told_apart(code: int, words: str) -> None:
@@ -207,7 +205,7 @@ def test_a_dns_server_that_does_not_answer() -> None:
     with Network(resolver=f"nameserver {SILENT}\noptions timeout:30 attempts:5\n") as net:
         said, seconds = net.connect(entry("board", "board.example"))["board"]
     assert said.startswith(
-        "ConnectError: board: connect: the host name board.example could not be resolved within 1 s: is the DNS server"
+        "ConnectError: board: connect: the host name board.example could not be resolved within 1 s: check that the DNS server"
     )
     # The process has ended as well: its resolver would have waited for minutes.
     assert seconds < 15

@@ -134,6 +134,6 @@ def test_a_watch_cuts_what_takes_too_long_and_leaves_the_rest() -> None:
 
     with watch.limit(100):
         wait(0.1)
-    with pytest.raises(StalledError, match=r"no headway within 0\.1 s"), watch.limit(0.1):
+    with pytest.raises(StalledError, match=r"no progress within 0\.1 s"), watch.limit(0.1):
         wait(60)
     watch.end()

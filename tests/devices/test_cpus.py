@@ -38,7 +38,7 @@ def test_cores_that_are_not_there_are_that_devices_fault(harness: Command, study
     done = harness("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "1", "--json")
     assert done.code == 3
     here = device_facts.spans(HERE)
-    words = f"cpus: cpus of [board] in devices.toml names core {NOT_HERE}, and a job there can use {here} alone: correct cpus"
+    words = f"cpus: cpus of [board] in devices.toml names core {NOT_HERE}, but a job there can use only {here}: correct cpus"
     assert done.json["devices"][0]["trouble"] == words
     assert not (sshd.store / "jobs").exists()
     pushed = sum(path.stat().st_size for path in (sshd.store / "blobs" / "sha256").iterdir())
@@ -62,7 +62,7 @@ def test_a_core_that_the_account_is_not_pinned_to_now_can_be_used() -> None:
 
 @pytest.mark.parametrize(
     ("cpus", "words"),
-    [("[]", "it names no core"), ("[0, 0, 1]", "it names core 0 more than once"), ("[-1]", "greater than or equal to 0")],
+    [("[]", "the list is empty"), ("[0, 0, 1]", "it names core 0 more than once"), ("[-1]", "greater than or equal to 0")],
 )
 def test_a_choice_that_is_none_is_refused_with_its_line(cpus: str, words: str) -> None:
     Path("devices.toml").write_text(f'[board]\nhost = "x"\ncpus = {cpus}\n')
@@ -74,7 +74,7 @@ def test_a_device_that_does_not_say_its_cores_is_not_refused() -> None:
     said = {"arch": "x86_64", "cores": 2, "python": "3.11.2", "onnxruntime": {}}
     device = Device(name="board", host="x", cpus=[3])
     assert device_facts.fitting(said, device).cpus == []
-    with pytest.raises(EntryError, match=r"names core 3, and a job there can use cores 0-1 and 5 alone"):
+    with pytest.raises(EntryError, match=r"names core 3, but a job there can use only cores 0-1 and 5"):
         device_facts.fitting(said | {"cpus": [0, 1, 5]}, device)
 
 

@@ -87,7 +87,7 @@ def test_the_list_shows_all_devices(harness: Command, faulty: type[FaultyTranspo
     done = harness("devices")
     states = dict(line.split()[:2] for line in done.out.splitlines() if line.split()[:1] in (["local"], ["faulty"]))
     assert (done.code, states) == (3, {"local": "reachable", "faulty": "failed"})
-    assert done.err.startswith(f"harness: faulty: {STEPS[call]}: an error that was not foreseen: ")
+    assert done.err.startswith(f"harness: faulty: {STEPS[call]}: an unexpected error: ")
     assert "Traceback" not in done.err
     as_json = harness("devices", "--json").json["devices"]
     assert [device["state"] for device in as_json] == ["reachable", "failed"]
@@ -109,7 +109,7 @@ def test_errors_of_ours_pass_as_they_are() -> None:
         assert caught.value is error
     with pytest.raises(EntryError, match="b: push: study"), blamed("b", "push"):
         raise StudyError("study")  # noqa: EM101
-    with pytest.raises(UnforeseenError, match=r"b: push: an error that was not foreseen: zlib\.error: x"), blamed("b", "push"):
+    with pytest.raises(UnforeseenError, match=r"b: push: an unexpected error: zlib\.error: x"), blamed("b", "push"):
         raise zlib.error("x")  # noqa: EM101
 
 
@@ -153,7 +153,7 @@ def test_a_device_that_is_measured(
     code, devices, said = measured(harness, study)
     assert_only_faulty_failed(code, devices, said)
     trouble = str(devices["faulty"]["trouble"])
-    assert trouble.startswith(f"{step}: an error that was not foreseen: ")
+    assert trouble.startswith(f"{step}: an unexpected error: ")
     assert named(kind) in trouble
     log = Path(trouble.rpartition("; please report it with ")[2])
     assert "Traceback" in log.read_text()

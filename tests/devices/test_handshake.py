@@ -63,13 +63,13 @@ def entry(port: int) -> str:
 
 
 SAID = {
-    b"Not allowed at this time\r\n": r"said 'Not allowed at this time': its sshd refuses this machine for a while .*PerSourcePenalties",
-    b"Exceeded MaxStartups\r\n": r"said 'Exceeded MaxStartups': too many logins are under way there",
+    b"Not allowed at this time\r\n": r"said 'Not allowed at this time': its sshd refuses this machine for some time .*PerSourcePenalties",
+    b"Exceeded MaxStartups\r\n": r"said 'Exceeded MaxStartups': too many logins are in progress there",
     b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n": r"is a web server, not an SSH server \(it said 'HTTP/1\.1 400 Bad Request",
-    b"220 mail.example ESMTP ready\r\n": r"did not begin as an SSH server does, it said '220 mail\.example ESMTP ready'",
-    b"\xff\xfb\x01\xff\xfb\x03login: ": r"did not begin as an SSH server does, it said '.*login:'",
+    b"220 mail.example ESMTP ready\r\n": r"did not begin as an SSH server does; it said '220 mail\.example ESMTP ready'",
+    b"\xff\xfb\x01\xff\xfb\x03login: ": r"did not begin as an SSH server does; it said '.*login:'",
     b"refused by hosts.deny \x1b[2J": r"it said 'refused by hosts\.deny \[2J'",
-    b"SSH-1.5-OpenSSH_3.9\r\n": r"speaks SSH version 1 alone",
+    b"SSH-1.5-OpenSSH_3.9\r\n": r"speaks only SSH version 1",
 }
 
 
@@ -89,7 +89,7 @@ def test_what_a_server_says_before_its_version_is_shown(data: bytes) -> None:
     [
         (b"", "gave no SSH greeting within 1 s: is it an SSH server"),
         (b"router login: ", "it said 'router login:'"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "greeted, but did not agree on keys within 1 s"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "did not finish the key exchange within 1 s"),
     ],
 )
 def test_a_server_that_waits(data: bytes, words: str) -> None:
@@ -148,19 +148,19 @@ def server() -> Iterator[SshServer]:
 LINES = {
     "key exchange": (
         ["KexAlgorithms diffie-hellman-group1-sha1,diffie-hellman-group14-sha1"],
-        r"has no key exchange algorithm in common: it offers diffie-hellman-group1-sha1, diffie-hellman-group14-sha1; .*curve25519.*KexAlgorithms",
+        r"has no key exchange algorithm in common: the server offers diffie-hellman-group1-sha1, diffie-hellman-group14-sha1, .*curve25519.*KexAlgorithms",
     ),
     "cipher": (
         ["Ciphers chacha20-poly1305@openssh.com"],
-        r"no cipher algorithm in common: it offers chacha20-poly1305@openssh\.com; .*\(Ciphers\)",
+        r"no cipher algorithm in common: the server offers chacha20-poly1305@openssh\.com, .*\(Ciphers\)",
     ),
     "MAC": (
         ["MACs umac-64@openssh.com"],
-        r"no MAC algorithm in common: it offers umac-64@openssh\.com; supported are .*\(MACs\)",
+        r"no MAC algorithm in common: the server offers umac-64@openssh\.com, and the harness supports .*\(MACs\)",
     ),
     "two": (
         ["Ciphers chacha20-poly1305@openssh.com", "MACs umac-64@openssh.com"],
-        r"no cipher algorithm in common: it offers chacha20-poly1305@openssh\.com; .*no MAC algorithm in common: it offers umac-64@openssh\.com",
+        r"no cipher algorithm in common: the server offers chacha20-poly1305@openssh\.com, .*no MAC algorithm in common: the server offers umac-64@openssh\.com",
     ),
 }
 
@@ -181,7 +181,9 @@ def test_no_algorithm_in_common(server: SshServer, kind: str) -> None:
 @pytest.mark.parametrize("known", ["rsa_key", "host_key", ""])
 def test_a_server_that_signs_with_sha_1_alone(server: SshServer, known: str) -> None:
     server.restart("HostKeyAlgorithms ssh-rsa", f"HostKey {server.folder}/rsa_key")
-    with pytest.raises(ConnectError, match=r"offers ssh-rsa; supported are .*SHA-1.*ssh-keygen -A.*dropbearkey") as caught:
+    with pytest.raises(
+        ConnectError, match=r"offers ssh-rsa, and the harness supports .*SHA-1.*ssh-keygen -A.*dropbearkey"
+    ) as caught:
         link(server.entry("board", host_key=known and server.public(known)))
     assert "not the one expected" not in str(caught.value)
     assert "--replace" not in str(caught.value)

@@ -22,16 +22,16 @@ from tests.devices.test_agent import run as agent
 from tests.devices.test_agent import store
 
 WRONG = {
-    "garbage": (b"\x00\xff\x1b[2J garbage\n", "the agent said something that is not its protocol: b'\\x00\\xff\\x1b[2J"),
-    "an array": (b"[1, 2]\n", "the agent said something that is not its protocol"),
-    "NaN": (b'{"event": "round", "round": 0, "elapsed": NaN}\n', "the agent said something that is not its protocol"),
-    "Infinity": (b'{"event": "round", "round": 0, "elapsed": -Infinity}\n', "not its protocol"),
+    "garbage": (b"\x00\xff\x1b[2J garbage\n", "the agent sent something that is not in its protocol: b'\\x00\\xff\\x1b[2J"),
+    "an array": (b"[1, 2]\n", "the agent sent something that is not in its protocol"),
+    "NaN": (b'{"event": "round", "round": 0, "elapsed": NaN}\n', "the agent sent something that is not in its protocol"),
+    "Infinity": (b'{"event": "round", "round": 0, "elapsed": -Infinity}\n', "not in its protocol"),
     "a number too large for floats": (
         b'{"event": "round", "round": 0, "elapsed": 1e999}\n',
         "round.elapsed: Input should be a finite",
     ),
-    "a number of 5000 digits": (b'{"event": "round", "round": ' + b"9" * 5000 + b"}\n", "not its protocol"),
-    "depth": (b'{"event": "round", "x": ' + b"[" * 200_000 + b"\n", "not its protocol"),
+    "a number of 5000 digits": (b'{"event": "round", "round": ' + b"9" * 5000 + b"}\n", "not in its protocol"),
+    "depth": (b'{"event": "round", "x": ' + b"[" * 200_000 + b"\n", "not in its protocol"),
     "half a character": (b'{"event": "error", "message": "\\ud800 \\u001b[2J"}\n', "\ufffd \ufffd[2J"),
     "a case that was not asked for": (
         say(event="failed", case="c9", kind="x", message=""),

@@ -68,7 +68,7 @@ def test_a_long_line_costs_no_more_than_its_bytes(evil: Evil) -> None:
 
 
 def test_words_without_end_before_the_first_answer(evil: Evil) -> None:
-    with pytest.raises(RunnerError, match=r'more than 1000 lines came in its place \(it said "hello"\)'):
+    with pytest.raises(RunnerError, match=r'the account printed more than 1000 lines first \(it said "hello"\)'):
         evil("while True: print('hello')", starts=False).machine()
 
 
@@ -76,7 +76,7 @@ def test_words_without_end_before_the_first_answer(evil: Evil) -> None:
     "answer", ["'[' * 100_000", "'null'", "'[]'", "'{\"event\": 5}'", "'{\"event\": NaN}'", "chr(0)", "'\\x1b[2J'"]
 )
 def test_what_is_not_the_protocol(evil: Evil, answer: str) -> None:
-    with pytest.raises(RunnerError, match="the agent said something that is not its protocol"):
+    with pytest.raises(RunnerError, match="the agent sent something that is not in its protocol"):
         evil(f"say(event='alive')\nprint({answer})").machine()
 
 

@@ -117,7 +117,7 @@ def test_lines_without_end_are_given_up(tmp_path: Path) -> None:
     Path("devices.toml").write_text(f'[local]\npython = "{script}"\n')
     board = opened()
     with pytest.raises(
-        DeviceError, match=r"^local: probe: .*/python did not start there: more than 1000 lines came in its place"
+        DeviceError, match=r"^local: probe: .*/python did not start on the device: the account printed more than 1000 lines first"
     ):
         board.probe()
     board.close()

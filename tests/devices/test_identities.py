@@ -297,7 +297,7 @@ def test_each_key_that_was_tried_is_named_with_the_next_step(server: SshServer, 
     for words in (
         f"{keys}/empty (it is empty)",
         f"{keys}/ppk (it is a PuTTY key: 'puttygen {keys}/ppk -O private-openssh -o NEW' converts it)",
-        f"{keys}/text (it is no private key)",
+        f"{keys}/text (it is not a private key)",
         f"{keys}/rsa (it has a passphrase: 'ssh-add {keys}/rsa' loads it into an SSH agent)",
         f"{keys}/certified (refused)",
         f"{keys}/ed25519.pub (it is a public key, and no SSH agent holds its private part: name the private key, {keys}/ed25519)",
@@ -313,7 +313,7 @@ def test_each_key_that_was_tried_is_named_with_the_next_step(server: SshServer, 
     [
         (expired, "refused; the certificate expired at 2020-0"),
         (of_another_user, "refused; the certificate is for somebody, not for harness-test"),
-        (of_a_host, "refused; the certificate is a host's, not a user's"),
+        (of_a_host, "refused; the certificate is a host certificate, not a user certificate"),
     ],
 )
 def test_a_certificate_that_is_refused_says_why(server: SshServer, keys: Path, prepare, words: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
@@ -399,7 +399,7 @@ def test_a_key_is_not_enough(server: SshServer, keys: Path) -> None:
     try:
         path = config(server, f"IdentityFile {keys}/ed25519", f"IdentityFile {keys}/certified", f"IdentityFile {keys}/rsa")
         assert gets_in() is ssh_gets_in("board", path) is True
-        assert "accepted, but the server wants more than that" in fails(server, f"IdentityFile {keys}/ed25519")
+        assert "accepted, but the server requires another method as well" in fails(server, f"IdentityFile {keys}/ed25519")
     finally:
         server.restart(*lines)
 

@@ -29,7 +29,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(words: tuple[st
     assert code == 1
     assert said["event"] == "error"
     assert said["message"] == (
-        f"the store {store()} has layout 2, of a newer version of the harness; this version knows layout 1: upgrade this harness, or name "
+        f"the store {store()} has layout 2, of a newer version of the harness; this version supports layout 1: upgrade the harness on this machine, or name "
         "another folder with store in devices.toml"
     )
     assert [path.name for path in store().iterdir()] == ["layout"]
@@ -63,12 +63,12 @@ def test_a_command_of_another_version_is_a_clear_error(words: tuple[str, ...]) -
     assert code == 1
     name = words[0] if words else ""
     assert said["message"] == (
-        f"this agent speaks protocol 4 and has no command '{name}': it is of another version of the harness than what calls it"
+        f"this agent speaks protocol 4 and has no command '{name}': another version of the harness called it; use the same version on both sides"
     )
 
 
 def test_a_request_that_lacks_something_is_a_clear_error() -> None:
-    assert run("start", "j", HASH, HASH, data=b'{"protocol": 4}')[0][0]["message"] == "what was asked for lacks 'prober'"
+    assert run("start", "j", HASH, HASH, data=b'{"protocol": 4}')[0][0]["message"] == "the request lacks the key 'prober'"
     assert run("start", "j", HASH, HASH, data=b"[]")[0][0]["event"] == "error"
 
 

@@ -152,6 +152,6 @@ def test_a_server_that_takes_no_rsa_keys(tmp_path: Path) -> None:
     with Ed25519Only() as server:
         Path("devices.toml").write_text(server.entry().replace('password_env = "BOARD_PASSWORD"', f'identity_file = "{key}"'))
         known = registry.load()
-        words = r"mine \(the server takes no RSA key with SHA-2; it takes ssh-ed25519: make one with 'ssh-keygen -t ed25519'\)"
+        words = r"mine \(the server does not accept RSA keys with SHA-2; it accepts ssh-ed25519: make a key with 'ssh-keygen -t ed25519'\)"
         with pytest.raises(AuthenticationError, match=words):
             SshTransport(known.get("board"), known)

@@ -152,8 +152,8 @@ def test_a_login_file_that_ends_the_session_is_named(bash: SshServer, what: str)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("exec </dev/null", r"its standard input ended: do login files redirect it\?"),
-        ("exec <&-", r"its standard input ended: do login files redirect it\?"),
+        ("exec </dev/null", r"its standard input ended early: do login files redirect it\?"),
+        ("exec <&-", r"its standard input ended early: do login files redirect it\?"),
         ("ulimit -f 0", "File too large: .*; a limit of the account is too low: see ulimit -f there"),
         ("ulimit -n 8", "Too many open files: .*; a limit of the account is too low: see ulimit -n there"),
     ],
@@ -200,7 +200,7 @@ def test_accounts_with_another_shell(who: str, files: dict[str, str]) -> None:
 
 REFUSED = {
     NOLOGIN: r'^the account has no shell that runs commands \(nologin\): give it one .*set user for \[board\] .*it said "This account is currently not available',
-    FALSE: r"^the account's shell ended at once \(exit code 1, and it said nothing\): it is /bin/false or the like",
+    FALSE: r"^the account's shell ended at once \(exit code 1, without output\): it is /bin/false or a similar program",
     RBASH: r"^the account's shell is restricted .*set python for \[board\].*cannot specify",
 }
 
@@ -218,7 +218,7 @@ def test_an_account_without_an_ordinary_shell_is_named_as_such(who: str) -> None
     [
         (
             "internal-sftp",
-            r'^the account may transfer files only \(SFTP\): .*ForceCommand.*it said "This service allows sftp connections only',
+            r'^the account may only transfer files \(SFTP\): .*ForceCommand.*it said "This service allows sftp connections only',
         ),
         ("echo Menu", r'^the account\'s login files do not run .*\(it said "Menu"\).*ForceCommand'),
         ("/usr/lib/openssh/sftp-server", r"^the account\'s login files do not run .*did not start within 1 s .*ForceCommand"),
@@ -255,7 +255,7 @@ def test_an_expired_password_is_named() -> None:
             reason = refusal(board)
     finally:
         subprocess.run(["userdel", name], check=False)
-    assert reason.startswith("the account's password has expired: log in once with a terminal and change it")
+    assert reason.startswith("the account's password has expired: log in once on a terminal and change it")
     assert "Python 3.9" not in reason
 
 
@@ -263,7 +263,7 @@ PYTHONS = {
     "not executable": ("#!/bin/sh\n", 0o644, r"may not be run there .*make it executable"),
     "too old": ("#!/bin/sh\necho 'it is Python 3.6' >&2; exit 1\n", 0o755, r"there is Python 3\.6, and Python 3\.9 or newer is needed"),
     "much too old": ("#!/bin/sh\necho 'Unknown option: -I' >&2; exit 2\n", 0o755, r"is older than Python 3\.4, and Python 3\.9"),
-    "for another processor": ("\x7fELF" + "\0" * 60, 0o755, r"is a program for another kind of processor"),
+    "for another processor": ("\x7fELF" + "\0" * 60, 0o755, r"is built for another kind of processor"),
     "its interpreter is not there": ("#!/none/python\n", 0o755, r"did not start there .*Python 3\.9 or newer"),
     "without its library": (
         "#!/bin/sh\necho 'python3: error while loading shared libraries: libpython3.11.so.1.0: cannot open' >&2; exit 127\n",
@@ -301,7 +301,7 @@ def test_a_python_without_a_standard_module_is_named(sshd: SshServer, module: st
     folder = Path(tempfile.mkdtemp(dir=sshd.folder))
     folder.chmod(0o755)
     python = account.altered(folder / "small", sshd.python, LACKS.format(module=module))
-    with opened(sshd, python=python) as link, pytest.raises(Exception, match=f"lacks its standard module {module}: ") as caught:
+    with opened(sshd, python=python) as link, pytest.raises(Exception, match=f"lacks the standard module {module}: ") as caught:
         link.machine() if step == "provision" else link.push({})
     assert "python3-modules" in str(caught.value)
 

@@ -64,14 +64,14 @@ def gone(mark: str) -> bool:
 
 BAD: dict[str, tuple[str, str]] = {
     "silent": ("sleep {mark}", r"ProxyCommand 'sleep .*' was still running \(no message\); rpi:22 gave no SSH greeting within 1 s"),
-    "ends": ("true {mark}", r"ProxyCommand 'true .*' ended with 0: no message; rpi:22 hung up before any greeting"),
-    "fails": ("sh -c 'echo no way >&2; exit 3' {mark}", r"ended with 3: no way; "),
-    "none": ("/none/such {mark}", r"ended with 127: .*not found"),
-    "killed": ("sh -c 'kill -9 $$' {mark}", r"ended with -9: no message"),
+    "ends": ("true {mark}", r"ProxyCommand 'true .*' ended with exit code 0: no message; rpi:22 closed the connection before any greeting"),
+    "fails": ("sh -c 'echo no way >&2; exit 3' {mark}", r"ended with exit code 3: no way; "),
+    "none": ("/none/such {mark}", r"ended with exit code 127: .*not found"),
+    "killed": ("sh -c 'kill -9 $$' {mark}", r"was killed by signal 9: no message"),
     "floods": ("sh -c 'yes {mark} >&2'", r"was still running \(.*y?\d+ .*\); rpi:22 gave no SSH greeting within 1 s"),
-    "babbles": ("yes {mark}", r"rpi:22 did not begin as an SSH server does, it said '\d+"),
+    "babbles": ("yes {mark}", r"rpi:22 did not begin as an SSH server does; it said '\d+"),
     "deaf": ("""sh -c 'trap "" TERM HUP INT; sleep {mark} & wait'""", r"was still running .*gave no SSH greeting within 1 s"),
-    "leaves a child": ("sh -c 'sleep {mark} & exit 4'", r"ended with 4: no message; rpi:22 gave no SSH greeting within 1 s"),
+    "leaves a child": ("sh -c 'sleep {mark} & exit 4'", r"ended with exit code 4: no message; rpi:22 gave no SSH greeting within 1 s"),
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_its_tokens_are_what_ssh_makes_of_them() -> None:
     )
     Path("devices.toml").write_text('[board]\nhost = "rpi"\nuser = "pi"\nconnect_time = 1\n')
     known = registry.load()
-    with pytest.raises(ConnectError, match=r"ended with 3: 10\.0\.0\.7 2222 pi rpi; "):
+    with pytest.raises(ConnectError, match=r"ended with exit code 3: 10\.0\.0\.7 2222 pi rpi; "):
         Link(known.get("board"), known)
 
 

@@ -65,11 +65,14 @@ def test_an_unknown_selector_names_the_nearest(file: Path, selector: str, words:
         ),
         ('[rpi4]\nhost = "h"\nhost_key = "AAAA"\n', "host_key is a key type and a key"),
         ('[rpi4]\nhost = "h"\nemulated = "yes"\n', "devices.toml:3: 'rpi4.emulated'"),
-        ('[rpi4]\nhost = "h"\nmemory = "4KB"\n', "'rpi4.memory': 4000 bytes are too few for anything: 1 MiB is the least"),
-        ('[rpi4]\nhost = "h"\nruntimes = ["latest"]\n', "'latest' is no version of onnxruntime: write it as \"1.23.2\""),
-        ('[rpi4]\nhost = "h"\nsilence_time = "1ms"\n', "'rpi4.silence_time': 0.001 s is shorter than any busy device is silent"),
+        ('[rpi4]\nhost = "h"\nmemory = "4KB"\n', "'rpi4.memory': 4000 bytes is too small: the smallest value is 1 MiB"),
+        ('[rpi4]\nhost = "h"\nruntimes = ["latest"]\n', "'latest' is not a version of onnxruntime: write it as \"1.23.2\""),
+        (
+            '[rpi4]\nhost = "h"\nsilence_time = "1ms"\n',
+            "'rpi4.silence_time': 0.001 s is too short, because a busy device can be silent for that long",
+        ),
         ('[rpi4]\nhost = "h"\npython = ""\n', "'rpi4.python': string should have at least 1 character"),
-        ('rpi4 = "host"\n', "devices.toml:1: 'rpi4' is no device: write it as a table, [rpi4]"),
+        ('rpi4 = "host"\n', "devices.toml:1: 'rpi4' is not a device: write it as a table, [rpi4]"),
         ('["bad name"]\nhost = "h"\n', "a name is up to 100 letters"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_file_that_was_made_goes_with_its_last_entry(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_taken_is_an_error_with_its_line(file: Path) -> None:
-    with pytest.raises(RegistryError, match=r"devices\.toml:2: there is a device 'rpi4' already"):
+    with pytest.raises(RegistryError, match=r"devices\.toml:2: there is already a device 'rpi4'"):
         registry_file.write_device(file, BOARD.model_copy(update={"name": "rpi4"}))
 
 

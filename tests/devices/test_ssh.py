@@ -191,7 +191,7 @@ class HangsUp:
 
 def test_a_server_that_is_too_busy_is_asked_again() -> None:
     with HangsUp() as server:
-        with pytest.raises(ConnectError, match=r"board: connect: .*hung up before any greeting"):
+        with pytest.raises(ConnectError, match=r"board: connect: .*closed the connection before any greeting"):
             link(f'[board]\nhost = "127.0.0.1"\nport = {server.port}\n')
         assert server.asked == 4
 
@@ -249,7 +249,7 @@ def test_nothing_to_log_in_with(sshd: SshServer) -> None:
 def test_a_host_that_accepts_and_says_nothing() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        pytest.raises(ConnectError, match=r"gave no SSH greeting|hung up before any greeting"),
+        pytest.raises(ConnectError, match=r"gave no SSH greeting|closed the connection before any greeting"),
     ):
         link(f'[board]\nhost = "127.0.0.1"\nport = {server.getsockname()[1]}\nconnect_time = 1\n')
 

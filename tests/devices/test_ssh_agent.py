@@ -291,7 +291,9 @@ def test_an_agent_that_is_locked_or_asks(server: SshServer, keys: Path, monkeypa
         subprocess.run(["ssh-add", "-q", "-c", keys / "ed25519"], check=True, env=environment, stdin=subprocess.DEVNULL)
         monkeypatch.setenv("SSH_AUTH_SOCK", place)
         config(server)
-        with pytest.raises(AuthenticationError, match="refuses to sign with it: is it locked, or was the confirmation declined"):
+        with pytest.raises(
+            AuthenticationError, match="refuses to sign with this key: is the agent locked, or was the confirmation declined"
+        ):
             log_in(ENTRY)
 
 

@@ -183,7 +183,7 @@ def like_ssh(
         found = ssh_config.route(host, user, port)
     except UsageError as exc:
         # ssh -G does not follow all that it would follow when it connects.
-        assert "can't be followed" in str(exc), (text, more)  # noqa: PT017
+        assert "can't be used" in str(exc), (text, more)  # noqa: PT017
         assert any(mark in str(exc) for mark in ("unknown token", "environment variable", "is no host")), (text, more, str(exc))  # noqa: PT017
         return
     places = {

@@ -104,7 +104,7 @@ def test_a_home_that_belongs_to_root_is_named(own: SshServer) -> None:
     try:
         refused(
             own,
-            rf"can't be made: the account {own.user} may not write in {home}, which belongs to root \(mode 755, Permission denied\){NEXT}",
+            rf"can't be made: the account {own.user} may not write to {home}, which belongs to root \(mode 755, Permission denied\){NEXT}",
         )
     finally:
         os.chown(home, before.st_uid, before.st_gid)
@@ -113,7 +113,7 @@ def test_a_home_that_belongs_to_root_is_named(own: SshServer) -> None:
 def test_a_home_that_is_not_there_is_named() -> None:
     with account.server() as board:
         board.restart("SetEnv HOME=/none/at/all")
-        refused(board, rf"the account has no home folder: /none/at/all is not there{NEXT}")
+        refused(board, rf"the account has no home folder: /none/at/all does not exist{NEXT}")
         entry(board, store=str(board.folder / "elsewhere"))
         with opened() as link:
             assert link.probe()["event"] == "facts"
@@ -189,14 +189,14 @@ def test_a_store_that_everybody_may_change_is_refused(sshd: SshServer) -> None:
     place = Path(tempfile.mkdtemp(dir=sshd.folder))
     account.write(place, {})
     place.chmod(0o777)
-    refused(sshd, rf"every account may change the store {place} \(mode 777\): chmod go-w it", store=str(place))
+    refused(sshd, rf"every account may write to the store {place} \(mode 777\): run chmod go-w on it", store=str(place))
 
 
 def test_a_file_in_its_place_is_named(sshd: SshServer) -> None:
     place = sshd.folder / "file"
     place.touch()
-    refused(sshd, rf"the store {place} can't be made: {place} is no folder", store=str(place))
-    refused(sshd, rf"the store {place}/below can't be made: {place} is no folder", store=f"{place}/below")
+    refused(sshd, rf"the store {place} can't be made: {place} is not a folder", store=str(place))
+    refused(sshd, rf"the store {place}/below can't be made: {place} is not a folder", store=f"{place}/below")
 
 
 def test_on_this_machine(tmp_path: Path) -> None:
@@ -209,5 +209,5 @@ def test_on_this_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["bench", "~bench", "/", "~/", "", "/a/../b", "~/..", "/a\nb"])
 def test_what_names_no_folder_is_refused_with_its_line(value: str) -> None:
     Path("devices.toml").write_text(f"[board]\nhost = 'x'\nstore = {value!r}\n".replace("'", '"'))
-    with pytest.raises(RegistryError, match=r"devices\.toml:3: .*is no folder on the device: write it as"):
+    with pytest.raises(RegistryError, match=r"devices\.toml:3: .*is not a folder on the device: write it as"):
         registry.load().get("board")

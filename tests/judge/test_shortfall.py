@@ -63,7 +63,7 @@ def test_too_few_launches_allow_no_interval() -> None:
 def test_when_every_figure_is_precise_something_else_is_lacking() -> None:
     found = short(*launches(STEADY), LATE)
     assert found.imprecise == ()
-    assert "not everything that the study asks for was measured" in found.sentence
+    assert "not everything that the study requires was measured" in found.sentence
 
 
 def test_a_case_that_failed_is_not_called_imprecise() -> None:

@@ -48,7 +48,7 @@ def test_a_device_whose_data_can_not_be_read(harness: Command, study: Path, monk
     local, other = done.json["devices"]
     assert local["state"] == "measured"
     assert other["state"] == "failed"
-    assert other["trouble"].startswith("judge: what it said can't be made sense of: an error that was not foreseen: ")
+    assert other["trouble"].startswith("judge: the data from this device can't be evaluated: an unexpected error: ")
     (folder,) = Path("results").glob("*/*")
     assert (folder / "report" / "index.html").exists()
     rows = {row["device"]: row["state"] for row in json.loads((folder / "run.json").read_text())["results"]}

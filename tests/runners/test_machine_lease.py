@@ -332,7 +332,7 @@ def test_where_the_machine_refuses_such_sockets_the_stores_lease_holds_and_the_j
     process = begin(first, PYTHONPATH=path)
     until(lambda: named(first, "begin"))
     assert named(first, "lease") == [
-        {"event": "lease", "reason": "this account may not take the lease of the machine: Permission denied"}
+        {"event": "lease", "reason": "the system does not allow this account to take the lease of the machine: Permission denied"}
     ]
     second = place(tmp_path, "second", "pass")
     begin(second, PYTHONPATH=path).communicate(timeout=60)

@@ -447,7 +447,8 @@ def test_a_cpu_that_is_not_there_is_the_cases_outcome_and_no_other_is_measured(
     failed = [line["message"] for line in lines(folder) if line["event"] == "failed"]
     assert len(failed) == 2
     assert all(
-        message.startswith(f"RuntimeError: cpus {[*others, 4095]} are asked for, and it can be pinned to [") for message in failed
+        message.startswith(f"RuntimeError: the worker is to be pinned to cpus {[*others, 4095]}, but the system allows only [")
+        for message in failed
     )
     assert duets(folder) == []
 
