@@ -12,7 +12,7 @@ start_agent() {
     # No key outlives a day, should nothing be left to end the agent.
     said=$(ssh-agent -s -t 86400 -a "$private/agent" 2>&1) || fail "ssh-agent does not start: $(last_line "$said")"
     agent=$(printf '%s\n' "$said" | sed -n 's/.*SSH_AGENT_PID=\([0-9]*\);.*/\1/p')
-    [ -n "$agent" ] || fail "ssh-agent did not say its process id: $(last_line "$said")"
+    [ -n "$agent" ] || fail "ssh-agent did not print its process id: $(last_line "$said")"
     SSH_AUTH_SOCK=$private/agent SSH_AGENT_PID=$agent
     export SSH_AUTH_SOCK SSH_AGENT_PID
 }
@@ -39,33 +39,33 @@ load_key() {
     newline='
 '
     file=
-    [ -n "$board_key" ] || fail 'BOARD_KEY is empty: is the secret set, and may this build read it?'
+    [ -n "$board_key" ] || fail 'BOARD_KEY is empty: check that the secret is set, and that this build may read it'
     case $board_key in
         *"PRIVATE KEY-"* | *"$newline"*) ;;
         *)
             file=$board_key
-            [ -e "$file" ] || fail "BOARD_KEY=$file: no such file; it is a private key or the path of one"
-            [ -f "$file" ] || fail "BOARD_KEY=$file is not a file; it is a private key or the path of one"
-            { [ -r "$file" ] && cat -- "$file" > /dev/null 2>&1; } || fail "BOARD_KEY=$file can't be read by $(id -un 2> /dev/null || id -u)"
+            [ -e "$file" ] || fail "BOARD_KEY=$file: no such file; set BOARD_KEY to a private key or to the path of one"
+            [ -f "$file" ] || fail "BOARD_KEY=$file is not a file; set BOARD_KEY to a private key or to the path of one"
+            { [ -r "$file" ] && cat -- "$file" > /dev/null 2>&1; } || fail "BOARD_KEY=$file can't be read by $(id -un 2> /dev/null || id -u): make that account its owner"
             [ -s "$file" ] || fail "BOARD_KEY=$file is empty: store the private key again"
             ;;
     esac
     key="BOARD_KEY${file:+=$file}"
     case $(mended_key) in
-        *PuTTY-User-Key-File*) fail "$key is a key of PuTTY: convert it with 'puttygen KEY -O private-openssh -o NEW'" ;;
+        *PuTTY-User-Key-File*) fail "$key is in PuTTY's format: convert it with 'puttygen KEY -O private-openssh -o NEW'" ;;
         *"PRIVATE KEY-"*) ;;
-        *) fail "$key is not a private key; it has no line '-----BEGIN … PRIVATE KEY-----'. Is it the public half?" ;;
+        *) fail "$key is not a private key; it has no line '-----BEGIN … PRIVATE KEY-----'. Is it the public key? Store the private key, as ssh-keygen wrote it" ;;
     esac
     if [ -n "$file" ]; then said=$(add -- "$file" < /dev/null) && return; else said=$(key_text | add -) && return; fi
     case $said in
-        *'UNPROTECTED PRIVATE KEY'*) fail "$key can be read by other accounts, and ssh-add refuses such a key: chmod 600" ;;
+        *'UNPROTECTED PRIVATE KEY'*) fail "$key can be read by other accounts, and ssh-add refuses such a key: run chmod 600 on it" ;;
     esac
     if said=$(mended_key | add -); then
-        say "$key has lost its line ends or its last newline, and was mended for this gate: store the key again, as ssh-keygen wrote it"
+        say "$key has lost its line ends or its last newline, and was repaired for this gate: store the key again, as ssh-keygen wrote it"
         return
     fi
     case $said in
-        '' | *askpass* | *assphrase*) fail "$key has a passphrase, and nobody is here to type it: use a key without one (ssh-keygen -p -f KEY -N ''), or load it into an agent and unset BOARD_KEY" ;;
+        '' | *askpass* | *assphrase*) fail "$key has a passphrase, and nobody can type it in a build: use a key without one (ssh-keygen -p -f KEY -N ''), or load it into an agent and unset BOARD_KEY" ;;
         *) fail "$key can't be loaded: $(last_line "$said"); store the private key again, as ssh-keygen wrote it" ;;
     esac
 }

@@ -3,7 +3,7 @@
 
 # One run's report. Of a gate that was killed there is a journal, and no files yet.
 write_report() {
-    mkdir -p -- "$2" || fail "$2 can't be made: is the workspace read-only, or the disk full?"
+    mkdir -p -- "$2" || fail "$2 can't be made: check whether the workspace is read-only or the disk is full"
     for format in junit:junit.xml md:summary.md github:annotations.txt pytest-benchmark:benchmark.json html:index.html; do
         "$VENV/bin/harness" show "$1" --format "${format%%:*}" > "$2/.new" < /dev/null && mv -- "$2/.new" "$2/${format#*:}" \
             || { rm -f -- "$2/.new"; fail "'harness show $1 --format ${format%%:*}' failed; its message is above"; }
@@ -18,19 +18,19 @@ write_report() {
 report() {
     TROUBLE='there is no whole report'
     clear_reports
-    mkdir -p -- "$REPORTS" || fail "$REPORTS can't be made: is the workspace read-only, or the disk full?"
+    mkdir -p -- "$REPORTS" || fail "$REPORTS can't be made: check whether the workspace is read-only or the disk is full"
     if ! in_this_build; then
-        say 'no gate began in this build: there is no report'
+        say 'no gate began in this build, so there is no report'
         return 0
     fi
     set --
     number=1
     while [ -e "$STATE/gates/$number" ]; do
         run=$(cat "$STATE/gates/$number/run" 2> /dev/null) || run=
-        if [ -f "$run/run.json" ]; then set -- "$@" "$run"; else say "this check made no run: gate $number of this build did not begin"; fi
+        if [ -f "$run/run.json" ]; then set -- "$@" "$run"; else say "gate $number of this build made no run: it did not begin; its output says why"; fi
         number=$((number + 1))
     done
-    [ "$number" -gt 1 ] || say 'no gate began in this build: there is no report'
+    [ "$number" -gt 1 ] || say 'no gate began in this build, so there is no report'
     if [ $# -eq 1 ]; then
         write_report "$1" "$REPORTS"
     elif [ $# -gt 1 ]; then
@@ -46,5 +46,5 @@ report() {
         done
     fi
     # Where nothing tells builds apart, this report must not stand for the next one.
-    [ "$BUILD" != "$NO_BUILD" ] || clear_away "$STATE" || fail "$STATE can't be removed"
+    [ "$BUILD" != "$NO_BUILD" ] || clear_away "$STATE" || fail "$STATE can't be removed: remove it by hand"
 }

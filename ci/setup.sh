@@ -64,27 +64,27 @@ setup() {
     find_home
     if [ -z "${HARNESS_PACKAGE:-}" ]; then
         [ -e "$VENV" ] && [ ! -e "$STAMP" ] \
-            || fail "HARNESS_PACKAGE is not set. Give what to install: a wheel, a checkout, or $NAME==VERSION. There is no default"
-        is_whole || fail "$reason; HARNESS_PACKAGE is not set, so nothing is installed"
+            || fail "HARNESS_PACKAGE is not set. Set it to what is to be installed: a wheel, a checkout, or $NAME==VERSION. There is no default"
+        is_whole || fail "$reason; nothing was installed, because HARNESS_PACKAGE is not set: set it to a wheel, a checkout, or $NAME==VERSION"
         say "setup: $VENV is used as it is: HARNESS_PACKAGE is not set, and ci/stage.sh did not make it"
         return
     fi
     case $HARNESS_PACKAGE in
         -*) fail "HARNESS_PACKAGE=$HARNESS_PACKAGE is an option of pip: give a wheel, a checkout, or $NAME==VERSION" ;;
-        */ | *.whl | ./* | /* | ../*) [ -e "$HARNESS_PACKAGE" ] || fail "HARNESS_PACKAGE=$HARNESS_PACKAGE does not exist" ;;
+        */ | *.whl | ./* | /* | ../*) [ -e "$HARNESS_PACKAGE" ] || fail "HARNESS_PACKAGE=$HARNESS_PACKAGE does not exist: correct the path" ;;
     esac
-    [ -z "${HARNESS_CONSTRAINTS:-}" ] || [ -r "$HARNESS_CONSTRAINTS" ] || fail "HARNESS_CONSTRAINTS=$HARNESS_CONSTRAINTS can't be read"
-    command -v "${PYTHON:-python3}" > /dev/null 2>&1 || fail "${PYTHON:-python3} is not there: install Python 3.11 or newer, or set PYTHON"
+    [ -z "${HARNESS_CONSTRAINTS:-}" ] || [ -r "$HARNESS_CONSTRAINTS" ] || fail "HARNESS_CONSTRAINTS=$HARNESS_CONSTRAINTS can't be read: correct the path"
+    command -v "${PYTHON:-python3}" > /dev/null 2>&1 || fail "${PYTHON:-python3} was not found: install Python 3.11 or newer, or set PYTHON"
     wanted=$(describe 2>&1) || fail "${PYTHON:-python3}: $(last_line "$wanted")"
     made=$(cat "$STAMP" 2> /dev/null) || made=
     if [ ! -e "$VENV" ] && [ ! -L "$VENV" ]; then
-        why='it was not there'
+        why='it did not exist'
     elif [ -z "$made" ]; then
         [ "$VENV" = .harness-venv ] || [ -z "$(ls -A -- "$VENV" 2> /dev/null)" ] \
             || fail "HARNESS_VENV=$VENV was not made by ci/stage.sh: remove it, name another folder, or unset HARNESS_PACKAGE to use it as it is"
-        why='nothing says what it was made from'
+        why='it has no record of what it was made from'
     elif [ "$made" = unfinished ]; then
-        why='the last set-up did not end'
+        why='the last setup did not finish'
     elif [ "$made" != "$wanted" ]; then
         why="the $(changed "$made" "$wanted") changed"
     elif is_whole; then
@@ -94,7 +94,7 @@ setup() {
         why=$reason
     fi
     clear_away "$VENV" || fail "$VENV can be neither removed nor moved: remove it by hand"
-    { mkdir -p -- "$VENV" && echo unfinished > "$STAMP"; } 2> /dev/null || fail "$VENV can't be written: is the workspace read-only, or the disk full?"
+    { mkdir -p -- "$VENV" && echo unfinished > "$STAMP"; } 2> /dev/null || fail "$VENV can't be written: check whether the workspace is read-only or the disk is full"
     reason=$("${PYTHON:-python3}" -m venv "$VENV" 2>&1 < /dev/null) \
         || fail "'${PYTHON:-python3} -m venv' failed: $(last_line "$reason"); on Debian and Ubuntu, install python3-venv"
     set -- "$HARNESS_PACKAGE"
@@ -105,7 +105,7 @@ setup() {
     fi
     "$VENV/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@" < /dev/null \
         || fail "pip could not install HARNESS_PACKAGE=$HARNESS_PACKAGE; its message is above"
-    is_whole || fail "HARNESS_PACKAGE=$HARNESS_PACKAGE was installed and does not work: $reason"
-    { printf '%s\n' "$wanted" > "$STAMP.new" && mv -- "$STAMP.new" "$STAMP"; } || fail "$STAMP can't be written: is the disk full?"
+    is_whole || fail "HARNESS_PACKAGE=$HARNESS_PACKAGE was installed but does not work: $reason; set HARNESS_PACKAGE to another version"
+    { printf '%s\n' "$wanted" > "$STAMP.new" && mv -- "$STAMP.new" "$STAMP"; } || fail "$STAMP can't be written: check whether the disk is full"
     say "setup: made $VENV from $HARNESS_PACKAGE: $why"
 }

@@ -6,7 +6,7 @@
 #   ci/stage.sh check STUDY BASELINE [...]   'harness check' with the keys that are there; further words go to it
 #   ci/stage.sh report                       the reports of this build's gates, into reports/; those of other builds are removed
 #
-# 'gate' and 'check' end with 0 passed, 1 regressed, 2 wrong usage, 3 something was not measured, 4 not known closely enough, 69 the gate did not
+# 'gate' and 'check' end with 0 passed, 1 regressed, 2 wrong usage, 3 something was not measured, 4 not known precisely enough, 69 the gate did not
 # begin, 70 the tool crashed, 75 a device is busy, 130 interrupted, and with nothing else. 0 and 1 count only if the run's own record says the same.
 set -eu
 
@@ -74,12 +74,12 @@ clear_away() {
 clear_reports() {
     # Never the workspace itself, and nothing that the workspace or the results are in.
     while [ "${REPORTS%/}" != "$REPORTS" ]; do REPORTS=${REPORTS%/}; done
-    [ -n "$REPORTS" ] || fail 'HARNESS_REPORTS is the root folder: name a folder of its own'
+    [ -n "$REPORTS" ] || fail 'HARNESS_REPORTS is the root folder: set it to a folder that holds only reports'
     if [ -d "$REPORTS" ] && [ ! -L "$REPORTS" ]; then
         for inside in . "$RESULTS" "$VENV"; do
             place=$(cd "$inside" 2> /dev/null && pwd -P) || continue
             case $place/ in
-                "$(cd "$REPORTS" && pwd -P)"/*) fail "HARNESS_REPORTS=$REPORTS would be emptied, and $inside is in it: name a folder of its own" ;;
+                "$(cd "$REPORTS" && pwd -P)"/*) fail "HARNESS_REPORTS=$REPORTS would be emptied, and $inside is in it: set it to a folder that holds only reports" ;;
             esac
         done
     fi
@@ -91,7 +91,7 @@ begin_build() {
     clear_reports
     clear_away "$STATE" || fail "$STATE can't be removed: remove it by hand"
     { mkdir -p -- "$STATE/gates" && printf '%s\n' "$BUILD" > "$STATE/build"; } 2> /dev/null \
-        || fail "$STATE can't be written: is the workspace read-only, or the disk full?"
+        || fail "$STATE can't be written: check whether the workspace is read-only or the disk is full"
 }
 
 in_this_build() { [ -f "$STATE/build" ] && [ "$(cat "$STATE/build")" = "$BUILD" ]; }
@@ -107,7 +107,7 @@ find_home() {
         export QUANT_HARNESS_HOME
         [ -n "$HOME" ] || HOME=$QUANT_HARNESS_HOME
         (umask 077 && mkdir -p -- "$QUANT_HARNESS_HOME") 2> /dev/null || fail "$QUANT_HARNESS_HOME can't be made: set QUANT_HARNESS_HOME to a folder that can be written"
-        say "this account has no home folder that can be written: the cache and the models of baselines are in $QUANT_HARNESS_HOME"
+        say "this account has no writable home folder: the cache and the models of baselines are kept in $QUANT_HARNESS_HOME"
     fi
     export HOME
 }
@@ -118,7 +118,7 @@ starts() {
     reason=$("$VENV/bin/harness" --version 2>&1 < /dev/null) || { reason="$VENV/bin/harness does not start (exit code $?): $(last_line "$reason")"; return 1; }
     case $reason in
         *"$NAME "*) ;;
-        *) reason="$VENV/bin/harness is not that of $NAME; it says: $(last_line "$reason")"; return 1 ;;
+        *) reason="$VENV/bin/harness belongs to another package than $NAME; it says: $(last_line "$reason")"; return 1 ;;
     esac
 }
 
@@ -141,10 +141,10 @@ check() {
     number=1
     while [ -e "$STATE/gates/$number" ]; do number=$((number + 1)); done
     mark=$STATE/gates/$number
-    mkdir -p -- "$mark" || fail "$mark can't be made"
+    mkdir -p -- "$mark" || fail "$mark can't be made: check whether the workspace is read-only or the disk is full"
     starts || fail "$reason; 'ci/stage.sh setup' installs it"
     { mkdir -p -- "$RESULTS" && echo > "$RESULTS/.stage" && rm -f -- "$RESULTS/.stage"; } 2> /dev/null \
-        || fail "HARNESS_RESULTS=$RESULTS can't be written: is it read-only, or the disk full?"
+        || fail "HARNESS_RESULTS=$RESULTS can't be written: check whether it is read-only or the disk is full"
     find_home
     if [ -n "$with_key" ]; then
         # The tool and the agent need no copy of the key.
@@ -172,13 +172,13 @@ check() {
             fi
             recorded=$("$VENV/bin/harness" show "$run" --json < /dev/null | "$VENV/bin/python" -c 'import json, sys; print(json.load(sys.stdin)["exit"])') || recorded=unknown
             if [ "$recorded" != "$code" ]; then
-                say "$TROUBLE: 'harness check' ended with exit code $code, and its run $run says $recorded"
+                say "$TROUBLE: 'harness check' ended with exit code $code, but the record of its run $run has exit code $recorded: report this as a fault of the tool, with that folder"
                 code=70
             fi
             ;;
         2 | 3 | 4 | 69 | 70 | 75 | 130) ;;
         *)
-            say "$TROUBLE: 'harness check' ended with exit code $code: $([ "$code" -gt 128 ] && echo "killed by signal $((code - 128)); was there enough memory?" || echo 'its message is above')"
+            say "$TROUBLE: 'harness check' ended with exit code $code: $([ "$code" -gt 128 ] && echo "killed by signal $((code - 128)); check that the machine has enough memory" || echo 'its message is above')"
             code=70
             ;;
     esac

@@ -98,7 +98,7 @@ class DeviceBenchmark:
 
         Raises:
             pytest.fail.Exception: for a regression, with a sentence for each.
-            pytest.skip.Exception: where something was not measured or is not known closely enough.
+            pytest.skip.Exception: where something was not measured or is not known precisely enough.
         """
         from harness import question, release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415

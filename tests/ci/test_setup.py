@@ -66,7 +66,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def test_an_environment_is_made_anew_when_what_it_was_made_from_changes(workspace: Workspace, tmp_path: Path) -> None:
     first, second = tool(tmp_path, "1"), tool(tmp_path, "2")
     code, said = workspace.setup(first)
-    assert (code, "made .harness-venv from" in said, "it was not there" in said) == (0, True, True), said
+    assert (code, "made .harness-venv from" in said, "it did not exist" in said) == (0, True, True), said
     assert workspace.says() == "onnx-quant-harness 1\n"
     code, said = workspace.setup(first)
     assert (code, "setup: kept .harness-venv" in said) == (0, True), said
@@ -94,7 +94,7 @@ def test_an_environment_is_made_anew_when_what_it_was_made_from_changes(workspac
     # The last set-up was cut short.
     (workspace.venv / ".made-by-stage.sh").write_text("unfinished\n")
     code, said = workspace.setup(second, HARNESS_CONSTRAINTS=str(constraints))
-    assert (code, "the last set-up did not end" in said) == (0, True), said
+    assert (code, "the last setup did not finish" in said) == (0, True), said
 
 
 def test_what_can_t_be_set_up_ends_with_its_own_code_and_is_not_taken_for_whole(workspace: Workspace, tmp_path: Path) -> None:
@@ -104,16 +104,16 @@ def test_what_can_t_be_set_up_ends_with_its_own_code_and_is_not_taken_for_whole(
     old.write_text("#!/bin/sh\necho 'Python 3.11 or newer is needed' >&2\nexit 1\n")
     old.chmod(0o755)
     cases = [
-        (None, {}, "HARNESS_PACKAGE is not set. Give what to install"),
+        (None, {}, "HARNESS_PACKAGE is not set. Set it to what is to be installed"),
         ("-r requirements.txt", {}, "is an option of pip"),
         ("dist/absent.whl", {}, "does not exist"),
         ("onnx-quant-harness==9.9", {}, "pip could not install HARNESS_PACKAGE=onnx-quant-harness==9.9"),
         (
             broken,
             {},
-            "was installed and does not work: .harness-venv is broken: ModuleNotFoundError: No module named 'no_such_module'",
+            "was installed but does not work: .harness-venv is broken: ModuleNotFoundError: No module named 'no_such_module'",
         ),
-        (stranger, {}, "is not that of onnx-quant-harness; it says: backtester 1"),
+        (stranger, {}, "belongs to another package than onnx-quant-harness; it says: backtester 1"),
         (good, {"HARNESS_CONSTRAINTS": "absent.txt"}, "HARNESS_CONSTRAINTS=absent.txt can't be read"),
         (good, {"PYTHON": "no-such-python"}, "no-such-python is not there"),
         (good, {"PYTHON": str(old)}, "Python 3.11 or newer is needed"),
@@ -149,7 +149,7 @@ def test_a_checkout_is_compared_by_its_content_and_the_real_tool_is_whole(worksp
     # What it builds with and depends on comes from the environment that runs the tests.
     words = {"PYTHONPATH": sysconfig.get_path("purelib"), "PIP_NO_BUILD_ISOLATION": "0"}
     code, said = workspace.setup(checkout, **words)
-    assert (code, "it was not there" in said) == (0, True), said
+    assert (code, "it did not exist" in said) == (0, True), said
     assert workspace.setup(checkout, **words)[1].strip().startswith("ci/stage.sh: setup: kept")
     with (checkout / "harness" / "words.py").open("a") as file:
         file.write("# changed\n")

@@ -92,10 +92,10 @@ def test_the_tool_s_codes_pass(stage: Stage, code: str) -> None:
     [
         ({"CODE": "1", "RUN": ""}, 69, "the gate did not begin: 'harness check' ended with exit code 1 and made no run"),
         ({"CODE": "0", "RUN": ""}, 69, "the gate did not begin: 'harness check' ended with exit code 0 and made no run"),
-        ({"CODE": "1", "RECORDED": "0"}, 70, "the gate has no verdict: 'harness check' ended with exit code 1, and its run"),
-        ({"CODE": "1", "RECORDED": "3"}, 70, "says 3"),
-        ({"CODE": "0", "RECORDED": "1"}, 70, "says 1"),
-        ({"CODE": "1", "RECORDED": "broken"}, 70, "says unknown"),
+        ({"CODE": "1", "RECORDED": "0"}, 70, "the gate has no verdict: 'harness check' ended with exit code 1, but the record of its run"),
+        ({"CODE": "1", "RECORDED": "3"}, 70, "has exit code 3"),
+        ({"CODE": "0", "RECORDED": "1"}, 70, "has exit code 1"),
+        ({"CODE": "1", "RECORDED": "broken"}, 70, "has exit code unknown"),
         ({"CODE": "127", "RUN": ""}, 69, "the gate did not begin"),
         ({"CODE": "17"}, 70, "ended with exit code 17"),
         ({"DIES": "yes"}, 70, "killed by signal 9"),
@@ -117,7 +117,7 @@ def test_a_regression_of_another_run_proves_nothing(stage: Stage) -> None:
     [
         ("#!/no/such/python\n", "does not start (exit code"),
         (f"#!{sys.executable}\nimport no_such_module\n", "No module named 'no_such_module'"),
-        ("#!/bin/sh\necho 'backtester 0.3'\n", "is not that of onnx-quant-harness; it says: backtester 0.3"),
+        ("#!/bin/sh\necho 'backtester 0.3'\n", "belongs to another package than onnx-quant-harness; it says: backtester 0.3"),
         ("", ""),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_key_that_copying_damaged_is_mended_and_leaves_no_copy(stage: Stage, d
     code, said = stage.gate(BOARD_KEY=str(path) if form == "file" else path.read_bytes().decode())
     assert code == 0, said
     # What a variable lost at its end comes back without a word.
-    assert "was mended for this gate" in said or (form, damage) == ("text", "no last newline")
+    assert "was repaired for this gate" in said or (form, damage) == ("text", "no last newline")
     secret = path.read_bytes().split(b"KEY-----")[1].strip()[60:90]
     assert not [each for each in stage.folder.rglob("*") if each.is_file() and each not in before and secret in each.read_bytes()]
     assert not list(stage.folder.glob("harness-gate.*"))
@@ -236,7 +236,7 @@ def test_closed_streams_a_reader_that_left_and_no_home_change_no_code(stage: Sta
             step="unset HOME; exec setpriv --reuid 54321 --clear-groups ci/stage.sh gate s b", CODE="3", RECORDED="3"
         )
         assert code == 3, said
-        assert "this account has no home folder that can be written" in said
+        assert "this account has no writable home folder" in said
 
 
 def test_an_aborted_gate_ends_with_the_tool_s_own_code(stage: Stage) -> None:
@@ -331,7 +331,7 @@ def test_a_folder_that_is_more_than_reports_is_never_emptied(stage: Stage) -> No
     (outside / "junit.xml").write_text("old")
     for value in (".", "..", "/", str(stage.folder)):
         code, said = stage.gate(HARNESS_REPORTS=value)
-        assert (code, "name a folder of its own" in said) == (69, True), said
+        assert (code, "a folder that holds only reports" in said) == (69, True), said
     stage.reports.symlink_to(outside)
     assert stage.run("report")[0] == 0
     assert files(stage.reports) == set()
@@ -347,7 +347,7 @@ def test_a_full_disk_is_no_slower_model(stage: Stage) -> None:
         subprocess.run(["dd", "if=/dev/zero", f"of={small / 'filler'}"], capture_output=True, check=False)
         for environment in ({"HARNESS_STATE": str(small / "state")}, {"HARNESS_RESULTS": str(small / "results")}):
             code, said = stage.gate(**environment)
-            assert (code, "disk full?" in said) == (69, True), said
+            assert (code, "disk is full" in said) == (69, True), said
         subprocess.run(["mount", "-o", "remount,ro", small], check=True)
         code, said = stage.gate(HARNESS_RESULTS=str(small))
         assert (code, "read-only" in said) == (69, True), said
