@@ -26,12 +26,20 @@ add() {
 # The key's text: as it is in the variable, or in the file that it names.
 key_text() { if [ -n "$file" ]; then cat -- "$file"; else printf '%s\n' "$board_key"; fi; }
 
-# The same with the damage mended that copying does to a key and that can't change it: line ends of Windows, a byte order mark, blanks around
-# lines, '\n' written out, and a last line without its end. It goes to ssh-add through a pipe, never to a disk.
+# The same without the damage that copying does to a key: line ends of Windows or none at all, blanks in their place or around lines, '\n'
+# written out, a last line without its end, and other text before or behind it, such as quotes. It goes to ssh-add through a pipe, never to a disk.
 mended_key() {
     key_text | LC_ALL=C awk '
-        NR == 1 { sub(/^\357\273\277/, "") }
-        { gsub(/\\r/, ""); gsub(/\\n/, "\n"); gsub(/[ \t\r]+\n/, "\n"); sub(/[ \t\r]+$/, ""); sub(/^[ \t]+/, ""); print }'
+        { sub(/\r+$/, ""); gsub(/\\r/, ""); gsub(/\\n/, "\n"); gsub(/\r/, "\n"); gsub(/[ \t]+\n/, "\n"); sub(/[ \t]+$/, ""); sub(/^[ \t]+/, ""); whole = whole $0 "\n" }
+        END {
+            if (!match(whole, /-----BEGIN [A-Z ]*PRIVATE KEY-----/)) { printf "%s", whole; exit }
+            first = substr(whole, RSTART, RLENGTH); body = substr(whole, RSTART + RLENGTH); last = ""
+            if (match(body, /-----END [A-Z ]*PRIVATE KEY-----/)) { last = substr(body, RSTART, RLENGTH) "\n"; body = substr(body, 1, RSTART - 1) }
+            # Lines with a colon say how a key is encrypted; without them a key has no blanks that mean anything.
+            if (body !~ /:/) gsub(/[ \t\n]+/, "\n", body)
+            sub(/^\n*/, "\n", body); sub(/\n*$/, "\n", body)
+            printf "%s%s%s", first, body, last
+        }'
 }
 
 # Load the key into the agent.
@@ -61,7 +69,7 @@ load_key() {
         *'UNPROTECTED PRIVATE KEY'*) fail "$key can be read by other accounts, and ssh-add refuses such a key: run chmod 600 on it" ;;
     esac
     if said=$(mended_key | add -); then
-        say "$key has lost its line ends or its last newline, and was repaired for this gate: store the key again, as ssh-keygen wrote it"
+        say "$key was damaged when it was copied (line ends, blanks or other text around it), and was repaired for this gate: store the key again, as ssh-keygen wrote it"
         return
     fi
     case $said in

@@ -147,11 +147,15 @@ check() {
         || fail "HARNESS_RESULTS=$RESULTS can't be written: check whether it is read-only or the disk is full"
     find_home
     if [ -n "$with_key" ]; then
-        # The tool and the agent need no copy of the key.
+        # The tool and the agent need no copy of the key, and the trace that 'sh -x' writes must not show it.
+        case $- in *x*) trace=-x ;; *) trace=+x ;; esac
+        { set +x; } 2> /dev/null
         board_key=$BOARD_KEY
         unset BOARD_KEY
         start_agent
         load_key
+        board_key=
+        set "$trace"
     fi
     HARNESS_RUN_FILE=$mark/run HARNESS_RESULTS=$RESULTS "$VENV/bin/harness" check "$study" --baseline "$baseline" "$@" < /dev/null &
     gate=$!

@@ -2,7 +2,7 @@
 
 import sys
 
-CRASHED = 70
+CRASHED, INTERRUPTED = 70, 130
 
 
 def main() -> None:
@@ -12,6 +12,9 @@ def main() -> None:
     """
     try:
         from harness.cli.start import start
+    except KeyboardInterrupt:
+        # Before the handlers of signals are there.
+        sys.exit(INTERRUPTED)
     except Exception as exc:  # noqa: BLE001 - whatever a broken file raises
         if sys.stderr is not None:
             sys.stderr.write(f"harness: this installation is broken: {type(exc).__name__}: {exc}; install the harness again\n")

@@ -29,10 +29,14 @@ GRACE_SECONDS = 0.5
 SHOW_CURSOR = b"\x1b[?25h"
 
 
-def install() -> None:
-    """Answer SIGINT, SIGTERM and SIGHUP; what nohup or a shell's '&' has shielded stays shielded."""
+def install() -> Seen:
+    """Answer SIGINT, SIGTERM and SIGHUP; what nohup or a shell's '&' has shielded stays shielded.
+
+    Returns:
+        Whether one of them has come.
+    """
     wanted = [number for number in NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
-    seen = _Seen()
+    seen = Seen()
     for number in wanted:
         signal.signal(number, seen.handle)
     ours, theirs = socket.socketpair()
@@ -40,18 +44,23 @@ def install() -> None:
     signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
     # A handler in Python waits until the main thread is back from whatever it calls; this thread does not.
     threading.Thread(target=_watch, args=(ours, set(wanted)), name="signals", daemon=True).start()
+    return seen
 
 
-class _Seen:
-    """Raises KeyboardInterrupt at the first signal."""
+class Seen:
+    """Raises KeyboardInterrupt at the first signal.
+
+    Attributes:
+        interrupted: whether it has come.
+    """
 
     def __init__(self) -> None:
-        self._interrupted = False
+        self.interrupted = False
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """Interrupt the main thread, once."""
-        if not self._interrupted:
-            self._interrupted = True
+        if not self.interrupted:
+            self.interrupted = True
             raise KeyboardInterrupt
 
 

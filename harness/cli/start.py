@@ -24,13 +24,13 @@ def start() -> NoReturn:
         SystemExit: always, with a member of :class:`~harness.errors.Exit`.
     """
     streams.secure()
-    signals.install()
+    seen = signals.install()
     last = _Last()
     # Registered before all others, so called after them.
     atexit.register(last.end)
     threads = _Threads()
     threading.excepthook = threads.record
-    code = _guarded()
+    code = _guarded(seen)
     if threads.crashed and code == Exit.PASSED:
         code = Exit.CRASHED
     code = int(streams.finish(code))
@@ -59,18 +59,28 @@ class _Last:
             os._exit(self.code)
 
 
-def _guarded() -> int:
+def _guarded(seen: signals.Seen) -> int:
     """The command's exit code; an exception that nobody foresaw has a message, a report and a code of its own."""
     try:
         from harness.cli import app
 
         return app.run()
-    except KeyboardInterrupt:
-        streams.say("interrupted")
-        return Exit.INTERRUPTED
     # Also a library's sys.exit(), whose code says nothing about a model.
     except BaseException as exc:  # noqa: BLE001 - whatever it is
+        # A signal while a module is imported reaches this place as an ImportError, a RuntimeError or a SystemError.
+        if seen.interrupted or isinstance(exc, KeyboardInterrupt):
+            return interrupted()
         return crashed(exc)
+
+
+def interrupted() -> Exit:
+    """Say that a signal ended the command."""
+    streams.say("interrupted")
+    if "--json" in sys.argv[1:]:
+        from harness.cli.command import say_json
+
+        say_json({"error": "interrupted", "exit": int(Exit.INTERRUPTED)})
+    return Exit.INTERRUPTED
 
 
 def crashed(exc: BaseException) -> Exit:

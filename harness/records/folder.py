@@ -96,8 +96,13 @@ def load(folder: Path) -> Run:
     except ValidationError as exc:
         first = exc.errors()[0]
         other = other_version(path, content, FORMAT, "read it with that version, or measure again")
-        fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        message = f"{other} ({fault})" if other else f"{path}: not a run of this version of the harness: {fault}"
+        place = ".".join(str(part) for part in first["loc"])
+        fault = f"{f'{place}: ' if place else ''}{first['msg']}"
+        message = (
+            f"{other} ({fault})"
+            if other
+            else f"{path}: this file is not the record of a run, or is damaged: {fault}; restore it, or start a new run"
+        )
         raise ResultsError(message) from exc
     return run if run.state == "complete" and (folder / SAMPLES).exists() else gather(folder, run)
 

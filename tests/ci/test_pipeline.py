@@ -175,7 +175,7 @@ def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) 
     server.environment["BASELINE"] = "absent"
     code, said = server.build()
     assert code == 2, said
-    assert f"BOARD_KEY={key} has lost its line ends or its last newline, and was repaired" in said
+    assert f"BOARD_KEY={key} was damaged when it was copied (line ends, blanks or other text around it), and was repaired" in said
     assert "of this build made no run" in said
     assert agents(server) == []
     assert list((server.workspace / "reports").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -138,6 +139,12 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "indented": lambda text: b"".join(b"    " + line for line in text.splitlines(keepends=True)),
     "one line": lambda text: text.replace(b"\n", b"\\n"),
     "blanks": lambda text: text.replace(b"\n", b" \n"),
+    "spaces for line ends": lambda text: text.replace(b"\n", b" "),
+    "no line ends": lambda text: text.replace(b"\n", b""),
+    "old Macintosh": lambda text: text.replace(b"\n", b"\r"),
+    "empty lines before it": lambda text: b"\n\n" + text,
+    "a comment before it, a prompt behind it": lambda text: b"$ cat key\n" + text + b"$ ",
+    "JSON": lambda text: json.dumps(text.decode()).encode(),
 }
 
 
@@ -154,6 +161,23 @@ def test_a_key_that_copying_damaged_is_mended_and_leaves_no_copy(stage: Stage, d
     secret = path.read_bytes().split(b"KEY-----")[1].strip()[60:90]
     assert not [each for each in stage.folder.rglob("*") if each.is_file() and each not in before and secret in each.read_bytes()]
     assert not list(stage.folder.glob("harness-gate.*"))
+
+
+def test_a_trace_of_the_shell_shows_no_key(stage: Stage) -> None:
+    text = key(stage.folder).read_text()
+    words = ["sh", "-x", "ci/stage.sh", "gate", "study.toml", "base"]
+    done = subprocess.run(
+        words,
+        cwd=stage.folder,
+        env=stage.environment | {"BOARD_KEY": text},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "+ wait" in done.stderr  # the trace goes on after the key
+    assert not [line for line in text.splitlines()[1:-1] if line in done.stderr + done.stdout]
 
 
 def test_a_key_that_can_t_be_loaded_says_why_and_asks_nobody(stage: Stage) -> None:

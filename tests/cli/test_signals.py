@@ -73,3 +73,29 @@ def test_a_signal_before_a_run_has_a_name_leaves_no_folder(study: Path) -> None:
     ended, said = struck(MAKING_CASES, "run", str(study), "--variant", "fp32", "--rounds", "2")
     assert ended == 130, said
     assert list(Path("results/tiny").iterdir()) == []
+
+
+# What Python and C++ make of an exception in a class's body, in a module's beginning and in a callback.
+WRAPPED = {
+    "named": "class Name:\n    def __set_name__(self, *_): strike()\ndef wrapped(): type('Other', (), {'name': Name()})",
+    "imported": "def wrapped():\n    try: strike()\n    except KeyboardInterrupt as exc: raise ImportError('initialization failed') from exc",
+    "forgotten": "def wrapped():\n    try: strike()\n    except BaseException: pass\n    raise SystemError('a result with an exception set') from None",
+    "ended": "def wrapped():\n    try: strike()\n    except BaseException: raise SystemExit(1) from None",
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_that_a_library_turns_into_another_exception_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, number: str
+) -> None:
+    monkeypatch.setenv("QUANT_HARNESS_HOME", str(tmp_path))
+    moment = f"{WRAPPED[kind]}\nimport harness.cli.app as app\napp.run = wrapped"
+    ended, said = struck(moment, "board", "list", "--json", number=number)
+    assert (ended, said) == (130, "harness: interrupted\n")
+    assert not (tmp_path / "crashes").exists()
+
+
+def test_ctrl_c_before_anything_is_imported_ends_without_a_traceback() -> None:
+    finder = "import sys\nclass Finder:\n    def find_spec(self, name, *_):\n        if name == 'harness.cli.signals': strike()\nsys.meta_path.insert(0, Finder())"
+    assert struck(finder, "board", "list", number="SIGINT") == (130, "")

@@ -77,7 +77,10 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "", "not json", "[]", '{"format": 2}'])
 def test_a_run_json_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ResultsError, match=r"run\.json: not a run of this version of the harness"):
+    with pytest.raises(
+        ResultsError,
+        match=r"run\.json: this file is not the record of a run, or is damaged: \w.*; restore it, or start a new run",
+    ):
         folder.load(tmp_path)
 
 
