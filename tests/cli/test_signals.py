@@ -15,10 +15,11 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
 
-# A signal to itself where this says; with it Ctrl-C reaches it also where the tests were started in the background.
+# A signal to itself where this says; each reaches it also where the tests were started in the background or under nohup.
 STRIKE = """\
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 strike = lambda: os.kill(os.getpid(), signal.{number})
 {moment}
 from harness.cli import main
