@@ -25,7 +25,7 @@ test-large: .venv/ready  ## Make and measure models of more than 2 GB: 12 GB of 
 
 test-faults: .venv/ready  ## Break links, disks and processes of a real OpenSSH server in the middle of runs.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -m "faults and not boards"
+	$(BIN)/python -m pytest -n $(JOBS) -m "faults and not boards"
 
 test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 	sh tests/set_up_ssh.sh

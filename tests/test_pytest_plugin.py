@@ -40,6 +40,7 @@ def team(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_gate_beside_the_tests(team: pytest.Pytester) -> None:
     saved = team.runpytest_subprocess("--device-save", "1.0", "--device-json", "out.json")
@@ -60,6 +61,7 @@ def test_a_gate_beside_the_tests(team: pytest.Pytester) -> None:
     slower.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_what_is_no_fault_of_the_model_skips_and_strictly_fails(team: pytest.Pytester) -> None:
     (team.path / "devices.toml").write_text('[down]\nhost = "127.0.0.1"\nport = 9\nuser = "x"\n')

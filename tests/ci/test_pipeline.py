@@ -129,6 +129,7 @@ def outcome(workspace: Path) -> tuple[ET.Element, str]:
     return case, next((child.tag for child in case if child.tag != "system-out"), "passed")
 
 
+@pytest.mark.faults
 @pytest.mark.ssh
 @pytest.mark.slow
 def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) -> None:
@@ -181,6 +182,7 @@ def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) 
     assert list((server.workspace / "reports").iterdir()) == []
 
 
+@pytest.mark.faults
 @pytest.mark.ssh
 @pytest.mark.slow
 def test_an_aborted_stage_frees_its_board_and_leaves_a_report(server: Server) -> None:

@@ -137,6 +137,7 @@ def test_no_time_is_exit_4_and_nothing_is_invented(harness: Command, study: Path
     assert all(row["median_ms"] is None for row in rows(done.json).values())
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_when_the_time_is_up_everything_says_so_and_resume_measures_on(harness: Command, study: Path) -> None:
     words = ["run", str(study), "--variant", "fp16", "--rounds", "100000"]
@@ -200,6 +201,7 @@ def jobs() -> list[Path]:
     return list((Path(os.environ["QUANT_HARNESS_HOME"]) / "jobs").iterdir())
 
 
+@pytest.mark.faults
 def test_ctrl_c_keeps_what_was_measured_and_stops_the_runner(study: Path) -> None:
     process = spawn("run", str(study), "--variant", "fp16", "--rounds", "500", "--json")
     made = wait_for('"event":"round"')
@@ -213,6 +215,7 @@ def test_ctrl_c_keeps_what_was_measured_and_stops_the_runner(study: Path) -> Non
     assert '"reason": "stopped"' in (job / "journal.jsonl").read_text()
 
 
+@pytest.mark.faults
 def test_kill_9_of_the_controller_loses_nothing(harness: Command, study: Path) -> None:
     process = spawn("run", str(study), "--variant", "fp16", "--rounds", "500")
     made = wait_for('"event":"round"')
@@ -226,6 +229,7 @@ def test_kill_9_of_the_controller_loses_nothing(harness: Command, study: Path) -
     os.kill(int((job / "pid").read_text()), signal.SIGTERM)
 
 
+@pytest.mark.faults
 def test_kill_9_of_the_runner_is_a_failed_device_and_exit_3(study: Path) -> None:
     process = spawn("run", str(study), "--variant", "fp16", "--rounds", "500", "--json")
     made = wait_for('"event":"round"')
@@ -337,6 +341,7 @@ def test_a_claims_pair_is_measured_side_by_side(harness: Command, study: Path) -
     assert "dynamic-S8 against dynamic-U8: the second is" in harness("show", "latest").out
 
 
+@pytest.mark.faults
 def test_a_device_that_is_busy_is_exit_75_and_can_be_released(harness: Command, study: Path) -> None:
     words = ["run", str(study), "--variant", "fp16", "--json"]
     path = study / "study.toml"
@@ -357,6 +362,7 @@ def test_a_device_that_is_busy_is_exit_75_and_can_be_released(harness: Command, 
         process.communicate()
 
 
+@pytest.mark.faults
 def test_sigterm_ends_a_run_as_ctrl_c_does(study: Path) -> None:
     path = study / "study.toml"
     path.write_text(path.read_text().replace("rounds = 3", "rounds = 100000"))
@@ -369,6 +375,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(study: Path) -> None:
     assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
 
 
+@pytest.mark.faults
 def test_a_signal_that_comes_twice_ends_a_run_as_one_does(study: Path) -> None:
     """As a server that aborts a build sends it: to every process of the step, whose shell passes it on."""
     process = spawn("run", str(study), "--variant", "fp32", "--rounds", "500")
@@ -381,6 +388,7 @@ def test_a_signal_that_comes_twice_ends_a_run_as_one_does(study: Path) -> None:
     assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_the_caller_shielded_off_ends_nothing(study: Path, number: signal.Signals) -> None:
     """As nohup does with SIGHUP, and a shell's '&' with SIGINT."""

@@ -29,6 +29,8 @@ WRITING = "import harness.report.formats as formats; formats.files = lambda *_: 
 MAKING_CASES = "import harness.measure.plan as plan; plan.cases = lambda *_: strike()"
 SUBMITTING = """\
 import harness.measure.campaign as campaign
+
+pytestmark = pytest.mark.faults
 class Pool(campaign.ThreadPoolExecutor):
     def submit(self, *words):
         future = super().submit(*words)

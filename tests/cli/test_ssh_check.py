@@ -93,6 +93,7 @@ def test_75_a_busy_board_is_named_with_who_holds_it(harness: Command, gate: list
         other.communicate(timeout=60)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_130_an_aborted_gate_frees_its_board_at_once(harness: Command, gate: list[str], number: signal.Signals) -> None:
     process = spawn(*gate, "--rounds", "500", "--max-regression", "0.01")

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Command
 from tests.sshd import SshServer
 
-pytestmark = pytest.mark.ssh
+pytestmark = [pytest.mark.ssh, pytest.mark.faults]
 
 # What is wrong with an entry, by what the message must say.
 WRONG = {

@@ -200,6 +200,8 @@ def test_a_baseline_of_another_version_is_called_that(harness: Command, study: P
 
 OTHERS_JOB = """
 import fcntl, os, sys, time
+
+pytestmark = pytest.mark.faults
 files = [open(path, "a") for path in sys.argv[2:4]]
 for file in files:
     fcntl.flock(file, fcntl.LOCK_EX)

@@ -23,7 +23,7 @@ from tests.sshd import SshServer
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
 
-pytestmark = pytest.mark.ssh
+pytestmark = [pytest.mark.ssh, pytest.mark.faults]
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a file system or give a folder away")
 NEXT = r'; set store = "/a/folder" for \[board\] in devices\.toml to one that the account can use$'
 
