@@ -115,7 +115,7 @@ def test_what_can_t_be_set_up_ends_with_its_own_code_and_is_not_taken_for_whole(
         ),
         (stranger, {}, "belongs to another package than onnx-quant-harness; it says: backtester 1"),
         (good, {"HARNESS_CONSTRAINTS": "absent.txt"}, "HARNESS_CONSTRAINTS=absent.txt can't be read"),
-        (good, {"PYTHON": "no-such-python"}, "no-such-python is not there"),
+        (good, {"PYTHON": "no-such-python"}, "no-such-python was not found"),
         (good, {"PYTHON": str(old)}, "Python 3.11 or newer is needed"),
     ]
     for package, environment, words in cases:
