@@ -106,7 +106,7 @@ def refuse_taken(known: Registry, name: str) -> None:
     if name in known.entries:
         assert known.path is not None  # noqa: S101 - that's where it is
         _, text = toml_file.parse(known.path, RegistryError)
-        message = f"{known.path}:{toml_file.line_of(text, (name,))}: there is a device '{name}' already: choose another name, or remove that entry"
+        message = f"{known.path}:{toml_file.line_of(text, (name,))}: there is already a device '{name}'; choose another name, or remove that entry"
         raise RegistryError(message)
 
 

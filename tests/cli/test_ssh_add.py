@@ -172,7 +172,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_asked(harness: Comma
     Path("devices.toml").write_text('# mine\n[rpi]\nhost = "h"\n')
     done = harness("device", "add", "rpi", "board.invalid")
     assert done.code == 2
-    assert "devices.toml:2: there is a device 'rpi' already" in done.err
+    assert "devices.toml:2: there is already a device 'rpi'" in done.err
     done = harness("device", "add", "local", "board.invalid")
     assert done.code == 2
     assert "'local' is this machine" in done.err

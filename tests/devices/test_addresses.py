@@ -52,8 +52,8 @@ def entry(name: str, host: str, **other: object) -> str:
 
 
 WORDS = {
-    "silent": (SILENT, "no answer from 10.99.0.7:22 within 1 s: is it on"),
-    "silent6": (SILENT_V6, "no answer from [fd99::7]:22 within 1 s: is it on"),
+    "silent": (SILENT, "no answer from 10.99.0.7:22 within 1 s: is it switched on"),
+    "silent6": (SILENT_V6, "no answer from [fd99::7]:22 within 1 s: is it switched on"),
     "refused": (OWN, f"{OWN}:22 refused the connection: is sshd running there?"),
     "elsewhere": (NO_ROUTE, f"{NO_ROUTE}:22: this machine has no route to its network: is this machine's own network"),
     "forbidden": (FORBIDDEN, f"{FORBIDDEN}:22: this machine forbids the connection: check this machine's firewall"),
@@ -100,7 +100,7 @@ def test_all_addresses_of_a_name_are_tried(net: Network, server: SshServer) -> N
 JUMPED = {
     "closed": (OWN, 1, f"can't reach {OWN}:1: Connection refused: is sshd running there?"),
     "off": (OFF, 22, f"can't reach {OFF}:22: No route to host: is it switched on, and is its network cable plugged in?"),
-    "silent": (SILENT, 22, f"can't reach {SILENT}:22: no answer within 5 s: is it on"),
+    "silent": (SILENT, 22, f"can't reach {SILENT}:22: no answer within 5 s: is it switched on"),
     "name": ("nx.invalid", 22, "give an address, or a name that the jump host knows"),
     "elsewhere": (NO_ROUTE, 22, f"can't reach {NO_ROUTE}:22: open failed: try 'nc -v {NO_ROUTE} 22' there"),
 }

@@ -71,7 +71,10 @@ CASES = {
         "@cert-authority *.lab CA", signed=f"-h -n {ALIAS} -V 20200101:20200201", works=False, words="it expired at 2020-0"
     ),
     "not yet valid": Case(
-        "@cert-authority *.lab CA", signed=f"-h -n {ALIAS} -V +1w:+2w", works=False, words="it is (?:valid from .* on|not valid before )"
+        "@cert-authority *.lab CA",
+        signed=f"-h -n {ALIAS} -V +1w:+2w",
+        works=False,
+        words="it is (?:valid from .* on|not valid before )",
     ),
     "valid for a while": Case("@cert-authority *.lab CA", signed=f"-h -n {ALIAS} -V -1d:+1d"),
     "for another host": Case(
