@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
 
+pytestmark = pytest.mark.faults  # many processes that import everything
+
 # A signal to itself where this says; each reaches it also where the tests were started in the background or under nohup.
 STRIKE = """\
 import os, signal
@@ -30,7 +32,6 @@ MAKING_CASES = "import harness.measure.plan as plan; plan.cases = lambda *_: str
 SUBMITTING = """\
 import harness.measure.campaign as campaign
 
-pytestmark = pytest.mark.faults
 class Pool(campaign.ThreadPoolExecutor):
     def submit(self, *words):
         future = super().submit(*words)

@@ -19,6 +19,8 @@ from harness.devices import program
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
 
+pytestmark = pytest.mark.faults  # many whole runs
+
 RUN = ("--variant", "fp16", "--json")
 NEXT = "finish the run with the version that began it, or end the job (harness device release local) and start a new run"
 
@@ -201,7 +203,6 @@ def test_a_baseline_of_another_version_is_called_that(harness: Command, study: P
 OTHERS_JOB = """
 import fcntl, os, sys, time
 
-pytestmark = pytest.mark.faults
 files = [open(path, "a") for path in sys.argv[2:4]]
 for file in files:
     fcntl.flock(file, fcntl.LOCK_EX)
