@@ -43,6 +43,14 @@ def expanded(path: Path) -> Path:
         raise UsageError(message) from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; False also if that can't be found out, as in a folder that this account may not enter."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def cache() -> Path:
     """The user's cache on this machine; the same folder as the store of ``local`` (runners/PROTOCOL.md)."""
     if said := os.environ.get(CACHE):

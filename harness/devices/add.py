@@ -176,7 +176,7 @@ def _key(device: Device, known: Registry) -> Shown:
         if "not the one expected" not in exc.reason or "jump host" in exc.reason:
             raise
         what = exc.reason.partition(";")[0]
-        how = f"if it was installed anew, remove the old key: ssh-keygen -R {ssh_config.route(str(device.host), device.user, device.port).key_name}"
+        how = f"if it was installed anew, remove the old key: ssh-keygen -R '{ssh_config.route(str(device.host), device.user, device.port).key_name}'"
         raise HostKeyError(device.name, exc.step, f"{what} by known_hosts; {how}") from exc
 
 

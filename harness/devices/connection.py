@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fabric import Config, Connection
-from paramiko.config import SSHConfig
+from paramiko.config import SSHConfig, SSHConfigDict
 
 from harness.devices import addresses, connect_errors
 from harness.devices.handshake import AlgorithmError, ExchangeError, GreetingError
@@ -35,6 +35,14 @@ CLOSE_SECONDS = 5.0
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
+class _Nothing(SSHConfig):
+    """An ssh_config that says nothing; paramiko's own asks passwd for the user's name even then."""
+
+    def lookup(self, hostname: str) -> SSHConfigDict:
+        """Give the host alone."""
+        return SSHConfigDict(hostname=hostname)
+
+
 class Way:
     """An SSH connection that can be opened, through others if need be."""
 
@@ -55,11 +63,16 @@ class Way:
         if policy.unwanted:
             self._options["disabled_algorithms"] = {"keys": policy.unwanted}
         # Fabric would cut its own connect_timeout down to whole seconds.
-        config = Config(ssh_config=SSHConfig(), lazy=True)
+        config = Config(ssh_config=_Nothing(), lazy=True)
         self._connection = Connection(
             route.host, user=route.user, port=route.port, gateway=False, connect_kwargs=self._options, config=config
         )
         self._connection.client.set_missing_host_key_policy(policy)
+
+    @property
+    def device(self) -> Device:
+        """The device, with the host and the port that are really asked."""
+        return self._device
 
     @property
     def transport(self) -> paramiko.Transport:
@@ -101,6 +114,11 @@ class Way:
             fault = self._proxy.fault()
             if self._proxy.was_running and not isinstance(exc.__cause__, GreetingError | ExchangeError):
                 raise
+            greeting = exc.__cause__
+            if self._proxy.failed and isinstance(greeting, GreetingError) and not greeting.heard and not greeting.silent:
+                # Of the server, nothing is known.
+                advice = "run the command in a shell to see what is wrong, and correct ProxyCommand in ssh_config"
+                raise ConnectError(self._device.name, "connect", f"{fault}: {advice}") from None
             cause = None if self._proxy.failed else exc.__cause__
             raise ConnectError(self._device.name, "connect", f"{fault}; {exc.reason}") from cause
         finally:

@@ -60,7 +60,8 @@ class Checked(paramiko.MissingHostKeyPolicy):
         if self._look:
             raise Shown(key, known=bool(self.known.trusted))
         if not self.known.trusted:
-            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}{fault}; {self._advice.unknown}"
+            unread = "".join(f"; {file}" for file in self.known.unread)
+            reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}{fault}{unread}; {self._advice.unknown}"
             raise HostKeyError(self._device.name, "connect", reason)
 
     @property
@@ -131,7 +132,6 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
 
     Raises:
         RegistryError: if the one of devices.toml is no key.
-        UsageError: if a known_hosts file can't be read.
     """
     if device.host_key is None:
         found = known_hosts.find(route.known_hosts, route.key_name)
@@ -144,6 +144,7 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
             found.revoked + plain.revoked,
             found.authorities or plain.authorities,
             plain.places | found.places,
+            found.unread,
         )
     kind, encoded = device.host_key.split()[:2]
     name = entry or device.name

@@ -13,6 +13,7 @@ import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from harness import places
 from harness.devices.ssh_wire import Reader, kind
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def load(path: Path, passphrase: str | None = None) -> KeyFile:
         return KeyFile(path, beside, None, fault)
     if (blob := _public(data)) is not None:
         beside_it = path.with_suffix("")
-        other = f": name the private key, {beside_it}" if path.suffix == ".pub" and beside_it.is_file() else ""
+        other = f": name the private key, {beside_it}" if path.suffix == ".pub" and places.is_file(beside_it) else ""
         return KeyFile(path, blob, None, f"it is a public key, and no SSH agent holds its private part{other}")
     blob = _in_private(data) or beside
     try:

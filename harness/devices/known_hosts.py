@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from harness.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
 HASHED = "|1|"
 FIELDS = 3
+SPACE = re.compile(r"[ \t]+")
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,14 @@ class Known:
         revoked: keys that nobody may show, and CAs that no longer count.
         authorities: CAs whose host certificates count (``@cert-authority``).
         places: where its keys were found: ``FILE:LINE``, or the place in devices.toml.
+        unread: files that can't be read, each with the reason.
     """
 
     trusted: tuple[paramiko.PKey, ...]
     revoked: tuple[paramiko.PKey, ...] = ()
     authorities: tuple[paramiko.PKey, ...] = ()
     places: dict[paramiko.PKey, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def told(self) -> str:
         """The trusted keys for a message, each with its place."""
@@ -49,16 +50,20 @@ def find(files: Iterable[Path], name: str) -> Known:
     Args:
         files: known_hosts files; what can't be read there is left out, so it is not trusted.
         name: as known_hosts writes it: ``host``, or ``[host]:port`` off port 22.
-
-    Raises:
-        UsageError: if a file can't be read.
     """
     keys: dict[str, list[paramiko.PKey]] = {"": [], "@revoked": [], "@cert-authority": []}
     places: dict[paramiko.PKey, str] = {}
+    unread: list[str] = []
     for file in files:
-        for number, line in enumerate(_text(file).splitlines(), 1):
-            fields = line.split()
-            marker = fields.pop(0) if line.lstrip().startswith("@") else ""
+        try:
+            text = file.read_bytes().decode(errors="replace")
+        except OSError as exc:
+            unread.append(f"{file} can't be read: {exc.strerror}")
+            continue
+        # Only what separates lines and words for ssh: other characters do not end a comment.
+        for number, line in enumerate(text.split("\n"), 1):
+            fields = SPACE.split(line.strip(" \t\r"))
+            marker = fields.pop(0) if fields[0].startswith("@") else ""
             if len(fields) < FIELDS or fields[0].startswith("#") or marker not in keys or not _meant(fields[0], name.lower()):
                 continue
             if (key := public(fields[1], fields[2])) is not None:
@@ -68,7 +73,7 @@ def find(files: Iterable[Path], name: str) -> Known:
     trusted, authorities = (
         tuple(key for key in dict.fromkeys(keys[marker]) if key not in revoked) for marker in ("", "@cert-authority")
     )
-    return Known(trusted, revoked, authorities, places)
+    return Known(trusted, revoked, authorities, places, tuple(unread))
 
 
 def public(kind: str, encoded: str) -> paramiko.PKey | None:
@@ -77,14 +82,6 @@ def public(kind: str, encoded: str) -> paramiko.PKey | None:
         return paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
     except Exception:  # noqa: BLE001 - paramiko raises whatever its parsers do
         return None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as exc:
-        message = f"{file}: can't be read: {exc.strerror}"
-        raise UsageError(message) from exc
 
 
 def _meant(patterns: str, name: str) -> bool:

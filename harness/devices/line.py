@@ -80,6 +80,11 @@ class Line:
             self.close()
             raise
 
+    @property
+    def device(self) -> Device:
+        """The device, with the host and the port that are really asked, for messages."""
+        return self._way.device
+
     def open(self, command: str) -> paramiko.Channel:
         """Run a command on a channel of its own.
 

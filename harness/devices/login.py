@@ -34,8 +34,7 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
     file, password = device.identity_file, None
     if file is not None:
         file = places.expanded(file)
-        if not (file.is_file() or file.with_name(f"{file.name}.pub").is_file()):
-            fault = "is a folder, not a key" if file.is_dir() else "is not a regular file" if file.exists() else "no such file"
+        if (fault := _lack(file)) is not None:
             reason = f"identity_file {file}: {fault}; correct it in {registry.path or 'devices.toml'}"
             raise AuthenticationError(device.name, "connect", reason)
     if device.password_env is not None:
@@ -44,6 +43,16 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
             raise AuthenticationError(device.name, "connect", reason)
         password = os.environ[device.password_env]
     return {"auth_strategy": Login(device, route, file, password)}
+
+
+def _lack(file: Path) -> str | None:
+    """Why there is no key in a file; None if there may be one, or its public part."""
+    try:
+        if file.is_file() or places.is_file(file.with_name(f"{file.name}.pub")):
+            return None
+        return "is a folder, not a key" if file.is_dir() else "is not a regular file" if file.exists() else "no such file"
+    except OSError as exc:
+        return f"can't be read: {exc.strerror}"
 
 
 # How a server takes a password.

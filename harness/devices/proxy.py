@@ -40,9 +40,9 @@ class ProxyCommand:
         self._socket, theirs = socket.socketpair()
         reading, writing = os.pipe()
         try:
-            # As OpenSSH does it; a session of its own, for Ctrl-C is ours to answer.
+            # As OpenSSH does it, with the user's shell; a session of its own, for Ctrl-C is ours to answer.
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {command}"],
+                [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=writing,

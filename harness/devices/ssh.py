@@ -50,14 +50,14 @@ class SshTransport:
         """
         command = shlex.join(words)
         line = self._lines[0]
-        with mapped(self._device, step):
+        with mapped(line.device, step):
             try:
                 channel = self._steady(line, command)
             except paramiko.ChannelException as refused:
                 # A server may allow few channels on a connection (MaxSessions), and one still carries what runs there.
                 line = self._another(step, refused)
                 channel = self._steady(line, command)
-        return SshChannel(self._device, channel, step, line.watch)
+        return SshChannel(line.device, channel, step, line.watch)
 
     @staticmethod
     def _steady(line: Line, command: str) -> paramiko.Channel:

@@ -5,12 +5,14 @@ Files are read as OpenSSH reads them; where this differs, docs/devices.md says s
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from harness import places
 from harness.devices import ssh_tokens
 from harness.devices.ssh_config_file import Reader, Said, Settings
 from harness.devices.ssh_match import BadLineError, Target
@@ -48,7 +50,7 @@ class Route:
         jump: the hosts to go through, the first one first, as ProxyJump writes them.
         command: what to talk through instead of a socket.
         key_name: what known_hosts calls it.
-        known_hosts: files of known host keys; those that are not there are left out.
+        known_hosts: files of known host keys; those that are not there are left out, but not those that can't be looked at.
         strict: what StrictHostKeyChecking says.
         family: what AddressFamily says: any, inet or inet6.
         source: what BindAddress says: the address of this machine to connect from.
@@ -122,7 +124,7 @@ class _Lookup:
         self._said.single |= {key: Said((str(value),), "devices.toml") for key, value in given.items() if value is not None}
         target = Target(alias, self._host, self._user, ssh_tokens.local_user, self._tag, self._expand)
         self._read(target, alias)
-        host = self._host()
+        host = _address(self._host())
         if target.wants_final or self._choice("canonicalizehostname", CANONICALIZE, "no") != "no":
             target.final = True
             self._said.single["hostname"] = Said((host.replace("%", "%%"),), "HostName")
@@ -130,7 +132,7 @@ class _Lookup:
 
     def route(self) -> Route:
         """Put it together."""
-        host, port, alias = self._host(), self._port(), self._said.text("hostkeyalias")
+        host, port, alias = _address(self._host()), self._port(), self._said.text("hostkeyalias")
         tokens = ssh_tokens.tokens(host, port, self._user, self._alias, alias and alias.lower())
         jump, command = self._through(tokens)
         agent = self._said.text("identityagent")
@@ -142,13 +144,13 @@ class _Lookup:
             user=self._said.text("user"),
             identities=tuple(self._identities(tokens)),
             identities_given="identityfile" in self._said.growing,
-            certificate_files=tuple(file for file in self._files("certificatefile", tokens) if file.is_file()),
+            certificate_files=tuple(file for file in self._files("certificatefile", tokens) if places.is_file(file)),
             only=self._choice("identitiesonly", FLAGS, "no") == "yes",
             identity_agent=agent,
             jump=jump,
             command=command,
             key_name=alias.lower() if alias else (host if port == SSH_PORT else f"[{host}]:{port}"),
-            known_hosts=tuple(file for file in self._known_hosts(tokens) if file.is_file()),
+            known_hosts=tuple(file for file in self._known_hosts(tokens) if _may_be_read(file)),
             strict=self._choice("stricthostkeychecking", CHECKING, "ask"),
             family=self._choice("addressfamily", FAMILIES, "any"),
             source=self._said.text("bindaddress"),
@@ -265,6 +267,23 @@ def _port(value: str) -> int:
     return number
 
 
+def _address(host: str) -> str:
+    """A numeric address in its usual form, under which known_hosts has it (``127.1`` is 127.0.0.1); a name as it is."""
+    try:
+        ((*_, place),) = socket.getaddrinfo(os.fsencode(host), None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return socket.getnameinfo(place, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0].lower()
+    except (OSError, ValueError):
+        return host
+
+
+def _may_be_read(file: Path) -> bool:
+    """Whether a file is there, or can't be looked at: a message may have to name it."""
+    try:
+        return file.is_file()
+    except OSError:
+        return True
+
+
 def _is_key(file: Path) -> bool:
     """Whether a key is there, or its public part alone: an agent may hold the rest."""
-    return file.is_file() or file.with_name(f"{file.name}.pub").is_file()
+    return places.is_file(file) or places.is_file(file.with_name(f"{file.name}.pub"))

@@ -41,6 +41,8 @@ LISTS = frozenset({"userknownhostsfile", "globalknownhostsfile"})
 # Each line adds to those before.
 GROWING = frozenset({"identityfile", "certificatefile"})
 WAYS = frozenset({"proxyjump", "proxycommand"})
+# Lines of which nothing is left but a comment say nothing.
+COMMENTED = LISTS | {"host", "include"}
 ESCAPED = "'\"\\"
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
@@ -180,7 +182,9 @@ class Reader:
 
     def _values(self, key: str, text: str) -> list[str]:
         values = words(text)
-        if not values or "" in values:
+        if text and not values and key in COMMENTED:
+            return values
+        if not values or ("" in values and key != "match"):
             message = f"{key} needs a value"
             raise BadLineError(message)
         return values
@@ -200,7 +204,8 @@ class Reader:
             if len(values) > 1 and "none" in (value.lower() for value in values):
                 message = f"{key}: 'none' must stand alone"
                 raise BadLineError(message)
-            single.setdefault(key, Said(tuple(values), place))
+            if values:
+                single.setdefault(key, Said(tuple(values), place))
             return
         if len(values) > 1:
             message = f"{key} takes one value: put quotes around the value, or remove '{values[1]}'"
@@ -215,8 +220,13 @@ class Reader:
             if name.startswith("~") and not user:
                 message = f"Include {name}: the system's ssh_config can't include a file of a home folder; write an absolute path"
                 raise BadLineError(message)
+            try:
+                pattern = str(folder / tilde(name))
+            except BadLineError:
+                # Nobody's home has no files, as any other pattern that matches nothing.
+                continue
             # Path.glob takes no absolute pattern.
-            for included in sorted(glob.glob(str(folder / tilde(name)))):  # noqa: PTH207
+            for included in sorted(glob.glob(pattern)):  # noqa: PTH207
                 self._file(Path(included), folder, user=user, depth=depth + 1)
 
     def _tell(self, place: str) -> None:

@@ -50,7 +50,8 @@ def _error(exc: Exception, device: Device, step: str) -> DeviceError:
             reason = f"the connection to {where} was lost at the login ({exc}); if this happens every time, check user and identity_file"
             return lost(name, step, reason)
         case paramiko.ChannelException():
-            return lost(name, step, f"{where} refuses to open a channel: {exc.text or 'no reason given'}; look at its log")
+            advice = "does its sshd_config allow sessions (MaxSessions)? The log of its SSH server says why"
+            return lost(name, step, f"{where} refuses to open a channel ({exc.text or 'no reason given'}): {advice}")
         case TimeoutError():
             waited = device.connect_time if step == "connect" else silence(device)
             if isinstance(exc, StalledError):

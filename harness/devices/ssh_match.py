@@ -194,6 +194,9 @@ def _succeeds(command: str) -> bool:
                 # Also what it started.
                 os.killpg(process.pid, 9)
                 raise
-    except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
+    except subprocess.TimeoutExpired as exc:
+        message = f"Match exec '{command}' did not end within {EXEC_SECONDS:g} s: make the command faster, or remove the line"
+        raise BadLineError(message) from exc
+    except (OSError, ValueError) as exc:
         message = f"Match exec '{command}': {exc}"
         raise BadLineError(message) from exc

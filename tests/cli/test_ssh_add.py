@@ -163,7 +163,7 @@ def test_a_key_that_known_hosts_contradicts_is_refused(harness: Command, sshd: S
     before = logins(sshd)
     done = harness(*words(sshd))
     assert done.code == 3
-    assert f"ssh-keygen -R [127.0.0.1]:{sshd.port}" in done.err
+    assert f"ssh-keygen -R '[127.0.0.1]:{sshd.port}'" in done.err
     assert logins(sshd) == before
     assert not Path("devices.toml").exists()
 

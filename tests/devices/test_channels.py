@@ -71,7 +71,14 @@ def test_a_server_that_allows_no_channel_is_named() -> None:
     with SshServer() as server:
         server.restart("MaxSessions 0")
         board = transport(server.entry("board"))
-        with pytest.raises(DeviceError, match=r"board: probe: 127\.0\.0\.1:\d+ refuses to open a channel"):
+        with pytest.raises(DeviceError, match=r"board: probe: 127\.0\.0\.1:\d+ refuses to open a channel .*MaxSessions"):
+            board.open(["echo"], "probe")
+        board.close()
+        # An alias is named by the host and the port that it leads to.
+        (Path.home() / ".ssh").mkdir()
+        (Path.home() / ".ssh" / "config").write_text(f"Host rpi\n  HostName 127.0.0.1\n  Port {server.port}\n")
+        board = transport(server.entry("board", host="rpi", port=""))
+        with pytest.raises(DeviceError, match=rf"board: probe: 127\.0\.0\.1:{server.port} refuses to open a channel"):
             board.open(["echo"], "probe")
         board.close()
 

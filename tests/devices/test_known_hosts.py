@@ -50,5 +50,17 @@ def test_several_keys_count_and_revoked_ones_do_not() -> None:
     assert names("@cert-authority * " + KEY, "board") == []
 
 
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
+def test_a_comment_ends_where_ssh_ends_it(mark: str) -> None:
+    assert names(f"# my board:{mark}board {KEY}\n", "board") == []
+    assert names(f"other {KEY} x{mark}board {KEY}\n", "board") == []
+
+
+def test_words_are_separated_as_by_ssh() -> None:
+    assert names(" \tboard\t " + KEY.replace(" ", " \t") + "\r\n", "board") == [KEY]
+    assert names(f"board\xa0{KEY}\n", "board") == []
+    assert names("board " + KEY.replace(" ", "\u2003") + "\n", "board") == []
+
+
 def test_lines_that_are_none_are_passed_over() -> None:
     assert names(f"board ssh-ed25519 !!!\nboard unheard-of AAAA\nboard\n{KEY}\nboard {KEY}\n", "board") == [KEY]

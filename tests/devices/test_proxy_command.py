@@ -65,9 +65,9 @@ def gone(mark: str) -> bool:
 BAD: dict[str, tuple[str, str]] = {
     "silent": ("sleep {mark}", r"ProxyCommand 'sleep .*' was still running \(no message\); rpi:22 gave no SSH greeting within 1 s"),
     "ends": ("true {mark}", r"ProxyCommand 'true .*' ended with exit code 0: no message; rpi:22 closed the connection before any greeting"),
-    "fails": ("sh -c 'echo no way >&2; exit 3' {mark}", r"ended with exit code 3: no way; "),
-    "none": ("/none/such {mark}", r"ended with exit code 127: .*not found"),
-    "killed": ("sh -c 'kill -9 $$' {mark}", r"was killed by signal 9: no message"),
+    "fails": ("sh -c 'echo no way >&2; exit 3' {mark}", r"ended with exit code 3: no way: run the command in a shell to see .*ssh_config$"),
+    "none": ("/none/such {mark}", r"ended with exit code 12[67]: .*(not found|No such file).*: run the command in a shell [^;]*$"),
+    "killed": ("sh -c 'kill -9 $$' {mark}", r"was killed by signal 9: no message: run the command in a shell [^;]*$"),
     "floods": ("sh -c 'yes {mark} >&2'", r"was still running \(.*y?\d+ .*\); rpi:22 gave no SSH greeting within 1 s"),
     "babbles": ("yes {mark}", r"rpi:22 did not begin as an SSH server does; it said '\d+"),
     "deaf": ("""sh -c 'trap "" TERM HUP INT; sleep {mark} & wait'""", r"was still running .*gave no SSH greeting within 1 s"),
@@ -95,8 +95,20 @@ def test_its_tokens_are_what_ssh_makes_of_them() -> None:
     )
     Path("devices.toml").write_text('[board]\nhost = "rpi"\nuser = "pi"\nconnect_time = 1\n')
     known = registry.load()
-    with pytest.raises(ConnectError, match=r"ended with exit code 3: 10\.0\.0\.7 2222 pi rpi; "):
+    with pytest.raises(ConnectError, match=r"ended with exit code 3: 10\.0\.0\.7 2222 pi rpi: "):
         Link(known.get("board"), known)
+
+
+def test_it_is_run_by_the_users_shell_as_by_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\necho mine "$#" >&2\nexec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    monkeypatch.setenv("SHELL", str(shell))
+    with pytest.raises(ConnectError, match=r"ended with exit code 3: mine 2 hello: "):
+        through("sh -c 'echo hello >&2; exit 3'")
+    monkeypatch.setenv("SHELL", "")
+    with pytest.raises(ConnectError, match=r"ended with exit code 3: hello: "):
+        through("sh -c 'echo hello >&2; exit 3'")
 
 
 @pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 15)", "os.kill(os.getpid(),9)"])

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.devices import registry, ssh_config
 from harness.devices.link import Link
 from harness.devices.proxy import ProxyCommand
 from harness.errors import ConnectError, EntryError, HostKeyError, UsageError
+from tests.conftest import ROOT
 from tests.sshd import SshServer
 
 RELAY = """\
@@ -113,6 +115,116 @@ def test_included_files_count_where_they_are_included() -> None:
     assert (found.host, found.user, found.port, found.only) == ("rpi", "last", 22, False)
     assert ssh_config.route("other").only
     assert ssh_config.route("other").port == 9
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Include ~nobody-of-this-name/config",
+        "Include # later",
+        "UserKnownHostsFile # later",
+        "GlobalKnownHostsFile #later",
+        "Host # rpi\nPort many\nHost rpi",
+        'Match !host rpi ""\nPort many\nHost rpi',
+    ],
+)
+def test_lines_that_say_nothing_to_ssh_say_nothing(line: str) -> None:
+    mine = known_hosts()
+    config(f"{line}\nHostName 10.0.0.7\n")
+    found = ssh_config.route("rpi")
+    assert (found.host, found.port, found.known_hosts[0]) == ("10.0.0.7", 22, mine)
+
+
+@pytest.mark.parametrize(
+    ("written", "usual"),
+    [
+        ("127.1", "127.0.0.1"),
+        ("0x7f.0.0.1", "127.0.0.1"),
+        ("FD00:0:0:0::1", "fd00::1"),
+        ("::ffff:10.0.0.7", "::ffff:10.0.0.7"),
+        ("127.1.lab", "127.1.lab"),
+        ("fe80::1%nosuch0", "fe80::1%nosuch0"),
+    ],
+)
+def test_an_address_is_known_by_its_usual_form(written: str, usual: str) -> None:
+    config(f"Host rpi\nHostName {written.replace('%', '%%')}\nPort 2222\nProxyCommand nc %h\n")
+    found = ssh_config.route("rpi")
+    assert (found.host, found.key_name, found.command) == (usual, f"[{usual}]:2222", f"nc {usual}")
+    assert ssh_config.route(f"[{written}]").host == usual
+
+
+def test_a_match_exec_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.devices.ssh_match.EXEC_SECONDS", 0.2)
+    config('Match exec "sleep 60"\nUser pi\n')
+    with pytest.raises(UsageError, match=r"config:1: Match exec 'sleep 60' did not end within 0\.2 s: make the command faster"):
+        ssh_config.route("rpi")
+
+
+def test_files_whose_names_are_too_long_are_passed_over() -> None:
+    mine = known_hosts()
+    long = f"/tmp/{'n' * 300}"
+    config(f"UserKnownHostsFile {long} {mine}\nCertificateFile {long}\nIdentityFile {long}\n")
+    found = ssh_config.route("rpi")
+    assert found.certificate_files == ()
+    assert mine in found.known_hosts
+
+
+# It becomes another user with all imported: this machine's Python may be one that others can't read.
+FORBIDDEN = """\
+import encodings.idna, os, sys
+import harness.devices.link, harness.devices.way, harness.crash
+from harness.devices import registry
+from harness.errors import HarnessError
+known = registry.load()
+os.setgroups([]); os.setgid(54321); os.setuid(54321)
+try:
+    way = harness.devices.way.way(known.get("board"), known)
+    try:
+        way.open()
+        print("connected")
+    finally:
+        way.close()
+except HarnessError as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+@pytest.mark.ssh
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to take on another user's number")
+@pytest.mark.parametrize("there", ["closed/file", "unreadable"])
+def test_files_that_this_account_may_not_read_are_passed_over_as_by_ssh(sshd: SshServer, there: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "closed").mkdir(mode=0o700)
+        key = place / "key"
+        key.write_bytes(sshd.identity.read_bytes())
+        key.chmod(0o644)
+        for file in ("closed/file", "unreadable"):
+            (place / file).touch(mode=0o600)
+        mine = place / "known"
+        (place / ".ssh").mkdir()
+        bad = place / there
+
+        def tried(known: str, more: str = "") -> str:
+            text = f"UserKnownHostsFile {bad} {mine}\nGlobalKnownHostsFile {bad}\nCertificateFile {bad}\nIdentityFile {bad}\n"
+            (place / ".ssh" / "config").write_text(f"Host rpi\nHostName 127.0.0.1\nPort {sshd.port}\n{text}IdentityFile {key}\n")
+            mine.write_text(known)
+            (place / "devices.toml").write_text(f'[board]\nhost = "rpi"\nuser = "{sshd.user}"\n{more}')
+            environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "HOME": name, "QUANT_HARNESS_HOME": name}
+            words = [sys.executable, "-c", FORBIDDEN]
+            done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+            return (done.stdout or done.stderr).strip()
+
+        assert tried(f"[127.0.0.1]:{sshd.port} {sshd.host_key}\n") == "connected"
+        told = tried("")
+        assert told.startswith("HostKeyError board: connect: unknown host key"), told
+        assert f"{bad} can't be read: Permission denied" in told
+        if there != "unreadable":
+            told = tried("", f'identity_file = "{bad}"\n')
+            assert told.startswith(f"EntryError board: entry: devices.toml:4: identity_file {bad}: can't be read: Permission"), (
+                told
+            )
 
 
 def test_files_that_include_each_other_end() -> None:

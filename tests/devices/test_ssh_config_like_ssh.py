@@ -67,7 +67,7 @@ PLACES = [
     "{dir}/%z",
 ]
 VALUES = {
-    "HostName": ["10.0.0.7", "%h.lab", "Board7", '"other"', "a b", "%%x", "%n", "rpi", "", "[::1]", "::1"],
+    "HostName": ["10.0.0.7", "%h.lab", "Board7", '"other"', "a b", "%%x", "%n", "rpi", "", "[::1]", "::1", "127.1", "FD00:0::1"],
     "User": ["pi", "root", '"two words"', "'pi'", "a\\\\b", "p#i", "#pi", '""', "Pi"],
     "Port": ["22", "2222", "ssh", "http", "0", "65536", "x", '"23"', "022", "-1", "+5"],
     "IdentityFile": PLACES,
@@ -136,7 +136,11 @@ def files(draw: st.DrawFn, keys: tuple[str, ...], *, include: bool = True) -> st
         setting,
         host,
         match,
-        *([st.sampled_from(["Include {dir}/more", "include {dir}/mo*", "Include {dir}/none"])] if include else []),
+        *(
+            [st.sampled_from(["Include {dir}/more", "include {dir}/mo*", "Include {dir}/none", "Include ~nobody-of-this-name/x"])]
+            if include
+            else []
+        ),
     ]
     some = draw(st.lists(st.one_of(*kinds), min_size=1, max_size=9))
     if draw(st.integers(0, 29)) == 0:
