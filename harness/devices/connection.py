@@ -64,8 +64,9 @@ class Way:
             self._options["disabled_algorithms"] = {"keys": policy.unwanted}
         # Fabric would cut its own connect_timeout down to whole seconds.
         config = Config(ssh_config=_Nothing(), lazy=True)
+        # Who logs in, the login says; without any name here, paramiko would ask for that of this machine's user.
         self._connection = Connection(
-            route.host, user=route.user, port=route.port, gateway=False, connect_kwargs=self._options, config=config
+            route.host, user=route.user or "nobody", port=route.port, gateway=False, connect_kwargs=self._options, config=config
         )
         self._connection.client.set_missing_host_key_policy(policy)
 

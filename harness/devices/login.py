@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
 from harness import places
-from harness.devices import identities, ssh_agent
+from harness.devices import identities, ssh_agent, ssh_tokens
 from harness.devices.identities import UnusableError
 from harness.devices.login_report import LoginReport
 from harness.devices.ssh_agent import AgentError, Session, SshAgent
+from harness.devices.ssh_match import BadLineError
 from harness.devices.user_auth import Answer, SignatureError, UserAuth
 from harness.errors import AuthenticationError
 
@@ -166,7 +166,7 @@ class Login:
 
     def _user(self) -> str:
         try:
-            return self._route.user or getpass.getuser()
-        except (KeyError, OSError, ImportError):
+            return self._route.user or ssh_tokens.local_user()
+        except BadLineError:
             reason = "the current user of this machine has no name to log in with: set user in devices.toml"
             raise AuthenticationError(self._device.name, "connect", reason) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from harness.devices import registry, ssh_config
 from harness.devices.link import Link
 from harness.devices.proxy import ProxyCommand
-from harness.errors import ConnectError, EntryError, HostKeyError, UsageError
+from harness.errors import AuthenticationError, ConnectError, EntryError, HostKeyError, UsageError
 from tests.conftest import ROOT
 from tests.sshd import SshServer
 
@@ -225,6 +226,33 @@ def test_files_that_this_account_may_not_read_are_passed_over_as_by_ssh(sshd: Ss
             assert told.startswith(f"EntryError board: entry: devices.toml:4: identity_file {bad}: can't be read: Permission"), (
                 told
             )
+
+
+@pytest.mark.ssh
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to take on another user's number")
+@pytest.mark.parametrize("name", ["", "somebody"])
+def test_who_logs_in_where_nothing_names_a_user(sshd: SshServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As ssh does it, who is in passwd logs in by that name, whatever the environment says.
+    for key in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(key, name)
+    config(f"Host rpi\nHostName 127.0.0.1\nPort {sshd.port}\n")
+    known_hosts(sshd)
+    with pytest.raises(AuthenticationError, match="refused the login of user 'root'"):
+        link(f'[board]\nhost = "rpi"\nidentity_file = "{sshd.identity}"\n')
+    environment = {key: value for key, value in os.environ.items() if key != "QUANT_HARNESS_HOME"}
+    words = [sys.executable, "-c", FORBIDDEN]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        shutil.copytree(Path.home() / ".ssh", place / ".ssh")
+        identity = place / "key"
+        identity.write_bytes(sshd.identity.read_bytes())
+        identity.chmod(0o644)
+        (place / "devices.toml").write_text(f'[board]\nhost = "rpi"\nidentity_file = "{identity}"\n')
+        environment |= {"HOME": folder, "PYTHONPATH": str(ROOT), "QUANT_HARNESS_HOME": folder}
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    told = "refused the login of user 'somebody'" if name else "has no name to log in with: set user in devices.toml"
+    assert told in done.stdout, done.stdout + done.stderr
 
 
 def test_files_that_include_each_other_end() -> None:
