@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Location = tuple[str | int, ...]
+# A hundred thousand devices fit in; a device such as /dev/zero has no end.
+LARGEST = 1 << 24
 # What pydantic puts into a place beside the names of keys: it speaks of a key itself, or of one of the forms of a value.
 MARKS = ("[key]", "[text]", "[table]")
 
@@ -40,7 +42,12 @@ def parse(path: Path, error: type[UsageError]) -> tuple[dict[str, Any], str]:
         UsageError: of the given type, if the file is missing, unreadable or not TOML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # Windows' Notepad begins a file with a byte-order mark.
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            message = f"{path}: not a TOML file: it has more than {LARGEST} characters"
+            raise error(message)
         return tomllib.loads(text), text
     except FileNotFoundError:
         message = f"{path}: no such file"

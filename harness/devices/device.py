@@ -65,6 +65,32 @@ def _a_place(value: str) -> str:
     return value
 
 
+def _a_line(value: str) -> str:
+    """Refuse what can be no part of a command line or a name: control characters."""
+    if not value.isprintable():
+        message = f"{value!r} has a control character: remove it"
+        raise ValueError(message)
+    return value
+
+
+def _a_command(value: str) -> str:
+    """Refuse the one character that no command line can hold; the others are quoted."""
+    if "\0" in value:
+        message = f"{value!r} has a zero character: remove it"
+        raise ValueError(message)
+    return value
+
+
+def _a_path(value: object) -> object:
+    """Refuse a path that names nothing, which pathlib would read as the working folder."""
+    if isinstance(value, str):
+        if not value:
+            message = "it is empty: name a file, or remove the key"
+            raise ValueError(message)
+        return _a_line(value)
+    return value
+
+
 def _cores(value: list[int]) -> list[int]:
     """Refuse a choice of no core, or of one core twice."""
     if not value:
@@ -79,6 +105,8 @@ def _cores(value: list[int]) -> list[int]:
 Size = Annotated[int, BeforeValidator(size), AfterValidator(_enough)]
 Silence = Annotated[Seconds, AfterValidator(_a_second)]
 Version = Annotated[str, AfterValidator(_a_version)]
+Line = Annotated[str, AfterValidator(_a_line)]
+Word = Annotated[str, Field(min_length=1), AfterValidator(_a_line)]
 Place = Annotated[str, AfterValidator(_a_place)]
 
 
@@ -102,14 +130,14 @@ class Device(BaseModel):
 
     name: Name
     transport: Literal["local", "ssh"] = "ssh"
-    host: str | None = None
-    user: str | None = None
+    host: Line | None = None
+    user: Word | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    identity_file: Path | None = None
-    password_env: str | None = None
+    identity_file: Annotated[Path, BeforeValidator(_a_path)] | None = None
+    password_env: Word | None = None
     host_key: str | None = None
-    jump: str | None = None
-    python: Annotated[str, Field(min_length=1)] | None = None
+    jump: Word | None = None
+    python: Annotated[str, Field(min_length=1), AfterValidator(_a_command)] | None = None
     tags: list[str] = []
     cpus: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_cores)] | None = None
     runtimes: list[Version] = []

@@ -137,8 +137,12 @@ MEANINGS = (
         "the account's password has expired: log in once on a terminal and change it (ssh USER@HOST), or let it never expire (as root: chage -M -1 USER)",
     ),
     (
-        r": restricted\b",
+        r"(?m): restricted(?:: |\s*$)",
         "the account's shell is restricted and runs no program by its path: give the account another shell (as root: chsh -s /bin/sh USER), or set python for [{name}] in devices.toml to a name in its PATH",
+    ),
+    (
+        r"shared object file: (?:Error 24|Too many open files)",
+        "a limit of the account is too low for {python}: raise 'ulimit -n' there (a login file, or /etc/security/limits.conf)",
     ),
     (
         r"error while loading shared libraries: ([^\s:]+)",
@@ -178,8 +182,11 @@ def why(heard: Heard, device: Device, python: str, waited: float | None) -> str:
     """
     text = f"{heard.log}\n{heard.out}"
     name, set_python = device.name, SET_PYTHON.format(name=device.name)
+    # What the shell says of this Python is the reason, whatever the account's greeting says before.
+    of_python = "\n".join(line for line in text.splitlines() if python in line)
+    telling = of_python if of_python and heard.status in (NOT_EXECUTABLE, NOT_FOUND) else text
     for pattern, meaning in MEANINGS:
-        if found := re.search(pattern, text):
+        if found := re.search(pattern, telling):
             return f"{meaning.format(*found.groups(), python=python, name=name)} ({heard.last})"
     if missing := standard_module(text):
         return without_module(missing, python, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shutil
 import sys
 
 import place
@@ -45,8 +46,31 @@ def command_of(words: list[str]) -> Callable[..., None]:
     return command
 
 
+def keep_stream_numbers() -> None:
+    """Open /dev/null in place of each standard stream that a login file closed.
+
+    Otherwise a lock gets such a number, and a child that inherits the lock has it replaced by its own stream.
+    """
+    number = 0
+    while number <= 2:  # noqa: PLR2004 - standard error
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+
+
+def find_python() -> None:
+    """Set ``sys.executable`` to this Python: PYTHONEXECUTABLE and __PYVENV_LAUNCHER__ replace it even with ``-I``."""
+    if "PYTHONEXECUTABLE" in os.environ or "__PYVENV_LAUNCHER__" in os.environ:
+        with open("/proc/self/cmdline", "rb") as file:
+            called = os.fsdecode(file.read().partition(b"\0")[0])
+        sys.executable = shutil.which(called) or sys.executable
+        for name in ("PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__"):
+            os.environ.pop(name, None)
+
+
 def main(words: list[str]) -> int:
     """Run one command; a failure is one line of the protocol."""
+    keep_stream_numbers()
+    find_python()
     os.umask(0o077)  # what is stored here, and by the jobs started here, is its owner's alone
     try:
         command_of(words)(*words[1:])

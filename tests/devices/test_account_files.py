@@ -59,7 +59,7 @@ def probed(server: SshServer, **keys: str) -> device_facts.Facts:
 
 def bashrc(home: Path) -> str:
     variables = {
-        "PYTHONPATH": home / "evil", "PYTHONSTARTUP": home / "evil" / "json.py", "PYTHONHOME": "/none", "PYTHONINSPECT": "1",
+        "PYTHONPATH": home / "evil", "PYTHONSTARTUP": home / "evil" / "json.py", "PYTHONHOME": "/none", "PYTHONEXECUTABLE": "/none", "__PYVENV_LAUNCHER__": "/none", "PYTHONINSPECT": "1",
         "OMP_NUM_THREADS": "1", "LD_PRELOAD": "/none.so", "MALLOC_ARENA_MAX": "1", "ORT_TENSORRT_FP16_ENABLE": "1", "QUANT_HARNESS_PATH": home,
     }  # fmt: skip
     return "".join(f"export {name}='{value}'\n" for name, value in variables.items()) + f"cd {home}/evil\n"

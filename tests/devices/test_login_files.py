@@ -21,6 +21,7 @@ from harness.devices.link import Link
 from harness.devices.registry import Registry
 from harness.errors import DeviceError, RunnerError
 from tests import account
+from tests.cli.conftest import Command
 from tests.dropbear import DropbearServer
 from tests.sshd import ACCOUNT, BASH, FALSE, FISH, NOLOGIN, RBASH, TCSH, ZSH, SshServer
 
@@ -155,6 +156,7 @@ def test_a_login_file_that_ends_the_session_is_named(bash: SshServer, what: str)
         ("exec </dev/null", r"its standard input ended early: do login files redirect it\?"),
         ("exec <&-", r"its standard input ended early: do login files redirect it\?"),
         ("ulimit -f 0", "File too large: .*; a limit of the account is too low: see ulimit -f there"),
+        ("ulimit -n 3", "a limit of the account is too low for .*: raise 'ulimit -n' there"),
         ("ulimit -n 8", "Too many open files: .*; a limit of the account is too low: see ulimit -n there"),
     ],
 )
@@ -163,6 +165,27 @@ def test_a_login_file_that_takes_what_is_needed_is_told_by_what_fails(bash: SshS
     login(bash, line + "\n")
     with opened(bash) as link, pytest.raises(DeviceError, match=words):
         link.probe()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("line", ["exec 2>&-", "exec 2>/dev/null"])
+def test_a_job_runs_where_a_login_file_takes_standard_error(bash: SshServer, line: str, harness: Command, study: Path) -> None:
+    bash.clear()
+    login(bash, line + "\n")
+    Path("devices.toml").write_text(bash.entry("board"))
+    result = harness("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "1", "--json")
+    assert result.code == 0, result.err
+
+
+GREETINGS = ("Access: restricted to staff", "shells: see nologin(5)", "SFTP only on weekends", "Your password has expired twice")
+
+
+@pytest.mark.parametrize("greeting", GREETINGS)
+def test_a_greeting_is_not_taken_for_the_reason(bash: SshServer, greeting: str) -> None:
+    bash.clear()
+    login(bash, f"echo '{greeting}'\n")
+    assert starts(bash)
+    assert refusal(bash, python="/opt/none/python3").startswith("/opt/none/python3 did not start there")
 
 
 def test_dropbear_runs_login_files_too() -> None:

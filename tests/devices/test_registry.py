@@ -91,7 +91,6 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: s
         ("[a]\n[a]\n", "not valid TOML"),
         (f"a = {'[' * 5000}", "not valid TOML"),
         (f"a = {'9' * 5000}", "not valid TOML"),
-        ("\ufeff[a]", "not valid TOML"),
     ],
 )
 def test_a_file_that_is_no_toml_costs_all_devices(tmp_path: Path, text: str, words: str) -> None:
@@ -102,7 +101,26 @@ def test_a_file_that_is_no_toml_costs_all_devices(tmp_path: Path, text: str, wor
     assert f"{path}: {words}" in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_bytes(b'\xef\xbb\xbf[rpi4]\r\nhost = "h"\r\nport = "x"\r\n')
+    assert "devices.toml:3: 'rpi4.port'" in registry.load(path).wrong[0].fault
+
+
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(RegistryError, match=r"^/dev/zero: not a TOML file: it has more than"):
+        registry.load(Path("/dev/zero"))
+
+
 WRONG = {
+    "a host with a line break": 'host = "a\\nb"',
+    "a user with a zero": 'host = "h"\nuser = "a\\u0000b"',
+    "no user": 'host = "h"\nuser = ""',
+    "a Python with a zero": 'host = "h"\npython = "a\\u0000b"',
+    "no key": 'host = "h"\nidentity_file = ""',
+    "a key with a zero": 'host = "h"\nidentity_file = "/a\\u0000b"',
+    "no jump host": 'host = "h"\njump = ""',
+    "no variable": 'host = "h"\npassword_env = ""',
     "an unknown key": 'host = "h"\nprot = 22',
     "no host": "port = 22",
     "another type": 'host = ["h"]',
