@@ -5,6 +5,7 @@ Files are read as OpenSSH reads them; where this differs, docs/devices.md says s
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -89,7 +90,7 @@ def split(spec: str) -> tuple[str | None, str, int | None]:
         port = port.removeprefix(":")
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
-    if not host or re.search(r"[\s\x00-\x1f]", spec.strip()) or (port and not re.fullmatch(r"\d{1,5}", port)):
+    if not host or re.search(r"[\s\x00-\x1f]", spec.strip()) or (port and not _is_port(port)):
         message = f"'{spec}' is no host: write [USER@]HOST[:PORT], or an alias of ~/.ssh/config"
         raise UsageError(message)
     return user or None, host, int(port) if port else None
@@ -249,10 +250,17 @@ def _hops(value: str) -> tuple[str, ...]:
     hops = tuple(hop.strip() for hop in value.split(","))
     for hop in hops:
         try:
-            split(hop)
+            _, host, _ = split(hop)
         except UsageError as exc:
             raise BadLineError(str(exc)) from exc
+        if ":" in host and "[" not in hop:
+            message = f"'{hop}' is no host: put an IPv6 address in brackets"
+            raise BadLineError(message)
     return hops
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) < 1 << 16
 
 
 def _port(value: str) -> int:
@@ -277,11 +285,11 @@ def _address(host: str) -> str:
 
 
 def _may_be_read(file: Path) -> bool:
-    """Whether a file is there, or can't be looked at: a message may have to name it."""
+    """Whether a file is there, or can't be looked at: a message may have to name it. No file has a name that is too long."""
     try:
         return file.is_file()
-    except OSError:
-        return True
+    except OSError as exc:
+        return exc.errno != errno.ENAMETOOLONG
 
 
 def _is_key(file: Path) -> bool:
