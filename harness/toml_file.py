@@ -42,6 +42,10 @@ def parse(path: Path, error: type[UsageError]) -> tuple[dict[str, Any], str]:
         UsageError: of the given type, if the file is missing, unreadable or not TOML.
     """
     try:
+        # Reading a FIFO waits for as long as nobody writes to it.
+        if path.exists() and not (path.is_file() or path.is_char_device()):
+            message = f"{path}: not a regular file"
+            raise error(message)
         # Windows' Notepad begins a file with a byte-order mark.
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LARGEST + 1)

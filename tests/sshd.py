@@ -100,9 +100,11 @@ class SshServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         config = self.folder / "sshd_config"
-        config.write_text(
-            "".join(f"{line}\n" for line in self.lines) + CONFIG.format(port=self.port, folder=self.folder, lease=self.lease)
-        )
+        # Of several SetEnv lines, sshd takes the first alone.
+        own = CONFIG.format(port=self.port, folder=self.folder, lease=self.lease)
+        lease = f" QUANT_HARNESS_LEASE={self.lease}"
+        lines = [line + lease if line.startswith("SetEnv ") and "_LEASE=" not in line else line for line in self.lines]
+        config.write_text("".join(f"{line}\n" for line in lines) + own)
         config.chmod(0o644)
         self._log = (self.folder / "log").open("wb")
         drop = self._drop()

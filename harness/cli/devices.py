@@ -51,7 +51,7 @@ def devices(
         for answer in found:
             name = answer.device.name
             if answer.busy is not None:
-                screen.print(f"{name} is busy: {answer.busy}; to end that job: harness device release {name}", markup=False)
+                screen.print(f"{name} is busy: {answer.busy}; {answer.how_to_end}", markup=False)
             if answer.error is not None:
                 shared.say_error(str(answer.error), Exit.INCOMPLETE, as_json=False)
     return Exit.INCOMPLETE if any(answer.error is not None for answer in found) else Exit.PASSED

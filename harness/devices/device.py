@@ -110,6 +110,10 @@ Word = Annotated[str, Field(min_length=1), AfterValidator(_a_line)]
 Place = Annotated[str, AfterValidator(_a_place)]
 
 
+# Keys that a local device does not have.
+OVER_SSH = ("host", "user", "port", "identity_file", "password_env", "host_key", "jump")
+
+
 class Device(BaseModel):
     """One entry of devices.toml.
 
@@ -154,6 +158,10 @@ class Device(BaseModel):
     def _reachable(self) -> Device:
         if self.transport == "ssh" and not self.host:
             message = f'\'{self.name}\' has no host: give host = "NAME-OR-ADDRESS", or transport = "local" for this machine'
+            raise ValueError(message)
+        foreign = [key for key in OVER_SSH if getattr(self, key) is not None]
+        if self.transport == "local" and foreign:
+            message = f'transport = "local" measures this machine, so {", ".join(foreign)} can\'t be set: remove one or the other'
             raise ValueError(message)
         if self.host_key is not None and len(self.host_key.split()) < 2:  # noqa: PLR2004 - type and key
             message = 'host_key is a key type and a key, as in known_hosts: "ssh-ed25519 AAAA…"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,20 @@ def holder(said: str) -> str:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
         return UNKNOWN
     return "".join(letter if letter.isprintable() else "?" for letter in words)[:MOST_WORDS]
+
+
+def how_to_end(said: str, device: str) -> str:
+    """Say how to end the job that holds a device: the device refuses that to every account but the job's own and root.
+
+    Args:
+        said: as in :func:`holder`.
+        device: its name.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        told = json.loads(said)
+        if isinstance(told, dict) and told.get("mine") is False:
+            return "only its account on the device, or root there, can end it"
+    return f"to end it: harness device release {device}"
 
 
 def _asked_by(told: dict[str, Any]) -> str:

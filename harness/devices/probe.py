@@ -53,6 +53,11 @@ class Answer:
         """Who holds it, and since when; None if nobody does."""
         return None if self.facts is None or self.facts.holder is None else lease.holder(self.facts.holder)
 
+    @property
+    def how_to_end(self) -> str | None:
+        """How to end the job that holds it; None if none does."""
+        return None if self.facts is None or self.facts.holder is None else lease.how_to_end(self.facts.holder, self.device.name)
+
     def as_json(self) -> dict[str, Any]:
         """The answer for programs; no key of the registry that could be secret."""
         return {

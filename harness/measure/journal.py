@@ -141,5 +141,6 @@ def read(path: Path) -> Iterator[Event]:
                     message = f"{path}:{number}: {_fault(exc)}"
                     raise ResultsError(message) from exc
     except (OSError, UnicodeDecodeError) as exc:
-        message = f"{path}: can't be read: {exc}"
+        why = "it is not UTF-8 text" if isinstance(exc, UnicodeDecodeError) else exc.strerror
+        message = f"{path}: can't be read: {why}; restore it, or measure again"
         raise ResultsError(message) from exc

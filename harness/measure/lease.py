@@ -9,7 +9,7 @@ import secrets
 import socket
 
 import harness
-from harness.devices.lease import holder
+from harness.devices.lease import holder, how_to_end
 
 # Tells this process from any other: containers may have the same host name and process number.
 CONTROLLER = secrets.token_hex(8)
@@ -18,7 +18,7 @@ CONTROLLER = secrets.token_hex(8)
 def told(said: str, device: str, waited: float | None) -> str:
     """Say who holds a device, after so many seconds of waiting; what it wrote is input."""
     still = f"after {waited:g} s another job is still" if waited else "another job is"
-    return f"{still} being measured there ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m), or end it: harness device release {device}"
+    return f"{still} being measured there ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m); {how_to_end(said, device)}"
 
 
 def is_own(said: str) -> bool:

@@ -55,12 +55,13 @@ def _quiet() -> Iterator[None]:
 
     # logging.warning() installs a handler for good when the root logger has none.
     handler = logging.NullHandler()
-    root.addHandler(handler)
-    root.addFilter(others)
-    tools.setLevel(logging.CRITICAL + 1)
-    sys.stdout, sys.stderr = (cast("TextIO", _Sink(stream, thread)) for stream in streams)
-    onnxruntime.set_default_logger_severity(FATAL)
     try:
+        # Ctrl-C may come at any of these lines, and what is said of it must not be dropped.
+        root.addHandler(handler)
+        root.addFilter(others)
+        tools.setLevel(logging.CRITICAL + 1)
+        sys.stdout, sys.stderr = (cast("TextIO", _Sink(stream, thread)) for stream in streams)
+        onnxruntime.set_default_logger_severity(FATAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield

@@ -6,14 +6,22 @@ Only the files count for the gate, which measures them again; the old figures te
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from harness.quantize.recipe import Variant
 from harness.records.context import Context
 
 FORMAT: Literal[1] = 1
+
+
+def _a_number(value: object) -> object:
+    """Refuse ``true``, which equals 1."""
+    if isinstance(value, bool):
+        message = "a format is a number"
+        raise ValueError(message)  # noqa: TRY004 - pydantic's own protocol
+    return value
 
 
 class _Record(BaseModel):
@@ -49,7 +57,7 @@ class Baseline(_Record):
         devices: by name.
     """
 
-    format: Literal[1] = FORMAT
+    format: Annotated[Literal[1], BeforeValidator(_a_number)] = FORMAT
     name: str
     kind: Literal["run", "saved", "model", "runtime"]
     run: str | None = None

@@ -104,6 +104,9 @@ def load(folder: Path) -> Run:
             else f"{path}: this file is not the record of a run, or is damaged: {fault}; restore it, or start a new run"
         )
         raise ResultsError(message) from exc
+    if "format" not in run.model_fields_set:
+        message = f"{path}: this file does not say its format, so it is damaged: restore it, or start a new run"
+        raise ResultsError(message)
     return run if run.state == "complete" and (folder / SAMPLES).exists() else gather(folder, run)
 
 

@@ -38,8 +38,8 @@ def other_version(path: Path, content: bytes, reads: int, remedy: str) -> str | 
     found, name = said.get("format", reads), _object(said.get("versions")).get("harness")
     writer = f" (quant-harness {plain(name)[:MOST_WORDS]})" if isinstance(name, str) else ""
     here = f"this is quant-harness {harness.__version__}, which reads format {reads}"
-    if not isinstance(found, int):
-        return f"{path}: its format is {plain(repr(found))[:MOST_WORDS]}, and {here}: upgrade this one, or restore the file"
+    if type(found) is not int:
+        return f"{path}: its format is {plain(repr(found))[:MOST_WORDS]}, and {here}: restore the file, or use the version that wrote it"
     if found > reads:
         return f"{path}: format {found!s:.20}, written by a newer version{writer}; {here}: upgrade this one"
     if found < reads:

@@ -39,6 +39,7 @@ def command_of(words: list[str]) -> Callable[..., None]:
             "this agent speaks protocol %d and has no command '%s': %s" % (store.PROTOCOL, " ".join(words[:1])[:100], other)
         )
     if words[0] in WRITING:
+        store.check_shape()
         place.check_writable(store.root())
     if words[0] not in ANYWHERE:
         store.check_layout()

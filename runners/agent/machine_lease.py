@@ -87,7 +87,7 @@ def peer() -> tuple[int, int] | None:
 def holder() -> dict[str, Any] | None:
     """Who holds the lease; None if nobody does, or if this account may not ask.
 
-    ``uid``, ``account`` and ``process`` (its pid on this machine) are the kernel's word; ``answers`` tells whether the holder said the rest.
+    ``uid``, ``account`` and ``process`` (its pid on this machine) are the kernel's word, ``mine`` tells whether this account may end it; ``answers`` tells whether the holder said the rest.
     """
     for attempt in range(ATTEMPTS):
         with asking() as asker:
@@ -99,7 +99,7 @@ def holder() -> dict[str, Any] | None:
         if said or attempt == ATTEMPTS - 1 or time.monotonic() - begun >= ANSWER_SECONDS:
             break
         time.sleep(POLL_SECONDS)  # it hung up: most likely it has just ended
-    known = {"uid": uid, "account": account(uid), "process": pid or None} if uid >= 0 else {}
+    known = {"uid": uid, "account": account(uid), "process": pid or None, "mine": os.geteuid() in (0, uid)} if uid >= 0 else {}
     return dict(said, answers=bool(said), **known)
 
 

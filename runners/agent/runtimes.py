@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RUNTIME_BYTES = 2 << 30
 RUNTIME_FILES = 50000
+# Importing onnxruntime 1.31.1 fails with 100 MB of address space and works with 200 MB.
+LEAST_MEMORY = 128 << 20
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 # What the libraries print goes to standard error: the answer has standard output to itself.
 VERSIONS = """\
@@ -37,6 +39,7 @@ def machine() -> None:
     """Say what decides which wheels fit; a store that no library can be loaded from is refused, for a runtime would be brought there in vain."""
     runtimes = store.runtime_path()
     place.check_loadable(runtimes if os.path.isdir(runtimes) else store.root())
+    check_memory()
     libc = "musl" if glob.glob("/lib/ld-musl-*") else ""
     with contextlib.suppress(ValueError, OSError):
         libc = os.confstr("CS_GNU_LIBC_VERSION") or libc
@@ -44,6 +47,19 @@ def machine() -> None:
         "machine", arch=os.uname().machine, bits=64 if sys.maxsize > 1 << 32 else 32, libc=libc, implementation=sys.implementation.name,
         python=list(sys.version_info[:3]), abi="cp%d%d%s" % (sys.version_info[0], sys.version_info[1], sys.abiflags),
     )  # fmt: skip
+
+
+def check_memory() -> None:
+    """Refuse an account whose limit of memory is too low to import any runtime; Linux's ``ulimit -v`` and ``ulimit -d``."""
+    import resource
+
+    for name, number in (("ulimit -v", resource.RLIMIT_AS), ("ulimit -d", resource.RLIMIT_DATA)):
+        limit = resource.getrlimit(number)[0]
+        if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+            raise ValueError(
+                "the account may use %d MB of memory (%s), and a runtime needs %d MB to be imported: raise the limit, which its login files or "
+                "/etc/security/limits.conf set" % (limit >> 20, name, LEAST_MEMORY >> 20)
+            )
 
 
 def unpack() -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROTOCOL = 4
 # Of what lies in the store, and where. Versions before protocol 4 have the same, and wrote no number.
 LAYOUT = 1
+FOLDERS = ("blobs", "blobs/sha256", "blobs/layouts", "runtimes", "jobs", "queue")
+FILES = ("layout", "lease", "imported", "blobs/lock", "blobs/unsynced", "runtimes/current")
 ALIVE_SECONDS = 5.0
 CHUNK = 512 * 1024
 LINE_LIMIT = 64 * 1024 * 1024
@@ -52,10 +54,21 @@ def check_layout() -> None:
     found = said.get("layout") if isinstance(said, dict) else None
     if type(found) is not int or found > LAYOUT:
         newer = "layout %r, of a newer version of the harness" % (found,)
+        if type(found) is not int:
+            newer = "a file 'layout' of a newer version of the harness, or a damaged one"
         raise ValueError(
             "the store %s has %s; this version supports layout %d: upgrade the harness on this machine, or name another folder with store in devices.toml"
             % (root(), newer[:200], LAYOUT)
         )
+
+
+def check_shape() -> None:
+    """Refuse a store in which something else has the place of a folder or of a file of this project."""
+    for kind, names, is_one in (("folder", FOLDERS, os.path.isdir), ("file", FILES, os.path.isfile)):
+        for name in names:
+            path = os.path.join(root(), name)
+            if os.path.lexists(path) and not is_one(path):
+                raise ValueError("%s is not a %s: remove it, or name another store with store in devices.toml" % (path, kind))
 
 
 def folder(path: str) -> str:

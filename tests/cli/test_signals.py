@@ -42,6 +42,15 @@ campaign.ThreadPoolExecutor = Pool
 """
 
 
+AT_THE_END_OF_QUIET = """\
+import harness.quantize.models.readback as readback
+from harness.quantize.quiet import quiet
+
+held = quiet()
+readback.refused = lambda _: (held.__enter__(), strike())
+"""
+
+
 def struck(moment: str, *words: str, number: str = "SIGTERM") -> tuple[int, str]:
     code = STRIKE.format(number=number, moment=moment)
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
@@ -71,6 +80,11 @@ def test_a_signal_while_devices_are_begun_stops_them(study: Path) -> None:
     assert '"event":"round"' not in (made / "journal.jsonl").read_text()
     for job in (Path(os.environ["QUANT_HARNESS_HOME"]) / "jobs").glob("*"):
         assert (job / "rc").read_text() == "0"
+
+
+def test_a_signal_while_a_librarys_words_are_dropped_is_told_of(study: Path) -> None:
+    ended, said = struck(AT_THE_END_OF_QUIET, "quantize", str(study), "--variant", "fp32")
+    assert (ended, said.splitlines()[-1]) == (130, "harness: interrupted")
 
 
 def test_a_signal_before_a_run_has_a_name_leaves_no_folder(study: Path) -> None:

@@ -237,7 +237,7 @@ def test_a_running_job_of_another_version_is_told_of_and_can_be_ended(
             done = harness("run", str(study), *RUN)
             assert done.code == 75
             assert told in trouble(done)
-            assert "wait for it (--wait 10m), or end it: harness device release local" in trouble(done)
+            assert "wait for it (--wait 10m); to end it: harness device release local" in trouble(done)
             assert told in harness("devices", "--json").json["devices"][0]["busy"]
             if more:
                 (store() / "layout").write_text('{"layout": 2}')

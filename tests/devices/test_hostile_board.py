@@ -126,7 +126,8 @@ def test_more_output_than_there_may_be(evil: Evil, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("end", ["say(event='ended', sha256='0' * 64)", "say(event='ended')", ""])
 def test_output_that_is_not_what_it_says(evil: Evil, end: str) -> None:
-    with pytest.raises(TransferError, match=r"c0\.npz did not arrive whole"):
+    # One that ends at once may be gone before it was asked.
+    with pytest.raises((TransferError, RunnerError), match=r"c0\.npz did not arrive whole|collect: the process ended early"):
         list(evil(f"say(event='data', base64='AAAA')\n{end}").read_outputs("job", ["c0.npz"]))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from harness.places import AGENT
 from tests.devices.test_agent import HASH, HELLO, frame, run, store
 
 STORE_COMMANDS = (
@@ -45,7 +48,38 @@ def test_a_job_of_a_newer_version_can_be_seen_and_ended(words: tuple[str, ...]) 
 @pytest.mark.parametrize("said", ['{"layout": "two"}', '{"layout": true}', '{"format": 1}', "[1]", "2", '{"layout": 1e3}'])
 def test_a_mark_that_this_version_does_not_understand_is_a_newer_ones(said: str) -> None:
     mark(said)
-    assert "of a newer version" in run("has", "j")[0][0]["message"]
+    assert "a file 'layout' of a newer version of the harness, or a damaged one" in run("has", "j")[0][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "words", [("machine",), ("receive",), ("unpack",), ("probe", HASH, HASH, HASH), ("start", "j", HASH, HASH)], ids=" ".join
+)
+@pytest.mark.parametrize(
+    "name", ["blobs", "blobs/sha256", "jobs", "queue", "runtimes", "lease", "imported", "layout", "runtimes/current"]
+)
+@pytest.mark.parametrize("dangling", [False, True], ids=["there", "dangling"])
+def test_a_wrong_thing_in_the_store_is_named(name: str, words: tuple[str, ...], dangling: bool) -> None:
+    path, kind = store() / name, "folder" if name in {"blobs", "blobs/sha256", "jobs", "queue", "runtimes"} else "file"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if dangling:
+        path.symlink_to("nothing")
+    elif kind == "folder":
+        path.touch()
+    else:
+        path.mkdir()
+    (said,), code = run(*words, data=b"")
+    assert code == 1
+    assert said["message"] == f"{path} is not a {kind}: remove it, or name another store with store in devices.toml"
+
+
+@pytest.mark.parametrize("limit", ["-v 100000", "-d 100000"])
+def test_a_limit_of_memory_that_no_runtime_can_work_with_is_named(limit: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit {limit}; exec "$0" "$@"', sys.executable, str(AGENT / "agent.py"), "machine"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"the account may use 97 MB of memory (ulimit {limit[:2]})" in json.loads(done.stdout)["message"]
 
 
 @pytest.mark.parametrize("left", ["", "{", "\0\0\0\0"])

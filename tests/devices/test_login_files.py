@@ -270,6 +270,7 @@ def test_an_expired_password_is_named() -> None:
     if os.getuid() != 0 or not Path("/etc/pam.d/sshd").exists():
         pytest.skip("only root, where PAM is set up for sshd, can let a password expire")
     name = "harness-old-password"
+    subprocess.run(["userdel", name], check=False, capture_output=True)  # from a run of the tests that was killed
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)
     try:
         subprocess.run(["chpasswd"], input=f"{name}:old", text=True, check=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,12 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     assert "devices.toml:3: 'rpi4.port'" in registry.load(path).wrong[0].fault
 
 
+def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(RegistryError, match=r"fifo: not a regular file$"):
+        registry.load(tmp_path / "fifo")
+
+
 def test_a_file_without_end_is_refused() -> None:
     with pytest.raises(RegistryError, match=r"^/dev/zero: not a TOML file: it has more than"):
         registry.load(Path("/dev/zero"))
@@ -130,6 +137,8 @@ WRONG = {
     "more bytes than a float holds": f'host = "h"\nquota = "{"9" * 400}GB"',
     "more seconds than a float holds": f'host = "h"\nconnect_time = "{"9" * 400}m"',
     "a date": 'host = "h"\nconnect_time = 2020-01-01',
+    "this machine with a host": 'transport = "local"\nhost = "h"',
+    "this machine with a key": 'transport = "local"\nidentity_file = "/k"',
     "not a number": 'host = "h"\nconnect_time = nan',
 }
 

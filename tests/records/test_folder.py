@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ResultsError
+from harness.measure import journal
 from harness.records import folder
 
 NOW = datetime(2026, 11, 20, 10, 15, tzinfo=UTC)
@@ -82,6 +84,13 @@ def test_a_run_json_that_is_none(tmp_path: Path, text: str) -> None:
         match=r"run\.json: this file is not the record of a run, or is damaged: \w.*; restore it, or start a new run",
     ):
         folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "journal.jsonl"])
+def test_a_run_whose_file_is_gone(tmp_path: Path, name: str) -> None:
+    place = re.escape(str(tmp_path / name))
+    with pytest.raises(ResultsError, match=f"^{place}: can't be read: No such file or directory; [^[]*$"):
+        folder.load(tmp_path) if name == "run.json" else list(journal.read(tmp_path / name))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

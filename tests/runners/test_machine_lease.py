@@ -108,9 +108,10 @@ def test_another_account_is_refused_and_told_who_holds_the_machine(shared: Path)
         assert line["event"] == "busy"
         assert told.pop("since") == pytest.approx(time.time(), abs=600)
         assert told == {
-            **who, "job": "held", "protocol": 4, "account": ACCOUNT, "uid": told["uid"], "process": process.pid, "answers": True
+            **who, "job": "held", "protocol": 4, "account": ACCOUNT, "uid": told["uid"], "process": process.pid, "answers": True,
+            "mine": False,
         }  # fmt: skip
-        assert holder() == {**told, "since": pytest.approx(time.time(), abs=600)}
+        assert holder() == {**told, "mine": os.geteuid() == 0, "since": pytest.approx(time.time(), abs=600)}
     finally:
         killed(process)
     until(lambda: holder() is None, 5)
@@ -233,7 +234,7 @@ def test_whoever_takes_the_name_can_do_no_more_than_hold_it(shared: Path, code: 
         if code != "time.sleep(600)":
             assert told is not None
             assert told["account"] == OTHER
-            assert set(told) <= {"uid", "account", "process", "answers"}
+            assert set(told) <= {"uid", "account", "process", "answers", "mine"}
         folder = queue(shared, ACCOUNT, "job", "pass")
         begin_as(ACCOUNT, folder).communicate(timeout=60)
         assert named(folder, "busy")
