@@ -12,9 +12,9 @@ demo: .venv/ready  ## Set up and measure the digits study on this machine.
 	@# 4: on a busy machine, the time may be up before everything is known as closely as asked; the tables say so.
 	$(BIN)/harness run || [ $$? -eq 4 ]
 
-test: .venv/ready lint  ## Set up and run every test.
+test: .venv/ready lint  ## Set up and run the tests; the other targets have those that take long.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -n $(JOBS) -m "not boards and not faults and not large"
+	$(BIN)/python -m pytest -n $(JOBS) -m "not boards and not faults and not large and not long"
 
 test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
 	sh tests/set_up_boards.sh
@@ -23,16 +23,16 @@ test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; buil
 test-large: .venv/ready  ## Make and measure models of more than 2 GB: 12 GB of memory and of disk.
 	$(BIN)/python -m pytest -m large
 
-test-faults: .venv/ready  ## Break links, disks and processes of a real OpenSSH server in the middle of runs.
+test-faults: .venv/ready  ## Break links, disks and processes of a real OpenSSH server in the middle of runs; and the tests that take longest.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -n $(JOBS) -m "faults and not boards"
+	$(BIN)/python -m pytest -n $(JOBS) -m "(faults or long) and not boards"
 
 test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 	sh tests/set_up_ssh.sh
 	$(BIN)/python -m pytest -m ssh
 
 unit: .venv/ready  ## Only the fast tests, which need no server.
-	$(BIN)/python -m pytest -m "not ssh and not slow and not boards and not faults and not large"
+	$(BIN)/python -m pytest -m "not ssh and not slow and not boards and not faults and not large and not long"
 
 lint: .venv/ready  ## Style and types.
 	$(BIN)/ruff check

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from harness.cli import streams
 from harness.errors import Exit, HarnessError
 from harness.words import plain
 
@@ -104,12 +105,14 @@ def _command(function: Callable[Arguments, Exit], *, acts: bool) -> Callable[Arg
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         global _acted  # noqa: PLW0603 - one command runs in a process
         _acted = acts
+        put_back = streams.keep()
         try:
             code = function(*args, **kwargs)
         except HarnessError as exc:
             code = exc.exit
             say_error(str(exc), code, as_json=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
+            put_back()
             code = Exit.INTERRUPTED
             say_error("interrupted", code, as_json=bool(kwargs.get("as_json")))
         except OSError as exc:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import command as shared
+from harness.cli import streams
 from harness.errors import Exit
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ def debug(
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output)
     limit = targets.duration(max_time, "--max-time")
-    found, code = Diagnosis(), Exit.PASSED
+    found, code, put_back = Diagnosis(), Exit.PASSED, streams.keep()
     try:
         diagnose(
             study, found, globs=variant or [], samples=samples, max_time=limit, say=lambda words: typer.echo(words, err=True)
         )
     except KeyboardInterrupt:
+        put_back()
         code = Exit.INTERRUPTED
         found.notes.append("interrupted: this is what was found so far")
     if any(each.state == "failed" for each in found.compared) and code == Exit.PASSED:

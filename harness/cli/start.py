@@ -61,15 +61,14 @@ class _Last:
 
 def _guarded(seen: signals.Seen) -> int:
     """The command's exit code; an exception that nobody foresaw has a message, a report and a code of its own."""
-    own = sys.stdout, sys.stderr
+    put_back = streams.keep()
     try:
         from harness.cli import app
 
         return app.run()
     # Also a library's sys.exit(), whose code says nothing about a model.
     except BaseException as exc:  # noqa: BLE001 - whatever it is
-        # A signal between the end of a block that drops what tools print and its cleaning up leaves that to the end of the exception.
-        sys.stdout, sys.stderr = own
+        put_back()
         # A signal while a module is imported reaches this place as an ImportError, a RuntimeError or a SystemError.
         if seen.interrupted or isinstance(exc, KeyboardInterrupt):
             return interrupted()

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from harness.errors import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import ReadableBuffer
 
 STREAMS = (1, 2)
@@ -100,6 +102,21 @@ def secure() -> None:
         before = getattr(sys, name)
         encoding = getattr(before, "encoding", None) or "utf-8"
         setattr(sys, name, Stream(Descriptor(number, faults.get(number)), encoding))
+
+
+def keep() -> Callable[[], None]:
+    """Remember the streams as they are now.
+
+    Returns:
+        What puts them back: a signal between the end of a block that drops what tools print and its cleaning up leaves the cleaning up to
+        the end of the exception, and until then everything that is said would be dropped.
+    """
+    own = sys.stdout, sys.stderr
+
+    def put_back() -> None:
+        sys.stdout, sys.stderr = own
+
+    return put_back
 
 
 def say(message: str) -> None:

@@ -17,7 +17,7 @@ from tests.models import boxes_and_scores, make_model
 if TYPE_CHECKING:
     from tests.cli.conftest import Command, Outcome
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 # Every score of the candidate is 0, and its logarithm with it.
 STEP = 2.5

@@ -304,6 +304,7 @@ def test_inputs_without_axes_reach_the_model_as_arrays(harness: Command) -> None
     assert rows(done.json)["fp32"]["identical"]
 
 
+@pytest.mark.long
 def test_the_way_of_measuring_is_the_studys(harness: Command, study: Path) -> None:
     path = study / "study.toml"
     more = 'duet = "calls"\nthroughput = [2]\noptimization = ["all", "disabled"]\nrounds = 3'

@@ -36,6 +36,7 @@ def test_the_command_brings_a_runtime(harness: Command, sshd: SshServer, tmp_pat
     assert harness("device", "provision", "nobody").code == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_bare_device_is_provisioned_with_real_wheels_and_measured(
     harness: Command, study: Path, sshd: SshServer, monkeypatch: pytest.MonkeyPatch

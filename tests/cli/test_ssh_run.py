@@ -48,6 +48,7 @@ def by_device(content: Any) -> dict[str, Any]:
     return {device["device"]: device for device in content["devices"]}
 
 
+@pytest.mark.long
 def test_two_devices_at_the_same_time_and_one_that_is_down(harness: Command, study: Path, sshd: SshServer) -> None:
     down = sshd.entry("down", port=closed_port())
     Path("devices.toml").write_text(sshd.entry("board") + down)

@@ -21,7 +21,7 @@ from harness.quantize.planning.planner import plan_build
 from harness.quantize.planning.platforms import platform
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 PAGE = ROOT / "docs" / "coverage.md"
 SCRIPT = ROOT / "benchmarks" / "coverage.py"
 SAMPLE = 24

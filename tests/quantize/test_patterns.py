@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 PAGE = ROOT / "docs" / "patterns.md"
 SCRIPT = ROOT / "benchmarks" / "patterns.py"
 # One of each family, and those in which most went wrong once.

@@ -69,6 +69,7 @@ def runner() -> Iterator[Runner]:
     made.close()
 
 
+@pytest.mark.long
 @settings(
     max_examples=EXAMPLES or 25,
     derandomize=not EXAMPLES,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from harness.quantize.steps.registry import STEPS
@@ -52,6 +53,7 @@ def compare(name: str, ours: Variant, plain: Variant, model: RandomModel, refere
         assert ours_db > min(plain_db - 7, 25), (name, ours_db, plain_db, told)
 
 
+@pytest.mark.long
 @settings(
     max_examples=EXAMPLES or 15,
     derandomize=not EXAMPLES,
