@@ -90,7 +90,10 @@ def split(spec: str) -> tuple[str | None, str, int | None]:
         port = port.removeprefix(":")
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
-    if not host or re.search(r"[\s\x00-\x1f]", spec.strip()) or (port and not _is_port(port)):
+    if port and not _is_port(port):
+        message = f"'{spec}' is no host: its port must be a number from 1 to 65535"
+        raise UsageError(message)
+    if not host or re.search(r"[\s\x00-\x1f]", spec.strip()):
         message = f"'{spec}' is no host: write [USER@]HOST[:PORT], or an alias of ~/.ssh/config"
         raise UsageError(message)
     return user or None, host, int(port) if port else None

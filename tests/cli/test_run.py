@@ -88,6 +88,7 @@ def test_show_gives_the_same_tables_in_every_format(harness: Command, study: Pat
     assert harness("show", "latest", "--device", "none").code == 2
 
 
+@pytest.mark.long
 def test_a_bare_model_with_random_data_warns(harness: Command) -> None:
     tiny_mlp(Path("mlp.onnx"))
     words = ["run", "mlp.onnx", "--dim", "batch=2", "--variants", "fp32,dynamic", "--rounds", "3", "--json"]
@@ -98,6 +99,7 @@ def test_a_bare_model_with_random_data_warns(harness: Command) -> None:
     assert rows(done.json)["fp32"]["accuracy"] is None
 
 
+@pytest.mark.long
 def test_several_values_of_a_dimension_are_cases_with_their_own_reference(harness: Command, study: Path) -> None:
     path = study / "study.toml"
     path.write_text(path.read_text().replace("batch = 1", "batch = [1, 4]").replace("rounds = 3", "threads = [1, 2]\nrounds = 3"))
@@ -273,6 +275,7 @@ def test_inspect_lists_nodes_and_what_recipes_do(harness: Command) -> None:
     assert "static-QDQ-S8U8" in shown
 
 
+@pytest.mark.long
 def test_a_model_whose_outputs_change_their_shape_is_measured(harness: Command) -> None:
     from onnx import TensorProto, helper, save
 

@@ -185,7 +185,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_asked(harness: Comma
         (["rpi", "two words"], "is no host"),
         (["rpi", "pi@host", "--user", "root"], "says the user, and so does --user"),
         (["rpi", "host:2222", "--port", "22"], "says the port, and so does --port"),
-        (["rpi", "host:99999"], "port: "),
+        (["rpi", "host:99999"], "its port must be a number from 1 to 65535"),
     ],
 )
 def test_what_can_not_be_an_entry(harness: Command, given: list[str], said: str) -> None:

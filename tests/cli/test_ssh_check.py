@@ -45,6 +45,7 @@ def test_1_regressed(harness: Command, gate: list[str], chain: Path) -> None:
     assert "given on board: latency.median got worse" in done.out
 
 
+@pytest.mark.long
 def test_1_regressed_although_another_board_is_down(harness: Command, gate: list[str], chain: Path) -> None:
     conv_chain(chain / "model.onnx", SLOWER)
     assert harness(*gate, "--device", "down").code == 1
@@ -64,6 +65,7 @@ def test_3_a_board_that_is_down_is_no_regression_and_no_pass(harness: Command, g
     assert "without down, which failed" in done.out
 
 
+@pytest.mark.long
 def test_3_a_baseline_that_does_not_load_there(harness: Command, gate: list[str], chain: Path) -> None:
     model = onnx.load(chain / "base.onnx")
     model.graph.node[-1].op_type, model.graph.node[-1].domain = "Unheard", "nobody.knows"
@@ -78,6 +80,7 @@ def test_4_not_known_closely_enough(harness: Command, gate: list[str]) -> None:
     assert harness(*gate, "--rounds", "2").code == 4
 
 
+@pytest.mark.long
 def test_75_a_busy_board_is_named_with_who_holds_it(harness: Command, gate: list[str], chain: Path) -> None:
     other = spawn("run", str(chain), "--device", "board", "--rounds", "500", "--results", "results/other")
     try:

@@ -22,6 +22,7 @@ def contents(*folders: Path) -> bytes:
     return b"\n".join(path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.long
 def test_no_secret_is_in_a_runs_folder_its_output_or_the_boards_store(
     harness: Command, study: Path, sshd: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_an_output_without_end_is_given_up(twisted: Callable[[Twist], None], mon
     board.close()
 
 
+@pytest.mark.long
 def test_a_journal_without_end_is_given_up(
     harness: Command, study: Path, twisted: Callable[[Twist], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

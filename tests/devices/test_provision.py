@@ -175,6 +175,7 @@ def test_a_device_that_answers_nonsense(
         board(None, house, machine=GOOD, unpack={"event": "unpacked", "runtime": unpacked}, adopt=adopted)
 
 
+@pytest.mark.long
 def test_when_nothing_runs_there_all_that_was_tried_is_told(board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = wheelhouse(tmp_path / "house", "1.24.4", "1.25.0", "1.30.0")
     monkeypatch.setattr(Link, "unpack", lambda _self, hashes: provisions.runtime_hash(hashes))

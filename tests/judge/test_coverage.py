@@ -69,6 +69,7 @@ def empty() -> Run:
     return finish([], record, variants=[variant(FP32), variant(FAST)], cases=CASES)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("noise", [independent, autocorrelated, heavy_tailed])
 @pytest.mark.parametrize("bimodal", [False, True], ids=["alike", "bimodal"])
 def test_intervals_of_ratios_and_levels_cover_the_truth(

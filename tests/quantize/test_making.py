@@ -235,6 +235,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_dask_makes_variants(write_study: WriteStudy, tmp_path: Path) -> None:
     """A Dask cluster in the place of our own processes."""

@@ -48,6 +48,7 @@ def test_a_worker_that_fails_is_its_cases_outcome_and_the_others_go_on(
     assert (folder / "rc").read_text() == "0"
 
 
+@pytest.mark.long
 def test_a_workers_child_that_holds_its_pipes_does_not_hold_the_job(tmp_path: Path) -> None:
     child = "import subprocess; subprocess.Popen(['sleep', '25']); time.sleep(25)"
     folder = place(tmp_path, "j", WELL, f"exec({child!r})", timeout=1.0)

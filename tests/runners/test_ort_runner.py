@@ -569,6 +569,7 @@ def test_one_job_at_a_time_holds_the_device(job: Callable[..., Path]) -> None:
             "account": pwd.getpwuid(os.getuid()).pw_name,
             "process": first.pid,
             "answers": True,
+            "mine": True,
         }
         assert (second / "rc").read_text() == "0"
     finally:
