@@ -18,6 +18,7 @@ LOG_BYTES = 2000
 # Waits for the end of this process, however it ends, and then ends the command's process group.
 GUARD = 'read -r _; kill -s KILL -- "-$0"'
 END_SECONDS = 2.0
+HANG_UP_SECONDS = 0.5
 POLL_SECONDS = 0.01
 _running: set[ProxyCommand] = set()
 
@@ -36,6 +37,7 @@ class ProxyCommand:
         self.command = command
         self._last_words = b""
         self.was_running = True
+        self._hung_up = False
         self._closing = threading.Lock()
         self._socket, theirs = socket.socketpair()
         reading, writing = os.pipe()
@@ -70,7 +72,9 @@ class ProxyCommand:
 
     def recv(self, size: int) -> bytes:
         """Receive at most so many bytes; none means that the program has ended."""
-        return self._socket.recv(size)
+        data = self._socket.recv(size)
+        self._hung_up = self._hung_up or not data
+        return data
 
     def settimeout(self, seconds: float | None) -> None:
         """Bound every later send and receive."""
@@ -101,6 +105,10 @@ class ProxyCommand:
         with self._closing:
             if self._closed:
                 return
+            # The kernel closes a program's files a moment before the program has ended.
+            deadline = time.monotonic() + HANG_UP_SECONDS * self._hung_up
+            while not self._ended() and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
             self.was_running = not self._ended()
             self._socket.close()
             self._signal(signal.SIGTERM)
