@@ -42,7 +42,7 @@ def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
     """Decide by what there is.
 
     Args:
-        groups: the logarithms of candidate over baseline, one for each rebuild, one list for each process.
+        groups: the logarithms of candidate over baseline, one for each pair of blocks, one list for each process.
         limit: the slowdown that is allowed, such as 0.03 for 3 %.
     """
     found = grouped(groups, LEVEL)

@@ -1,7 +1,7 @@
 """Levels and ratios from the processes of a run: which launches say what of which case.
 
 A ratio comes from duets, both models in one process; a level from every block of a case, whatever it ran beside. In neither are
-iterations pooled: a replicate is a rebuild of the sessions, and processes are the groups.
+iterations pooled: a replicate is a pair of blocks, and processes are the groups.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Timing:
     def medians(self, case: str) -> tuple[float, ...]:
         """Milliseconds, each process's own level, in the order of rounds."""
         found = [_levels(launch, index) for launch, index in self._of(case)]
-        return tuple(math.exp(statistics.fmean(levels)) / 1e6 for levels in found if levels)
+        return tuple(math.exp(statistics.median(levels)) / 1e6 for levels in found if levels)
 
     def ratio(self, unit: Unit) -> Estimate | None:
         """How many times the first case's latency is the second's; 2 means that the second is twice as fast."""
@@ -69,21 +69,14 @@ class Timing:
         return grouped(groups) if groups and all(groups) else None
 
     def groups(self, unit: Unit) -> list[list[float]]:
-        """The logarithms of the first case's latency over the second's: one for each rebuild, one list for each process.
+        """The logarithms of the first case's latency over the second's: one for each pair of blocks, one list for each process.
 
         A list is empty where a clock was too coarse to tell. Of a pair that is kept apart: one number for each round that both took part in.
         """
         duets = [launch for launch in self.launches if launch.cases == unit]
         # A pair whose process died goes on in processes that alternate; then those count alone, as for the device.
         if duets and not any(launch.apart == unit for launch in self.launches):
-            return [
-                [
-                    statistics.median(one - other for one, other in found)
-                    for rebuild in launch.rebuilds
-                    if (found := rebuild.log_medians())
-                ]
-                for launch in duets
-            ]
+            return [[one - other for rebuild in launch.rebuilds for one, other in rebuild.log_medians()] for launch in duets]
         return self._groups_apart(unit)
 
     def _groups_apart(self, unit: Unit) -> list[list[float]]:
@@ -91,7 +84,7 @@ class Timing:
         for launch in self.launches:
             if len(launch.cases) == 1 and launch.cases[0] in levels and launch.apart in {None, unit}:
                 found = _levels(launch, 0)
-                levels[launch.cases[0]][launch.round] = statistics.fmean(found) if found else None
+                levels[launch.cases[0]][launch.round] = statistics.median(found) if found else None
         one, other = (levels[name] for name in unit)
         pairs = [(one[number], other[number]) for number in sorted(one) if number in other]
         return [[] if first is None or second is None else [first - second] for first, second in pairs]
@@ -147,8 +140,8 @@ class Timing:
 
 
 def _levels(launch: LaunchRecord, index: int) -> list[float]:
-    """Logarithms of nanoseconds, one for each rebuild: the median over its pairs of blocks."""
-    return [statistics.median(pair[index] for pair in found) for rebuild in launch.rebuilds if (found := rebuild.log_medians())]
+    """Logarithms of nanoseconds, one for each block that counts."""
+    return [pair[index] for rebuild in launch.rebuilds for pair in rebuild.log_medians()]
 
 
 def _scaled(found: Estimate, factor: float) -> Estimate:

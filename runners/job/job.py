@@ -217,7 +217,7 @@ class Job:
             line = self.duet((name,), number, unit) if name in self.cases else None
             found = precision.replicates(line) if line is not None else []
             if found:
-                levels[name] = statistics.fmean(found)
+                levels[name] = statistics.median(found)
         if len(levels) == len(unit):
             self.ratios.setdefault(unit, []).append([levels[unit[0]] - levels[unit[1]]])
 
@@ -239,9 +239,8 @@ class Job:
         reach = precision.half_width(groups, self.request["t"])
         if unit not in self.limits:
             return bool(reach <= self.request["precision"])
-        flat = [value for group in groups for value in group]
         # Of a pair the first is the baseline, so a slower candidate makes the ratio smaller.
-        return bool(flat) and abs(-statistics.fmean(flat) - self.limits[unit]) > reach
+        return bool(abs(-precision.spread(groups)[0] - self.limits[unit]) > reach)
 
     def count(self) -> str | None:
         """Count instructions, each time in a process of its own, until two agree."""

@@ -75,15 +75,35 @@ def test_the_unit_does_not_matter(values: list[float], factor: float) -> None:
 
 
 def test_the_larger_standard_error_decides() -> None:
-    alike = grouped([[0.0, 0.2], [0.2, 0.0], [0.1, 0.1]])
+    alike = grouped([[0.0, 0.3], [0.2, 0.1], [0.1, 0.2]])
     assert alike is not None
-    # Over six replicates: t(0.975, 5) = 2.570582, standard deviation 0.0894427.
-    assert math.log(alike.high or 0) == pytest.approx(0.1 + 2.570581835636314 * 0.08944271909999159 / math.sqrt(6))
-    apart = grouped([[0.0, 0.0], [0.2, 0.2], [0.1, 0.1]])
+    # Six replicates without the largest and the smallest: 0.1, 0.1, 0.2, 0.2. The winsorized squares are 6 * 0.05², so Yuen's error is
+    # √(0.015 / (4 * 3)), and t(0.975, 3) = 3.182446.
+    assert math.log(alike.value) == pytest.approx(0.15)
+    assert math.log(alike.high or 0) == pytest.approx(0.15 + 3.182446305284263 * math.sqrt(0.015 / 12))
+    apart = grouped([[0.0, 0.1], [0.2, 0.3], [0.1, 0.2]])
     assert apart is not None
-    # Over three processes: t(0.975, 2) = 4.302653, standard deviation 0.1.
-    assert math.log(apart.high or 0) == pytest.approx(0.1 + 4.302652729911275 * 0.1 / math.sqrt(3))
+    # The same replicates; the sums of the winsorized ones of a process are -0.1, 0.1 and 0. Over processes, with t(0.975, 2) = 4.302653 and
+    # the factor 3 / 2 * 5 / 6 for few of them.
+    assert math.log(apart.high or 0) == pytest.approx(0.15 + 4.302652729911275 * math.sqrt(0.02 * 3 / 2 * 5 / 6 / 12))
     assert (alike.n, alike.processes) == (6, 3)
+
+
+def test_what_is_far_off_does_not_move_the_estimate() -> None:
+    calm = [[0.01, -0.01, 0.0, 0.02], [0.0, 0.01, -0.02, 0.0], [0.01, 0.0, -0.01, 0.0]]
+    wild = [[0.01, -0.01, 0.0, 5.0], [0.0, 0.01, -0.02, 0.0], [0.01, 0.0, -7.0, 0.0]]
+    quiet, busy = grouped(calm), grouped(wild)
+    assert quiet is not None
+    assert busy is not None
+    assert busy.value == pytest.approx(quiet.value, abs=0.005)
+    assert (busy.half_width or 9) < 0.02
+
+
+def test_a_clock_so_coarse_that_most_replicates_are_the_same_leaves_an_interval() -> None:
+    found = grouped([[0.0, 0.0, 0.0, 0.1], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert found is not None
+    assert found.value == pytest.approx(math.exp(0.1 / 12))
+    assert (found.low or 9) < 1 < (found.high or 0)
 
 
 def test_two_processes_allow_no_interval_however_many_replicates() -> None:
