@@ -86,7 +86,7 @@ def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:
             if row.state == "measured" and row.median and not row.variant.startswith(pairs.BASELINE)
         }
         if found is not None and levels:
-            devices[table.device.entry.name] = BaselineDevice(context=found, levels=levels)
+            devices[table.device.entry.name] = BaselineDevice(context=found, levels=levels, noise=table.noise)
     return Baseline(
         name=name, kind="run", run=run.id, build=run.build, taken=run.started, model_sha256=run.model_sha256, variants=variants,
         devices=devices,

@@ -190,13 +190,15 @@ class Conditions:
         self.raspberry = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 
     def read(self) -> dict[str, Any]:
-        """One reading: kHz, °C, throttling as counted or flagged, ticks stolen by the hypervisor, the load average."""
+        """One reading: kHz, °C, throttling as counted or flagged, ticks stolen by the hypervisor, interrupts, the load average."""
         found: dict[str, Any] = {}
         khz = [value for value in map(read_int, self.frequencies) if value is not None]
         heat = [value for value in map(read_int, self.heats) if value is not None]
         states = [value for value in map(read_int, self.throttles) if value is not None]
         flags = read_text(self.raspberry)
-        stat = re.match(r"cpu +(?:\d+ +){7}(\d+)", read_text("/proc/stat") or "")
+        counts = read_text("/proc/stat") or ""
+        stat = re.match(r"cpu +(?:\d+ +){7}(\d+)", counts)
+        interrupts = re.search(r"^intr (\d+)", counts, re.MULTILINE)
         load = (read_text("/proc/loadavg") or "").split()
         if khz:
             found["khz"] = max(khz)
@@ -209,6 +211,8 @@ class Conditions:
             found["firmware"] = int(flags, 16) & 15
         if stat:
             found["steal_ns"] = int(stat.group(1)) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        if interrupts:
+            found["interrupts"] = int(interrupts.group(1))
         if load:
             found["load"] = float(load[0])
         return found

@@ -34,6 +34,7 @@ ORDER = [
     "references",
     "comparable",
     "release",
+    "noise",
     "resumption",
     "fixture_baselines",
     "cli",

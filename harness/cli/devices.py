@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import command as shared
-from harness.errors import Exit
+from harness.errors import Exit, UsageError
 
 # Below it, columns would be folded until nobody can read them.
 TABLE_WIDTH = 160
@@ -19,6 +19,16 @@ def devices(
         list[str] | None,
         typer.Option("--device", metavar="NAME|@TAG", help="Ask these devices only; may be repeated. [default: all]"),
     ] = None,
+    noise: Annotated[
+        bool,
+        typer.Option(
+            "--noise",
+            help="Measure on them, with a small model against itself: how small a slowdown each can tell, and what disturbs it.",
+        ),
+    ] = False,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="TIME", help="How long --noise measures, such as 30s or 5m. [default: 1m]")
+    ] = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
@@ -26,8 +36,16 @@ def devices(
 
     A device whose entry in devices.toml is wrong, or whose ssh_config can't be followed, is shown with the state 'wrong entry'.
 
-    Exit code: 0 all reachable (some may be busy), 2 wrong usage or input, 3 one is not.
+    Exit code: 0 all reachable (some may be busy), 2 wrong usage or input, 3 one is not. With --noise: 3 one was not
+    measured, 75 another job is measured on those that were not, 130 interrupted.
     """
+    if noise:
+        from harness.cli import noise as noises
+
+        return noises.measure(device, registry, time, as_json=as_json)
+    if time is not None:
+        message = "--time says how long --noise measures: give --noise too"
+        raise UsageError(message)
     from harness.cli import known as registered
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries

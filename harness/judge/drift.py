@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from harness.records.run import DeviceRecord, Run
 
 
+# So many times the spread of then, and at least so much, is worth a line.
+NOISIER, FAINT = 2.0, 0.005
+
+
 @dataclass(frozen=True)
 class Drift:
     """A baseline's case, then and now.
@@ -33,16 +37,26 @@ class Drift:
 
 @dataclass(frozen=True)
 class Drifts:
-    """A device's drifts, and what became different there."""
+    """A device's drifts, and what became different there.
+
+    Attributes:
+        noise: how far replicates of a pair lay apart when the baseline was stored, and how far now, as shares.
+    """
 
     cases: tuple[Drift, ...] = ()
     differences: tuple[Difference, ...] = ()
+    noise: tuple[float, float] | None = None
+
+    @property
+    def is_noisier(self) -> bool:
+        """Whether the device is so much noisier now that the same gate sees less."""
+        return self.noise is not None and self.noise[1] > max(NOISIER * self.noise[0], FAINT)
 
 
 NONE = Drifts()
 
 
-def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str]) -> Drifts:
+def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str], noise: float | None = None) -> Drifts:
     """Compare a device's baseline cases with what is stored of them.
 
     Args:
@@ -50,6 +64,7 @@ def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, s
         device: of the run.
         timing: the device's.
         names: of the cases, by id, as they are stored, and so without the baseline's mark.
+        noise: how far replicates of a pair lie apart now, as a share.
     """
     stored = run.baseline.devices.get(device.entry.name) if run.baseline is not None else None
     now_context = device.context
@@ -62,4 +77,5 @@ def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, s
         if level is not None and now is not None:
             then = Estimate(level.median, level.low, level.high, 0)
             found.append(Drift(names[base], then, now, quotient(now, then)))
-    return Drifts(tuple(found), context.differences(stored.context, now_context))
+    both = None if noise is None or stored.noise is None else (stored.noise, noise)
+    return Drifts(tuple(found), context.differences(stored.context, now_context), both)

@@ -11,6 +11,8 @@ from scipy import stats
 from harness.judge.intervals import LEAST, LEVEL, Estimate, spread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.expectations import ClaimSection
     from harness.judge.timing import Timing
     from harness.records.run import CaseRecord, LaunchRecord, Run
@@ -132,7 +134,7 @@ def _speed(timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
         groups = [[-value for value in group] for group in groups]
     centre, error, freedom = spread(groups)
     value = math.exp(centre)
-    seconds = _seconds([launch for launch in timing.launches if unit in {launch.cases, launch.apart}], len(groups))
+    seconds = seconds_each([launch for launch in timing.launches if unit in {launch.cases, launch.apart}], len(groups))
     if error is None:
         return Effect(value, None, None, "×", "speed", 0.0, processes=len(groups), seconds=seconds)
     reach = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
@@ -170,7 +172,7 @@ def _accuracy(claim: ClaimSection, both: tuple[CaseRecord, CaseRecord]) -> Effec
     return Effect(difference, difference, difference, "dB", "SQNR")
 
 
-def _seconds(launches: list[LaunchRecord], processes: int) -> float | None:
+def seconds_each(launches: Sequence[LaunchRecord], processes: int) -> float | None:
     """About how long a pair's process took."""
     if not launches or not processes:
         return None

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import SelectionError
-from harness.judge import gate
+from harness.judge import gate, noise
 from harness.judge.counts import Count, count
 from harness.judge.drift import NONE, Drifts, drifts
 from harness.judge.intervals import Estimate, geometric
@@ -42,7 +42,7 @@ class Row:
         state: ``measured``, ``failed``, ``unmeasured``; ``impossible`` for a variant that can't exist, ``unmade`` for one that a tool refused.
         size: bytes.
         size_ratio: size over fp32's.
-        median: milliseconds, over the rebuilds' medians; p90 and p99 over the processes'.
+        median: milliseconds, over the blocks' medians; p90 and p99 over the processes'.
         instructions: per inference, counted by the kernel or by an emulated clock; never a time. cycles likewise.
         instruction_ratio: instructions over fp32's on the same device.
         load: milliseconds to create the session, where it is a process's first; first: of the first inference there.
@@ -123,6 +123,7 @@ class Table:
         pairs: what was measured side by side beside the speed-ups.
         remarks: what happened while measuring.
         checks: of a release gate; drifts: what became of its baseline since it was stored.
+        noise: how far the replicates of a pair lie apart, as a share; None if none was measured often enough.
     """
 
     device: DeviceRecord
@@ -134,6 +135,7 @@ class Table:
     remarks: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     drifts: Drifts = NONE
+    noise: float | None = None
 
 
 def tables(run: Run, quantiles: Mapping[Process, tuple[float, ...]]) -> tuple[Table, ...]:
@@ -217,8 +219,11 @@ def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
     checks = gate.checks(run, device, quantiles)
     # A baseline's cases are stored without the mark that tells them from the candidate's here.
     stored = {case.id: case.name.removeprefix(BASELINE) for case in run.cases}
-    changed = drifts(run, device, timing, stored)
-    return Table(device, tuple(rows), _trouble(device), short, device.emulated, tuple(pairs), tuple(remarks), checks, changed)
+    loud = noise.of_run(timing, run.units)
+    changed = drifts(run, device, timing, stored, loud)
+    return Table(
+        device, tuple(rows), _trouble(device), short, device.emulated, tuple(pairs), tuple(remarks), checks, changed, loud
+    )
 
 
 def _trouble(device: DeviceRecord) -> str | None:

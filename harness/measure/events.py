@@ -106,6 +106,7 @@ class Conditions(BaseModel):
     throttle: Count | None = None
     firmware: Count | None = None
     steal_ns: Count | None = None
+    interrupts: Count | None = None
     load: float | None = None
 
 

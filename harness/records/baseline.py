@@ -37,10 +37,15 @@ class Level(_Record):
 
 
 class BaselineDevice(_Record):
-    """A device of the baseline's run: what it was like, and the levels of its cases by name."""
+    """A device of the baseline's run: what it was like, and the levels of its cases by name.
+
+    Attributes:
+        noise: how far the replicates of a pair lay apart, as a share; None in baselines of earlier versions.
+    """
 
     context: Context
     levels: dict[str, Level]
+    noise: float | None = None
 
 
 class Baseline(_Record):

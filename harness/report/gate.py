@@ -125,6 +125,13 @@ def notes(run: Run, table: Table) -> list[str]:
         moved = f"{number(drift.then.value)} → {number(drift.now.value)} ms, {interval(drift.change)}"
         lines.append(f"the baseline itself {then}: {drift.case}: {moved} (of two sessions; the gate does not look at it)")
     lines += [f"the baseline's device {then}: {difference}" for difference in table.drifts.differences]
+    if table.drifts.noise is not None and table.drifts.is_noisier:
+        before, now = (f"{100 * share:.2g} %" for share in table.drifts.noise)
+        device = table.device.entry.name
+        lines.append(
+            f"the device is noisier than when the baseline was stored: replicates of a pair lie ±{now} apart, ±{before} then; so the gate takes "
+            f"longer or stays open ('harness devices --noise --device {device}' tells what disturbs it)"
+        )
     # What a reader must know of the outputs, such as that they are NaN.
     lines += [f"{row.case}: {note}" for row in table.rows for note in row.notes if row.state == "measured"]
     return list(dict.fromkeys(lines))

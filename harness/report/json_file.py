@@ -59,6 +59,8 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
                     }
                     for each in table.drifts.cases
                 ],
+                "noise": table.noise,
+                "noise_then": table.drifts.noise and table.drifts.noise[0],
                 "differences": [dataclasses.asdict(each) for each in table.drifts.differences],
                 "rows": [_row(row) for row in table.rows],
             }

@@ -1,0 +1,71 @@
+"""harness devices --noise on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import noise
+from harness.cli import noise as shown
+from harness.devices.device import Device
+from harness.records.run import DeviceRecord
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Command
+
+LONG = ("devices", "--noise", "--time", "10m")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four processes end it, however long each takes on a busy machine."""
+    monkeypatch.setattr(noise, "MANY", 4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_this_machine_tells_how_noisy_it_is(harness: Command) -> None:
+    done = harness(*LONG, "--json")
+    assert done.code == 0, done.err
+    (found,) = done.json["devices"]
+    assert found["device"] == "local"
+    assert found["processes"] == 4
+    assert found["milliseconds"] > 0
+    assert found["smallest_slowdown"].keys() == {"10", "60"}
+    assert found["disturbed"]["any"] >= 0
+    assert found["interrupts_per_second"] > 0
+    assert list(Path().iterdir()) == [], "nothing of it is left here"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_it_is_told_in_sentences_and_a_wrong_entry_costs_itself_alone(harness: Command) -> None:
+    Path("devices.toml").write_text('[far]\nhots = "far.invalid"\n')
+    done = harness(*LONG)
+    assert done.code == 0, done.err
+    assert "local: the smallest slowdown that it tells in 95 of 100 cases, in 10 s: " in done.out
+    assert "of the blocks were disturbed" in done.out
+    assert "devices.toml:2: unknown key 'far.hots'" in done.err
+
+
+def test_a_device_that_is_down_is_named_with_its_reason(harness: Command) -> None:
+    Path("devices.toml").write_text('[far]\nhost = "127.0.0.1"\nport = 1\n')
+    done = harness(*LONG, "--device", "far", "--json")
+    assert done.code == 3
+    (found,) = done.json["devices"]
+    assert found["reason"].startswith("connect: ")
+
+
+def test_a_time_is_only_for_noise(harness: Command) -> None:
+    done = harness("devices", "--time", "10s")
+    assert (done.code, done.err.strip()) == (2, "harness: --time says how long --noise measures: give --noise too")
+    done = harness("devices", "--noise", "--time", "soon")
+    assert done.code == 2
+    assert "--time: " in done.err
+
+
+def test_an_emulated_device_has_no_noise() -> None:
+    record = DeviceRecord(entry=Device(name="a53", host="h", emulated="icount"))
+    assert shown._as_json(record, None) == {"device": "a53", "reason": "not measured: emulated"}
