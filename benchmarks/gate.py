@@ -1,4 +1,4 @@
-"""Whether ``harness check`` fails for a slower model and for nothing else: whole gates, again and again, beside a noisy neighbour.
+"""Whether ``harness check`` fails for a slower model and for nothing else: whole gates, again and again, beside neighbours on every core.
 
 Four candidates against one baseline: the same model, and models with a few nodes more, which are about 3, 5 and 10 % slower. Every gate is the
 command as a CI stage would start it, with its own processes, its own confirmation and its exit code. How much slower a candidate really is, is the median of
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import statistics
@@ -19,13 +18,16 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from conditions import CONDITIONS, condition
 from models import CNN, SLOWER, SLOWER_5, SLOWER_10, make_models
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LIMIT = 0.02
 NOMINAL = {"the same model": CNN, "about 3 % slower": SLOWER, "about 5 % slower": SLOWER_5, "about 10 % slower": SLOWER_10}
-NEIGHBOUR = "import numpy as n; a = n.random.rand(600, 600)\nimport time, random\nwhile True:\n    e = time.time() + random.uniform(.05, .5)\n    while time.time() < e: a @ a\n    time.sleep(random.uniform(.05, .5))"
 
 
 def check(folder: Path, candidate: str) -> dict[str, Any]:
@@ -46,29 +48,20 @@ def check(folder: Path, candidate: str) -> dict[str, Any]:
     }
 
 
-def measure(count: int, keep: Path | None) -> dict[str, list[dict[str, Any]]]:
+def measure(count: int, names: Sequence[str], state: str, keep: Path | None) -> dict[str, list[dict[str, Any]]]:
     """All gates in random order, so that no candidate has an hour of its own."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in NOMINAL}
-    order = [name for name in NOMINAL for _ in range(count)]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    order = [name for name in names for _ in range(count)]
     random.Random(1).shuffle(order)
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    neighbours = [
-        subprocess.Popen([sys.executable, "-c", NEIGHBOUR], env=environment) for _ in range(max(1, (os.cpu_count() or 1) - 1))
-    ]
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            make_models(folder)
-            shutil.copy(folder / f"{CNN}.onnx", folder / "baseline.onnx")
-            for name in order:
-                found[name].append(check(folder, NOMINAL[name]))
-                shutil.rmtree(folder / "results", ignore_errors=True)
-                if keep:
-                    keep.write_text(json.dumps(found))
-    finally:
-        for process in neighbours:
-            process.kill()
-            process.wait()
+    with tempfile.TemporaryDirectory() as temporary, condition(state):
+        folder = Path(temporary)
+        make_models(folder)
+        shutil.copy(folder / f"{CNN}.onnx", folder / "baseline.onnx")
+        for name in order:
+            found[name].append(check(folder, NOMINAL[name]))
+            shutil.rmtree(folder / "results", ignore_errors=True)
+            if keep:
+                keep.write_text(json.dumps(found))
     return found
 
 
@@ -93,10 +86,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--gates", type=int, default=50, help="of each candidate (default: 50)")
+    parser.add_argument("--candidates", default=",".join(NOMINAL), help="which of them; all by default")
+    parser.add_argument("--condition", default="two neighbours", help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument("--keep", type=Path, help="write every gate to this file, as it goes")
     parser.add_argument("--again", type=Path, help="print what --keep wrote, without measuring")
     options = parser.parse_args()
-    raw = json.loads(options.again.read_text()) if options.again else measure(options.gates, options.keep)
+    raw = (
+        json.loads(options.again.read_text())
+        if options.again
+        else measure(options.gates, options.candidates.split(","), options.condition, options.keep)
+    )
     found = {name: summary(gates) for name, gates in raw.items() if gates}
     if options.json:
         print(json.dumps({"limit": LIMIT, "candidates": found}))

@@ -1,9 +1,9 @@
 """Whether a verdict can be trusted: false alarms and power of the gate's rule, and coverage of the 95 % interval, on real latencies.
 
-A cell is a model on a quiet or a busy machine. In each, the runner measures the model against a copy of itself, process after process, as
+A cell is a model under one condition of the machine (conditions.py). In each, the runner measures the model against a copy of itself, process after process, as
 a gate would. The truth is known: no difference. Then decisions are replayed many times over these processes, drawn in random order, with the
 roles of the two copies drawn too; a slowdown is injected by making one of them slower by so many per cent. Beside it stands what other tools'
-rules say of the same samples. One model that really does more work is measured as well.
+rules say of the same samples. Models that really do more work are measured as well.
 """
 
 from __future__ import annotations
@@ -11,30 +11,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from models import CNN, LARGE, MLP, SLOWER, make_models
+from cells import REAL, SAME, cells
+from conditions import CONDITIONS
 from scipy import stats
 
 from harness.judge import decision
 from harness.judge.intervals import grouped
 from harness.measure import events, plan
-from harness.places import CHECKS, RUNNER
 from harness.records.assemble import counting
-from harness.study import MeasureSection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.10)
 LIMIT = 0.02
@@ -42,12 +36,10 @@ MOST, FIXED = 20, plan.LEAST_ROUNDS
 REPLAYS = 1000
 # What the other rules ask for.
 P = 0.05
-REAL = "cnn against one with a 1x1 convolution more, quiet"
-NEIGHBOUR = "import numpy as n; a = n.random.rand(600, 600)\nimport time, random\nwhile True:\n    e = time.time() + random.uniform(.05, .5)\n    while time.time() < e: a @ a\n    time.sleep(random.uniform(.05, .5))"
 
 
 class Process:
-    """One launch: the logarithms of second over first, one for each rebuild, and the samples of both in nanoseconds."""
+    """One launch: the logarithms of second over first, one for each pair of blocks, and the samples of both in nanoseconds."""
 
     def __init__(self, said: dict[str, Any], seconds: float) -> None:
         duet = events.Duet.model_validate({**said, "device": "here", "round": 0})
@@ -55,7 +47,7 @@ class Process:
         self.logs, self.blocks = [], []
         for rebuild in duet.rebuilds:
             pairs = counting(rebuild)
-            self.logs.append(statistics.median(math.log(pair.medians[1] / pair.medians[0]) for pair in pairs))
+            self.logs += [math.log(pair.medians[1] / pair.medians[0]) for pair in pairs]
             self.blocks.append([[np.array(pair.samples[index].nanoseconds) for pair in pairs] for index in (0, 1)])
         pairs = [pair for rebuild in duet.rebuilds for pair in rebuild.pairs]
         self.disturbed = sum(bool(pair.disturbed) for pair in pairs) / len(pairs)
@@ -63,22 +55,6 @@ class Process:
     def samples(self, index: int) -> np.ndarray:
         """All nanoseconds of one of the two, pooled over the process's sessions, as tools do that make one session."""
         return np.concatenate(self.blocks[0][index])
-
-
-def launches(first: Path, second: Path, inputs: Path, count: int) -> Iterator[tuple[dict[str, Any], float]]:
-    """Measure two models side by side in so many processes, as a job does."""
-    measure = MeasureSection()
-    for _ in range(count):
-        case = {"inputs": str(inputs), "names": ["x"], "threads": 1, "provider": "CPUExecutionProvider", "optimization": "all"}
-        task = {
-            "task": "duet", "checks": str(CHECKS), "seed": random.getrandbits(32), "turns": False, "pairs": plan.PAIRS, "cpus": None,
-            "rebuilds": measure.rebuilds, "block": measure.block, "warmup": measure.warmup, "launch": measure.launch,
-            "cases": [{**case, "id": "c0", "model": str(first)}, {**case, "id": "c1", "model": str(second)}],
-        }  # fmt: skip
-        begun = time.perf_counter()
-        command = [sys.executable, str(RUNNER), "worker"]
-        done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=True)
-        yield json.loads(done.stdout), time.perf_counter() - begun
 
 
 def slowed(process: Process, share: float, chance: random.Random) -> list[float]:
@@ -169,52 +145,27 @@ def replay_real(measured: Sequence[Process], replays: int) -> dict[str, Any]:
     }
 
 
-def cells(folder: Path, count: int, names: Sequence[str]) -> Iterator[tuple[str, list[tuple[dict[str, Any], float]]]]:
-    """Measure every cell, and the model that does more work."""
-    make_models(folder)
-    for name in names:
-        model, copy, inputs = (folder / f"{name}{ending}" for ending in (".onnx", "-copy.onnx", ".npz"))
-        shutil.copy(model, copy)
-        x = np.fromfile(folder / f"{name}.bin", dtype=np.float32)
-        np.savez(inputs, x.reshape([1, *_shape(model)]))
-        yield f"{name}, quiet", list(launches(model, copy, inputs, count))
-        if name == CNN:
-            yield REAL, list(launches(model, folder / f"{SLOWER}.onnx", inputs, count // 2))
-        neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-        busy = [
-            subprocess.Popen(neighbour.args, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-            for _ in range((os.cpu_count() or 1) - 1)
-        ]
-        try:
-            yield f"{name}, busy", list(launches(model, copy, inputs, count))
-        finally:
-            for process in (neighbour, *busy):
-                process.kill()
-                process.wait()
-
-
-def _shape(model: Path) -> list[int]:
-    import onnx  # noqa: PLC0415 - only to measure
-
-    return [dim.dim_value for dim in onnx.load(model).graph.input[0].type.tensor_type.shape.dim]
+def is_real(cell: str) -> bool:
+    """Whether the two models of a cell really differ."""
+    return cell.rpartition(", ")[0] in REAL
 
 
 def show(results: dict[str, dict[str, Any]]) -> None:
     """Print the tables."""
-    print(f"{'cell':18} {'rule':34} {'false alarms':>12} " + " ".join(f"{f'+{100 * share:.0f} %':>7}" for share in SLOWDOWNS[1:]))
+    print(f"{'cell':26} {'rule':34} {'false alarms':>12} " + " ".join(f"{f'+{100 * share:.0f} %':>7}" for share in SLOWDOWNS[1:]))
     for cell, found in results.items():
-        if cell == REAL:
+        if is_real(cell):
             print(
-                f"{cell}: +{100 * found['slowdown']:.1f} %, called slower in {100 * found['found']:.1f} %, after {found['seconds']:.1f} s"
+                f"{cell}: {100 * found['slowdown']:+.1f} %, called slower in {100 * found['found']:.1f} %, after {found['seconds']:.1f} s"
             )
             continue
         for name, shares in found["alarms"].items():
             label = f"the gate's, {found['seconds']:.1f} s" if name == "ours" else name
             cells_of = " ".join(f"{100 * share:6.1f}%" for share in shares[1:])
-            print(f"{cell:18} {label:34} {100 * shares[0]:11.1f}% {cells_of}")
+            print(f"{cell:26} {label:34} {100 * shares[0]:11.1f}% {cells_of}")
         verdicts = ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["verdicts_without_difference"].items())
         print(
-            f"{'':18} 95 % interval of {FIXED} processes covers the truth in {100 * found['coverage_95']:.1f} %; without a difference: {verdicts}; "
+            f"{'':26} 95 % interval of {FIXED} processes covers the truth in {100 * found['coverage_95']:.1f} %; without a difference: {verdicts}; "
             f"{100 * found['disturbed']:.0f} % of pairs disturbed; {found['processes']} processes"
         )
 
@@ -225,23 +176,30 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--processes", type=int, default=60, help="of each cell (default: 60)")
     parser.add_argument("--replays", type=int, default=REPLAYS)
-    parser.add_argument("--models", default=f"{MLP},{CNN},{LARGE}")
+    parser.add_argument("--models", default=",".join(SAME), help="measured against copies of themselves")
+    parser.add_argument("--real", default=",".join(REAL), help="models that really do more work; 'none' for none")
+    parser.add_argument("--conditions", default="quiet,two neighbours", help=f"of {', '.join(CONDITIONS)}")
     parser.add_argument("--keep", type=Path, help="write what was measured to this file")
     parser.add_argument("--again", type=Path, help="replay what --keep wrote, without measuring")
     options = parser.parse_args()
     if options.again:
         raw = json.loads(options.again.read_text())
     else:
+        raw = {}
+        real = [] if options.real == "none" else options.real.split(",")
         with tempfile.TemporaryDirectory() as temporary:
-            raw = dict(cells(Path(temporary), options.processes, options.models.split(",")))
-    if options.keep:
-        options.keep.write_text(json.dumps(raw))
+            for cell, found in cells(
+                Path(temporary), options.processes, options.models.split(","), options.conditions.split(","), real
+            ):
+                raw[cell] = found
+                if options.keep:
+                    options.keep.write_text(json.dumps(raw))
     results = {
-        cell: (replay_real if cell == REAL else replay)([Process(*each) for each in found], options.replays)
+        cell: (replay_real if is_real(cell) else replay)([Process(*each) for each in found], options.replays)
         for cell, found in raw.items()
     }
     if options.json:
-        same = [found for cell, found in results.items() if cell != REAL]
+        same = [found for cell, found in results.items() if not is_real(cell)]
         worst = {
             "false_alarm_rate": max(found["alarms"]["ours"][0] for found in same),
             "power_at_3_percent": min(found["alarms"]["ours"][2] for found in same),
