@@ -56,7 +56,9 @@ def test_each_pair_of_blocks_is_a_replicate() -> None:
     found = rows(events)[1].speedup
     assert found is not None
     assert (found.n, found.processes) == (9, 3)
-    assert found.value == pytest.approx(math.prod([2, 2, 3, 3, 3, 9, 9]) ** (1 / 7)), "without the largest and the smallest of nine"
+    assert found.value == pytest.approx(math.prod([2, 2, 3, 3, 3, 9, 9]) ** (1 / 7)), (
+        "without the largest and the smallest of nine"
+    )
 
 
 def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
