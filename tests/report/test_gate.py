@@ -176,3 +176,20 @@ def test_values_have_their_metric_s_unit() -> None:
     cells = words.cells(tables[0].checks[0])
     assert cells[2:6] == ["2.00 MB", "2.10 MB", "+5.0 %", "+5 %"]
     assert words.verdict(run, tables).startswith("PASSED")
+
+
+def test_a_device_that_is_noisier_than_its_baseline_is_named() -> None:
+    run, (table,) = gate(launches(0.0, 4))
+    for noise, said in (((0.002, 0.021), True), ((0.002, 0.003), False), ((0.02, 0.03), False), (None, False)):
+        notes = words.notes(run, replace(table, drifts=replace(table.drifts, noise=noise)))
+        assert any("the device is noisier than when the baseline was stored" in note for note in notes) == said, noise
+    noisier = next(note for note in words.notes(run, replace(table, drifts=replace(table.drifts, noise=(0.002, 0.021)))) if "noisier" in note)
+    assert "±2.1 % apart, ±0.2 % then" in noisier
+    assert f"harness devices --noise --device {table.device.entry.name}" in noisier
+
+
+def test_the_noise_of_then_and_now_is_in_json() -> None:
+    run, (table,) = gate(launches(0.0, 4))
+    loud = replace(table, noise=0.021, drifts=replace(table.drifts, noise=(0.002, 0.021)))
+    (found,) = json.loads(formats.render("json", run, (loud,)))["devices"]
+    assert (found["noise"], found["noise_then"]) == (0.021, 0.002)
