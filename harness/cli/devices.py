@@ -23,7 +23,7 @@ def devices(
         bool,
         typer.Option(
             "--noise",
-            help="Measure on them, with a small model against itself: how small a slowdown each can tell, and what disturbs it.",
+            help="Measure a small model against itself on each device: how small a slowdown it can detect, and what disturbs it.",
         ),
     ] = False,
     time: Annotated[

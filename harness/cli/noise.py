@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MINUTE = "1m"
 EMULATED = "not measured: emulated"
+LONGER = "not known, because three processes take longer"
 
 
 def measure(device: Sequence[str] | None, registry: Path | None, time: str | None, *, as_json: bool) -> Exit:
@@ -64,7 +65,7 @@ def _reason(record: DeviceRecord) -> str:
         return EMULATED
     if record.reason:
         return f"{record.step}: {record.reason}" if record.step else record.reason
-    return "fewer than three processes measured in this time: give a longer --time"
+    return "fewer than three processes could measure in this time: give a longer --time"
 
 
 def _print(record: DeviceRecord, found: Noise | None) -> None:
@@ -74,27 +75,24 @@ def _print(record: DeviceRecord, found: Noise | None) -> None:
     if found is None:
         screen.print(f"{name}: {_reason(record)}", markup=False, soft_wrap=True)
         return
-    told = [
-        f"in {floor.seconds:g} s: {_percent(floor.slowdown) if floor.slowdown is not None else 'not known, three processes take longer'}"
-        for floor in found.floors
-    ]
+    told = [f"after {each.seconds:g} s: {LONGER if each.slowdown is None else _percent(each.slowdown)}" for each in found.floors]
     screen.print(
-        f"{name}: the smallest slowdown that it tells in 95 of 100 cases, {'; '.join(told)}", markup=False, soft_wrap=True
+        f"{name}: the smallest slowdown that it detects in 95 of 100 cases, {'; '.join(told)}", markup=False, soft_wrap=True
     )
     seen = [
         f"{_percent(found.disturbed['any'])} of the blocks were disturbed",
         f"{found.switches:,.0f} switches to other processes per second",
     ]
-    seen += [] if found.stolen is None else [f"{_percent(found.stolen)} of the time stolen"]
+    seen += [] if found.stolen is None else [f"{_percent(found.stolen)} of the time stolen by the hypervisor"]
     seen += [] if found.interrupts is None else [f"{found.interrupts:,.0f} interrupts per second"]
     seen += [] if found.khz is None else [f"{found.khz[0] / 1e6:.2f} to {found.khz[1] / 1e6:.2f} GHz"]
     seen += [] if found.celsius is None else [f"up to {found.celsius:.0f} °C"]
     screen.print(
-        f"  a model of {found.milliseconds:.3g} ms against itself, {found.processes} processes; {', '.join(seen)}",
+        f"  a model of {found.milliseconds:.3g} ms was compared with itself in {found.processes} processes; {', '.join(seen)}",
         markup=False,
         soft_wrap=True,
     )
-    for line in found.advice or ("nothing disturbs it much",):
+    for line in found.advice or ("nothing disturbs the device much",):
         screen.print(f"  {line}", markup=False, soft_wrap=True)
 
 

@@ -25,11 +25,11 @@ DRAWS = 500
 # What is worth a line: shares of the blocks or of the time, and interrupts per second of one core.
 OFTEN, STOLEN, INTERRUPTS = 0.05, 0.01, 5000
 ADVICE = {
-    "cpu": "other processes took the processor from {share} of the blocks: stop them, or give the measurement cores of its own (cpus in devices.toml)",
-    "faults": "memory had to be read from the disk in {share} of the blocks: free memory there",
-    "frequency": 'the clock rate changed in {share} of the blocks: hold it with governor = "performance" in devices.toml',
-    "throttled": "the device throttled in {share} of the blocks: cool it, or check its power supply",
-    "steal": "the hypervisor took the processor in {share} of the blocks: use a machine with cores of its own",
+    "cpu": "other processes used the processor during {share} of the blocks: stop them, or set cpus in devices.toml to unused cores",
+    "faults": "memory had to be read from the disk during {share} of the blocks: free some memory on the device",
+    "frequency": 'the clock rate changed during {share} of the blocks: keep it constant with governor = "performance" in devices.toml',
+    "throttled": "the device was throttled during {share} of the blocks: cool it, or check its power supply",
+    "steal": "the hypervisor took the processor during {share} of the blocks: use a machine with dedicated cores",
 }
 
 
@@ -79,11 +79,11 @@ class Noise:
         ]
         if self.stolen is not None and self.stolen >= STOLEN and self.disturbed.get("steal", 0.0) < OFTEN:
             found.append(
-                (self.stolen, f"the hypervisor took {100 * self.stolen:.1f} % of the time: use a machine with cores of its own")
+                (self.stolen, f"the hypervisor took {100 * self.stolen:.1f} % of the time: use a machine with dedicated cores")
             )
         if self.interrupts is not None and self.interrupts / self.cores >= INTERRUPTS:
-            words = f"{self.interrupts / self.cores:,.0f} interrupts per second reach a core: move them to others (/proc/irq/*/smp_affinity)"
-            found.append((0.0, words))
+            rate = f"{self.interrupts / self.cores:,.0f} interrupts per second"
+            found.append((0.0, f"a core handles {rate} on average: move them to other cores (/proc/irq/*/smp_affinity)"))
         return tuple(words for _, words in sorted(found, reverse=True))
 
     def as_json(self) -> dict[str, Any]:

@@ -123,14 +123,14 @@ def notes(run: Run, table: Table) -> list[str]:
     then = f"since {run.baseline.taken:%Y-%m-%d %H:%M} UTC" if run.baseline and run.baseline.taken else "since then"
     for drift in table.drifts.cases:
         moved = f"{number(drift.then.value)} → {number(drift.now.value)} ms, {interval(drift.change)}"
-        lines.append(f"the baseline itself {then}: {drift.case}: {moved} (of two sessions; the gate does not look at it)")
+        lines.append(f"the baseline itself {then}: {drift.case}: {moved} (levels of two sessions; the gate does not use this)")
     lines += [f"the baseline's device {then}: {difference}" for difference in table.drifts.differences]
     if table.drifts.noise is not None and table.drifts.is_noisier:
         before, now = (f"{100 * share:.2g} %" for share in table.drifts.noise)
         device = table.device.entry.name
         lines.append(
-            f"the device is noisier than when the baseline was stored: replicates of a pair lie ±{now} apart, ±{before} then; so the gate takes "
-            f"longer or stays open ('harness devices --noise --device {device}' tells what disturbs it)"
+            f"the device is noisier than when the baseline was stored: the replicates of a pair are spread by ±{now} (then ±{before}); "
+            f"so the gate takes longer or stays open ('harness devices --noise --device {device}' shows what disturbs the device)"
         )
     # What a reader must know of the outputs, such as that they are NaN.
     lines += [f"{row.case}: {note}" for row in table.rows for note in row.notes if row.state == "measured"]
@@ -154,5 +154,5 @@ def verdict(run: Run, tables: Sequence[Table]) -> str:
     if failed:
         tail += f"; without {', '.join(failed)}, which failed"
     if unfinished:
-        tail += f"; not to the end on {', '.join(unfinished)}"
+        tail += f"; not finished on {', '.join(unfinished)}"
     return f"{outcome(run, tables).upper()}: {tail}"

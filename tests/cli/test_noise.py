@@ -45,7 +45,7 @@ def test_it_is_told_in_sentences_and_a_wrong_entry_costs_itself_alone(harness: C
     Path("devices.toml").write_text('[far]\nhots = "far.invalid"\n')
     done = harness(*LONG)
     assert done.code == 0, done.err
-    assert "local: the smallest slowdown that it tells in 95 of 100 cases, in 10 s: " in done.out
+    assert "local: the smallest slowdown that it detects in 95 of 100 cases, after 10 s: " in done.out
     assert "of the blocks were disturbed" in done.out
     assert "devices.toml:2: unknown key 'far.hots'" in done.err
 

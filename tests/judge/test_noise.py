@@ -91,9 +91,9 @@ def test_what_disturbs_is_told_with_what_to_do() -> None:
     assert bad.stolen == pytest.approx(0.05, rel=0.1)
     assert bad.khz == (2_000_000, 2_000_000)
     first, second, third = bad.advice
-    assert first.startswith("other processes took the processor from 100 % of the blocks: stop them")
-    assert second == "the hypervisor took 5.0 % of the time: use a machine with cores of its own"
-    assert "interrupts per second reach a core" in third
+    assert first.startswith("other processes used the processor during 100 % of the blocks: stop them")
+    assert second == "the hypervisor took 5.0 % of the time: use a machine with dedicated cores"
+    assert "interrupts per second on average" in third
     assert bad.as_json()["smallest_slowdown"].keys() == {"10", "60"}
 
 
