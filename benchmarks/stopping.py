@@ -36,7 +36,7 @@ NEVER = 1e-9
 
 
 def by_mean(groups: Sequence[Sequence[float]], quantiles: Sequence[float]) -> float:
-    """Half the interval about the mean of all replicates; the larger error of replicates and processes' means."""
+    """Half the interval about the mean over rebuilds, as in versions before the trimmed mean; the larger error of rebuilds and processes' means."""
     means = [statistics.fmean(group) for group in groups]
     flat = [value for group in groups for value in group]
     error, count = max((statistics.stdev(values) / math.sqrt(len(values)), -len(values)) for values in (flat, means))
@@ -58,17 +58,30 @@ def compared(run: Run, precision: float) -> dict[str, Any]:
     timing = Timing("local", run.launches, {}, names)
     rules = {"the device's rule": runpy.run_path(str(JOB / "precision.py"))["half_width"], "a mean": by_mean}
     found: dict[str, Any] = {name: {"seconds": 0.0, "processes": 0, "never": 0} for name in rules}
+    replicates = {"the device's rule": timing.groups, "a mean": lambda unit: _of_rebuilds(timing, unit)}
     for unit in run.units:
         groups = timing.groups(unit) if len(unit) > 1 else []
         seconds = seconds_each(timing.processes(unit), len(groups))
         if not groups or not all(groups) or seconds is None:
             continue
         for name, rule in rules.items():
-            count = needed(groups, precision, rule)
+            count = needed(replicates[name](unit), precision, rule)
             found[name]["processes"] += count
             found[name]["seconds"] += count * seconds
             found[name]["never"] += count == len(groups) and len(groups) > plan.LEAST_ROUNDS
     return found
+
+
+def _of_rebuilds(timing: Timing, unit: tuple[str, ...]) -> list[list[float]]:
+    """One replicate for each rebuild of the sessions: the median over its pairs of blocks."""
+    return [
+        [
+            statistics.median(one - other for one, other in found)
+            for rebuild in launch.rebuilds
+            if (found := rebuild.log_medians())
+        ]
+        for launch in timing.processes(unit)
+    ]
 
 
 def measured(rounds: int, results: Path) -> Run:
@@ -89,13 +102,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--precision", type=float, default=0.01)
     parser.add_argument("--run", type=Path, help="compare on the folder of a finished run, without measuring")
+    parser.add_argument("--keep", type=Path, help="keep the run's folder in this one")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.run:
         run = folder.load(options.run)
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            run = measured(options.rounds, Path(temporary))
+            run = measured(options.rounds, options.keep or Path(temporary))
     found = compared(run, options.precision)
     found["ratio"] = found["the device's rule"]["seconds"] / found["a mean"]["seconds"]
     if options.json:
