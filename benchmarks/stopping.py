@@ -58,7 +58,10 @@ def compared(run: Run, precision: float) -> dict[str, Any]:
     timing = Timing("local", run.launches, {}, names)
     rules = {"the device's rule": runpy.run_path(str(JOB / "precision.py"))["half_width"], "a mean": by_mean}
     found: dict[str, Any] = {name: {"seconds": 0.0, "processes": 0, "never": 0} for name in rules}
-    replicates = {"the device's rule": timing.groups, "a mean": lambda unit: _of_rebuilds(timing, unit)}
+    replicates: dict[str, Callable[[tuple[str, ...]], list[list[float]]]] = {
+        "the device's rule": timing.groups,
+        "a mean": lambda unit: _of_rebuilds(timing, unit),
+    }
     for unit in run.units:
         groups = timing.groups(unit) if len(unit) > 1 else []
         seconds = seconds_each(timing.processes(unit), len(groups))

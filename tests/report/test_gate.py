@@ -183,8 +183,10 @@ def test_a_device_that_is_noisier_than_its_baseline_is_named() -> None:
     for noise, said in (((0.002, 0.021), True), ((0.002, 0.003), False), ((0.02, 0.03), False), (None, False)):
         notes = words.notes(run, replace(table, drifts=replace(table.drifts, noise=noise)))
         assert any("the device is noisier than when the baseline was stored" in note for note in notes) == said, noise
-    noisier = next(note for note in words.notes(run, replace(table, drifts=replace(table.drifts, noise=(0.002, 0.021)))) if "noisier" in note)
-    assert "±2.1 % apart, ±0.2 % then" in noisier
+    noisier = next(
+        note for note in words.notes(run, replace(table, drifts=replace(table.drifts, noise=(0.002, 0.021)))) if "noisier" in note
+    )
+    assert "are spread by ±2.1 % (then ±0.2 %)" in noisier
     assert f"harness devices --noise --device {table.device.entry.name}" in noisier
 
 
