@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Each ends with the process that started it, also where that is killed.
-# A neighbour that works half of the time, in spells of a length that nobody can foresee.
+# A neighbour that works half of the time, in periods of random length.
 NEIGHBOUR = """\
 import os, random, time
 import numpy as np

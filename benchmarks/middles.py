@@ -110,13 +110,18 @@ def larger(parts: np.ndarray, groups: np.ndarray, freedom: float) -> tuple[float
     return max(over_replicates(parts, groups, freedom), over_processes(parts, groups, freedom))
 
 
-def components(parts: np.ndarray, groups: np.ndarray, freedom: float) -> tuple[float, float]:
-    """Variance components: what processes add beyond their replicates, with Satterthwaite's degrees of freedom; nothing if less than none."""
+def _mean_squares(parts: np.ndarray, groups: np.ndarray) -> tuple[float, float, int]:
+    """Of an analysis of variance: the mean squares within and between processes, and how many processes there are."""
     count = int(groups.max()) + 1
     sizes = np.bincount(groups)
     each = np.bincount(groups, weights=parts) / sizes
     within = float(((parts - each[groups]) ** 2).sum()) / max(len(parts) - count, 1)
-    between = float((sizes * each**2).sum()) / (count - 1)
+    return within, float((sizes * each**2).sum()) / (count - 1), count
+
+
+def components(parts: np.ndarray, groups: np.ndarray, freedom: float) -> tuple[float, float]:
+    """Variance components: what processes add beyond their replicates, with Satterthwaite's degrees of freedom; nothing if less than none."""
+    within, between, count = _mean_squares(parts, groups)
     if between <= within:
         return over_replicates(parts, groups, freedom)
     return math.sqrt(between / len(parts)), count - 1
@@ -124,11 +129,7 @@ def components(parts: np.ndarray, groups: np.ndarray, freedom: float) -> tuple[f
 
 def blended(parts: np.ndarray, groups: np.ndarray, freedom: float) -> tuple[float, float]:
     """Over processes where they differ beyond chance (F test at 10 %), else over replicates."""
-    count = int(groups.max()) + 1
-    sizes = np.bincount(groups)
-    each = np.bincount(groups, weights=parts) / sizes
-    within = float(((parts - each[groups]) ** 2).sum()) / max(len(parts) - count, 1)
-    between = float((sizes * each**2).sum()) / (count - 1)
+    within, between, count = _mean_squares(parts, groups)
     if within <= 0 or between / within > stats.f.ppf(0.9, count - 1, max(len(parts) - count, 1)):
         return over_processes(parts, groups, freedom)
     return over_replicates(parts, groups, freedom)

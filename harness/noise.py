@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.registry import Registry
-    from harness.records.run import DeviceRecord
+    from harness.records.run import DeviceRecord, Run
     from harness.workflow import Watcher
 
 # About a millisecond on a fast core, and ten on a small board.
@@ -29,19 +30,30 @@ CHANNELS, SIDE, LAYERS = 64, 32, 3
 NEVER, MANY = 1e-9, 1000
 
 
-def measure(
-    devices: Sequence[Device], registry: Registry, seconds: float, watcher: Watcher
-) -> list[tuple[DeviceRecord, noise.Noise | None]]:
+EMULATED = "not measured: emulated"
+TOO_SHORT = "fewer than three processes could measure in this time: give a longer --time"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What measuring a device's noise gave: the noise, or the reason why there is none."""
+
+    device: DeviceRecord
+    noise: noise.Noise | None
+    reason: str | None
+
+
+def measure(devices: Sequence[Device], registry: Registry, seconds: float, watcher: Watcher) -> list[Finding]:
     """Measure a model against itself on all devices at once.
 
     Args:
-        devices: those to ask.
-        registry: that they are of.
-        seconds: how long each measures.
-        watcher: is told how it goes on.
+        devices: the devices to measure.
+        registry: the registry that has them.
+        seconds: how long each device measures.
+        watcher: is told of the progress.
 
     Returns:
-        Each device with what became of it, and its noise; None where it could not be measured.
+        One finding for each device.
 
     Raises:
         KeyboardInterrupt: if it was interrupted.
@@ -67,14 +79,22 @@ def measure(
             if interrupted:
                 raise KeyboardInterrupt
             run = run_folder.gather(place.folder, begun)
-    names = {case.id: case.name for case in run.cases}
-    found = []
-    for record in run.devices:
-        timing = Timing(record.entry.name, run.launches, {}, names)
-        cores = record.facts.cores if record.facts is not None else 0
-        unit = next((unit for unit in units if timing.processes(unit)), None)
-        found.append((record, noise.of(timing, unit, cores or 1) if unit is not None and not record.entry.emulated else None))
-    return found
+    return [_finding(run, record) for record in run.devices]
+
+
+def _finding(run: Run, record: DeviceRecord) -> Finding:
+    """Judge one device's part of the run."""
+    name = record.entry.name
+    if record.entry.emulated:
+        return Finding(record, None, EMULATED)
+    timing = Timing(name, run.launches, {}, {case.id: case.name for case in run.cases})
+    unit = next((unit for unit in run.units if timing.processes(unit)), None)
+    cores = record.facts.cores if record.facts is not None else 1
+    if unit is not None and (found := noise.of(timing, unit, cores)) is not None:
+        return Finding(record, found, None)
+    failed = [f"{each.kind}: {each.reason}" for each in run.results if each.device == name and each.state == "failed"]
+    stopped = [f"{record.step}: {record.reason}"] if record.reason else []
+    return Finding(record, None, [*stopped, *failed, TOO_SHORT][0])
 
 
 def _study(path: Path, seconds: float) -> study.Study:

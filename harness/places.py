@@ -51,6 +51,23 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def refuse_stream(path: Path, error: type[UsageError]) -> None:
+    """Refuse a path from which reading could wait for ever or never end: a FIFO, a socket or a device, other than /dev/null.
+
+    Raises:
+        UsageError: of the given type.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        # Whoever opens it says why.
+        return
+    if path == Path(os.devnull) or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return
+    message = f"{path}: not a regular file; copy its content to one, and name that"
+    raise error(message)
+
+
 def cache() -> Path:
     """The user's cache on this machine; the same folder as the store of ``local`` (runners/PROTOCOL.md)."""
     if said := os.environ.get(CACHE):

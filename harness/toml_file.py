@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness import places
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Location = tuple[str | int, ...]
-# A hundred thousand devices fit in; a device such as /dev/zero has no end.
-LARGEST = 1 << 24
 # What pydantic puts into a place beside the names of keys: it speaks of a key itself, or of one of the forms of a value.
 MARKS = ("[key]", "[text]", "[table]")
 
@@ -42,16 +42,9 @@ def parse(path: Path, error: type[UsageError]) -> tuple[dict[str, Any], str]:
         UsageError: of the given type, if the file is missing, unreadable or not TOML.
     """
     try:
-        # Reading a FIFO waits for as long as nobody writes to it.
-        if path.exists() and not (path.is_file() or path.is_char_device()):
-            message = f"{path}: not a regular file"
-            raise error(message)
+        places.refuse_stream(path, error)
         # Windows' Notepad begins a file with a byte-order mark.
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(LARGEST + 1)
-        if len(text) > LARGEST:
-            message = f"{path}: not a TOML file: it has more than {LARGEST} characters"
-            raise error(message)
+        text = path.read_text(encoding="utf-8-sig")
         return tomllib.loads(text), text
     except FileNotFoundError:
         message = f"{path}: no such file"

@@ -43,6 +43,11 @@ ORDER = [
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 
 
+def test_no_file_of_the_root_folder_is_empty() -> None:
+    """A slip of the shell makes such files."""
+    assert [path.name for path in ROOT.iterdir() if path.is_file() and path.stat().st_size == 0] == []
+
+
 def imports(path: Path) -> set[str]:
     """The parts of the house that a module imports."""
     found = set()

@@ -1,8 +1,10 @@
-"""harness devices --noise: what is shown of it."""
+"""harness devices --noise: its output."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from harness.cli import command as shared
 from harness.errors import Exit
@@ -12,18 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.judge.noise import Noise
-    from harness.records.run import DeviceRecord
+    from harness.noise import Finding
 
 MINUTE = "1m"
-EMULATED = "not measured: emulated"
 LONGER = "not known, because three processes take longer"
 
 
 def measure(device: Sequence[str] | None, registry: Path | None, time: str | None, *, as_json: bool) -> Exit:
-    """Measure the devices' noise and show it.
+    """Measure how noisy devices are, and show it.
 
     Raises:
-        UsageError: a member of its branch, for devices or a time that are none.
+        UsageError: a member of its branch, if there is no such device, or the time can't be read.
     """
     from harness import noise
     from harness.cli import known as registered
@@ -35,12 +36,13 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
     with progress.watcher() as watcher:
         found = noise.measure(devices, known, seconds, watcher)
     if as_json:
-        shared.say_json({"devices": [_as_json(record, each) for record, each in found]})
+        shared.say_json({"devices": [_as_json(each) for each in found]})
     else:
-        for record, each in found:
-            _print(record, each)
-    missing = [record for record, each in found if each is None and not record.entry.emulated]
-    if missing and all(record.step == "lease" for record in missing):
+        for each in found:
+            name = each.device.entry.name
+            _print(name, each.noise) if each.noise else typer.echo(f"{name}: {each.reason}")
+    missing = [each.device for each in found if each.noise is None and not each.device.entry.emulated]
+    if missing and all(device.step == "lease" for device in missing):
         return Exit.BUSY
     return Exit.INCOMPLETE if missing else Exit.PASSED
 
@@ -54,27 +56,14 @@ def _all(registry: Path | None) -> list[str]:
     return [name for name in known.entries if name not in wrong]
 
 
-def _as_json(record: DeviceRecord, found: Noise | None) -> dict[str, Any]:
-    told = found.as_json() if found else {"reason": _reason(record)}
-    return {"device": record.entry.name, **told}
+def _as_json(found: Finding) -> dict[str, Any]:
+    return {"device": found.device.entry.name, **(found.noise.as_json() if found.noise else {"reason": found.reason})}
 
 
-def _reason(record: DeviceRecord) -> str:
-    """Why there is no figure."""
-    if record.entry.emulated:
-        return EMULATED
-    if record.reason:
-        return f"{record.step}: {record.reason}" if record.step else record.reason
-    return "fewer than three processes could measure in this time: give a longer --time"
-
-
-def _print(record: DeviceRecord, found: Noise | None) -> None:
+def _print(name: str, found: Noise) -> None:
     from harness.cli.grid import console
 
-    screen, name = console(), record.entry.name
-    if found is None:
-        screen.print(f"{name}: {_reason(record)}", markup=False, soft_wrap=True)
-        return
+    screen = console()
     told = [f"after {each.seconds:g} s: {LONGER if each.slowdown is None else _percent(each.slowdown)}" for each in found.floors]
     screen.print(
         f"{name}: the smallest slowdown that it detects in 95 of 100 cases, {'; '.join(told)}", markup=False, soft_wrap=True

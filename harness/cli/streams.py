@@ -107,9 +107,11 @@ def secure() -> None:
 def keep() -> Callable[[], None]:
     """Remember the streams as they are now.
 
+    While the tools of onnxruntime work, their prints are dropped (harness/quantize/quiet.py). A signal at the very end of that can leave
+    the replaced streams in place for as long as its exception is handled; a message about the signal would be dropped too.
+
     Returns:
-        What puts them back: a signal between the end of a block that drops what tools print and its cleaning up leaves the cleaning up to
-        the end of the exception, and until then everything that is said would be dropped.
+        A function that puts the streams back.
     """
     own = sys.stdout, sys.stderr
 

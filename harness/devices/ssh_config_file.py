@@ -192,9 +192,6 @@ class Reader:
     def _take(self, key: str, text: str, place: str) -> None:
         """Keep what a line says, if it is the first to say it."""
         single = self.settings.single
-        if key in LISTS and text and not words(text):
-            # For ssh, a line with a comment alone says nothing.
-            return
         values = self._values(key, text)
         if key in WAYS:
             # All of the line, with its quotes; of the two the first counts, but 'ProxyJump none' leaves room for a command.
@@ -207,6 +204,7 @@ class Reader:
             if len(values) > 1 and "none" in (value.lower() for value in values):
                 message = f"{key}: 'none' must stand alone"
                 raise BadLineError(message)
+            # For ssh, a line with nothing but a comment says nothing.
             if values:
                 single.setdefault(key, Said(tuple(values), place))
             return

@@ -114,9 +114,10 @@ def spread(groups: Sequence[Sequence[float]]) -> tuple[float, float | None, int]
         # A clock so coarse that most replicates are the same number: the others must not be taken for nothing.
         low, high, centre, cut = ordered[0], ordered[-1], float(flat.mean()), 0
     left = count - 2 * cut
-    middle = float(np.clip(flat, low, high).mean())
-    sums = np.array([float((np.clip(group, low, high) - middle).sum()) for group in kept])
-    squares = float(((np.clip(flat, low, high) - middle) ** 2).sum())
+    winsorized = np.clip(flat, low, high)
+    winsorized -= winsorized.mean()
+    sums = np.add.reduceat(winsorized, np.cumsum([0, *map(len, kept[:-1])]))
+    squares = float((winsorized**2).sum())
     over_replicates = math.sqrt(squares / (left * (left - 1)))
     over_processes = math.sqrt(float((sums**2).sum()) * len(kept) / (len(kept) - 1) * (count - 1) / (count * left * (left - 1)))
     error, freedom = max((over_replicates, 1 - left), (over_processes, 1 - min(left, len(kept))))

@@ -169,13 +169,13 @@ def _rise(pair: PairRecord, key: str) -> tuple[int | None, int]:
 
 def of_run(timing: Timing, units: Sequence[Unit]) -> float | None:
     """How far replicates of a run lie apart on a device: the median over its pairs; None if none was measured often enough."""
-    found = [spread(timing.groups(unit)) for unit in units if len(unit) > 1]
+    found = [_apart(timing.groups(unit)) for unit in units if len(unit) > 1]
     known = [each for each in found if each is not None]
     return statistics.median(known) if known else None
 
 
-def spread(groups: Sequence[Sequence[float]]) -> float | None:
-    """How far replicates lie apart: half of what the middle two thirds of them span, as a share; None for fewer than six."""
+def _apart(groups: Sequence[Sequence[float]]) -> float | None:
+    """How far the replicates of a pair lie apart: half of what the middle two thirds of them span, as a share; None for fewer than six."""
     values = sorted(value for group in groups for value in group)
     if len(values) < 2 * decision.FIRST_LOOK:
         return None

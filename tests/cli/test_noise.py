@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import noise
-from harness.cli import noise as shown
 from harness.devices.device import Device
-from harness.records.run import DeviceRecord
+from harness.records.run import CaseRecord, DeviceRecord
+from tests.report.runs import FP32, case, finish, variant
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command
@@ -66,6 +66,20 @@ def test_a_time_is_only_for_noise(harness: Command) -> None:
     assert "--time: " in done.err
 
 
-def test_an_emulated_device_has_no_noise() -> None:
-    record = DeviceRecord(entry=Device(name="a53", host="h", emulated="icount"))
-    assert shown._as_json(record, None) == {"device": "a53", "reason": "not measured: emulated"}
+def test_an_emulated_device_has_no_noise_and_a_case_that_failed_is_named() -> None:
+    lost = CaseRecord(device="board", case="c0", state="failed", kind="memory", reason="it ran out of memory")
+    for entry, reason in (
+        (Device(name="a53", host="h", emulated="icount"), noise.EMULATED),
+        (Device(name="board", host="h"), "memory: it ran out of memory"),
+    ):
+        run, _ = finish([], DeviceRecord(entry=entry), variants=[variant(FP32)], cases=[case("c0", FP32)])
+        run = run.model_copy(update={"results": (lost,)})
+        found = noise._finding(run, run.devices[0])
+        assert (found.noise, found.reason) == (None, reason)
+    short, _ = finish(
+        [],
+        DeviceRecord(entry=Device(name="board", host="h"), state="measured"),
+        variants=[variant(FP32)],
+        cases=[case("c0", FP32)],
+    )
+    assert noise._finding(short, short.devices[0]).reason == noise.TOO_SHORT

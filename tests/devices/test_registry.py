@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -108,14 +107,8 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     assert "devices.toml:3: 'rpi4.port'" in registry.load(path).wrong[0].fault
 
 
-def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(RegistryError, match=r"fifo: not a regular file$"):
-        registry.load(tmp_path / "fifo")
-
-
 def test_a_file_without_end_is_refused() -> None:
-    with pytest.raises(RegistryError, match=r"^/dev/zero: not a TOML file: it has more than"):
+    with pytest.raises(RegistryError, match=r"^/dev/zero: not a regular file; copy its content to one"):
         registry.load(Path("/dev/zero"))
 
 

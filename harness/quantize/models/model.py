@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
+from harness import places
 from harness.errors import ModelError
 from harness.quantize.models import external_data, storage, validity
 from harness.quantize.models.graph import is_garbled, is_quantized, name_nodes, nodes, opset_of
@@ -172,6 +173,7 @@ def _bytes(path: Path) -> bytes:
     Raises:
         ModelError: if it can't be read or is too large.
     """
+    places.refuse_stream(path, ModelError)
     try:
         size = path.stat().st_size
         if size >= LIMIT:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness import places
 from harness.errors import DataError
 from harness.toml_file import nearest
 
@@ -84,6 +85,7 @@ def _top(file: Path, folder: Path) -> str | None:
 
 
 def _of_table(path: Path, files: Sequence[Path], folder: Path) -> list[int]:
+    places.refuse_stream(path, DataError)
     if path.suffix == ".npy":
         return _of_array(path, len(files))
     try:

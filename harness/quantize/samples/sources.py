@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from harness import places
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def files_of(path: Path) -> list[Path]:
         DataError: if there are none.
     """
     if not path.is_dir():
+        places.refuse_stream(path, DataError)
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
     if not files:
