@@ -73,7 +73,7 @@ def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
     assert (
         table(all_bad)
         .remarks[0]
-        .endswith("and do not count; 3 of these count all the same, for between two rebuilds there was nothing else")
+        .endswith("and do not count; 3 of these count nevertheless, because all pairs between two rebuilds were disturbed")
     )
 
 
