@@ -122,7 +122,10 @@ class Timing:
             return []
         words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
         line = f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and do not count"
-        return [line + (f"; {kept} of these count nevertheless, because all pairs between two rebuilds were disturbed" if kept else "")]
+        return [
+            line
+            + (f"; {kept} of these count nevertheless, because all pairs between two rebuilds were disturbed" if kept else "")
+        ]
 
     def unsteady(self) -> list[str]:
         """Name the cases that were still warming up when they were measured."""
