@@ -36,6 +36,8 @@ SLOW_CLOCK, CLOCK_SECONDS = 0.8, (0.2, 5.0)
 INJECTED = ("ramp", "clock")
 # Samples of a process that its p99 takes.
 ENOUGH = 100
+# Two more: the median of the first half of a block, as of a shorter one; and of all blocks, those that were disturbed too.
+HALF, ALL = "first half", "disturbed too"
 BLOCKS = {"median": 50, "p25": 25, "p10": 10, "min": 0}
 
 
@@ -59,29 +61,30 @@ def processes(said: Sequence[tuple[dict[str, Any], float]], injected: str | None
         switches.append(switches[-1] + chance.uniform(*CLOCK_SECONDS))
     for line, seconds in said:
         duet = events.Duet.model_validate({**line, "device": "here", "round": 0})
-        made = Process(seconds, {block: [] for block in BLOCKS})
+        made = Process(seconds, {block: [] for block in (*BLOCKS, HALF, ALL)})
         total = sum(len(rebuild.pairs) for rebuild in duet.rebuilds)
         pooled: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         number = 0
         for rebuild in duet.rebuilds:
-            rows: dict[str, list[float]] = {block: [] for block in BLOCKS}
+            rows: dict[str, list[float]] = {block: [] for block in made.pairs}
             kept = {id(pair) for pair in counting(rebuild)}
             for pair in rebuild.pairs:
                 at = now + seconds * (number + np.array([0.25, 0.75])[np.argsort(pair.order)]) / total
                 number += 1
+                both = [
+                    _factor(float(when), injected, switches) * np.asarray(samples.nanoseconds)
+                    for when, samples in zip(at, pair.samples, strict=True)
+                ]
+                rows[ALL].append(_log_ratio(both, BLOCKS["median"]))
                 if id(pair) not in kept:
                     continue
-                factors = [_factor(float(when), injected, switches) for when in at]
-                for index, samples in enumerate(pair.samples):
-                    pooled[index].append(factors[index] * np.asarray(samples.nanoseconds))
+                for index, samples in enumerate(both):
+                    pooled[index].append(samples)
+                rows[HALF].append(_log_ratio([samples[: (len(samples) + 1) // 2] for samples in both], BLOCKS["median"]))
                 for block, percent in BLOCKS.items():
-                    one, other = (
-                        factor * float(np.percentile(samples.nanoseconds, percent))
-                        for factor, samples in zip(factors, pair.samples, strict=True)
-                    )
-                    rows[block].append(math.log(other / one))
-            for block in BLOCKS:
-                made.pairs[block].append(np.array(rows[block]))
+                    rows[block].append(_log_ratio(both, percent))
+            for block, values in rows.items():
+                made.pairs[block].append(np.array(values))
         base, more = (np.concatenate(each) for each in pooled)
         if min(len(base), len(more)) >= ENOUGH:
             # Of a process's p99 there is one.
@@ -89,6 +92,11 @@ def processes(said: Sequence[tuple[dict[str, Any], float]], injected: str | None
         now += seconds
         found.append(made)
     return found
+
+
+def _log_ratio(both: Sequence[np.ndarray], percent: int) -> float:
+    one, other = (float(np.percentile(samples, percent)) for samples in both)
+    return math.log(other / one)
 
 
 def _factor(when: float, injected: str | None, switches: list[float]) -> float:
@@ -209,7 +217,7 @@ def candidates() -> list[Candidate]:
     """Those that are worth a comparison: a mean over rebuilds, the rule that is used, and what differs from that in one thing each."""
     used = Candidate("median", "pair", "trimmed 20", "larger")
     found = [Candidate("median", "rebuild", "mean", "larger"), used, replace(used, replicate="rebuild")]
-    found += [replace(used, block=block) for block in BLOCKS if block != used.block]
+    found += [replace(used, block=block) for block in (*BLOCKS, HALF, ALL) if block != used.block]
     found += [replace(used, middle=middle) for middle in MIDDLES if middle != used.middle]
     found += [replace(used, error=error) for error in ERRORS if error != used.error]
     found.append(replace(used, boundary="sequence"))
