@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.10)
 LIMIT = 0.02
-MOST, FIXED = 20, plan.LEAST_ROUNDS
+MOST, FIXED = 40, plan.LEAST_ROUNDS
 REPLAYS = 1000
 # What the other rules ask for.
 P = 0.05

@@ -110,7 +110,7 @@ class MeasureSection(Section):
     throughput: list[Positive] = []
     max_time: Seconds = 300.0
     precision: Share = 0.01
-    rounds: Positive = 20
+    rounds: Positive = 40
     duet: Literal["blocks", "calls"] = "blocks"
     rebuilds: Positive = 4
     block: Seconds = 0.02

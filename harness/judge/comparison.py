@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.judge import drift
 from harness.judge.intervals import Estimate, quotient
 from harness.judge.summary import REFERENCE
 from harness.records import context
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.records.run import Run
 
 SETTINGS = ("duet", "block", "warmup", "rebuilds")
+NOISE = "noise: the spread of the replicates of a pair"
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def _differences(before: Run, now: Run, one: Table, other: Table) -> tuple[Diffe
         was, has = getattr(before.study.measure, key), getattr(now.study.measure, key)
         if was != has:
             found.append(context.Difference(f"measure.{key}", str(was), str(has), decisive=True))
+    if one.noise is not None and other.noise is not None and drift.is_noisier(one.noise, other.noise):
+        found.append(context.Difference(NOISE, f"±{100 * one.noise:.2g} %", f"±{100 * other.noise:.2g} %", decisive=False))
     if before.model_sha256 != now.model_sha256:
         found.append(context.Difference("model", before.model_sha256[:12], now.model_sha256[:12], decisive=False))
     return tuple(found)

@@ -15,7 +15,7 @@ from harness.judge.intervals import Estimate, grouped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# One-sided, per look; over the looks that a decision takes, wrong ones stay below 1 % (docs/validity.md).
+# One-sided, per look; over all looks, about 1 % of the candidates that are slower by exactly the limit are called slower (docs/validity.md).
 CONFIDENCE = 0.9975
 # As far as the interval that each look takes: two-sided 99.5 %.
 LEVEL = 2 * CONFIDENCE - 1

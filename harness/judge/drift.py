@@ -50,7 +50,12 @@ class Drifts:
     @property
     def is_noisier(self) -> bool:
         """Whether the device is so much noisier now that the same gate sees less."""
-        return self.noise is not None and self.noise[1] > max(NOISIER * self.noise[0], FAINT)
+        return self.noise is not None and is_noisier(*self.noise)
+
+
+def is_noisier(before: float, now: float) -> bool:
+    """Whether a device is so much noisier than before that the same measurement finds less; both are spreads of replicates, as shares."""
+    return now > max(NOISIER * before, FAINT)
 
 
 NONE = Drifts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,18 @@ def test_without_a_common_fp32_no_change_is_told() -> None:
     (sheet,) = words.sheets([one[0], other[0]], [found])
     assert sheet.rows[1][3] == "–"
     assert any("no fp32 file in common" in line for line in sheet.lines)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_said"), [(0.004, 0.02, True), (0.004, 0.007, False), (0.02, 0.004, False), (0.001, 0.004, False)]
+)
+def test_a_run_on_a_noisier_device_says_so(before: float, now: float, *, is_said: bool) -> None:
+    (one, (first,)), (other, (second,)) = run("a", 3.0), run("b", 3.0)
+    runs = [(one, [replace(first, noise=before)]), (other, [replace(second, noise=now)])]
+    (found,) = comparison.compare(runs, force=False)
+    (sheet,) = words.sheets([one, other], [found])
+    said = [line for line in sheet.lines if "noise" in line]
+    assert said == ([f"2 against 1: {comparison.NOISE}: ±{100 * before:.2g} % → ±{100 * now:.2g} %"] if is_said else [])
 
 
 @pytest.mark.parametrize(
