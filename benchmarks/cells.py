@@ -19,8 +19,8 @@ from conditions import condition
 from models import CNN, CNN_BRANCH, LARGE, MIXED, MLP, MLP_BRANCH, SLOWER, TAIL, make_models
 
 from harness.measure import plan
-from harness.places import CHECKS, RUNNER
-from harness.study import MeasureSection
+from harness.paths import CHECKS, RUNNER
+from harness.study.study import MeasureSection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ from onnx import version_converter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from harness.quantize.models import opset  # noqa: E402
+from harness.quantize import opset  # noqa: E402
 from harness.quantize.quiet import quiet  # noqa: E402
 from harness.quantize.verify import equivalence  # noqa: E402
 from tests.quantize import nodes  # noqa: E402

@@ -31,7 +31,7 @@ from models import CNN, LARGE, MLP, make_models
 
 import harness  # noqa: F401 - switches onnxruntime's telemetry off, in the processes started from here too
 from harness.devices.boards.mirror import mirror
-from harness.places import RUNNER
+from harness.paths import RUNNER
 
 HERE = Path(__file__).resolve().parent / "overhead"
 WARMUP_SECONDS = 0.2

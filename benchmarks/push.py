@@ -31,12 +31,12 @@ sys.path.insert(0, str(ROOT))
 
 from fabric import Connection  # noqa: E402
 
-from harness import places  # noqa: E402
+from harness import paths as places  # noqa: E402
 from harness.devices.device import Device  # noqa: E402
 from harness.devices.link import Link  # noqa: E402
 from harness.devices.registry import Registry  # noqa: E402
 from harness.quantize import build  # noqa: E402
-from harness.study import load  # noqa: E402
+from harness.study.study import load  # noqa: E402
 from tests.sshd import SshServer  # noqa: E402
 
 LARGE, FILES, SIZE = 100_000_000, 200, 200_000

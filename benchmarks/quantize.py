@@ -25,13 +25,13 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from harness import study as studies
 from harness.quantize.build import build
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.matrix import plan
-from harness.quantize.models.model import open_model
-from harness.quantize.models.prepare import prepare
+from harness.quantize.model.model import open_model
+from harness.quantize.model.prepare import prepare
 from harness.quantize.quiet import quiet
+from harness.study import study as studies
 
 MAKE = Path(__file__).resolve().parents[1] / "studies" / "published_claims" / "make.py"
 STUDY = """

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
-from harness import question, study, workflow
 from harness.cli.progress import watcher
 from harness.devices import registry
 from harness.judge.effects import seconds_each
 from harness.judge.timing import Timing
 from harness.measure import plan
-from harness.places import JOB
+from harness.paths import JOB
 from harness.records import folder
+from harness.study import study
+from harness.workflow import preflight
+from harness.workflow import run as workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,7 +97,7 @@ def measured(rounds: int, results: Path) -> Run:
     )
     known = registry.load(None)
     with watcher() as watching:
-        made = question.ask(asked.model_copy(update={"measure": section, "claim": []}))
+        made = preflight.ask(asked.model_copy(update={"measure": section, "claim": []}))
         return workflow.run(made, [known.get("local")], known, results, watching)[1]
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness import DISTRIBUTION, places
-from harness.words import plain
+from harness import DISTRIBUTION, paths
+from harness.text import plain
 
 KEPT = 20
 MOST_CHARACTERS = 1000
@@ -71,7 +71,7 @@ def report(exc: BaseException) -> Path | None:
 
 
 def _own() -> Path:
-    return places.cache() / "crashes"
+    return paths.cache() / "crashes"
 
 
 def _prune(folder: Path) -> None:

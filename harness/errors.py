@@ -30,7 +30,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar
 
-from harness.words import plain
+from harness.text import plain
 
 
 class Exit(IntEnum):

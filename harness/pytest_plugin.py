@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.errors import Exit
-    from harness.fixture_baselines import FixtureBaselines
     from harness.judge.check import Check
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
-    from harness.study import Study
+    from harness.study.study import Study
+    from harness.workflow.fixture_baselines import FixtureBaselines
 
 OPTIONS = {
     "baseline": ("NAME", "compare each model with the baseline that --device-save NAME kept; fail for a regression"),
@@ -67,7 +67,7 @@ class DeviceBenchmark:
         self._beside = request.path.parent
         self._here = request.config.invocation_params.dir
 
-    def __call__(  # noqa: PLR0913 - each is a keyword of a study
+    def __call__(  # noqa: PLR0913, PLR0915 - each is a keyword of a study
         self,
         model: str | Path,
         *,
@@ -100,11 +100,14 @@ class DeviceBenchmark:
             pytest.fail.Exception: for a regression, with a sentence for each.
             pytest.skip.Exception: where something was not measured or is not known precisely enough.
         """
-        from harness import question, release, rivals, workflow  # noqa: PLC0415 - heavy, and only needed here
         from harness.cli.progress import Lines  # noqa: PLC0415
         from harness.devices import preflight  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
         from harness.errors import DeviceError, Exit, HarnessError  # noqa: PLC0415
+        from harness.workflow import baselines  # noqa: PLC0415 - heavy, and only needed here
+        from harness.workflow import check as release  # noqa: PLC0415
+        from harness.workflow import preflight as question  # noqa: PLC0415
+        from harness.workflow import run as workflow  # noqa: PLC0415
 
         path = self._beside / model
         results = self._here / (self._option("results") or "results")
@@ -124,7 +127,7 @@ class DeviceBenchmark:
             if against is not None and not missing:
                 limits = {"max_regression": max_regression, "check_outputs": check_outputs}
                 study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), **limits)
-                rival = rivals.find(_under(self._beside, against), results, kept.folder, study)
+                rival = baselines.find(_under(self._beside, against), results, kept.folder, study)
                 folder, run, tables = release.check(question.ask(study), rival, devices, registry, results, _Quiet(Lines()))
                 code = release.verdict(run, tables)
             else:
@@ -153,7 +156,7 @@ class DeviceBenchmark:
         return result
 
     def _study(self, path: Path, dims: Mapping[str, int], evaluation: str | None, max_time: str) -> Study:
-        from harness import study as studies  # noqa: PLC0415
+        from harness.study import study as studies  # noqa: PLC0415
 
         section: dict[str, Any] = {"dims": {name: [value] for name, value in dims.items()}}
         section |= {"evaluation": evaluation, "calibration": evaluation} if evaluation else {}
@@ -167,7 +170,7 @@ class DeviceBenchmark:
 
     def _baselines(self) -> FixtureBaselines:
         """The session's baselines: two models must not share one."""
-        from harness.fixture_baselines import FixtureBaselines  # noqa: PLC0415
+        from harness.workflow.fixture_baselines import FixtureBaselines  # noqa: PLC0415
 
         return self._config.stash.setdefault(BASELINES, FixtureBaselines(self._here / (self._option("baselines") or "baselines")))
 

@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.events import Duet
-from harness.places import RUNNER
+from harness.paths import RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

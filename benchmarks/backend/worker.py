@@ -16,26 +16,26 @@ import onnx
 import onnxruntime
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from harness import study as studies
 from harness.errors import DataError, HarnessError
 from harness.quantize import matrix
 from harness.quantize.build import build
-from harness.quantize.models.graph import is_quantized, nodes, tensors
-from harness.quantize.models.inspect import inspect_model
-from harness.quantize.models.model import read_model
+from harness.quantize.model.graph import is_quantized, nodes, tensors
+from harness.quantize.model.model import read_model
+from harness.quantize.planning.inspect import inspect_model
 from harness.quantize.planning.planner import plan_build
 from harness.quantize.planning.platforms import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.verify import fidelity
-from harness.variants import VariantSpec, VariantsSection
+from harness.study import study as studies
+from harness.study.variants import VariantSpec, VariantsSection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.quantize.models.inspect import ModelFacts
+    from harness.quantize.planning.inspect import ModelFacts
     from harness.quantize.recipe import Recipe, Variant
-    from harness.study import Study
+    from harness.study.study import Study
 
 MEMORY = 12 * 2**30  # bytes of address space; a model that wants more fails alone
 NO_WEIGHTS = "whose weights could be quantized"  # of nbits

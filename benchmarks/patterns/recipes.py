@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from harness.variants import VariantSpec
+from harness.study.variants import VariantSpec
 
 TYPES = (("QUInt8", "QInt8"), ("QInt8", "QInt8"), ("QUInt8", "QUInt8"))
 

@@ -15,18 +15,18 @@ import rounding
 import verdicts
 from families.registry import load_all
 
-from harness import study as studies
 from harness.errors import DataError, HarnessError
 from harness.quantize import matrix
 from harness.quantize.build import build
-from harness.quantize.models.inspect import inspect_model
-from harness.quantize.models.model import read_model
+from harness.quantize.model.model import read_model
+from harness.quantize.planning.inspect import inspect_model
 from harness.quantize.planning.planner import plan_build
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.verify.fidelity import Fidelity, compare
 from harness.quantize.verify.reproducibility import differs
-from harness.variants import VariantsSection
+from harness.study import study as studies
+from harness.study.variants import VariantsSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from harness.quantize.planning.planner import Plan
     from harness.quantize.recipe import Recipe, Variant
-    from harness.variants import VariantSpec
+    from harness.study.variants import VariantSpec
 
     Outputs = Sequence[Mapping[str, np.ndarray[Any, Any]]]
 

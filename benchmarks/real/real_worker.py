@@ -25,8 +25,8 @@ def examine(name: str) -> dict[str, Any]:
     from trial import Trial  # noqa: PLC0415
 
     from harness.errors import HarnessError  # noqa: PLC0415
-    from harness.quantize.models.inspect import inspect_model  # noqa: PLC0415
-    from harness.variants import VariantSpec  # noqa: PLC0415
+    from harness.quantize.planning.inspect import inspect_model  # noqa: PLC0415
+    from harness.study.variants import VariantSpec  # noqa: PLC0415
 
     model = next(each for each in MODELS if f"{each.package}/{each.file}" == name)
     folder = Path.cwd() / model.package

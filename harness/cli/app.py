@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from harness import places
+from harness import paths
 from harness.cli import baseline, board, check, claims, compare, debug, device, devices, inspect, quantize, show, streams, version
 from harness.cli import run as run_command
 from harness.errors import Exit
@@ -44,7 +44,7 @@ def run() -> int:
     Raises:
         BaseException: whatever nobody foresaw.
     """
-    if warning := places.settle():
+    if warning := paths.settle():
         streams.say(warning)
     try:
         # Else typer would end the process itself, in some cases with 1.

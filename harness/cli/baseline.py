@@ -29,8 +29,10 @@ def save(
     """
     import re
 
-    from harness import places, rivals, workflow
+    from harness import paths
     from harness.records import baseline_file
+    from harness.workflow import baselines as rivals
+    from harness.workflow import run as workflow
 
     if name == "latest" or name.endswith((".onnx", ".json")):
         message = f"a baseline can't be called '{name}': --baseline {name} means something else"
@@ -47,13 +49,13 @@ def save(
         message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}: it is no baseline; save one that is whole"
         raise UsageError(message)
     taken = baseline_file.of_folder(rivals.of_run(found, tables, name), folder)
-    added = baseline_file.save(taken, path, places.models())
+    added = baseline_file.save(taken, path, paths.models())
     said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
     if as_json:
-        shared.say_json({**said, "models": str(places.models())})
+        shared.say_json({**said, "models": str(paths.models())})
     else:
         typer.echo(
-            f"baseline '{name}' of run {found.id}: {path}, {len(taken.variants)} variant{'' if len(taken.variants) == 1 else 's'}; models are kept in {places.models()}"
+            f"baseline '{name}' of run {found.id}: {path}, {len(taken.variants)} variant{'' if len(taken.variants) == 1 else 's'}; models are kept in {paths.models()}"
         )
     return Exit.PASSED
 
@@ -65,7 +67,7 @@ def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exi
 
     Exit code: 0 shown, also when there are none, 2 wrong usage, or one that can't be read.
     """
-    from harness import places
+    from harness import paths
     from harness.cli.grid import console, grid
     from harness.records import baseline_file
 
@@ -78,7 +80,7 @@ def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exi
             shared.say_error(str(exc), exc.exit, as_json=False)
             code = exc.exit
             continue
-        here = sum((places.models() / f"{variant.sha256}.onnx").is_file() for variant in each.variants)
+        here = sum((paths.models() / f"{variant.sha256}.onnx").is_file() for variant in each.variants)
         found.append(
             {
                 "baseline": path.stem,

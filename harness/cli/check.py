@@ -77,11 +77,13 @@ def check(
     Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known precisely enough, 75 a device is
     busy, 130 interrupted.
     """
-    from harness import question, release, rivals
     from harness.cli import known as registered
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.report import formats
+    from harness.workflow import baselines as rivals
+    from harness.workflow import check as release
+    from harness.workflow import preflight
 
     bare = target is not None and target.suffix == ".onnx" and variants is None
     study = targets.study_of(
@@ -96,7 +98,7 @@ def check(
     )
     known, devices = registered.selected(registry, device or study.devices.select)
     rival = rivals.find(baseline, results, baselines, study)
-    asked = question.ask(study, variant or [])
+    asked = preflight.ask(study, variant or [])
     with progress.watcher() as watcher:
         folder, finished, tables = release.check(asked, rival, devices, known, results, watcher, variant or [])
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)

@@ -26,10 +26,10 @@ def claims(
     """
     from pathlib import Path
 
-    from harness import study as studies
-    from harness import workflow
     from harness.report import claims as words
     from harness.report import sheets, table
+    from harness.study import study as studies
+    from harness.workflow import run as workflow
 
     folder, found, _ = workflow.show(run, results)
     if study is not None:

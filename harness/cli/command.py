@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import streams
 from harness.errors import Exit, HarnessError
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

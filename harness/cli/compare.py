@@ -21,10 +21,10 @@ def compare(
 
     Exit code: 0 compared, 2 wrong usage or input, or contexts that don't allow it.
     """
-    from harness import workflow
     from harness.judge import comparison
     from harness.report import comparison as words
     from harness.report import table
+    from harness.workflow import run as workflow
 
     if len(runs) < 2:  # noqa: PLR2004 - one alone is 'harness show'
         message = "compare takes two runs or more; 'harness show RUN' shows one"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from harness.quantize.debug.evaluation import Score
-    from harness.quantize.debug.exclusion import Exclusion
-    from harness.quantize.debug.findings import Compared, Diagnosis
+    from harness.debug.evaluation import Score
+    from harness.debug.exclusion import Exclusion
+    from harness.debug.findings import Compared, Diagnosis
 
 SHOWN = 15  # rows of a table; --json has all
 NAMED = 4  # nodes in a cell
@@ -53,8 +53,8 @@ def debug(
     Exit code: 0 explained, 2 wrong usage or input, or a variant that can't exist, 3 a variant could not be made or run.
     """
     from harness.cli import target as targets
-    from harness.quantize.debug.diagnosis import diagnose
-    from harness.quantize.debug.findings import Diagnosis
+    from harness.debug.diagnosis import diagnose
+    from harness.debug.findings import Diagnosis
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output)
     limit = targets.duration(max_time, "--max-time")
@@ -78,7 +78,7 @@ def debug(
 
 def _print(found: Diagnosis) -> None:
     from harness.cli.grid import console
-    from harness.words import plain
+    from harness.text import plain
 
     out = console()
     if found.compared:
@@ -140,7 +140,7 @@ def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> t
 
 def _inside(out: Console, found: Diagnosis) -> None:
     from harness.cli.grid import grid
-    from harness.words import plain
+    from harness.text import plain
 
     if found.tensors:
         out.print("tensors, the farthest from fp32's first", markup=False)

@@ -10,7 +10,7 @@ import typer
 from harness.cli import command as shared
 from harness.cli import known as registered
 from harness.errors import Exit, HostKeyError, UsageError
-from harness.words import plain
+from harness.text import plain
 
 app = typer.Typer(
     help="Add a device, look at one, trust its host key, bring onnxruntime to it, or end a job that was left there.",
@@ -122,7 +122,7 @@ def trust(
     if device.transport != "ssh":
         message = f"'{name}' is not reached over SSH: it has no host key"
         raise UsageError(message)
-    from harness.devices.ssh import host_key
+    from harness.devices.transports.ssh import host_key
 
     key, fingerprint = host_key(device, known)
     if device.host_key is not None and device.host_key.split()[:2] != key.split() and not replace:
@@ -158,7 +158,7 @@ def provision(
 
     Exit code: 0 it runs there, 2 wrong usage or input, 3 not reachable, or nothing fits.
     """
-    from harness.devices import provision as provisions
+    from harness.devices.provisioning import provision as provisions
 
     known, device = registered.one(registry, name)
     done = provisions.provision(device, known, runtime, wheelhouse, lambda line: typer.echo(f"{name}: {line}", err=True))

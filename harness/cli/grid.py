@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from harness.cli import command as shared
 from harness.errors import Exit
 
 if TYPE_CHECKING:
-    from harness.quantize.models.inspect import ModelFacts
+    from harness.quantize.planning.inspect import ModelFacts
 
 
 @shared.showing
@@ -29,7 +29,7 @@ def inspect(
     Exit code: 0 shown, 2 wrong usage or input, 3 a device can't be reached.
     """
     from harness.cli.platforms import platforms_of
-    from harness.quantize.models.inspect import inspect_model
+    from harness.quantize.planning.inspect import inspect_model
 
     platforms, silent = platforms_of(platform or [], device or [], registry)
     facts = inspect_model(model, platforms)

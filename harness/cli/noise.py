@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.judge.noise import Noise
-    from harness.noise import Finding
+    from harness.workflow.noise import Finding
 
 MINUTE = "1m"
 LONGER = "not known, because three processes take longer"
@@ -26,10 +26,10 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
     Raises:
         UsageError: a member of its branch, if there is no such device, or the time can't be read.
     """
-    from harness import noise
     from harness.cli import known as registered
     from harness.cli import progress
     from harness.cli import target as targets
+    from harness.workflow import noise
 
     seconds = targets.duration(time or MINUTE, "--time")
     known, devices = registered.selected(registry, device or _all(registry))

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from harness.cli.grid import grid
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

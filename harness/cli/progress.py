@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from harness.devices.lease import holder
 from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Failed, Round, Throughput, Trouble
-from harness.measure.way_events import Connected, DeviceFailed, Lost, Provisioned, Pushed, Waiting
-from harness.words import plain
+from harness.measure.route_events import Connected, DeviceFailed, Lost, Provisioned, Pushed, Waiting
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.measure.events import Event
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
-    from harness.workflow import Watcher
+    from harness.workflow.run import Watcher
 
 
 @contextlib.contextmanager

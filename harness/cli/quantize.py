@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.quantize.recipe import Recipe
-    from harness.study import Study
+    from harness.study.study import Study
 
 
 @shared.command
@@ -43,18 +43,19 @@ def quantize(
 
     Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one or, with --plan, a device can't be reached.
     """
-    from harness import oldest, places
+    from harness import paths
     from harness.cli import known as registered
     from harness.cli import target as targets
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries
     from harness.errors import UsageError
     from harness.quantize import build, matrix
-    from harness.quantize.models import random_nodes
-    from harness.quantize.samples.dims import resolve_dims
-    from harness.quantize.samples.review import review
+    from harness.quantize.data.dims import resolve_dims
+    from harness.quantize.data_review import review
+    from harness.quantize.model import random_nodes
     from harness.report.columns import size
-    from harness.words import plain
+    from harness.text import plain
+    from harness.workflow import oldest_runtime
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
     recipes = matrix.select(matrix.plan(study), variant or [])
@@ -73,8 +74,8 @@ def quantize(
     warnings = (*review(study, model, resolve_dims(model, study.model.dims)[0], recipes), *([drawn] if drawn else []))
     known = registries.load(registry)
     registered.warn(known, [])
-    runtime = oldest.of_study(study.devices.select, known, shared.RESULTS)
-    made = build.build(study, out, model=model, recipes=recipes, cache=places.variants(), oldest_runtime=runtime)
+    runtime = oldest_runtime.of_study(study.devices.select, known, shared.RESULTS)
+    made = build.build(study, out, model=model, recipes=recipes, cache=paths.variants(), oldest_runtime=runtime)
     if as_json:
         shared.say_json(
             {"folder": str(out), "variants": [found.model_dump(mode="json") for found in made], "warnings": list(warnings)}
@@ -113,7 +114,7 @@ def _plan(
     from harness.cli import planned
     from harness.cli.grid import console
     from harness.cli.platforms import platforms_of
-    from harness.quantize.models.model import read_model
+    from harness.quantize.model.model import read_model
     from harness.quantize.planning.planner import plan_build
 
     platforms, silent = platforms_of(described, devices, registry)

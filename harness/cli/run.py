@@ -46,12 +46,14 @@ def run(
     Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before everything was known as closely
     as asked, 75 a device is busy, 130 interrupted.
     """
-    from harness import question, resumption, workflow
     from harness.cli import known as registered
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.devices import registry as registries
     from harness.report import formats
+    from harness.workflow import preflight
+    from harness.workflow import resume as resumption
+    from harness.workflow import run as workflow
 
     if resume is not None:
         given: dict[str, object] = {
@@ -81,7 +83,7 @@ def run(
         )
         study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
         known, devices = registered.selected(registry, device or study.devices.select)
-        asked = question.ask(study, variant or [])
+        asked = preflight.ask(study, variant or [])
         with progress.watcher() as watcher:
             folder, finished, tables = workflow.run(asked, devices, known, results, watcher)
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)

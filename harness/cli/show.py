@@ -30,16 +30,17 @@ def show(
     """
     import json
 
-    from harness import toml_file, workflow
-    from harness.judge import summary
+    from harness.judge import rows
     from harness.report import formats, operators
+    from harness.study import toml_file
+    from harness.workflow import run as workflow
 
     name = "json" if as_json else form
     if name not in formats.FORMATS:
         message = f"--format: no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
         raise UsageError(message)
     folder, found, tables = workflow.show(run, results)
-    chosen = summary.select(tables, device or [], variant or [])
+    chosen = rows.select(tables, device or [], variant or [])
     if ops:
         said = (
             json.dumps(operators.content(found, chosen), indent=1) + "\n" if as_json else operators.render(found, chosen).decode()

@@ -123,7 +123,7 @@ def keep() -> Callable[[], None]:
 
 def say(message: str) -> None:
     """Write a message on standard error, each line with the program's name."""
-    from harness.words import plain
+    from harness.text import plain
 
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write("".join(f"harness: {line}\n" for line in plain(message).splitlines()))

@@ -9,7 +9,7 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.study import Study
+    from harness.study.study import Study
 
 
 def study_of(
@@ -26,7 +26,8 @@ def study_of(
     Raises:
         UsageError: if options for a bare model are given with a study, or can't be read.
     """
-    from harness import places, study, variants
+    from harness import paths
+    from harness.study import study, variants
 
     model_options = {
         "--dim": dims,
@@ -40,7 +41,7 @@ def study_of(
         if given:
             message = f"{', '.join(given)}: for a bare model only; in a study, say it in study.toml"
             raise UsageError(message)
-        return study.load(places.DIGITS if target is None else target)
+        return study.load(paths.DIGITS if target is None else target)
     options: dict[str, Any] = {"dims": read_dims(dims or [])}
     options |= {"calibration": calibration} if calibration else {}
     options |= {"evaluation": evaluation} if evaluation else {}
@@ -93,7 +94,7 @@ def duration(value: str, option: str) -> float:
     Raises:
         UsageError: if it can't be read.
     """
-    from harness.study import seconds
+    from harness.study.study import seconds
 
     try:
         return seconds(value)

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from harness import toml_file
 from harness.devices import facts as device_facts
 from harness.devices import registry as registries
-from harness.devices import registry_file, ssh_config, startup
+from harness.devices import registry_file, startup
 from harness.devices.device import Device
 from harness.devices.link import Link
 from harness.devices.registry import Registry
-from harness.devices.transport import connect
-from harness.devices.way import shown_key
+from harness.devices.transports import ssh_config
+from harness.devices.transports.route import shown_key
+from harness.devices.transports.transport import connect
 from harness.errors import HostKeyError, RegistryError, RunnerError, UsageError
+from harness.study import toml_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from harness.devices.facts import Facts
-    from harness.devices.host_keys import Shown
+    from harness.devices.transports.host_keys import Shown
 
 OLDEST = (3, 9)
 PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(13, OLDEST[1] - 1, -1)))

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.devices import lease, program, protocol, startup
 from harness.devices import push as pushing
-from harness.devices.transport import connect
+from harness.devices.transports.transport import connect
 from harness.errors import BusyError, DiedError, RunnerError, TransferError
-from harness.places import CHECKS, PROBER, RUNNER
-from harness.words import all_plain
+from harness.paths import CHECKS, PROBER, RUNNER
+from harness.text import all_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.registry import Registry
-    from harness.devices.transport import Channel
+    from harness.devices.transports.transport import Channel
 
 # An answer, and its length in bytes.
 Replies = Iterator[tuple[dict[str, Any], int]]

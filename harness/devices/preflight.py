@@ -46,7 +46,7 @@ def _fault(entry: Entry, registry: Registry) -> str | None:
     try:
         with blamed(entry.name, "entry"):
             # A run on this machine alone has no use for an SSH library.
-            from harness.devices.way import way  # noqa: PLC0415
+            from harness.devices.transports.route import way  # noqa: PLC0415
 
             way(entry, registry).close()
     except EntryError as exc:

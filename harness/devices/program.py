@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import places
+from harness import paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ def agent(command: str, settings: Mapping[str, str | None]) -> bytes:
 
 @cache
 def _agent(command: str) -> bytes:
-    return pack(places.AGENT, MODULES[command])
+    return pack(paths.AGENT, MODULES[command])
 
 
 def settings(device: Device) -> dict[str, str | None]:
@@ -75,8 +75,8 @@ def _own_packages() -> list[str]:
 @cache
 def job() -> Path:
     """The job's program as a file that can be pushed."""
-    content = pack(places.JOB, JOB_MODULES)
-    path = places.programs() / f"job-{hashlib.sha256(content).hexdigest()[:16]}.py"
+    content = pack(paths.JOB, JOB_MODULES)
+    path = paths.programs() / f"job-{hashlib.sha256(content).hexdigest()[:16]}.py"
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = path.with_suffix(f".{id(content)}.new")
@@ -87,7 +87,7 @@ def job() -> Path:
 
 def pack(folder: Path, modules: tuple[str, ...]) -> bytes:
     """Put modules of a folder, or of the agent's, and the one that is called like the folder into one text, in which that one runs."""
-    places_of = {name: folder if (folder / f"{name}.py").exists() else places.AGENT for name in modules}
+    places_of = {name: folder if (folder / f"{name}.py").exists() else paths.AGENT for name in modules}
     texts = [(name, (places_of[name] / f"{name}.py").read_text(encoding="utf-8")) for name in modules]
     main = (folder / f"{folder.name}.py").read_text(encoding="utf-8")
     return LOADER.format(modules=texts, main=main).encode()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness.devices.link import Link, Replies
     from harness.devices.pieces import Piece
-    from harness.devices.transport import Channel
+    from harness.devices.transports.transport import Channel
 
 STEP = "push"
 # Small pieces are gathered: an SSH packet has a price of its own.

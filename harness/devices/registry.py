@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness import places, toml_file
+from harness import paths
 from harness.devices.blame import unforeseen
 from harness.devices.device import Device
 from harness.errors import RegistryError, SelectionError
+from harness.study import toml_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +133,7 @@ def locate(path: Path | None) -> Path | None:
         path = Path(os.environ["HARNESS_DEVICES"])
     if path is not None:
         return path
-    home = places.home()
+    home = paths.home()
     own = [home / ".config" / "quant-harness" / "devices.toml"] if home is not None else []
     return next((found for found in (HERE, *own) if found.is_file()), None)
 

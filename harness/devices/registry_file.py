@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from harness import toml_file
 from harness.errors import RegistryError
+from harness.study import toml_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

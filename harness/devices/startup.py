@@ -13,15 +13,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.devices.silence import silence
-from harness.devices.transport import SilenceError
+from harness.devices.transports.silence import silence
+from harness.devices.transports.transport import SilenceError
 from harness.errors import RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.devices.device import Device
-    from harness.devices.transport import Channel
+    from harness.devices.transports.transport import Channel
 
 # Isolated and without site: no file or PYTHON variable of the account takes part (runners/PROTOCOL.md).
 ISOLATED = "-ISc"

@@ -10,7 +10,7 @@ from harness.quantize.verify.parts import is_single, name_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.judge.summary import Row, Table
+    from harness.judge.rows import Row, Table
     from harness.quantize.recipe import Recipe
     from harness.records.run import DeviceRecord, Run
 

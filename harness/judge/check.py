@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from harness.expectations import Metric
     from harness.judge.intervals import Estimate
+    from harness.study.claims_and_gate import Metric
 
 Verdict = Literal["passed", "regressed", "apparent", "open", "unmeasured", "skipped"]
 

@@ -20,10 +20,10 @@ from harness.measure import pairs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.expectations import ClaimSection
     from harness.judge.effects import Effect
     from harness.measure.plan import Case
     from harness.records.run import CaseRecord, DeviceRecord, Run
+    from harness.study.claims_and_gate import ClaimSection
 
 Word = Literal["supported", "refuted", "open", "not judged"]
 DISCOVERY_RATE = 0.05

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.judge import drift
 from harness.judge.intervals import Estimate, quotient
-from harness.judge.summary import REFERENCE
+from harness.judge.rows import REFERENCE
 from harness.records import context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Row, Table
+    from harness.judge.rows import Row, Table
     from harness.records.context import Difference
     from harness.records.run import Run
 

@@ -13,9 +13,9 @@ from harness.judge.intervals import LEAST, LEVEL, Estimate, spread
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.expectations import ClaimSection
     from harness.judge.timing import Timing
     from harness.records.run import CaseRecord, LaunchRecord, Run
+    from harness.study.claims_and_gate import ClaimSection
 
 Word = Literal["supported", "refuted", "open", "not judged"]
 # To start a process and import onnxruntime, beside what is measured there.

@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
-from harness.expectations import TIMES
 from harness.judge import decision, outputs
 from harness.judge.check import Check
 from harness.judge.intervals import Estimate
 from harness.judge.timing import Timing
+from harness.study.claims_and_gate import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.expectations import GateSection, Metric
     from harness.measure.plan import Case
     from harness.records.run import CaseRecord, DeviceRecord, LaunchRecord, Run
     from harness.records.samples import Process
+    from harness.study.claims_and_gate import GateSection, Metric
 
 Unit = tuple[str, ...]
 QUANTILE = {"latency.p90": 0, "latency.p99": 1}

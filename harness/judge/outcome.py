@@ -11,7 +11,7 @@ from harness.judge import gate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
 
 

@@ -9,9 +9,9 @@ from harness.judge import faults
 from harness.quantize.verify.uncompared import BECAUSE
 
 if TYPE_CHECKING:
-    from harness.expectations import Metric
     from harness.judge.check import Check
     from harness.measure.events import FidelityLine
+    from harness.study.claims_and_gate import Metric
 
 # Higher is better, and a change is a difference.
 FIGURES: tuple[Metric, ...] = ("accuracy", "top1_agreement", "sqnr")

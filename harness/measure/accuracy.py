@@ -18,8 +18,8 @@ from harness.errors import DataError, ModelError
 from harness.measure import resemblance
 from harness.measure.events import FidelityLine
 from harness.measure.plan import Inputs
-from harness.quantize.samples import lint
-from harness.quantize.samples.fit import empty_inputs
+from harness.quantize.data import lint
+from harness.quantize.data.fit import empty_inputs
 from harness.quantize.verify import class_output, fidelity, reproducibility, uncompared
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.pairing import batch_of
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.measure.plan import Case
+    from harness.quantize.data.load import Samples
     from harness.quantize.metric import Metric
-    from harness.quantize.samples.data import Samples
     from harness.quantize.verify.reproducibility import Difference
 
 # What messages call the model that outputs are compared with.

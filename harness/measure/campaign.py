@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from harness.devices.blame import blamed
 from harness.errors import DeviceError
 from harness.measure import plan
-from harness.measure.resume import Progress
+from harness.measure.progress import Progress
+from harness.measure.route_events import DeviceFailed
 from harness.measure.session import Session
-from harness.measure.way_events import DeviceFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.measure.journal import Journal
     from harness.measure.plan import Case, Inputs
     from harness.quantize.recipe import Variant
-    from harness.study import MeasureSection
+    from harness.study.study import MeasureSection
 
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from harness.devices.facts import Facts
 from harness.measure.event import Count, Id, Line, Message, Nanoseconds, Turn
 from harness.measure.packed import Samples
-from harness.measure.way_events import (
+from harness.measure.route_events import (
     Busy,
     Collected,
     Connected,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import harness
 from harness.errors import ResultsError, RunnerError
 from harness.measure.events import ADAPTER, SAID_THERE, Event
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ from harness.quantize.matrix import FIELDS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.expectations import ClaimSection
     from harness.measure.plan import Case
     from harness.quantize.recipe import Recipe, Variant
+    from harness.study.claims_and_gate import ClaimSection
 
 REFERENCE = "fp32"
 # Marks the names of a baseline's variants.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from harness.devices.protocol import PROTOCOL
-from harness.study import Optimization
+from harness.study.study import Optimization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.facts import Facts
     from harness.quantize.recipe import Variant
-    from harness.study import MeasureSection
+    from harness.study.study import MeasureSection
 
 # A ratio's interval is not looked at before: of processes that are fast or slow as a whole, fewer are too often all of one kind.
 LEAST_ROUNDS = 6

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness import leftovers
 from harness.devices import facts as device_facts
-from harness.devices import protocol, provision
+from harness.devices import protocol
 from harness.devices.link import Link
+from harness.devices.provisioning import provision
 from harness.errors import BusyError, ConnectError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
 from harness.measure import lease, plan, stopping
 from harness.measure.events import Begin, End, Event
 from harness.measure.journal import check
-from harness.measure.resume import Progress
-from harness.measure.way_events import Busy, Collected, Connected, Lost, Provisioned, Pushed, Runtimes, Started, Waiting
+from harness.measure.progress import Progress
+from harness.measure.route_events import Busy, Collected, Connected, Lost, Provisioned, Pushed, Runtimes, Started, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

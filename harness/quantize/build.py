@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING
 from harness.errors import ResultsError
 from harness.quantize.cache import Cache
 from harness.quantize.calibration.ranges import Ranges
+from harness.quantize.context import Workshop
+from harness.quantize.data import load
+from harness.quantize.data.dims import resolve_dims
+from harness.quantize.deduplication import Sharing
 from harness.quantize.making import DISK, make_all
 from harness.quantize.matrix import plan
-from harness.quantize.models import storage
-from harness.quantize.models.model import open_model, read_model
-from harness.quantize.planning.rules import impossible
+from harness.quantize.model import storage
+from harness.quantize.model.model import open_model, read_model
+from harness.quantize.planning.constraints import impossible
 from harness.quantize.recipe import Variant
-from harness.quantize.samples import data
-from harness.quantize.samples.dims import resolve_dims
-from harness.quantize.sharing import Sharing
 from harness.quantize.verify import isolated
 from harness.quantize.verify.class_output import check_name
 from harness.quantize.verify.original import Original
-from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from harness.quantize.models.model import SourceModel
+    from harness.quantize.model.model import SourceModel
     from harness.quantize.recipe import Recipe
-    from harness.study import Study
+    from harness.study.study import Study
 
 
 def build(  # noqa: PLR0913 - each has a name of its own
@@ -78,7 +78,7 @@ def build(  # noqa: PLR0913 - each has a name of its own
     _refuse_to_overwrite(source, recipes, out_dir)
     calibrated = [recipe for recipe in recipes if _is_calibrated(recipe)]
     sources = dict.fromkeys(recipe.calibration_data for recipe in calibrated)
-    samples = {name: data.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
+    samples = {name: load.load(name or study.model.calibration, source, sizes, what="calibration") for name in sources}
     op_types = tuple(dict.fromkeys(kind for recipe in calibrated for kind in recipe.op_types))
     variants: list[Variant] = []
     ready: dict[str, Variant] = {}

@@ -15,16 +15,16 @@ import onnx
 import onnxruntime
 from pydantic import ValidationError
 
-from harness.quantize.models import storage
-from harness.quantize.models.stamp import limits
+from harness.quantize.model import storage
+from harness.quantize.model.versions import limits
 from harness.quantize.recipe import Recipe, Variant
 from harness.quantize.verify import trial_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.quantize.models.model import SourceModel
-    from harness.quantize.samples.data import Samples
+    from harness.quantize.data.load import Samples
+    from harness.quantize.model.model import SourceModel
     from harness.quantize.verify.original import Original
 
 EDITION = 24

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize.models import external_data
+from harness.quantize.context import Workshop
+from harness.quantize.model import external_data
 from harness.quantize.verify.sample import Sample
-from harness.quantize.workshop import Workshop
 
 if TYPE_CHECKING:
     from harness.quantize.bench import Bench

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.quantize.children import Children
 from harness.quantize.cores import cores
 from harness.quantize.elsewhere import workshop_of
-from harness.quantize.models import storage
+from harness.quantize.methods import ort_format, retry
+from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
-from harness.quantize.recipes import ort_format, retry
 from harness.quantize.verify import float_weights, isolated
+from harness.quantize.worker_pool import Children
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from concurrent.futures import Executor
 
     from harness.quantize.bench import Bench
+    from harness.quantize.context import Workshop
     from harness.quantize.recipe import Recipe
-    from harness.quantize.workshop import Workshop
 
 FULL = 2**16  # bytes; a disk with less left is full
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import SelectionError, StudyError
 from harness.quantize.recipe import SHORT, Recipe, spelled
-from harness.study import GIVEN
-from harness.toml_file import nearest
-from harness.variants import VariantSpec
+from harness.study.study import GIVEN
+from harness.study.toml_file import nearest
+from harness.study.variants import VariantSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.study import Study
-    from harness.variants import Method
+    from harness.study.study import Study
+    from harness.study.variants import Method
 
 REFERENCE = Recipe(name="fp32", method="fp32")
 AS_GIVEN = Recipe(name=GIVEN, method="given")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import DataError
-from harness.quantize.samples.callables import blamed, find
+from harness.quantize.data.callables import blamed, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize.models import external_data, opset, validity
-from harness.quantize.models.graph import opset_of
+from harness.quantize import opset
+from harness.quantize.model import external_data, validity
+from harness.quantize.model.graph import opset_of
 from harness.quantize.reasons import RecipeError, reason_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.variants import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType, Method
+from harness.study.variants import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType, Method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from onnxruntime.quantization.calibrate import load_tensors_data
 
-from harness.quantize.models import storage
-from harness.quantize.models.graph import fix_initializers
-from harness.quantize.models.model import read_model
+from harness.quantize.model import storage
+from harness.quantize.model.graph import fix_initializers
+from harness.quantize.model.model import read_model
 from harness.quantize.recipe import Recipe
 from harness.quantize.steps.registry import STEPS
 from harness.quantize.steps.step import Changes, Decision
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from harness.quantize.models.model import SourceModel
-    from harness.quantize.models.prepare import Prepared
+    from harness.quantize.model.model import SourceModel
+    from harness.quantize.model.prepare import Prepared
 
     Chain = tuple[Hashable, ...]
 

@@ -23,7 +23,7 @@ from harness.measure.events import (
     Trouble,
 )
 from harness.measure.plan import belongs, misplaced
-from harness.measure.way_events import Collected, Connected, DeviceFailed, LeaseLacking, Pushed, Runtimes, Started
+from harness.measure.route_events import Collected, Connected, DeviceFailed, LeaseLacking, Pushed, Runtimes, Started
 from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from harness.errors import ResultsError
-from harness.quantize.models import storage
+from harness.quantize.model import storage
 from harness.records.baseline import FORMAT, Baseline
 from harness.records.folder import write_text
 from harness.records.format import other_version

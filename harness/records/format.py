@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from pathlib import Path

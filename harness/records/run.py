@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.devices.device import Device
 from harness.devices.facts import Facts
-from harness.expectations import TIMES
 from harness.measure.events import Apart, Conditions, FidelityLine, Governor, Graph
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
 from harness.records.baseline import Baseline
 from harness.records.context import Context
-from harness.study import Study
+from harness.study.claims_and_gate import TIMES
+from harness.study.study import Study
 
 FORMAT: Literal[2] = 2
 

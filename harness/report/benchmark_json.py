@@ -17,7 +17,7 @@ from harness.report import figures
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Row, Table
+    from harness.judge.rows import Row, Table
     from harness.measure.plan import Case
     from harness.records.run import DeviceRecord, Run
 

@@ -10,10 +10,10 @@ from harness.report.columns import UNKNOWN, number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.expectations import ClaimSection
     from harness.judge.claims import ClaimVerdict, DeviceVerdict, PairVerdict
     from harness.judge.effects import Effect
     from harness.records.run import Run
+    from harness.study.claims_and_gate import ClaimSection
 
 TITLES = ("claim", "device", "case", "against", "measured", "claimed", "verdict")
 STYLES = {"supported": "good", "refuted": "bad", "not judged": "dim"}

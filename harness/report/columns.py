@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from harness.judge.counts import Count
     from harness.judge.intervals import Estimate
-    from harness.judge.summary import Pair, Row, Table
+    from harness.judge.rows import Pair, Row, Table
 
 UNKNOWN = "–"
 # Above this, a number is easier to read with an exponent.

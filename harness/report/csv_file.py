@@ -8,13 +8,13 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from harness.judge.intervals import Estimate
-from harness.judge.summary import Row
+from harness.judge.rows import Row
 from harness.report import figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
 
 # A row's columns: all that it holds, but for the replicates, of which there are as many as rounds.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
 
 
@@ -45,7 +45,7 @@ def render(name: str, run: Run, tables: Sequence[Table]) -> bytes:
     Args:
         name: a key of :data:`FORMATS`.
         run: with its outcomes.
-        tables: its rows, from :func:`harness.judge.summary.tables`.
+        tables: its rows, from :func:`harness.judge.rows.tables`.
     """
     # Imported when asked for: most need a library of their own.
     rendered: bytes = importlib.import_module(FORMATS[name].module).render(run, tables)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from harness.judge.check import Check
     from harness.judge.intervals import Estimate
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
 
 TITLES = ("variant", "metric", "baseline", "candidate", "change", "allowed", "verdict", "processes")

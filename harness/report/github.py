@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from harness.judge.outcome import outcome
 from harness.report import claims, gate
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Row, Table
+    from harness.judge.rows import Row, Table
     from harness.records.run import Run
 
 LEVELS = {"regressed": "error", "unmeasured": "warning", "apparent": "warning", "open": "warning", "skipped": "notice"}

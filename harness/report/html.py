@@ -13,12 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from harness.judge import agreement
 from harness.judge.outcome import outcome
 from harness.report import charts, columns, gate, sheets
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import DeviceRecord, Run
 
 STYLE = "report.css"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from harness.judge.check import Check
     from harness.judge.intervals import Estimate
+    from harness.judge.rows import Pair, Row, Table
     from harness.judge.shortfall import Shortfall
-    from harness.judge.summary import Pair, Row, Table
     from harness.records.run import Run
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.report import columns, gate
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.judge.check import Check
-    from harness.judge.summary import Row, Table
+    from harness.judge.rows import Row, Table
     from harness.records.run import Run
 
 METRIC = "latency.median"

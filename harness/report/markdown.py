@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from harness.judge import agreement
 from harness.judge.outcome import outcome
 from harness.report import columns, gate, sheets
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
 
 

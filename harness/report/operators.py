@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.report import columns
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.measure.events import Operator
     from harness.records.run import Run
 

@@ -14,12 +14,12 @@ from rich.table import Table as Grid
 
 from harness.judge import agreement
 from harness.report import columns, gate, sheets
-from harness.words import plain
+from harness.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
     from harness.records.run import Run
     from harness.report.sheets import Sheet
 

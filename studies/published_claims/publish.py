@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import study, workflow
 from harness.judge import claims
 from harness.report import claims as words
 from harness.report import formats, markdown
+from harness.study import study
+from harness.workflow import run as workflow
 
 if TYPE_CHECKING:
     from harness.judge.claims import ClaimVerdict

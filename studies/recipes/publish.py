@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import workflow
 from harness.report import columns, markdown
+from harness.workflow import run as workflow
 
 if TYPE_CHECKING:
-    from harness.judge.summary import Row, Table
+    from harness.judge.rows import Row, Table
     from harness.records.run import Run
 
 HEAD = """\

@@ -151,7 +151,7 @@ def test_a_checkout_is_compared_by_its_content_and_the_real_tool_is_whole(worksp
     code, said = workspace.setup(checkout, **words)
     assert (code, "it did not exist" in said) == (0, True), said
     assert workspace.setup(checkout, **words)[1].strip().startswith("ci/stage.sh: setup: kept")
-    with (checkout / "harness" / "words.py").open("a") as file:
+    with (checkout / "harness" / "text.py").open("a") as file:
         file.write("# changed\n")
     code, said = workspace.setup(checkout, **words)
     assert (code, "the package changed" in said) == (0, True), said

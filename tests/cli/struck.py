@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.devices import registry
 from harness.devices.link import Link
 from harness.measure.events import Duet, Event
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from tests.cli.test_ssh_resume import Striker, events
 from tests.sshd import SshServer
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.quantize.debug import scan
+from harness.debug import scan
 from tests.cli.conftest import Command
-from tests.quantize.debug.conftest import ruined_weight, write_study
-from tests.quantize.debug.test_parts import chosen_boxes, detector
+from tests.debug.conftest import ruined_weight, write_study
+from tests.debug.test_parts import chosen_boxes, detector
 
 QDQ = '[[variant]]\nname = "qdq"\nmethod = "static"\n'
 REFUSED = '[[variant]]\nname = "refused"\nmethod = "static"\nexclude_nodes = ["nowhere"]\n'

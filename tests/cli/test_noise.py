@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import noise
 from harness.devices.device import Device
 from harness.records.run import CaseRecord, DeviceRecord
+from harness.workflow import noise
 from tests.report.runs import FP32, case, finish, variant
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from harness.cli import planned
 from harness.quantize.matrix import plan
-from harness.quantize.models.model import read_model
+from harness.quantize.model.model import read_model
 from harness.quantize.planning.planner import plan_build
 from harness.quantize.planning.platforms import platform
-from harness.study import load
+from harness.study.study import load
 from tests.cli.conftest import Command
 from tests.models import tiny_cnn
 

@@ -43,7 +43,7 @@ campaign.ThreadPoolExecutor = Pool
 
 
 AT_THE_END_OF_QUIET = """\
-import harness.quantize.models.readback as readback
+import harness.quantize.verify.readback as readback
 from harness.quantize.quiet import quiet
 
 held = quiet()

@@ -14,7 +14,7 @@ import pytest
 
 from harness.measure import journal
 from harness.measure.events import Begin, Round
-from harness.measure.way_events import Pushed, Waiting
+from harness.measure.route_events import Pushed, Waiting
 from harness.records import folder as run_folder
 from tests.cli.test_run import wait_for
 from tests.sshd import ACCOUNT, OTHER, SshServer

@@ -10,7 +10,7 @@ import pytest
 
 from harness.devices import registry
 from tests.cli.test_ssh_run import closed_port
-from tests.devices.test_ssh_config import block, config, known_hosts, logins
+from tests.devices.transports.test_ssh_config import block, config, known_hosts, logins
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Command

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import study as studies
 from harness.devices import registry
 from harness.devices.link import Link
 from harness.errors import Exit, HostKeyError
 from harness.measure import plan, session
 from harness.measure.events import Apart, Duet, End, Round
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
+from harness.study import study as studies
 from tests.account import altered
 from tests.cli.struck import BOTH, Timed, board, failure, job_of, rounds
 from tests.cli.test_ssh_resume import Striker, check_whole, events, run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.devices import registry
-from harness.devices.provision import provision
+from harness.devices.provisioning.provision import provision
 from tests.cli.conftest import Command
 from tests.sshd import SshServer
 from tests.wheelhouse import wheelhouse

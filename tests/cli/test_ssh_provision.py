@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.devices import registry
-from tests.devices.test_provision import bare_device
+from tests.devices.provisioning.test_provision import bare_device
 from tests.wheelhouse import wheelhouse
 
 if TYPE_CHECKING:

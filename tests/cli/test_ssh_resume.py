@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import question, workflow
-from harness import study as studies
 from harness.devices import registry
 from harness.errors import Exit
 from harness.measure import journal
 from harness.measure.events import Duet, Evaluated, Event, FidelityLine
-from harness.measure.way_events import Collected, DeviceFailed, Lost
+from harness.measure.route_events import Collected, DeviceFailed, Lost
+from harness.study import study as studies
+from harness.workflow import preflight
+from harness.workflow import run as workflow
 from tests.cli.test_run import spawn, wait_for
 from tests.proxy import Fault, Proxy
 
@@ -53,7 +54,7 @@ def run(study: Path, watcher: Striker, rounds: int = 3, devices: Sequence[str] =
     asked = asked.model_copy(update={"measure": asked.measure.model_copy(update={"rounds": rounds})})
     known = registry.load()
     folder, finished, _ = workflow.run(
-        question.ask(asked, ["fp16"]), [known.get(name) for name in devices], known, Path("results"), watcher
+        preflight.ask(asked, ["fp16"]), [known.get(name) for name in devices], known, Path("results"), watcher
     )
     return folder, workflow.verdict(finished)
 

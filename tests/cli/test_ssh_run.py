@@ -14,7 +14,7 @@ import pytest
 from harness.devices import registry
 from harness.measure import journal
 from harness.measure.events import Duet
-from harness.measure.way_events import Pushed
+from harness.measure.route_events import Pushed
 from tests.cli.test_run import spawn, wait_for
 
 if TYPE_CHECKING:

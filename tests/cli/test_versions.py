@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import places
+from harness import paths
 from harness.devices import program
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_a_job_program_of_another_version_is_refused(
 ) -> None:
     """By the job, and where the job takes any request, by the controller."""
     folder = tmp_path / "other" / "job"
-    shutil.copytree(places.JOB, folder)
+    shutil.copytree(paths.JOB, folder)
     text = (folder / "job.py").read_text()
     checks = ["\nPROTOCOL = 4\n", '.get("protocol") != PROTOCOL']
     assert all(check in text for check in checks)
@@ -85,7 +85,7 @@ def test_a_job_program_of_another_version_is_refused(
         checks[1], checks[1] if refuses else '.get("protocol") is None'
     )
     (folder / "job.py").write_text(text)
-    monkeypatch.setattr(places, "JOB", folder)
+    monkeypatch.setattr(paths, "JOB", folder)
     program.job.cache_clear()
     try:
         done = harness("run", str(study), *RUN)

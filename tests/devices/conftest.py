@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.devices import transport
+from harness.devices.transports import transport
 from tests.cli.conftest import harness, study
 from tests.devices import hostile
 

@@ -13,14 +13,14 @@ from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
 from pydantic import TypeAdapter, ValidationError
 
 from harness.devices.device import Device
-from harness.devices.local import LocalTransport
 from harness.devices.program import MODULES
+from harness.devices.transports.local import LocalTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from harness.devices.local import LocalChannel
     from harness.devices.registry import Registry
+    from harness.devices.transports.local import LocalChannel
 
 CALLS = ("connect", "open", "write", "end", "lines", "close channel", "close")
 HERE = "tests.devices.faulty:FaultyTransport"

@@ -11,7 +11,7 @@ from typing import Any
 from harness.devices import registry, startup
 from harness.devices.device import Device
 from harness.devices.link import Link
-from harness.devices.local import LocalTransport
+from harness.devices.transports.local import LocalTransport
 
 NASTY = "\x1b[2J\x1b]0;owned\x07 <script>alert(1)</script> | **x** [a](javascript:1) ]]> \u202e\x9b31m \x00 &amp;\nsecond"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ufffe\uffff\ud800-\udfff]")

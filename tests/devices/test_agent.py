@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.places import AGENT
+from harness.paths import AGENT
 
 HELLO = b"hello board"
 HASH = hashlib.sha256(HELLO).hexdigest()

@@ -15,7 +15,7 @@ from harness.devices import facts as device_facts
 from harness.devices import registry
 from harness.devices.device import Device
 from harness.errors import EntryError, RegistryError
-from harness.places import CHECKS, PROBER
+from harness.paths import CHECKS, PROBER
 from tests import account
 from tests.cli.struck import opened
 from tests.sshd import BASH, SshServer

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices import registry, transport
+from harness.devices import registry
 from harness.devices.blame import blamed
 from harness.devices.probe import probe
+from harness.devices.transports import transport
 from harness.errors import ConnectError, DeviceError, EntryError, ResultsError, StudyError, UnforeseenError
 from tests.cli.conftest import Command
 from tests.devices.faulty import CALLS, HERE, KINDS, FaultyTransport

@@ -15,7 +15,7 @@ from harness.devices.link import Link
 from harness.errors import DeviceError, Exit
 from harness.measure import journal
 from harness.measure.events import Duet
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from tests.cli.conftest import Command
 from tests.devices.hostile import NASTY, OBEYED, Twist, opened, say, saying
 from tests.devices.test_agent import run as agent

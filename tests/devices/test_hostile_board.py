@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from harness.devices import link as links
-from harness.devices import registry, ssh
+from harness.devices import registry
 from harness.devices.link import Link
+from harness.devices.transports import ssh
 from harness.errors import DeviceError, RunnerError, TransferError
 from harness.measure import accuracy, journal
 from tests import duets

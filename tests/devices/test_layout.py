@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.places import AGENT
+from harness.paths import AGENT
 from tests.devices.test_agent import HASH, HELLO, frame, run, store
 
 STORE_COMMANDS = (

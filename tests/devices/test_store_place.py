@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.devices import provision, registry, wheels
+from harness.devices import registry
 from harness.devices.link import Link
+from harness.devices.provisioning import provision, wheels
 from harness.errors import DeviceError, RegistryError
 from tests import account
 from tests.cli.struck import opened

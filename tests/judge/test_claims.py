@@ -10,17 +10,17 @@ import pytest
 
 from harness.devices.device import Device
 from harness.devices.facts import Facts, Runtime
-from harness.expectations import ClaimSection
 from harness.judge import claims
 from harness.judge.claims import ClaimVerdict
 from harness.measure import pairs
 from harness.measure.events import Begin, Event, Failed, FidelityLine
 from harness.measure.plan import Case
-from harness.measure.way_events import Connected, DeviceFailed
+from harness.measure.route_events import Connected, DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.run import DeviceRecord
 from harness.report import claims as words
-from harness.study import ModelSection, Study
+from harness.study.claims_and_gate import ClaimSection
+from harness.study.study import ModelSection, Study
 from tests import duets
 from tests.report.gates import counted
 from tests.report.runs import SHA, facts, finish

@@ -10,7 +10,7 @@ import pytest
 from harness.devices.device import Device
 from harness.errors import UsageError
 from harness.judge import comparison
-from harness.judge.summary import Table
+from harness.judge.rows import Table
 from harness.measure.events import Begin, Event
 from harness.records import context
 from harness.records.context import Context

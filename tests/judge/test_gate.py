@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from harness import release
 from harness.errors import Exit
-from harness.expectations import GateSection
 from harness.judge import gate
 from harness.judge.check import Check
 from harness.measure.events import End, Event, Failed, FidelityLine
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
+from harness.study.claims_and_gate import GateSection
+from harness.workflow import check as release
 from tests.report.gates import CASES, ROUNDS, accuracy, counted, evaluated, launches, loads
 from tests.report.gates import gate as run_of
 

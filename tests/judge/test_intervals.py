@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.judge.intervals import Estimate, geometric, grouped, quotient
-from harness.places import JOB
+from harness.paths import JOB
 
 POSITIVE = st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=20)
 

@@ -7,9 +7,9 @@ import pytest
 from harness.devices.device import Device
 from harness.errors import Exit
 from harness.judge.outcome import EXITS, Outcome, code, outcome
-from harness.judge.summary import Table
+from harness.judge.rows import Table
 from harness.measure.events import End, Event, Failed
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from harness.records.run import DeviceRecord, Run
 from harness.report import formats
 from tests.report.runs import FP32, blocks, case, finish, variant

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from harness.devices.device import Device
+from harness.judge.rows import Table
 from harness.judge.shortfall import Shortfall, duration
-from harness.judge.summary import Table
 from harness.measure.events import End, Event, Failed, Round
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FAST, FP32, case, finish, variant

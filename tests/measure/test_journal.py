@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.errors import ResultsError, RunnerError
 from harness.measure import journal
 from harness.measure.packed import Samples
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from tests import duets
 
 DUET: dict[str, Any] = duets.line(["c0", "c1"], 0, duets.rebuild(duets.pair([[10, 11, 12], [20, 22, 24]])))

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from harness.expectations import ClaimSection
 from harness.measure import pairs
 from harness.measure.plan import Case
 from harness.quantize.recipe import Recipe, Variant
+from harness.study.claims_and_gate import ClaimSection
 
 
 def variant(name: str, **fields: Any) -> Variant:

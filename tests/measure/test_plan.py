@@ -11,7 +11,7 @@ from harness.measure import plan
 from harness.measure.campaign import Work
 from harness.measure.events import FidelityLine
 from harness.quantize.recipe import Recipe, Variant
-from harness.study import MeasureSection
+from harness.study.study import MeasureSection
 
 FACTS = Facts(arch="aarch64", cores=4, python="3.11.2", onnxruntime=Runtime(version="1.31.1"), uncountable=None)
 

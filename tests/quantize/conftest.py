@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from harness import study as studies
-from harness.quantize.models.graph import opset_of
-from harness.quantize.models.model import SourceModel
-from harness.quantize.planning.summary import Summary, summarize
+from harness.quantize.model.graph import opset_of
+from harness.quantize.model.model import SourceModel
+from harness.quantize.planning.model_outline import Summary, summarize
+from harness.study import study as studies
 from tests.models import images, tiny_cnn, tiny_mlp
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from harness.study import Study
+    from harness.study.study import Study
 
 
 def brief(proto: ModelProto, size: int | None = None) -> Summary:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.quantize.planning.caveats import CAVEATS
+from harness.quantize.planning.constraints import RULES
+from harness.quantize.planning.equivalence import SPELLINGS
 from harness.quantize.planning.platforms import PLATFORM_RULES
-from harness.quantize.planning.rules import RULES
-from harness.quantize.planning.twins import SPELLINGS
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:

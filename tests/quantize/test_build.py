@@ -20,31 +20,33 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from harness import study as studies
 from harness.errors import DataError, ResultsError
 from harness.quantize import build as building
-from harness.quantize import workshop
+from harness.quantize import context
 from harness.quantize.build import build, needs_calibration
 from harness.quantize.calibration import calibration as calibrating
 from harness.quantize.calibration.reader import CopiedReader
+from harness.quantize.data import load as data
 from harness.quantize.matrix import plan
-from harness.quantize.models import prepare, readback
-from harness.quantize.models.graph import is_quantized, nodes
-from harness.quantize.models.model import open_model
+from harness.quantize.methods import float16, retry
+from harness.quantize.methods import method as methods
+from harness.quantize.model import prepare
+from harness.quantize.model.graph import is_quantized, nodes
+from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
-from harness.quantize.recipes import float16, methods, retry
-from harness.quantize.samples import data
-from harness.variants import VariantSpec, VariantsSection
+from harness.quantize.verify import readback
+from harness.study import study as studies
+from harness.study.variants import VariantSpec, VariantsSection
 from tests.models import images, make_model, tiny_cnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.quantize.context import Workshop
     from harness.quantize.recipe import Variant
-    from harness.quantize.workshop import Workshop
-    from harness.study import Study
+    from harness.study.study import Study
 
     WriteStudy = Callable[[str], Study]
 
@@ -186,8 +188,8 @@ def test_the_model_is_prepared_and_calibrated_once(
 
         return call
 
-    monkeypatch.setattr(workshop, "prepare", counted("prepare", prepare.prepare))
-    monkeypatch.setattr(workshop, "calibrate", counted("calibrate", calibrating.calibrate))
+    monkeypatch.setattr(context, "prepare", counted("prepare", prepare.prepare))
+    monkeypatch.setattr(context, "calibrate", counted("calibrate", calibrating.calibrate))
     monkeypatch.setattr(building, "open_model", counted("open", open_model))
     build(write_study('[variants]\ncalibrations = ["MinMax", "Percentile"]\n'), tmp_path / "out")
     assert sorted(calls) == ["calibrate", "open", "prepare"]
@@ -319,7 +321,7 @@ def test_a_failed_calibration_is_tried_once(write_study: WriteStudy, tmp_path: P
         message = "If node failed. Status Message: inner cause"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(workshop, "calibrate", fail)
+    monkeypatch.setattr(context, "calibrate", fail)
     variants = by_name(build(write_study(""), tmp_path / "out"))
     assert len(calls) == 1
     assert variants["static-QDQ-U8U8"].reason == "calibration by MinMax failed: RuntimeError: inner cause"
@@ -408,7 +410,7 @@ class TestCache:
     def test_second_build_makes_nothing(self, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         study, cache = write_study(""), tmp_path / "cache"
         first = build(study, tmp_path / "a", cache=cache)
-        monkeypatch.setattr(workshop, "prepare", None)
+        monkeypatch.setattr(context, "prepare", None)
         second = build(study, tmp_path / "b", cache=cache)
         assert [(v.name, v.sha256, v.notes, v.state) for v in first] == [(v.name, v.sha256, v.notes, v.state) for v in second]
         assert all(variant.path.parent.name == "b" and variant.path.is_file() for variant in second if variant.path)
@@ -497,7 +499,7 @@ class TestPrepare:
 
 
 def test_excluding_without_data_is_a_recipe_error(cnn: Path, tmp_path: Path) -> None:
-    shop = workshop.Workshop(open_model(cnn), {}, tmp_path)
+    shop = context.Workshop(open_model(cnn), {}, tmp_path)
     with pytest.raises(RecipeError, match="no calibration data"):
         shop.ranges(Recipe(name="static", method="static"))
 

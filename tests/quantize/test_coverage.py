@@ -12,13 +12,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from harness import study as studies
 from harness.errors import HarnessError
 from harness.quantize.matrix import plan
-from harness.quantize.models.inspect import inspect_model
-from harness.quantize.models.model import read_model
+from harness.quantize.model.model import read_model
+from harness.quantize.planning.inspect import inspect_model
 from harness.quantize.planning.planner import plan_build
 from harness.quantize.planning.platforms import platform
+from harness.study import study as studies
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.long

@@ -22,14 +22,14 @@ from harness.errors import ResultsError
 from harness.quantize import making
 from harness.quantize.build import build
 from harness.quantize.calibration.reader import CopiedReader
-from harness.quantize.children import Children, DeadChildError
+from harness.quantize.context import Workshop
 from harness.quantize.making import Order
-from harness.quantize.models import prepare
-from harness.quantize.models.model import open_model
+from harness.quantize.model import prepare
+from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet
 from harness.quantize.recipe import Recipe, Variant
-from harness.quantize.workshop import Workshop
-from harness.study import Study
+from harness.quantize.worker_pool import Children, DeadChildError
+from harness.study.study import Study
 from tests.models import images, tiny_cnn
 
 WriteStudy = Callable[[str], Study]
@@ -169,7 +169,7 @@ def test_what_cannot_be_submitted_is_a_reason(write_study: WriteStudy, tmp_path:
         message = "not today"
         raise RuntimeError(message)
 
-    monkeypatch.setattr("harness.quantize.workshop.prepare", fail)
+    monkeypatch.setattr("harness.quantize.context.prepare", fail)
     variants = build(write_study(FEW), tmp_path / "out", executor=Inline())
     assert {variant.reason for variant in variants if variant.name != "fp32"} == {"RuntimeError: not today"}
 
@@ -192,7 +192,7 @@ def test_an_interrupt_ends_the_children(cnn: Path, calibration: Path, tmp_path: 
 import sys
 sys.path[:0] = sys.argv[4:]
 from pathlib import Path
-from harness import study as studies
+from harness.study import study as studies
 from harness.quantize import making
 from harness.quantize.build import build
 making.START, making.cores = -1.0, lambda: 2
@@ -288,7 +288,7 @@ class TestRanges:
         cache = tmp_path / "cache"
         build(write_study(FEW + 'calibrations = ["MinMax", "Percentile"]\n'), tmp_path / "a", cache=cache)
         assert len(list((cache / "ranges").iterdir())) == 2
-        monkeypatch.setattr("harness.quantize.workshop.calibrate", None)
+        monkeypatch.setattr("harness.quantize.context.calibrate", None)
         variants = build(write_study(FEW + 'calibrations = ["Percentile"]\nper_channel = [true]\n'), tmp_path / "b", cache=cache)
         assert {variant.state for variant in variants} == {"made"}
 

@@ -9,12 +9,12 @@ import pytest
 
 from harness.errors import SelectionError, StudyError
 from harness.quantize.matrix import plan, select
-from harness.quantize.planning.rules import impossible
+from harness.quantize.planning.constraints import impossible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.study import Study
+    from harness.study.study import Study
 
     WriteStudy = Callable[[str], Study]
 

@@ -10,12 +10,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import study as studies
 from harness.quantize.build import build
-from harness.quantize.models import prepare
-from harness.quantize.models.model import open_model
-from harness.quantize.recipes import unfit
-from harness.variants import VariantSpec
+from harness.quantize.model import prepare
+from harness.quantize.model.model import open_model
+from harness.quantize.planning import unsupported_nodes
+from harness.study import study as studies
+from harness.study.variants import VariantSpec
 from tests.models import make_model, tiny_cnn
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def test_nodes_that_the_tools_break_stay_in_float(
         assert op_type in kinds
         assert {"QLinearConv", "MatMulInteger"} & set(kinds)
     # What they are kept from: the tool refuses the model, or onnxruntime what the tool made, and the variant is made once more.
-    monkeypatch.setattr(unfit, "UNFIT", ())
+    monkeypatch.setattr(unsupported_nodes, "UNFIT", ())
     for variant in build(studies.for_model(path), tmp_path / "again"):
         if variant.name in names:
             assert any("in float, because quantize_" in note and op_type in note for note in variant.notes)

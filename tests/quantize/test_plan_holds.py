@@ -10,10 +10,10 @@ import pytest
 
 from harness.quantize.build import build
 from harness.quantize.matrix import plan
-from harness.quantize.models.model import read_model
+from harness.quantize.model.model import read_model
 from harness.quantize.planning.planner import plan_build
-from harness.study import Study, for_model
-from harness.variants import VariantSpec, VariantsSection
+from harness.study.study import Study, for_model
+from harness.study.variants import VariantSpec, VariantsSection
 from tests.quantize.reported_models import REPORTED, Draft
 
 if TYPE_CHECKING:

@@ -7,19 +7,19 @@ import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from harness import study as studies
+from harness.quantize import opset
 from harness.quantize.build import build
-from harness.quantize.models import opset
-from harness.quantize.models.external_data import locations
-from harness.quantize.models.graph import opset_of
-from harness.quantize.models.model import open_model
+from harness.quantize.context import Workshop
+from harness.quantize.model.external_data import locations
+from harness.quantize.model.graph import opset_of
+from harness.quantize.model.model import open_model
 from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
 from harness.quantize.rewriting import Rewritten
 from harness.quantize.steps.step import Changes
 from harness.quantize.verify.original import Original
-from harness.quantize.workshop import Workshop
+from harness.study import study as studies
 from tests.models import make_model, tiny_cnn
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_a_model_is_raised_once(tmp_path: Path) -> None:
 
 def test_what_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the converter would without the table: the fault is found by running the model, and not by knowing of it."""
-    monkeypatch.setattr("harness.quantize.models.opset_fixes.FIXES", ())
+    monkeypatch.setattr("harness.quantize.model.opset_fixes.FIXES", ())
     node = helper.make_node("Hardmax", ["x"], ["y"], "hard", axis=1)
     onnx.save(make_model([node], {"x": [2, 3, 4]}, {"y": [2, 3, 4]}, opset=12), tmp_path / "m.onnx")
     workshop = Workshop(open_model(tmp_path / "m.onnx"), {}, tmp_path)
@@ -98,9 +98,9 @@ def test_steps_that_change_the_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_large_model_is_raised_without_its_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = tiny_cnn(tmp_path / "small.onnx", batch=1, opset=11)
-    for place in ("harness.quantize.models.storage.LARGE", "harness.quantize.models.storage.LEAST_TENSOR"):
+    for place in ("harness.quantize.model.storage.LARGE", "harness.quantize.model.storage.LEAST_TENSOR"):
         monkeypatch.setattr(place, 64)
-    monkeypatch.setattr("harness.quantize.models.prepare.LEAST_TENSOR", 64)
+    monkeypatch.setattr("harness.quantize.model.prepare.LEAST_TENSOR", 64)
     (tmp_path / "large").mkdir()
     onnx.save(onnx.load(small), tmp_path / "large" / "m.onnx", save_as_external_data=True, location="t.bin", size_threshold=64)
     (tmp_path / "work").mkdir(exist_ok=True)

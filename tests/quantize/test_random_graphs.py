@@ -16,10 +16,10 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 
-from harness import study as studies
 from harness.quantize.build import build
 from harness.quantize.matrix import plan
-from harness.quantize.models.inspect import inspect_model
+from harness.quantize.planning.inspect import inspect_model
+from harness.study import study as studies
 from tests.quantize.graphs import RandomModel, models
 
 if TYPE_CHECKING:

@@ -7,24 +7,24 @@ import onnx
 import pytest
 from onnx import helper
 
-from harness import study as studies
 from harness.errors import StudyError
 from harness.quantize import rewriting
 from harness.quantize.build import build
-from harness.quantize.children import Children
 from harness.quantize.matrix import plan
-from harness.quantize.models.model import open_model
-from harness.quantize.models.prepare import prepare
+from harness.quantize.model.model import open_model
+from harness.quantize.model.prepare import prepare
 from harness.quantize.recipe import Recipe
 from harness.quantize.steps.registry import STEPS
 from harness.quantize.steps.step import Changes, Decision, Step
+from harness.quantize.worker_pool import Children
+from harness.study import study as studies
 from tests.models import make_model, tiny_cnn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from harness.study import Study
+    from harness.study.study import Study
 
 SHARED = "copy-transposed-weights: stored transposed as well, because a Gemm transposes them and other nodes take them too: 'w'"
 

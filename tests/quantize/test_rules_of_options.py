@@ -13,9 +13,9 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.neural_compressor import util
 
 from harness.quantize.calibration.reader import CopiedReader
-from harness.quantize.models.graph import is_quantized
-from harness.quantize.planning import rules
-from harness.quantize.planning.rules import impossible
+from harness.quantize.model.graph import is_quantized
+from harness.quantize.planning import constraints
+from harness.quantize.planning.constraints import impossible
 from harness.quantize.quiet import quiet
 from harness.quantize.recipe import Recipe, spelled
 from tests.models import images
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# As harness/quantize/recipes/nbits.py does it: the tool's import would set up the root logger.
+# As harness/quantize/methods/nbits.py does it: the tool's import would set up the root logger.
 with quiet():
     from onnxruntime.quantization import matmul_nbits_quantizer as tool
 
@@ -86,12 +86,12 @@ class TestRulesOfBlockwiseWeights:
         assert {key for key, possible in found.items() if not possible} == {("RTN", 2), ("k_quant", 2), ("GPTQ", 2), ("GPTQ", 8)}
 
     def test_hqq(self, mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(rules, "find_spec", lambda name: None if name == "torch" else name)
+        monkeypatch.setattr(constraints, "find_spec", lambda name: None if name == "torch" else name)
         monkeypatch.setitem(sys.modules, "torch", None)
         with pytest.raises(ImportError, match="torch"):
             self.quantized(mlp, tool.HQQWeightOnlyQuantConfig(block_size=32))
         assert "pip install torch" in (impossible(changed(NBITS, algorithm="HQQ")) or "")
-        monkeypatch.setattr(rules, "find_spec", lambda name: name)
+        monkeypatch.setattr(constraints, "find_spec", lambda name: name)
         assert impossible(changed(NBITS, algorithm="HQQ")) is None
         assert not hasattr(tool.HQQWeightOnlyQuantConfig(), "accuracy_level")
         assert "no accuracy level" in (impossible(changed(NBITS, algorithm="HQQ", accuracy_level=4)) or "")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ResultsError
-from harness.judge import summary
+from harness.judge import rows as summary
 from harness.records import samples
 from harness.report import csv_file
 from tests.cli.conftest import Command, harness, study

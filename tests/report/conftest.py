@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.judge.summary import Row, Table
+from harness.judge.rows import Row, Table
 from harness.records.run import Run
 from tests.report import runs
 

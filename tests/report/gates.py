@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.devices.device import Device
-from harness.expectations import GateSection
-from harness.judge.summary import Table
+from harness.judge.rows import Table
 from harness.measure.events import Begin, Counted, Duet, End, Evaluated, Event, FidelityLine
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.records.context import Context
 from harness.records.run import DeviceRecord, Run
-from harness.study import MeasureSection, ModelSection, Study
+from harness.study.claims_and_gate import GateSection
+from harness.study.study import MeasureSection, ModelSection, Study
 from tests import duets
 from tests.report.runs import SHA, case, facts, finish
 

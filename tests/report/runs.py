@@ -9,16 +9,16 @@ import numpy as np
 
 from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
-from harness.judge.summary import Table, tables
+from harness.judge.rows import Table, tables
 from harness.measure import pairs
 from harness.measure.events import Begin, Duet, End, Event, Failed, FidelityLine, Round
 from harness.measure.plan import Case
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord, Run, Versions
 from harness.records.samples import QUANTILES, Process
-from harness.study import ModelSection, Study
+from harness.study.study import ModelSection, Study
 from tests import duets
 
 NASTY = "<script>alert(1)</script> | `x` $\\frac$ \x07\x1b[31m ]]> \"q\" 'a' &amp; </pre>\nsecond line"

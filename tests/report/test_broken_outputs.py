@@ -18,12 +18,12 @@ from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
 from harness.records.run import DeviceRecord, Run
 from harness.report import columns, formats
-from harness.words import plain
+from harness.text import plain
 from tests.report import runs
 from tests.report.runs import FAST, FP32, NASTY
 
 if TYPE_CHECKING:
-    from harness.judge.summary import Table
+    from harness.judge.rows import Table
 
 ROWS = Part("boxes", axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
 COUNTS: dict[str, Any] = {"nan_count": 3, "inf_count": 837, "reference_nan_count": 0, "reference_inf_count": 0, "values": 1000}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.judge.intervals import Estimate
-from harness.judge.summary import Table
+from harness.judge.rows import Table
 from harness.report import charts
 from tests.report import runs
 from tests.report.conftest import Summary

@@ -13,7 +13,7 @@ from harness.judge.intervals import Estimate
 from harness.measure.events import Failed
 from harness.records.run import DeviceRecord
 from harness.report import columns
-from harness.words import plain
+from harness.text import plain
 from tests.report import runs
 from tests.report.conftest import Summary
 

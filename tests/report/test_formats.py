@@ -20,7 +20,7 @@ def test_every_format_renders_every_run_twice_alike(name: str, which: str, reque
 
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_a_run_that_has_only_begun_can_be_rendered(name: str, simple: Summary) -> None:
-    from harness.judge.summary import tables
+    from harness.judge.rows import tables
 
     begun = simple.run.model_copy(update={"results": (), "state": "running"})
     assert formats.render(name, begun, tables(begun, {})) is not None

@@ -6,16 +6,16 @@ import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
-from harness.expectations import GateSection
-from harness.judge.summary import Table
+from harness.judge.rows import Table
 from harness.measure.events import Event, FidelityLine
-from harness.measure.way_events import DeviceFailed
+from harness.measure.route_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
 from harness.records.run import Run
 from harness.report import formats, github
 from harness.report import gate as words
+from harness.study.claims_and_gate import GateSection
 from tests.report.gates import ROUNDS, baseline, gate, launches
 from tests.report.runs import NASTY
 from tests.report.test_junit import SCHEMA

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from junitparser import JUnitXml
 
-from harness.judge.summary import tables
+from harness.judge.rows import tables
 from harness.report import junit
 from tests.report import runs
 from tests.report.conftest import Summary

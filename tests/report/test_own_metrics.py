@@ -9,11 +9,11 @@ import json
 import pytest
 
 from harness.devices.device import Device
-from harness.judge.summary import Table
+from harness.judge.rows import Table
 from harness.measure.events import ADAPTER, Begin, End, FidelityLine
 from harness.records.run import DeviceRecord, Run
 from harness.report import benchmark_json, columns, csv_file, html, json_file, markdown, table
-from harness.study import ModelSection, Study
+from harness.study.study import ModelSection, Study
 from tests.report import runs
 
 NASTY = "<b>WER</b> | [red]"

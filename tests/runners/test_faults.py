@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.places import CHECKS, RUNNER
+from harness.paths import CHECKS, RUNNER
 from tests.runners.fakes import WELL, begin, carry_out, journal, named, place, until
 
 DUET = "if task['task'] == 'duet': "

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.places import AGENT
+from harness.paths import AGENT
 from tests.devices.test_agent import run as agent
 from tests.runners.accounts import ACCOUNTS, as_account, begin_as, python_as, queue
 from tests.runners.accounts import shared as shared  # noqa: PLC0414 - a fixture

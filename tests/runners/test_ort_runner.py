@@ -26,8 +26,8 @@ from harness.devices import facts as device_facts
 from harness.devices import program
 from harness.measure import journal
 from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Event, Failed, Governor, Throughput
-from harness.places import CHECKS, PROBER, RUNNER
-from harness.quantize.recipes import ort_format
+from harness.paths import CHECKS, PROBER, RUNNER
+from harness.quantize.methods import ort_format
 from tests.models import tiny_cnn
 
 if TYPE_CHECKING:

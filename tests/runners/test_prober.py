@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.places import CHECKS, PROBER
+from harness.paths import CHECKS, PROBER
 
 ASKED = """\
 import json, sys, onnxruntime

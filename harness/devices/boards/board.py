@@ -14,9 +14,9 @@ from harness.devices.boards import process, qemu
 from harness.devices.boards.process import Process
 from harness.devices.boards.qemu import Clock, Cpu
 from harness.errors import SelectionError, UsageError
-from harness.places import cache
-from harness.toml_file import nearest
-from harness.variants import Name
+from harness.paths import cache
+from harness.study.toml_file import nearest
+from harness.study.variants import Name
 
 RECORD = "board.json"
 State = Literal["starting", "up", "dead", "stale"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.devices.boards.recipe import Recipe
 from harness.errors import UsageError
-from harness.places import cache
+from harness.paths import cache
 
 PREFIX = "image-"
 

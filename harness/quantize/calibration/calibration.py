@@ -11,13 +11,13 @@ import numpy as np
 from onnxruntime.quantization import CalibrationMethod, save_tensors_data
 from onnxruntime.quantization.calibrate import HistogramCollector, TensorData, TensorsData
 
+from harness.quantize import ort_options
 from harness.quantize.calibration.histograms import Bins, Histograms, extremes_of, in_order
 from harness.quantize.calibration.probe import Probe, joined
 from harness.quantize.cores import cores
+from harness.quantize.data.fit import empty_inputs
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
-from harness.quantize.recipes import options
-from harness.quantize.samples.fit import empty_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.quantize.calibration.probe import Row
+    from harness.quantize.data.sources import Feed
     from harness.quantize.recipe import Recipe
-    from harness.quantize.samples.sources import Feed
 
     Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ class Calibration:
     def of(cls, recipe: Recipe) -> Calibration:
         """Tell how a static recipe is calibrated; what its method does not take is left out."""
         method = recipe.calibration or MINMAX
-        given = options.of_calibration(recipe)
+        given = ort_options.of_calibration(recipe)
         said = {name: given.get(name, usual) for name, usual in DEFAULTS[method].items()}
         return cls(method, json.dumps(said, sort_keys=True))
 

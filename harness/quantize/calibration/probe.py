@@ -10,7 +10,7 @@ import onnxruntime
 from onnxruntime.quantization.calibrate import MinMaxCalibrater
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from harness.quantize.models import external_data
+from harness.quantize.model import external_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harness.quantize.samples.sources import Feed
+    from harness.quantize.data.sources import Feed
 
     Array = NDArray[Any]
     Row = list[Array | None]

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 
 from harness.quantize.calibration.probe import kinds_of
-from harness.quantize.models import external_data
+from harness.quantize.model import external_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

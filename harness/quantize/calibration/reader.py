@@ -9,7 +9,7 @@ from onnxruntime.quantization import CalibrationDataReader
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.quantize.samples.sources import Feed
+    from harness.quantize.data.sources import Feed
 
 
 class CopiedReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not typed

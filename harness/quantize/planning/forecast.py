@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.datasets import CALLABLE, DataTable
 from harness.errors import DataError, ModelError
-from harness.quantize.models import storage
-from harness.quantize.models.shapes import infer
+from harness.quantize.data import audio, images, random_data
+from harness.quantize.data.dims import input_shapes
+from harness.quantize.data.files import open_files
+from harness.quantize.data.fit import Fit
+from harness.quantize.data.load import table_of
+from harness.quantize.model import storage
+from harness.quantize.model.shapes import infer
 from harness.quantize.planning.caveats import made_opset
-from harness.quantize.planning.reach import STATIC_OPS
-from harness.quantize.planning.summary import WEIGHT_INPUTS
+from harness.quantize.planning.model_outline import WEIGHT_INPUTS
+from harness.quantize.planning.target_nodes import STATIC_OPS
 from harness.quantize.rewriting import PREPARED_METHODS
-from harness.quantize.samples import audio, images, random_data
-from harness.quantize.samples.data import table_of
-from harness.quantize.samples.dims import input_shapes
-from harness.quantize.samples.files import open_files
-from harness.quantize.samples.fit import Fit
 from harness.quantize.verify import trial_run
+from harness.study.datasets import CALLABLE, DataTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from harness.quantize.models.model import SourceModel
-    from harness.quantize.models.shapes import Shape
-    from harness.quantize.planning.summary import Node, Summary
+    from harness.quantize.model.model import SourceModel
+    from harness.quantize.model.shapes import Shape
+    from harness.quantize.planning.model_outline import Node, Summary
     from harness.quantize.recipe import Recipe
 
 HISTOGRAMS = frozenset({"Entropy", "Percentile", "Distribution"})

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging.version import InvalidVersion, Version
 
-from harness.quantize.models.stamp import limits
+from harness.quantize.model.versions import limits
 from harness.quantize.planning.caveats import made_opset
-from harness.quantize.planning.reach import op_types
-from harness.quantize.planning.rules import NARROW, static
-from harness.toml_file import nearest
+from harness.quantize.planning.constraints import NARROW, static
+from harness.quantize.planning.target_nodes import op_types
+from harness.study.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.quantize.planning.summary import Summary
+    from harness.quantize.planning.model_outline import Summary
     from harness.quantize.recipe import Recipe
 
     Applies = Callable[["Platform", Recipe, Summary], bool]
@@ -284,7 +284,7 @@ PLATFORM_RULES = (
         "refused",
         _too_new,
         "its onnxruntime does not know an operator set as new as the file's",
-        "harness/quantize/models/stamp.py; docs/Versioning.md of onnxruntime; microsoft/onnxruntime#16584",
+        "harness/quantize/model/versions.py; docs/Versioning.md of onnxruntime; microsoft/onnxruntime#16584",
         VERSIONS,
         "a newer onnxruntime there, or a model of an older opset",
     ),
@@ -293,7 +293,7 @@ PLATFORM_RULES = (
         "refused",
         _newer_format,
         "its onnxruntime does not know the IR version of the model's file",
-        "harness/quantize/models/stamp.py; docs/Versioning.md of onnxruntime",
+        "harness/quantize/model/versions.py; docs/Versioning.md of onnxruntime",
         VERSIONS,
         "export the model with an older IR version",
     ),

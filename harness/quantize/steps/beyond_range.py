@@ -16,7 +16,7 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.operators.base_operator import QuantOperatorBase
 from onnxruntime.quantization.registry import QLinearOpsRegistry
 
-from harness.quantize.planning.reach import op_types
+from harness.quantize.planning.target_nodes import op_types
 from harness.quantize.steps.keep_clamps import limits_of
 from harness.quantize.steps.patching import constant, entries, methods
 from harness.quantize.steps.sentinels import ABSURD, Search, is_absurd, only_max_pools

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from harness.quantize.planning.reach import op_types
+from harness.quantize.planning.target_nodes import op_types
 from harness.quantize.steps.patching import methods
 from harness.quantize.steps.step import Decision, Step, listed, staying
 

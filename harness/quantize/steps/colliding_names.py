@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import helper
 
-from harness.quantize.models.graph import free_name, sort_nodes, tensor_names
-from harness.quantize.models.graph import nodes as all_nodes
+from harness.quantize.model.graph import free_name, sort_nodes, tensor_names
+from harness.quantize.model.graph import nodes as all_nodes
 from harness.quantize.steps.roles import BIAS, BIASED
 from harness.quantize.steps.step import Changes, Step, listed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
     from harness.quantize.recipe import Recipe
-    from harness.variants import Method
+    from harness.study.variants import Method
 
 RENAMED = "_renamed"
 # What the tools append to the name of a tensor, by the module that does it.

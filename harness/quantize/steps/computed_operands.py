@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from harness.quantize.planning.reach import op_types
+from harness.quantize.planning.target_nodes import op_types
 from harness.quantize.steps.step import Decision, Step, staying
 
 if TYPE_CHECKING:

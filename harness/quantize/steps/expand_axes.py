@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from harness.quantize.models.graph import MAIN_DOMAINS
-from harness.quantize.models.shapes import bare
+from harness.quantize.model.graph import MAIN_DOMAINS
+from harness.quantize.model.shapes import bare
 from harness.quantize.steps.step import Changes, Decision, Step, listed
 from harness.quantize.steps.writer import Constants, Writer
 

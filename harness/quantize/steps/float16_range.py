@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.quantize.models.graph import nodes_in
+from harness.quantize.model.graph import nodes_in
 from harness.quantize.steps.step import SHOWN, Decision, Step, staying
 
 if TYPE_CHECKING:

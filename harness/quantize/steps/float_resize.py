@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
-from harness.quantize.planning.reach import op_types
+from harness.quantize.planning.target_nodes import op_types
 from harness.quantize.steps.step import Decision, Step, staying
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import helper
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 
-from harness.quantize.models.graph import nodes_in
+from harness.quantize.model.graph import nodes_in
 from harness.quantize.steps.patching import methods
 from harness.quantize.steps.step import Step
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.quantize.models.graph import free_name, graphs, nodes, tensor_names, tensors
-from harness.quantize.planning.summary import WEIGHT_INPUTS
+from harness.quantize.model.graph import free_name, graphs, nodes, tensor_names, tensors
+from harness.quantize.planning.model_outline import WEIGHT_INPUTS
 from harness.quantize.reasons import RecipeError
 from harness.quantize.steps.step import Changes, Step, listed
 

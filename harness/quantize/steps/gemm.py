@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.quantize.models.graph import all_inputs, free_name, opset_of, sort_nodes, tensor_names
-from harness.quantize.planning.reach import op_types
+from harness.quantize.model.graph import all_inputs, free_name, opset_of, sort_nodes, tensor_names
+from harness.quantize.planning.target_nodes import op_types
 from harness.quantize.steps.step import Changes, Step, listed
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize.models.graph import opset_of
+from harness.quantize.model.graph import opset_of
 from harness.quantize.steps.step import Decision, Step, staying
 from harness.quantize.steps.takers import behind
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import numpy_helper
 
-from harness.quantize.models.graph import inside
+from harness.quantize.model.graph import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from harness.quantize.models.graph import nodes_in
-from harness.quantize.planning.reach import op_types
+from harness.quantize.model.graph import nodes_in
+from harness.quantize.planning.target_nodes import op_types
 from harness.quantize.steps.intervals import MOVING, Range, known_ranges
 from harness.quantize.steps.step import Decision, Step, listed, staying
 

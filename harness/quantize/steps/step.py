@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
-    from harness.variants import Method
+    from harness.study.variants import Method
 
 SHOWN = 3  # names in a note
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx import numpy_helper
 
-from harness.quantize.models.graph import all_inputs, free_name, graphs, tensor_names
+from harness.quantize.model.graph import all_inputs, free_name, graphs, tensor_names
 from harness.quantize.steps.step import Changes, Step, listed
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.quantize.models.graph import all_inputs, free_name, sort_nodes, tensor_names
+from harness.quantize.model.graph import all_inputs, free_name, sort_nodes, tensor_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

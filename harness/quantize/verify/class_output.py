@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ModelError
-from harness.toml_file import nearest
+from harness.study.toml_file import nearest
 
 if TYPE_CHECKING:
-    from harness.quantize.models.model import SourceModel
+    from harness.quantize.model.model import SourceModel
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array] | Sequence[Array]

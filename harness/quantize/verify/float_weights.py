@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from harness.quantize.models.precision import WEIGHTS
 from harness.quantize.steps.step import listed
+from harness.quantize.verify.precision import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

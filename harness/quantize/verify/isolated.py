@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import onnxruntime as ort
 
-from harness.quantize.children import Children, DeadChildError, is_child
 from harness.quantize.reasons import RecipeError
 from harness.quantize.verify.session import open_session
+from harness.quantize.worker_pool import Children, DeadChildError, is_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from harness.datasets import DataTable
 from harness.errors import HarnessError
-from harness.quantize.models import storage
+from harness.quantize.data import load as data
+from harness.quantize.data import random_data
+from harness.quantize.data.fit import Fit
+from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
-from harness.quantize.samples import data, random_data
-from harness.quantize.samples.fit import Fit
 from harness.quantize.verify import equivalence
 from harness.quantize.verify.reproducibility import quoted
 from harness.quantize.verify.sample import Sample, digest
+from harness.study.datasets import DataTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from harness.quantize.models.model import SourceModel, TensorSpec
-    from harness.quantize.samples.data import Samples
+    from harness.quantize.data.load import Samples
+    from harness.quantize.model.model import SourceModel, TensorSpec
     from harness.quantize.verify.equivalence import Difference, Outputs
 
     Array = NDArray[Any]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from harness.quantize.models import random_nodes
+from harness.quantize.model import random_nodes
 from harness.quantize.verify import differing_node
 from harness.quantize.verify.equality import same
 from harness.quantize.verify.session import open_session

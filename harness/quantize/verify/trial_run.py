@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from harness.quantize.models.graph import nodes
+from harness.quantize.model.graph import nodes
 from harness.quantize.quiet import FATAL, quiet
 from harness.quantize.reasons import raw_text
 from harness.quantize.verify import equivalence

@@ -16,7 +16,7 @@ from harness.devices.boards.image import Image
 from harness.devices.boards.qemu import Cpu
 from harness.devices.probe import probe
 from harness.devices.registry import Registry
-from harness.devices.ssh import SshTransport
+from harness.devices.transports.ssh import SshTransport
 from harness.errors import DeviceError
 
 pytestmark = [pytest.mark.boards, pytest.mark.slow]

@@ -12,15 +12,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod
 
-from harness.quantize.models.canonical import canonical_hash
-from harness.quantize.models.graph import is_quantized, opset_of
+from harness.quantize.model.canonical import canonical_hash
+from harness.quantize.model.graph import is_quantized, opset_of
 from harness.quantize.planning.caveats import CAVEATS, NEVER_INTEGER, caveats, made_opset
 from harness.quantize.recipe import Recipe, spelled
 from harness.quantize.rewriting import patched
 from tests.models import make_model
 from tests.quantize import one_op
 from tests.quantize.conftest import brief
-from tests.quantize.planning.test_rules import Test, recipe
+from tests.quantize.planning.test_constraints import Test, recipe
 
 SHOWN: set[str] = set()
 

@@ -12,19 +12,19 @@ from onnx import TensorProto, helper, numpy_helper
 from harness.errors import ModelError
 from harness.quantize.build import build
 from harness.quantize.matrix import plan
-from harness.quantize.models.model import read_model
-from harness.quantize.models.shapes import infer
+from harness.quantize.model.model import read_model
+from harness.quantize.model.shapes import infer
 from harness.quantize.planning.forecast import calibrated, count_samples
+from harness.quantize.planning.model_outline import summarize
 from harness.quantize.planning.planner import Plan, plan_build
 from harness.quantize.planning.platforms import platform
 from harness.quantize.planning.sizes import ACCURACY, file_size
-from harness.quantize.planning.summary import summarize
-from harness.study import Study, for_model
+from harness.study.study import Study, for_model
 from tests.conftest import DIGITS
 from tests.models import make_model
 from tests.quantize import one_op, rules_page
 from tests.quantize.conftest import brief
-from tests.quantize.planning.test_rules import recipe
+from tests.quantize.planning.test_constraints import recipe
 
 Write = Callable[[str], Study]
 
@@ -106,7 +106,7 @@ class TestPlan:
         for name in (
             "onnxruntime.InferenceSession",
             "onnxruntime.quantization.quant_pre_process",
-            "harness.quantize.samples.data.load",
+            "harness.quantize.data.load.load",
         ):
             monkeypatch.setattr(name, forbidden)
         planned(study, "aarch64,1.23.2")

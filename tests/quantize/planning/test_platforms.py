@@ -12,14 +12,14 @@ import pytest
 from onnx import helper
 from packaging.version import Version
 
-from harness.quantize.models.canonical import canonical_hash
-from harness.quantize.models.stamp import limits
+from harness.quantize.model.canonical import canonical_hash
+from harness.quantize.model.versions import limits
 from harness.quantize.planning.platforms import BITS_SINCE, PLATFORM_RULES, platform, verdicts
 from harness.quantize.recipe import Recipe
 from tests.models import make_model
 from tests.quantize import one_op
 from tests.quantize.conftest import brief
-from tests.quantize.planning.test_rules import recipe
+from tests.quantize.planning.test_constraints import recipe
 
 XEON = "x86_64,avx2,avx512f,avx512_vnni,amx_int8"
 EPYC = "x86_64,avx2,avx512f,avx512_vnni"

@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from harness import study as studies
 from harness.quantize.build import build
-from harness.quantize.models.model import open_model
-from harness.quantize.models.prepare import prepare
+from harness.quantize.model.model import open_model
+from harness.quantize.model.prepare import prepare
+from harness.study import study as studies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from harness.quantize.models.prepare import Prepared
+    from harness.quantize.model.prepare import Prepared
     from harness.quantize.recipe import Variant
 
     Array = NDArray[Any]

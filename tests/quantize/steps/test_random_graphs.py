@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from harness.quantize.models.graph import fix_initializers, name_nodes
+from harness.quantize.model.graph import fix_initializers, name_nodes
 from harness.quantize.recipe import Recipe
 from harness.quantize.steps.registry import STEPS
 from tests.models import make_model

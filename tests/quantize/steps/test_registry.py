@@ -8,7 +8,7 @@ import pytest
 
 from harness.quantize.matrix import FIELDS
 from harness.quantize.steps.registry import STEPS
-from harness.variants import StepKey
+from harness.study.variants import StepKey
 from tests.conftest import ROOT
 
 HEADING = "| step | recipes | what it does | why (source) | cost in size and speed |\n| --- | --- | --- | --- | --- |\n"

@@ -12,7 +12,7 @@ from onnx import helper
 
 from harness.quantize.build import build
 from harness.quantize.verify import bias
-from harness.study import Study
+from harness.study.study import Study
 from tests.models import make_model
 
 HERE = Path()

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from harness.quantize.models.model import open_model
+from harness.quantize.model.model import open_model
 from harness.quantize.verify import equivalence
 from harness.quantize.verify.equivalence import compare, first_difference, nudged, run
 from harness.quantize.verify.original import Original

@@ -9,16 +9,15 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from harness.quantize.build import build
-from harness.quantize.models import precision
 from harness.quantize.recipe import Recipe, spelled
-from harness.quantize.verify import float_weights
+from harness.quantize.verify import float_weights, precision
 from tests.models import make_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness.study import Study
+    from harness.study.study import Study
 
 W = np.arange(16, dtype=np.float32).reshape(4, 4)
 SCALE, ZERO = np.array(0.1, np.float32), np.array(0, np.int8)

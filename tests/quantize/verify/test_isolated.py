@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx.helper import make_node
 
-from harness import study as studies
 from harness.quantize.build import build
 from harness.quantize.verify import isolated
+from harness.study import study as studies
 from tests.models import make_model
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from onnx import helper
 
 from harness.quantize.verify import differing_node, reproducibility
 from harness.quantize.verify.session import open_session
-from tests.quantize.models.test_random_nodes import RATIO, SHAPE, TRUE, constant, dropout, model, noise, value
+from tests.quantize.model.test_random_nodes import RATIO, SHAPE, TRUE, constant, dropout, model, noise, value
 
 if TYPE_CHECKING:
     from pathlib import Path

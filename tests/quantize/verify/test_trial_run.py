@@ -12,14 +12,14 @@ from onnx import helper, numpy_helper
 
 from harness.quantize.build import build
 from harness.quantize.cache import Cache
-from harness.quantize.children import Children
-from harness.quantize.models.model import open_model
+from harness.quantize.model.model import open_model
 from harness.quantize.recipe import Recipe
 from harness.quantize.verify import trial_run
 from harness.quantize.verify.original import Original
 from harness.quantize.verify.sample import Sample
 from harness.quantize.verify.trial_run import Failure, run
-from harness.study import load
+from harness.quantize.worker_pool import Children
+from harness.study.study import load
 from tests.models import make_model
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from harness.debug import evaluation
+from harness.debug.diagnosis import diagnose
+from harness.debug.findings import Diagnosis
 from harness.measure.accuracy import Reference
-from harness.quantize.debug import evaluation
-from harness.quantize.debug.diagnosis import diagnose
-from harness.quantize.debug.findings import Diagnosis
-from harness.quantize.samples.data import Samples
+from harness.quantize.data.load import Samples
 from harness.quantize.verify import uncompared
-from harness.study import for_model
+from harness.study.study import for_model
 from tests.measure.test_accuracy import CASE, packed
 
 if TYPE_CHECKING:

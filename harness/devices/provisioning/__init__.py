@@ -1,0 +1,1 @@
+"""The runtime that a device needs: which wheels fit it, and how they get there."""

@@ -1,0 +1,1 @@
+"""How a command reaches a device: as a process of this machine, or over SSH."""

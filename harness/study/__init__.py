@@ -1,0 +1,1 @@
+"""study.toml: what was asked, checked."""

@@ -1,0 +1,94 @@
+"""What a candidate is compared with: a saved baseline, a finished run, a model file, or another onnxruntime."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import paths
+from harness.errors import ResultsError
+from harness.measure import pairs
+from harness.quantize.model.model import open_model, read_model
+from harness.records import baseline_file
+from harness.records.baseline import Baseline, BaselineDevice, Level
+from harness.study.toml_file import nearest
+from harness.workflow import run as workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.judge.rows import Table
+    from harness.quantize.model.model import SourceModel
+    from harness.records.run import Run
+    from harness.study.study import Study
+
+RUNTIME = re.compile(r"onnxruntime==(\d+(?:\.\d+){1,3})")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What the candidate is compared with.
+
+    Attributes:
+        baseline: as it is kept with the run.
+        model: the bare model that variants are made of, if it is one.
+        runtime: the other onnxruntime, if it is one.
+    """
+
+    baseline: Baseline
+    model: SourceModel | None = None
+    runtime: str | None = None
+
+
+def find(name: str, results: Path, baselines: Path, study: Study) -> Rival:
+    """Find what a baseline's name means: a saved one, ``onnxruntime==VERSION``, a model file or a run.
+
+    Raises:
+        ResultsError: if it is none, or its models are missing.
+        ModelError: if it is a model that can't be used.
+    """
+    if found := RUNTIME.fullmatch(name):
+        return Rival(Baseline(name=name, kind="runtime"), runtime=found[1])
+    if name.endswith(".onnx"):
+        path = Path(name)
+        model = read_model(path) if study.is_given else open_model(path)
+        return Rival(Baseline(name=name, kind="model", model_sha256=model.sha256), model=model)
+    saved = Path(name) if name.endswith(baseline_file.SUFFIX) else baselines / f"{name}{baseline_file.SUFFIX}"
+    if saved.is_file():
+        return Rival(baseline_file.load(saved, paths.models()))
+    try:
+        folder, run, tables = workflow.show(name, results)
+    except ResultsError as exc:
+        names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
+        there = f"{nearest(name, names)}" if names else f"{baselines} holds none; 'harness baseline save RUN NAME' makes one"
+        message = f"no baseline '{name}': it is no saved one ({there}), no model file, not onnxruntime==VERSION, and {exc}"
+        raise ResultsError(message) from exc
+    return Rival(baseline_file.of_folder(of_run(run, tables, name), folder))
+
+
+def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:
+    """Take a finished run for a baseline; a gate's run gives its candidate.
+
+    Raises:
+        ResultsError: if it has nothing to compare with.
+    """
+    variants = tuple(each for each in run.variants if each.state == "made" and not each.name.startswith(pairs.BASELINE))
+    if not variants:
+        message = f"run {run.id} made no variant: it can't be a baseline"
+        raise ResultsError(message)
+    devices = {}
+    for table in tables:
+        found = table.device.context
+        levels = {
+            row.case: Level(median=row.median.value, low=row.median.low, high=row.median.high)
+            for row in table.rows
+            if row.state == "measured" and row.median and not row.variant.startswith(pairs.BASELINE)
+        }
+        if found is not None and levels:
+            devices[table.device.entry.name] = BaselineDevice(context=found, levels=levels, noise=table.noise)
+    return Baseline(
+        name=name, kind="run", run=run.id, build=run.build, taken=run.started, model_sha256=run.model_sha256, variants=variants,
+        devices=devices,
+    )  # fmt: skip

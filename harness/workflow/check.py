@@ -1,0 +1,213 @@
+"""``harness check`` as small steps: what the baseline is → both sides' models → measured interleaved → judged → confirmed → an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harness.errors import SelectionError, StudyError
+from harness.judge import decision, gate, outcome, rows
+from harness.measure import pairs, plan
+from harness.quantize.model import storage
+from harness.records import folder as run_folder
+from harness.records import isolation
+from harness.records import samples as run_samples
+from harness.study.claims_and_gate import ALL_METRICS, MAX_REGRESSION, TIMES, GateSection
+from harness.study.toml_file import nearest
+from harness.workflow import check_preflight, references
+from harness.workflow import run as workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
+    from harness.errors import Exit
+    from harness.judge.rows import Table
+    from harness.measure.campaign import Work
+    from harness.quantize.recipe import Variant
+    from harness.records.baseline import Baseline
+    from harness.records.run import Run
+    from harness.study.study import Study
+    from harness.workflow.baselines import Rival
+    from harness.workflow.preflight import Question
+    from harness.workflow.run import Bench, Watcher
+
+# A tail, or the time to load, takes more processes than a median: one value for each.
+PROCESSES = 12
+PATIENCE = 600.0
+
+
+def prepare(study: Study, metrics: Sequence[str], **said: float | bool | None) -> Study:
+    """Give a study its gate: the one that it has, or the usual one, with what the command line says.
+
+    Args:
+        study: with or without a gate.
+        metrics: those that the command line names; none keeps the study's.
+        said: other keys of ``[gate]``; None where the command line does not say.
+
+    Raises:
+        StudyError: if the two don't fit.
+    """
+    for metric in metrics:
+        if metric not in ALL_METRICS:
+            message = f"--metric: no metric '{metric}'; {nearest(metric, ALL_METRICS)}"
+            raise StudyError(message)
+    gate = study.gate or GateSection()
+    update: dict[str, object] = {"metric": list(metrics)} if metrics else {}
+    if set(metrics) == {"sqnr"}:
+        update["max_regression"] = MAX_REGRESSION  # the study's was for its own metrics
+    fields = {**gate.model_dump(), **update, **{key: value for key, value in said.items() if value is not None}}
+    try:
+        found = GateSection.model_validate(fields)
+    except ValidationError as exc:
+        words = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in exc.errors())
+        message = f"--metric, --max-regression, --max-drop-db: {words}"
+        raise StudyError(message) from exc
+    return study.model_copy(update={"gate": found})
+
+
+def check(
+    question: Question,
+    rival: Rival,
+    devices: Sequence[Device],
+    registry: Registry,
+    results: Path,
+    watcher: Watcher,
+    globs: Sequence[str] = (),
+) -> tuple[Path, Run, tuple[Table, ...]]:
+    """Measure candidate and baseline interleaved, judge, and confirm what looks like a regression with a second set of processes.
+
+    Returns:
+        The folder, the run and its tables with their checks.
+
+    Raises:
+        UsageError: a member of its branch, if the two have nothing to compare, or the gate asks for what can't be had.
+    """
+    check_preflight.check(question, rival, devices, registry, globs)
+    compared_with = references.of(question, rival)
+    if rival.runtime is not None:
+        devices = [_with_runtime(device, rival.runtime) for device in devices]
+    with workflow.bench(question, devices, results, watcher) as place:
+        variants, interrupted = place.make()
+        wanted = [each for each in variants if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
+        rivals, also_interrupted = ([], False) if interrupted else _rivals(place, rival, wanted)
+        interrupted = interrupted or also_interrupted
+        names = {each.name: each.name if rival.runtime else pairs.BASELINE + each.name for each in wanted}
+        everything = [*wanted, *rivals]
+        cases = plan.cases(everything, question.study.measure, question.dims, plan.runtimes(devices))
+        units = pairs.contests(cases, names)
+        paired = {name for unit in units for name in unit}
+        cases = tuple(case for case in cases if case.id in paired)
+        begun = place.begin(devices, [*variants, *rivals], cases, units).model_copy(
+            update={"baseline": _kept(rival.baseline), "warnings": (*question.warnings, *_unmatched(wanted, rivals, rival))}
+        )
+        run_folder.save(place.folder, begun)
+        if not interrupted and units:
+            watcher.plan(devices, cases, question.study.measure.rounds)
+            work = replace(place.work(everything, cases, units), compare=compared_with.compare)
+            interrupted = place.measure(_with_bar(work, begun, 0), devices, registry)
+            if not interrupted:
+                interrupted = _confirm(place, begun, work, devices, registry)
+        return workflow.finish(place.folder, begun, interrupted=interrupted)
+
+
+def _confirm(place: Bench, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
+    """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
+    so_far = run_folder.gather(place.folder, begun)
+    quantiles = run_samples.quantiles(place.folder / run_folder.SAMPLES)
+    so_far, tables = isolation.isolated(so_far, lambda run: rows.tables(run, quantiles))
+    suspects = {
+        table.device.entry.name: found
+        for table in tables
+        if table.device.state == "measured" and (found := gate.suspects(table.checks, so_far.cases))
+    }
+    if not suspects:
+        return False
+    names = set().union(*suspects.values())
+    units = tuple(unit for unit in begun.units if unit[1] in names)
+    cases = tuple(case for case in begun.cases if any(case.id in unit for unit in units))
+    # Somebody else may have come in between: a confirmation is worth waiting for.
+    again = replace(_with_bar(work, begun, begun.study.measure.rounds), cases=cases, seed=work.seed + 1)
+    again = replace(again, measure=again.measure.model_copy(update={"wait": max(again.measure.wait or 0, PATIENCE)}))
+    again = replace(again, units=tuple(unit for unit in again.units if unit in units))
+    return place.measure(again, [device for device in devices if device.name in suspects], registry)
+
+
+def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
+    """Let devices measure until each pair lies on one side of its limit."""
+    asked = begun.study.gate or GateSection()
+    timed = [metric for metric in asked.metrics if metric in TIMES]
+    variants = {case.id: case.variant for case in work.cases}
+    limits: dict[str, dict[pairs.Unit, float]] = {}
+    for record in begun.devices:
+        name, tags = record.entry.name, record.entry.tags
+        found = {unit: gate.limit_of(asked, "latency.median", name, tags, variants[unit[1]]) for unit in work.units}
+        limits[name] = {unit: limit for unit, limit in found.items() if limit is not None}
+    first_look = decision.FIRST_LOOK if timed == ["latency.median"] else PROCESSES
+    bar = plan.Bar(limits, decision.LEVEL, first_look, first_round)
+    # Nothing is measured that the gate does not look at.
+    counted = work.measure.counting and "instructions" in asked.metrics
+    measure = work.measure.model_copy(update={"counting": counted, "throughput": []})
+    return replace(work, bar=bar, measure=measure, units=work.units if timed else ())
+
+
+def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list[Variant], bool]:
+    """Bring the baseline's models into the run's folder, under names of their own."""
+    if rival.runtime is not None:
+        return [], False
+    folder = place.folder / run_folder.VARIANTS / "baseline"
+    interrupted = False
+    if rival.model is not None:
+        study = place.question.study
+        model = study.model.model_copy(update={"path": rival.model.path})
+        found, interrupted = place.make(study.model_copy(update={"model": model}), rival.model, "baseline")
+    else:
+        found = list(rival.baseline.variants)
+    names = {each.name for each in wanted}
+    kept = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for variant in found:
+        if variant.name not in names or variant.state == "impossible":
+            continue
+        path = variant.path and folder / variant.recipe.file_name
+        if path is not None and variant.path is not None and path != variant.path:
+            storage.copy(variant.path, path, variant.data)
+        recipe = variant.recipe.model_copy(update={"name": pairs.BASELINE + variant.name})
+        kept.append(variant.model_copy(update={"recipe": recipe, "path": path, "notes": ()}))
+    return kept, interrupted
+
+
+def _with_runtime(device: Device, baseline: str) -> Device:
+    """Let a device measure its first runtime, which is the candidate's, and the baseline's."""
+    candidate = device.runtimes[0] if device.runtimes else workflow.own_runtime()
+    if candidate == baseline:
+        message = f"{device.name}: the candidate's onnxruntime is {candidate}, the same as the baseline's; name another, or set runtimes = [\"VERSION\"]"
+        raise SelectionError(message)
+    return device.model_copy(update={"runtimes": [candidate, baseline]})
+
+
+def _unmatched(wanted: Sequence[Variant], rivals: Sequence[Variant], rival: Rival) -> list[str]:
+    """Name what is on one side only, and what could not be made."""
+    found = [f"{each.name} could not be made: {each.reason}" for each in (*wanted, *rivals) if each.state == "failed"]
+    if rival.runtime is None:
+        there = {each.name.removeprefix(pairs.BASELINE) for each in rivals}
+        new = [each.name for each in wanted if each.state == "made" and each.name not in there]
+        gone = [each.name for each in rival.baseline.variants if each.name not in {known.name for known in wanted}]
+        found += [f"not in the baseline, and not judged: {', '.join(new)}"] if new else []
+        found += [f"in the baseline alone, and not judged: {', '.join(gone)}"] if gone else []
+    return found
+
+
+def _kept(baseline: Baseline) -> Baseline:
+    """What run.json keeps: the variants are among the run's own."""
+    return baseline.model_copy(update={"variants": ()})
+
+
+def verdict(run: Run, tables: Sequence[Table]) -> Exit:
+    """The exit code of a gate."""
+    return outcome.code(run, tables)

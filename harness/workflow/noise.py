@@ -1,0 +1,122 @@
+"""``harness devices --noise``: a small model against itself on each device, and what that says of the device."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from harness.judge import noise
+from harness.judge.timing import Timing
+from harness.measure import pairs, plan
+from harness.records import folder as run_folder
+from harness.study import study
+from harness.workflow import preflight
+from harness.workflow import run as workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.devices.device import Device
+    from harness.devices.registry import Registry
+    from harness.records.run import DeviceRecord, Run
+    from harness.workflow.run import Watcher
+
+# About a millisecond on a fast core, and ten on a small board.
+CHANNELS, SIDE, LAYERS = 64, 32, 3
+# No device gets so precise or so far: the time ends it.
+NEVER, MANY = 1e-9, 1000
+
+
+EMULATED = "not measured: emulated"
+TOO_SHORT = "fewer than three processes could measure in this time: give a longer --time"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What measuring a device's noise gave: the noise, or the reason why there is none."""
+
+    device: DeviceRecord
+    noise: noise.Noise | None
+    reason: str | None
+
+
+def measure(devices: Sequence[Device], registry: Registry, seconds: float, watcher: Watcher) -> list[Finding]:
+    """Measure a model against itself on all devices at once.
+
+    Args:
+        devices: the devices to measure.
+        registry: the registry that has them.
+        seconds: how long each device measures.
+        watcher: is told of the progress.
+
+    Returns:
+        One finding for each device.
+
+    Raises:
+        KeyboardInterrupt: if it was interrupted.
+        ResultsError: if this machine has no room for temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix="quant-harness-noise-") as temporary:
+        path = Path(temporary) / "noise.onnx"
+        path.write_bytes(_model())
+        asked = preflight.ask(_study(path, seconds))
+        with workflow.bench(asked, devices, Path(temporary), watcher) as place:
+            made, interrupted = place.make()
+            same = [
+                each.model_copy(update={"recipe": each.recipe.model_copy(update={"name": pairs.BASELINE + each.name})})
+                for each in made
+            ]
+            cases = plan.cases([*made, *same], asked.study.measure, asked.dims, plan.runtimes(devices))
+            units = pairs.contests(cases, {each.name: pairs.BASELINE + each.name for each in made})
+            begun = place.begin(devices, [*made, *same], cases, units)
+            run_folder.save(place.folder, begun)
+            if not interrupted:
+                watcher.plan(devices, cases, MANY)
+                interrupted = place.measure(place.work([*made, *same], cases, units), devices, registry)
+            if interrupted:
+                raise KeyboardInterrupt
+            run = run_folder.gather(place.folder, begun)
+    return [_finding(run, record) for record in run.devices]
+
+
+def _finding(run: Run, record: DeviceRecord) -> Finding:
+    """Judge one device's part of the run."""
+    name = record.entry.name
+    if record.entry.emulated:
+        return Finding(record, None, EMULATED)
+    timing = Timing(name, run.launches, {}, {case.id: case.name for case in run.cases})
+    unit = next((unit for unit in run.units if timing.processes(unit)), None)
+    cores = record.facts.cores if record.facts is not None else 1
+    if unit is not None and (found := noise.of(timing, unit, cores)) is not None:
+        return Finding(record, found, None)
+    failed = [f"{each.kind}: {each.reason}" for each in run.results if each.device == name and each.state == "failed"]
+    stopped = [f"{record.step}: {record.reason}"] if record.reason else []
+    return Finding(record, None, [*stopped, *failed, TOO_SHORT][0])
+
+
+def _study(path: Path, seconds: float) -> study.Study:
+    found = study.for_model(path)
+    section = found.measure.model_copy(update={"max_time": seconds, "precision": NEVER, "rounds": MANY, "counting": False})
+    return found.model_copy(update={"measure": section, "variants": found.variants.model_copy(update={"methods": [study.GIVEN]})})
+
+
+def _model() -> bytes:
+    """A chain of convolutions with random float32 weights; input and output are [1, 64, 32, 32]."""
+    chance = np.random.default_rng(0)
+    shape, last, nodes, weights = [1, CHANNELS, SIDE, SIDE], "x", [], []
+    for layer in range(LAYERS):
+        scale = (2 / (CHANNELS * 9)) ** 0.5
+        weight = (scale * chance.standard_normal((CHANNELS, CHANNELS, 3, 3))).astype(np.float32)
+        weights.append(numpy_helper.from_array(weight, f"w{layer}"))
+        nodes.append(helper.make_node("Conv", [last, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"]))
+        last = f"r{layer}"
+    inputs, outputs = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name in ("x", last))
+    graph = helper.make_graph(nodes, "noise", inputs, outputs, weights)
+    data: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return data
