@@ -174,7 +174,7 @@ def test_files_whose_names_are_too_long_are_passed_over() -> None:
 # It becomes another user with all imported: this machine's Python may be one that others can't read.
 FORBIDDEN = """\
 import encodings.idna, os, sys
-import harness.devices.link, harness.devices.way, harness.crash
+import harness.devices.link, harness.devices.transports.route, harness.crash
 from harness.devices import registry
 from harness.errors import HarnessError
 known = registry.load()
