@@ -29,7 +29,7 @@ from harness.quantize.build import build
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.matrix import plan
 from harness.quantize.model.model import open_model
-from harness.quantize.model.prepare import prepare
+from harness.quantize.prepare import prepare
 from harness.quantize.quiet import quiet
 from harness.study import study as studies
 

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
-from harness.quantize.planning.target_nodes import DYNAMIC_OPS, STATIC_OPS
+from harness.quantize.target_nodes import DYNAMIC_OPS, STATIC_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.quantize.model.prepare import Prepared
+    from harness.quantize.prepare import Prepared
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from harness.quantize.calibration.calibration import Calibration, calibrate
 from harness.quantize.calibration.ranges import Ranges, digest_of, key_of
 from harness.quantize.model.model import SourceModel, read_model
 from harness.quantize.model.names import Graphs
-from harness.quantize.model.prepare import Prepared, prepare
 from harness.quantize.planning import unsupported_nodes
+from harness.quantize.prepare import Prepared, prepare
 from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, converted, decide, needs_conversion, skips_conversion
-from harness.quantize.steps.step import Changes
+from harness.quantize.step import Changes
 from harness.quantize.verify import conversion
 from harness.quantize.verify.original import Original
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.quantize.data.load import Samples
     from harness.quantize.recipe import Preparation, Recipe
     from harness.quantize.rewriting import Rewritten
-    from harness.quantize.steps.step import Decision
+    from harness.quantize.step import Decision
     from harness.quantize.verify.sample import Sample
 
 

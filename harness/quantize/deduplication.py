@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.model import storage
 from harness.quantize.model.canonical import canonical_hash
+from harness.quantize.model.outline import summarize
 from harness.quantize.planning.constraints import impossible
 from harness.quantize.planning.equivalence import twins
-from harness.quantize.planning.model_outline import summarize
 from harness.quantize.verify import readback, trial_run
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from harness.quantize.recipe import Recipe
-    from harness.quantize.steps.step import Changes
+    from harness.quantize.step import Changes
 
 AXIS = 13  # the first in which DequantizeLinear has an axis
 BLOCKS = 21  # the first in which it has blocks and four bits

@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
 
 from harness.quantize.reasons import RecipeError
-from harness.quantize.steps.step import Changes
+from harness.quantize.step import Changes
 from harness.study.ort_options import OPTIONS
 from harness.study.toml_file import nearest
 

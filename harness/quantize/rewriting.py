@@ -15,8 +15,8 @@ from harness.quantize.model import storage
 from harness.quantize.model.graph import fix_initializers
 from harness.quantize.model.model import read_model
 from harness.quantize.recipe import Recipe
+from harness.quantize.step import Changes, Decision
 from harness.quantize.steps.registry import STEPS
-from harness.quantize.steps.step import Changes, Decision
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.model.model import SourceModel
-    from harness.quantize.model.prepare import Prepared
+    from harness.quantize.prepare import Prepared
 
     Chain = tuple[Hashable, ...]
 

@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from harness.errors import ResultsError
-from harness.quantize.model import prepare, storage
+from harness.quantize import prepare
+from harness.quantize.model import storage
 from harness.quantize.recipe import Variant
 from harness.records import baseline_file
 from harness.records.baseline import Baseline

@@ -8,7 +8,7 @@ import pytest
 
 from harness.quantize.model.graph import opset_of
 from harness.quantize.model.model import SourceModel
-from harness.quantize.planning.model_outline import Summary, summarize
+from harness.quantize.model.outline import Summary, summarize
 from harness.study import study as studies
 from tests.models import images, tiny_cnn, tiny_mlp
 

@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
 
 from harness.errors import DataError, ResultsError
 from harness.quantize import build as building
-from harness.quantize import context
+from harness.quantize import context, prepare
 from harness.quantize.build import build, needs_calibration
 from harness.quantize.calibration import calibration as calibrating
 from harness.quantize.calibration.reader import CopiedReader
@@ -30,7 +30,6 @@ from harness.quantize.data import load as data
 from harness.quantize.matrix import plan
 from harness.quantize.methods import float16, retry
 from harness.quantize.methods import method as methods
-from harness.quantize.model import prepare
 from harness.quantize.model.graph import is_quantized, nodes
 from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet

@@ -19,12 +19,11 @@ import pytest
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from harness.errors import ResultsError
-from harness.quantize import making
+from harness.quantize import making, prepare
 from harness.quantize.build import build
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.context import Workshop
 from harness.quantize.making import Order
-from harness.quantize.model import prepare
 from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet
 from harness.quantize.recipe import Recipe, Variant

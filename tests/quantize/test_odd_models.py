@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from harness.quantize import prepare
 from harness.quantize.build import build
-from harness.quantize.model import prepare
 from harness.quantize.model.model import open_model
 from harness.quantize.planning import unsupported_nodes
 from harness.study import study as studies

@@ -17,7 +17,7 @@ from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
 from harness.quantize.rewriting import Rewritten
-from harness.quantize.steps.step import Changes
+from harness.quantize.step import Changes
 from harness.quantize.verify.original import Original
 from harness.study import study as studies
 from tests.models import make_model, tiny_cnn
@@ -100,7 +100,7 @@ def test_a_large_model_is_raised_without_its_tensors(tmp_path: Path, monkeypatch
     small = tiny_cnn(tmp_path / "small.onnx", batch=1, opset=11)
     for place in ("harness.quantize.model.storage.LARGE", "harness.quantize.model.storage.LEAST_TENSOR"):
         monkeypatch.setattr(place, 64)
-    monkeypatch.setattr("harness.quantize.model.prepare.LEAST_TENSOR", 64)
+    monkeypatch.setattr("harness.quantize.prepare.LEAST_TENSOR", 64)
     (tmp_path / "large").mkdir()
     onnx.save(onnx.load(small), tmp_path / "large" / "m.onnx", save_as_external_data=True, location="t.bin", size_threshold=64)
     (tmp_path / "work").mkdir(exist_ok=True)

@@ -12,10 +12,10 @@ from harness.quantize import rewriting
 from harness.quantize.build import build
 from harness.quantize.matrix import plan
 from harness.quantize.model.model import open_model
-from harness.quantize.model.prepare import prepare
+from harness.quantize.prepare import prepare
 from harness.quantize.recipe import Recipe
+from harness.quantize.step import Changes, Decision, Step
 from harness.quantize.steps.registry import STEPS
-from harness.quantize.steps.step import Changes, Decision, Step
 from harness.quantize.worker_pool import Children
 from harness.study import study as studies
 from tests.models import make_model, tiny_cnn

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from harness.quantize.context import Workshop
     from harness.quantize.recipe import Recipe
-    from harness.quantize.steps.step import Changes
+    from harness.quantize.step import Changes
 
     Converter = Callable[[ModelProto, Recipe, Sequence[str]], ModelProto]
 

@@ -18,7 +18,7 @@ from harness.quantize.model import ort_patches, storage
 from harness.quantize.model.graph import nodes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
-from harness.quantize.steps.step import listed
+from harness.quantize.step import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,7 @@ from harness.quantize.methods.method import METHODS
 from harness.quantize.model import storage
 from harness.quantize.model.graph import nodes_in
 from harness.quantize.reasons import RecipeError, is_of_tool, nodes_at, raw_text
-from harness.quantize.steps.step import listed
+from harness.quantize.step import listed
 from harness.quantize.verify import isolated, readback, trial_run
 from harness.quantize.verify.trial_run import Failure
 

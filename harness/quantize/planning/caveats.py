@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.quantize import opset
+from harness.quantize.model.outline import BIAS_INPUT
 from harness.quantize.planning.constraints import NARROW, WIDE, Rule, static, widens
-from harness.quantize.planning.model_outline import BIAS_INPUT
-from harness.quantize.planning.target_nodes import FIRST_OPSET, MATRIX, STATIC_OPS, op_types, reached
+from harness.quantize.target_nodes import FIRST_OPSET, MATRIX, STATIC_OPS, op_types, reached
 
 if TYPE_CHECKING:
-    from harness.quantize.planning.model_outline import Node, Summary
+    from harness.quantize.model.outline import Node, Summary
     from harness.quantize.recipe import Recipe
 
 OPERATORS = "onnxruntime/quantization/operators"

@@ -6,20 +6,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from harness.quantize.planning.target_nodes import (
-    DYNAMIC_OPS,
-    MATRIX,
-    QOPERATOR_OPS,
-    gemms,
-    has_only_special_gemms,
-    op_types,
-    reached,
-)
+from harness.quantize.target_nodes import DYNAMIC_OPS, MATRIX, QOPERATOR_OPS, gemms, has_only_special_gemms, op_types, reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.quantize.planning.model_outline import Summary
+    from harness.quantize.model.outline import Summary
     from harness.quantize.recipe import Recipe
 
 QUANTIZE = "onnxruntime/quantization/quantize.py"

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.quantize.planning.constraints import QUANTIZE, static
-from harness.quantize.planning.target_nodes import op_types, reached
 from harness.quantize.recipe import spelled
+from harness.quantize.target_nodes import op_types, reached
 from harness.study.ort_options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.quantize.planning.model_outline import Summary
+    from harness.quantize.model.outline import Summary
     from harness.quantize.recipe import Recipe
 
 # What the preparation can bring into a graph that had none: fusions of onnxruntime's basic level, and its transpose optimizer.

@@ -18,11 +18,11 @@ from harness.quantize.data.files import open_files
 from harness.quantize.data.fit import Fit
 from harness.quantize.data.load import table_of
 from harness.quantize.model import storage
+from harness.quantize.model.outline import WEIGHT_INPUTS
 from harness.quantize.model.shapes import infer
 from harness.quantize.planning.caveats import made_opset
-from harness.quantize.planning.model_outline import WEIGHT_INPUTS
-from harness.quantize.planning.target_nodes import STATIC_OPS
 from harness.quantize.rewriting import PREPARED_METHODS
+from harness.quantize.target_nodes import STATIC_OPS
 from harness.quantize.verify import trial_run
 from harness.study.datasets import CALLABLE, DataTable
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.quantize.model.model import SourceModel
+    from harness.quantize.model.outline import Node, Summary
     from harness.quantize.model.shapes import Shape
-    from harness.quantize.planning.model_outline import Node, Summary
     from harness.quantize.recipe import Recipe
 
 HISTOGRAMS = frozenset({"Entropy", "Percentile", "Distribution"})

@@ -9,22 +9,22 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import ModelError
 from harness.quantize.data.dims import resolve_dims
 from harness.quantize.model import random_nodes
+from harness.quantize.model.outline import summarize
 from harness.quantize.planning.caveats import caveats
 from harness.quantize.planning.constraints import broken
 from harness.quantize.planning.equivalence import twins
 from harness.quantize.planning.forecast import Forecast, count_samples, forecast
-from harness.quantize.planning.model_outline import summarize
 from harness.quantize.planning.platforms import Effect, verdicts
 from harness.quantize.planning.sizes import file_size
-from harness.quantize.planning.target_nodes import reached
+from harness.quantize.target_nodes import reached
 from harness.quantize.verify.class_output import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.quantize.model.model import SourceModel
+    from harness.quantize.model.outline import Summary
     from harness.quantize.planning.constraints import Rule
-    from harness.quantize.planning.model_outline import Summary
     from harness.quantize.planning.platforms import Platform
     from harness.quantize.recipe import Recipe
     from harness.study.study import Study

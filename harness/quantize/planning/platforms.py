@@ -11,13 +11,13 @@ from packaging.version import InvalidVersion, Version
 from harness.quantize.model.versions import limits
 from harness.quantize.planning.caveats import made_opset
 from harness.quantize.planning.constraints import NARROW, static
-from harness.quantize.planning.target_nodes import op_types
+from harness.quantize.target_nodes import op_types
 from harness.study.toml_file import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.quantize.planning.model_outline import Summary
+    from harness.quantize.model.outline import Summary
     from harness.quantize.recipe import Recipe
 
     Applies = Callable[["Platform", Recipe, Summary], bool]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.quantize.planning.model_outline import BIAS_INPUT, WEIGHT_INPUTS
-from harness.quantize.planning.target_nodes import is_matrix, reached
+from harness.quantize.model.outline import BIAS_INPUT, WEIGHT_INPUTS
+from harness.quantize.target_nodes import is_matrix, reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.quantize.planning.model_outline import Constant, Node, Summary
+    from harness.quantize.model.outline import Constant, Node, Summary
     from harness.quantize.recipe import Recipe
 
 BITS = {"QInt8": 8, "QUInt8": 8, "QInt16": 16, "QUInt16": 16, "QInt4": 4, "QUInt4": 4}

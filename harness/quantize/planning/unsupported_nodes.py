@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onnx import helper
 
 from harness.quantize.model.graph import MAIN_DOMAINS
-from harness.quantize.steps.step import staying
+from harness.quantize.step import staying
 from harness.quantize.steps.takers import behind
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize.steps.step import Decision, Step, staying
+from harness.quantize.step import Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,11 +16,11 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.operators.base_operator import QuantOperatorBase
 from onnxruntime.quantization.registry import QLinearOpsRegistry
 
-from harness.quantize.planning.target_nodes import op_types
+from harness.quantize.step import SHOWN, Decision, Step, listed
 from harness.quantize.steps.keep_clamps import limits_of
 from harness.quantize.steps.patching import constant, entries, methods
 from harness.quantize.steps.sentinels import ABSURD, Search, is_absurd, only_max_pools
-from harness.quantize.steps.step import SHOWN, Decision, Step, listed
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from harness.quantize.planning.target_nodes import op_types
+from harness.quantize.step import Decision, Step, listed, staying
 from harness.quantize.steps.patching import methods
-from harness.quantize.steps.step import Decision, Step, listed, staying
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

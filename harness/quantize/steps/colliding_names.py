@@ -10,8 +10,8 @@ from onnx import helper
 
 from harness.quantize.model.graph import free_name, sort_nodes, tensor_names
 from harness.quantize.model.graph import nodes as all_nodes
+from harness.quantize.step import Changes, Step, listed
 from harness.quantize.steps.roles import BIAS, BIASED
-from harness.quantize.steps.step import Changes, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from harness.quantize.planning.target_nodes import op_types
-from harness.quantize.steps.step import Decision, Step, staying
+from harness.quantize.step import Decision, Step, staying
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from harness.quantize.model.graph import MAIN_DOMAINS
 from harness.quantize.model.shapes import bare
-from harness.quantize.steps.step import Changes, Decision, Step, listed
+from harness.quantize.step import Changes, Decision, Step, listed
 from harness.quantize.steps.writer import Constants, Writer
 
 if TYPE_CHECKING:

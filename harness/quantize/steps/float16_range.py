@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from harness.quantize.model.graph import nodes_in
-from harness.quantize.steps.step import SHOWN, Decision, Step, staying
+from harness.quantize.step import SHOWN, Decision, Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
-from harness.quantize.planning.target_nodes import op_types
-from harness.quantize.steps.step import Decision, Step, staying
+from harness.quantize.step import Decision, Step, staying
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from onnx import helper
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 
 from harness.quantize.model.graph import nodes_in
+from harness.quantize.step import Step
 from harness.quantize.steps.patching import methods
-from harness.quantize.steps.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

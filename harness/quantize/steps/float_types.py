@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from harness.quantize.model.graph import free_name, graphs, nodes, tensor_names, tensors
-from harness.quantize.planning.model_outline import WEIGHT_INPUTS
+from harness.quantize.model.outline import WEIGHT_INPUTS
 from harness.quantize.reasons import RecipeError
-from harness.quantize.steps.step import Changes, Step, listed
+from harness.quantize.step import Changes, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

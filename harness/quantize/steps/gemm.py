@@ -8,8 +8,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from harness.quantize.model.graph import all_inputs, free_name, opset_of, sort_nodes, tensor_names
-from harness.quantize.planning.target_nodes import op_types
-from harness.quantize.steps.step import Changes, Step, listed
+from harness.quantize.step import Changes, Step, listed
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

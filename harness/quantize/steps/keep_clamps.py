@@ -19,8 +19,8 @@ from onnxruntime.quantization.operators.activation import QDQRemovableActivation
 from onnxruntime.quantization.operators.base_operator import QuantOperatorBase
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from harness.quantize.step import Step, staying
 from harness.quantize.steps.patching import captured, constant, entries
-from harness.quantize.steps.step import Step, staying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import compute_data_quant_params
 from onnxruntime.quantization.registry import QLinearOpsRegistry
 
+from harness.quantize.step import Step, listed
 from harness.quantize.steps.float_biases import BIAS, KINDS, WEIGHT, channel_axis, is_cut_when_loaded, keep, overflows
 from harness.quantize.steps.patching import constant, entries, methods
-from harness.quantize.steps.step import Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

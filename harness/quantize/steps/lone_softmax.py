@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from harness.quantize.model.graph import opset_of
-from harness.quantize.steps.step import Decision, Step, staying
+from harness.quantize.step import Decision, Step, staying
 from harness.quantize.steps.takers import behind
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from onnxruntime.quantization.base_quantizer import BaseQuantizer
 from onnxruntime.quantization.operators.direct_q8 import QDQDirect8BitOp
 from onnxruntime.quantization.registry import QDQRegistry
 
+from harness.quantize.step import Decision, Step, listed, staying
 from harness.quantize.steps import keep_clamps
 from harness.quantize.steps.lone_softmax import flattens_axes, size_of, sizes_of
 from harness.quantize.steps.patching import captured, entries, methods
-from harness.quantize.steps.step import Decision, Step, listed, staying
 from harness.quantize.steps.takers import behind
 
 if TYPE_CHECKING:

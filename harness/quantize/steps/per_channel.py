@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from harness.quantize.step import Step, listed
 from harness.quantize.steps.patching import methods
-from harness.quantize.steps.step import Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

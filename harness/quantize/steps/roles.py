@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.quantize.planning.target_nodes import matches, op_types
+from harness.quantize.target_nodes import matches, op_types
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

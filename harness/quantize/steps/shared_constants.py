@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from onnx import TensorProto
 
 from harness.quantize.model.graph import free_name, taken_inside, tensor_names
+from harness.quantize.step import SHOWN, Changes, Step, listed
 from harness.quantize.steps.roles import FLOAT, Roles
-from harness.quantize.steps.step import SHOWN, Changes, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

@@ -15,9 +15,9 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from harness.quantize.model.graph import nodes_in
-from harness.quantize.planning.target_nodes import op_types
+from harness.quantize.step import Decision, Step, listed, staying
 from harness.quantize.steps.intervals import MOVING, Range, known_ranges
-from harness.quantize.steps.step import Decision, Step, listed, staying
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onnx import numpy_helper
 
 from harness.quantize.model.graph import all_inputs, free_name, graphs, tensor_names
-from harness.quantize.steps.step import Changes, Step, listed
+from harness.quantize.step import Changes, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-from harness.quantize.steps.step import listed
+from harness.quantize.step import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.quantize.verify.sums import SILENT, is_constant
 
 if TYPE_CHECKING:
-    from harness.quantize.verify.pairing import Array
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+    from harness.quantize.verify.pairing import Array
+    from harness.quantize.verify.sums import Floats, Mask
 
 
 @dataclass(frozen=True)

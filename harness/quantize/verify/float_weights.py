@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from harness.quantize.steps.step import listed
+from harness.quantize.step import listed
 from harness.quantize.verify.precision import WEIGHTS
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from harness.quantize.verify.parts import Part, noun, runs_of
 from harness.quantize.verify.sums import SILENT, decibels_of_parts
 
 if TYPE_CHECKING:
-    from harness.quantize.verify.chunk import Chunk, Mask
+    from harness.quantize.verify.chunk import Chunk
+    from harness.quantize.verify.sums import Mask
 
 SMALL_AXIS = 256  # slices; more are positions rather than kinds of things
 # Fewer values are constant, or near zero, by chance.

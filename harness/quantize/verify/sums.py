@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from harness.quantize.verify.chunk import Floats
-
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 # A part whose root mean square is below this share of its output's is silent: float32 can't tell it from zero beside the rest.
 SILENT = 1e-6
 
@@ -26,7 +23,7 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def decibels_of_parts(
-    signal: Floats, noise: Floats, values: NDArray[np.int64], power: float, constant: NDArray[np.bool_] | None = None
+    signal: Floats, noise: Floats, values: NDArray[np.int64], power: float, constant: Mask | None = None
 ) -> Floats:
     """Compute the SQNR of each part of an output, in dB; infinite without noise.
 
@@ -49,7 +46,7 @@ def decibels_of_parts(
     return np.where(noise == 0, np.inf, np.where(np.isnan(found), -np.inf, found))
 
 
-def is_constant(low: Floats, high: Floats, span: Floats) -> NDArray[np.bool_]:
+def is_constant(low: Floats, high: Floats, span: Floats) -> Mask:
     """Say of which parts the variant's values are the same, but for float32 rounding.
 
     Args:

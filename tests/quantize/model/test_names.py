@@ -14,8 +14,8 @@ from harness.quantize.build import build
 from harness.quantize.model.graph import is_quantized
 from harness.quantize.model.model import open_model
 from harness.quantize.model.names import Graphs
-from harness.quantize.model.prepare import prepare
 from harness.quantize.planning.inspect import inspect_model
+from harness.quantize.prepare import prepare
 from harness.quantize.reasons import RecipeError
 from harness.study import study as studies
 from tests.models import make_model, tiny_cnn

@@ -13,9 +13,9 @@ from harness.errors import ModelError
 from harness.quantize.build import build
 from harness.quantize.matrix import plan
 from harness.quantize.model.model import read_model
+from harness.quantize.model.outline import summarize
 from harness.quantize.model.shapes import infer
 from harness.quantize.planning.forecast import calibrated, count_samples
-from harness.quantize.planning.model_outline import summarize
 from harness.quantize.planning.planner import Plan, plan_build
 from harness.quantize.planning.platforms import platform
 from harness.quantize.planning.sizes import ACCURACY, file_size

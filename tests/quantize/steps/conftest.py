@@ -12,7 +12,7 @@ import pytest
 
 from harness.quantize.build import build
 from harness.quantize.model.model import open_model
-from harness.quantize.model.prepare import prepare
+from harness.quantize.prepare import prepare
 from harness.study import study as studies
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from harness.quantize.model.prepare import Prepared
+    from harness.quantize.prepare import Prepared
     from harness.quantize.recipe import Variant
 
     Array = NDArray[Any]

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.quantize.model import prepare, storage
+from harness.quantize import prepare
+from harness.quantize.model import storage
 from tests.quantize.steps import test_colliding_names, test_float_types, test_gemm, test_shared_constants
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
     from numpy.typing import NDArray
 
-    from harness.quantize.steps.step import Step
+    from harness.quantize.step import Step
 
 # Steps that compute new constants round them; all others copy, rename or store what is there.
 ROUNDING = {"fold-gemm"}

@@ -14,7 +14,7 @@ from harness.quantize.build import build
 from harness.quantize.model import storage
 from harness.quantize.model.graph import tensors
 from harness.quantize.model.model import open_model
-from harness.quantize.model.prepare import LADDER, RAW, prepare
+from harness.quantize.prepare import LADDER, RAW, prepare
 from harness.quantize.recipe import Preparation
 from harness.quantize.verify.original import Original
 from harness.study import study as studies
@@ -125,7 +125,7 @@ def test_a_prepared_resize_computes_what_it_did(tmp_path: Path, kind: str, opset
 
 def test_a_rung_that_changes_the_model_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tool's own way to opset 11, which makes a Resize half_pixel, and an optimizer that does harm."""
-    monkeypatch.setattr("harness.quantize.model.prepare.LEAST_OPSET", 7)
+    monkeypatch.setattr("harness.quantize.prepare.LEAST_OPSET", 7)
     onnx.save(old_resize(), tmp_path / "m.onnx")
     source = open_model(tmp_path / "m.onnx")
     found = prepare(source, tmp_path, Original(source))
@@ -146,7 +146,7 @@ def test_a_rung_whose_model_does_not_run_is_left(tmp_path: Path, monkeypatch: py
             model.graph.node[0].op_type = "Det"
         onnx.save(model, output)
 
-    monkeypatch.setattr("harness.quantize.model.prepare.quant_pre_process", broken)
+    monkeypatch.setattr("harness.quantize.prepare.quant_pre_process", broken)
     onnx.save(fixed(), tmp_path / "m.onnx")
     source = open_model(tmp_path / "m.onnx")
     found = prepare(source, tmp_path, Original(source))
@@ -189,7 +189,7 @@ def test_a_large_models_tensors_stay_outside(tmp_path: Path, monkeypatch: pytest
     whole = small.proto
     for limit in ("LARGE", "LEAST_TENSOR"):
         monkeypatch.setattr(storage, limit, 64)
-    monkeypatch.setattr("harness.quantize.model.prepare.LEAST_TENSOR", 64)
+    monkeypatch.setattr("harness.quantize.prepare.LEAST_TENSOR", 64)
     source = tmp_path / "outside" / "m.onnx"
     source.parent.mkdir()
     onnx.save(onnx.load(path), source, save_as_external_data=True, location="t.bin", size_threshold=64)

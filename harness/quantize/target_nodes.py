@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
-from harness.quantize.steps.step import listed
+from harness.quantize.step import listed
 
 if TYPE_CHECKING:
-    from harness.quantize.planning.model_outline import Node, Summary
+    from harness.quantize.model.outline import Node, Summary
     from harness.quantize.recipe import Recipe
 
 # What onnxruntime has a quantizer for; QDQ gives any other operator that is named generic pairs of nodes.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from harness.quantize.steps.step import listed
+from harness.quantize.step import listed
 
 
 def test_a_note_names_each_once() -> None:
