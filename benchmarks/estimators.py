@@ -60,12 +60,12 @@ def processes(said: Sequence[tuple[dict[str, Any], float]], injected: str | None
     while switches[-1] < sum(seconds for _, seconds in said):
         switches.append(switches[-1] + chance.uniform(*CLOCK_SECONDS))
     for line, seconds in said:
-        duet = events.Duet.model_validate({**line, "device": "here", "round": 0})
+        launch = events.Launch.model_validate({**line, "device": "here", "round": 0})
         made = Process(seconds, {block: [] for block in (*BLOCKS, HALF, ALL)})
-        total = sum(len(rebuild.pairs) for rebuild in duet.rebuilds)
+        total = sum(len(rebuild.pairs) for rebuild in launch.rebuilds)
         pooled: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         number = 0
-        for rebuild in duet.rebuilds:
+        for rebuild in launch.rebuilds:
             rows: dict[str, list[float]] = {block: [] for block in made.pairs}
             kept = {id(pair) for pair in counting(rebuild)}
             for pair in rebuild.pairs:

@@ -66,7 +66,7 @@ def compared(run: Run, precision: float) -> dict[str, Any]:
     }
     for unit in run.units:
         groups = timing.groups(unit) if len(unit) > 1 else []
-        seconds = seconds_each(timing.processes(unit), len(groups))
+        seconds = seconds_each(timing.launches_of(unit), len(groups))
         if not groups or not all(groups) or seconds is None:
             continue
         for name, rule in rules.items():
@@ -85,7 +85,7 @@ def _of_rebuilds(timing: Timing, unit: tuple[str, ...]) -> list[list[float]]:
             for rebuild in launch.rebuilds
             if (found := rebuild.log_medians())
         ]
-        for launch in timing.processes(unit)
+        for launch in timing.launches_of(unit)
     ]
 
 

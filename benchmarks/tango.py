@@ -40,8 +40,8 @@ DRAWS = 2000
 
 def differences(line: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Nanoseconds of both models, call by call, of a process that called them in turn."""
-    duet = events.Duet.model_validate({**line, "device": "here", "round": 0})
-    pairs = [pair for rebuild in duet.rebuilds for pair in rebuild.pairs]
+    launch = events.Launch.model_validate({**line, "device": "here", "round": 0})
+    pairs = [pair for rebuild in launch.rebuilds for pair in rebuild.pairs]
     first, second = (np.concatenate([pair.samples[index].nanoseconds for pair in pairs]).astype(float) for index in (0, 1))
     return first, second
 
@@ -81,8 +81,8 @@ def ours(kept: Sequence[Launch]) -> dict[str, float]:
 
 
 def _replicates(line: dict[str, Any]) -> list[float]:
-    duet = events.Duet.model_validate({**line, "device": "here", "round": 0})
-    return [math.log(pair.medians[1] / pair.medians[0]) for rebuild in duet.rebuilds for pair in counting(rebuild)]
+    launch = events.Launch.model_validate({**line, "device": "here", "round": 0})
+    return [math.log(pair.medians[1] / pair.medians[0]) for rebuild in launch.rebuilds for pair in counting(rebuild)]
 
 
 def _turned(group: list[float], chance: random.Random) -> list[float]:

@@ -42,14 +42,14 @@ class Process:
     """One launch: the logarithms of second over first, one for each pair of blocks, and the samples of both in nanoseconds."""
 
     def __init__(self, said: dict[str, Any], seconds: float) -> None:
-        duet = events.Duet.model_validate({**said, "device": "here", "round": 0})
+        launch = events.Launch.model_validate({**said, "device": "here", "round": 0})
         self.seconds = seconds
         self.logs, self.blocks = [], []
-        for rebuild in duet.rebuilds:
+        for rebuild in launch.rebuilds:
             pairs = counting(rebuild)
             self.logs += [math.log(pair.medians[1] / pair.medians[0]) for pair in pairs]
             self.blocks.append([[np.array(pair.samples[index].nanoseconds) for pair in pairs] for index in (0, 1)])
-        pairs = [pair for rebuild in duet.rebuilds for pair in rebuild.pairs]
+        pairs = [pair for rebuild in launch.rebuilds for pair in rebuild.pairs]
         self.disturbed = sum(bool(pair.disturbed) for pair in pairs) / len(pairs)
 
     def samples(self, index: int) -> np.ndarray:

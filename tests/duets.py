@@ -6,7 +6,7 @@ import runpy
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 from harness.paths import RUNNER
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def line(cases: Sequence[str], number: int, *rebuilds: dict[str, Any], **changes
     return {**found, **changes}
 
 
-def launch(device: str, cases: Sequence[str], number: int, medians: Sequence[Sequence[int]], **changes: Any) -> Duet:
+def launch(device: str, cases: Sequence[str], number: int, medians: Sequence[Sequence[int]], **changes: Any) -> Launch:
     """A launch with a rebuild of one pair for each of these medians, in nanoseconds; blocks of three iterations."""
     rebuilds = [rebuild(pair([[median] * 3 for median in each])) for each in medians]
-    return Duet.model_validate({**line(cases, number, *rebuilds, **changes), "device": device})
+    return Launch.model_validate({**line(cases, number, *rebuilds, **changes), "device": device})

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.devices.lease import holder
-from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Failed, Round, Throughput, Trouble
+from harness.measure.events import Counted, End, Evaluated, Failed, Launch, Round, SeparateProcesses, Throughput, Trouble
 from harness.measure.route_events import Connected, DeviceFailed, Lost, Provisioned, Pushed, Waiting
 from harness.text import plain
 
@@ -106,7 +106,7 @@ class Bars:
     def event(self, event: Event) -> None:
         """Something came from a device."""
         task = self._tasks[event.device]
-        done = 1 if isinstance(event, Duet | Evaluated | Counted | Throughput) else 0
+        done = 1 if isinstance(event, Launch | Evaluated | Counted | Throughput) else 0
         text = {
             "connected": "pushing",
             "pushed": "starting",
@@ -118,7 +118,7 @@ class Bars:
             "end": "fetching outputs",
             "fidelity": "comparing outputs",
         }.get(event.event)
-        if isinstance(event, Duet):
+        if isinstance(event, Launch):
             again = "confirming, " if event.round >= self._rounds else ""
             text = f"{again}round {event.round % self._rounds + 1}, at most {self._rounds}"
         elif isinstance(event, Failed | DeviceFailed | Connected | Lost | Waiting | Provisioned):
@@ -171,8 +171,8 @@ def _describe_case(event: Event, names: dict[str, str]) -> str | None:
         case Throughput():
             per_second = 1e9 * event.inferences / event.wall_ns
             return f"{names[event.case]}: {per_second:.1f} inferences per second in {event.sessions} sessions"
-        case Apart():
-            return f"{' and '.join(names[case] for case in event.cases)}: kept apart: {event.reason}"
+        case SeparateProcesses():
+            return f"{' and '.join(names[case] for case in event.cases)}: measured in separate processes: {event.reason}"
         case Trouble() | Failed():
             what = f"{event.what}: " if isinstance(event, Trouble) else ""
             return f"{names[event.case]}: {what}{event.kind} failed: {event.message}"

@@ -121,7 +121,7 @@ def measured(claim: ClaimSection, run: Run, timing: Timing, both: tuple[CaseReco
 
 
 def _speed(timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
-    """How many times faster the subject is, from duets or processes that alternate."""
+    """How many times faster the subject is, from launches of both or from separate processes."""
     unit, turned = tuple(record.case for record in both), False
     groups = timing.groups(unit)
     if not groups:
@@ -134,7 +134,9 @@ def _speed(timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
         groups = [[-value for value in group] for group in groups]
     centre, error, freedom = spread(groups)
     value = math.exp(centre)
-    seconds = seconds_each([launch for launch in timing.launches if unit in {launch.cases, launch.apart}], len(groups))
+    seconds = seconds_each(
+        [launch for launch in timing.launches if unit in {launch.cases, launch.separate_processes}], len(groups)
+    )
     if error is None:
         return Effect(value, None, None, "×", "speed", 0.0, processes=len(groups), seconds=seconds)
     reach = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harness.measure.plan import Case
     from harness.records.run import CaseRecord, DeviceRecord, LaunchRecord, Run
-    from harness.records.samples import Process
+    from harness.records.samples import LaunchKey
     from harness.study.claims_and_gate import GateSection, Metric
 
 Unit = tuple[str, ...]
@@ -52,7 +52,7 @@ def limit_of(gate: GateSection, metric: Metric, device: str, tags: Sequence[str]
     return found
 
 
-def checks(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[float, ...]]) -> tuple[Check, ...]:
+def checks(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> tuple[Check, ...]:
     """Judge a device; nothing for a run that is no gate's."""
     gate = run.study.gate
     if run.baseline is None or gate is None:
@@ -96,7 +96,7 @@ class _Judge:
         device: DeviceRecord,
         cases: Mapping[str, Case],
         records: Mapping[str, CaseRecord],
-        quantiles: Mapping[Process, tuple[float, ...]],
+        quantiles: Mapping[LaunchKey, tuple[float, ...]],
     ) -> None:
         self._run, self._device, self._cases, self._records = run, device, cases, records
         names = {case.id: case.name for case in run.cases}
@@ -190,7 +190,7 @@ class _Judge:
         reasons = [fidelity.reason for case in unit if (fidelity := self._records[case].fidelity) and fidelity.reason]
         if metric in outputs.FIGURES:
             return reasons[0] if reasons else outputs.LACKS[metric]
-        if metric in (*QUANTILE, "load") and not self._all.processes(unit):
+        if metric in (*QUANTILE, "load") and not self._all.launches_of(unit):
             return "the two are measured in processes that alternate: only their medians are compared"
         if metric in QUANTILE:
             return "too few iterations in a process to tell it"
@@ -238,11 +238,11 @@ class _Judge:
     def _groups(self, unit: Unit, metric: Metric, timing: Timing) -> list[list[float]]:
         """The logarithms of candidate over baseline, one list for each process."""
         groups = []
-        for launch in timing.processes(unit):
+        for launch in timing.launches_of(unit):
             if metric == "load":
                 groups.append([now - before for before, now in zip(_loads(launch, 0), _loads(launch, 1), strict=True)])
             else:
-                ends = [timing.process_quantile(launch, position, QUANTILE[metric]) for position in (0, 1)]
+                ends = [timing.launch_quantile(launch, position, QUANTILE[metric]) for position in (0, 1)]
                 groups.append([math.log(ends[1] / ends[0])] if ends[0] and ends[1] else [])
         return groups
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.judge.timing import Timing, Unit
-    from harness.records.run import LaunchRecord, PairRecord
+    from harness.records.run import BlockPairRecord, LaunchRecord
 
 # For so many seconds of measuring, it is said how small a slowdown can be told, and in what share of the cases.
 TIMES, POWER = (10.0, 60.0), 0.95
@@ -105,7 +105,7 @@ class Noise:
 
 def of(timing: Timing, unit: Unit, cores: int) -> Noise | None:
     """Judge a device by a pair of identical models; None if fewer than three processes measured it."""
-    groups, launches = timing.groups(unit), timing.processes(unit)
+    groups, launches = timing.groups(unit), timing.launches_of(unit)
     level, seconds = timing.level(unit[1]), seconds_each(launches, len(launches))
     if level is None or seconds is None or len(groups) < decision.FIRST_LOOK or not all(groups):
         return None
@@ -162,7 +162,7 @@ def _per_second(launches: Sequence[LaunchRecord], key: str) -> float | None:
     return 1e9 * sum(rise for rise, _ in known) / sum(wall for _, wall in known) if known else None
 
 
-def _rise(pair: PairRecord, key: str) -> tuple[int | None, int]:
+def _rise(pair: BlockPairRecord, key: str) -> tuple[int | None, int]:
     before, after = getattr(pair.before, key), getattr(pair.after, key)
     return (None if before is None or after is None else max(after - before, 0)), pair.wall_ns
 

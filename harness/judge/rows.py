@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
     from harness.records.run import CaseRecord, DeviceRecord, Run
-    from harness.records.samples import Process
+    from harness.records.samples import LaunchKey
 
 State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
 REFERENCE = "fp32"
@@ -103,13 +103,13 @@ class Pair:
     """Two cases that a claim or two runtimes compare; 2 means that ``second`` is twice as fast as ``first``.
 
     Attributes:
-        apart: measured in processes that alternate, not side by side.
+        separate_processes: measured in separate processes that took turns, not side by side.
     """
 
     first: str
     second: str
     ratio: Estimate | None
-    apart: bool = False
+    separate_processes: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Table:
     noise: float | None = None
 
 
-def tables(run: Run, quantiles: Mapping[Process, tuple[float, ...]]) -> tuple[Table, ...]:
+def tables(run: Run, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> tuple[Table, ...]:
     """Summarise a run.
 
     Args:
@@ -190,7 +190,7 @@ def _selected(table: Table, selector: str) -> bool:
     return selector[1:] in entry.tags if selector.startswith("@") else selector == entry.name
 
 
-def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[float, ...]]) -> Table:
+def _table(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> Table:
     name = device.entry.name
     cases = {case.id: case for case in run.cases}
     names = {case.id: case.name for case in run.cases}
@@ -208,9 +208,9 @@ def _table(run: Run, device: DeviceRecord, quantiles: Mapping[Process, tuple[flo
                 reference = records.get(_reference(cases[record.case], cases.values()) or "")
                 rows.append(_row(run, variant, names[record.case], record, timing, reference, letters))
     shown = {unit for row in records for unit in [(_reference(cases[row], cases.values()), row)]}
-    apart = {each.cases for each in device.apart}
+    separate = {each.cases for each in device.separate_processes}
     pairs = [
-        Pair(names[unit[0]], names[unit[1]], timing.ratio(unit), unit in apart)
+        Pair(names[unit[0]], names[unit[1]], timing.ratio(unit), unit in separate)
         for unit in run.units
         if len(unit) > 1 and unit not in shown and not device.emulated and run.baseline is None
     ]
@@ -239,8 +239,8 @@ def _remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str,
     """What happened while measuring that a reader must know."""
     found = [*timing.disturbances(), *timing.unsteady()]
     reasons: dict[str, list[str]] = {}
-    for apart in device.apart:
-        reasons.setdefault(apart.reason, []).append(" with ".join(names[case] for case in apart.cases))
+    for separate in device.separate_processes:
+        reasons.setdefault(separate.reason, []).append(" with ".join(names[case] for case in separate.cases))
     for reason, pairs in reasons.items():
         found.append(f"{', '.join(pairs)}: measured in processes that alternate, not side by side: {reason}")
     if device.lease_lacking is not None:

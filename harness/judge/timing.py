@@ -1,6 +1,6 @@
-"""Levels and ratios from the processes of a run: which launches say what of which case.
+"""Levels and ratios from the launches of a run: which launches say what of which case.
 
-A ratio comes from duets, both models in one process; a level from every block of a case, whatever it ran beside. In neither are
+A ratio comes from launches of two cases, both models in one process; a level from every block of a case, whatever it ran beside. In neither are
 iterations pooled: a replicate is a pair of blocks, and processes are the groups.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from harness.records.run import LaunchRecord
-    from harness.records.samples import Process
+    from harness.records.samples import LaunchKey
 
 Unit = tuple[str, ...]
 # A quantile is read off the samples only where enough lie beyond it: one in a process at the least.
@@ -37,7 +37,7 @@ class Timing:
         self,
         device: str,
         launches: Iterable[LaunchRecord],
-        quantiles: Mapping[Process, tuple[float, ...]],
+        quantiles: Mapping[LaunchKey, tuple[float, ...]],
         names: Mapping[str, str],
     ) -> None:
         self._device, self._quantiles, self._names = device, quantiles, names
@@ -54,7 +54,7 @@ class Timing:
 
     def quantile(self, case: str, index: int) -> Estimate | None:
         """A case's p90 (0) or p99 (1) in milliseconds, over processes; None unless each has enough samples for it."""
-        values = [self.process_quantile(launch, position, index) for launch, position in self._of(case)]
+        values = [self.launch_quantile(launch, position, index) for launch, position in self._of(case)]
         known = [value / 1e6 for value in values if value is not None]
         return geometric(known) if len(known) == len(values) else None
 
@@ -71,29 +71,29 @@ class Timing:
     def groups(self, unit: Unit) -> list[list[float]]:
         """The logarithms of the first case's latency over the second's: one for each pair of blocks, one list for each process.
 
-        A list is empty where a clock was too coarse to tell. Of a pair that is kept apart: one number for each round that both took part in.
+        A list is empty where a clock was too coarse to tell. Of a pair in separate processes: one number for each round that both took part in.
         """
-        duets = [launch for launch in self.launches if launch.cases == unit]
+        shared = [launch for launch in self.launches if launch.cases == unit]
         # A pair whose process died goes on in processes that alternate; then those count alone, as for the device.
-        if duets and not any(launch.apart == unit for launch in self.launches):
-            return [[one - other for rebuild in launch.rebuilds for one, other in rebuild.log_medians()] for launch in duets]
-        return self._groups_apart(unit)
+        if shared and not any(launch.separate_processes == unit for launch in self.launches):
+            return [[one - other for rebuild in launch.rebuilds for one, other in rebuild.log_medians()] for launch in shared]
+        return self._groups_of_separate_processes(unit)
 
-    def _groups_apart(self, unit: Unit) -> list[list[float]]:
+    def _groups_of_separate_processes(self, unit: Unit) -> list[list[float]]:
         levels: dict[str, dict[int, float | None]] = {name: {} for name in unit}
         for launch in self.launches:
-            if len(launch.cases) == 1 and launch.cases[0] in levels and launch.apart in {None, unit}:
+            if len(launch.cases) == 1 and launch.cases[0] in levels and launch.separate_processes in {None, unit}:
                 found = _levels(launch, 0)
                 levels[launch.cases[0]][launch.round] = statistics.median(found) if found else None
         one, other = (levels[name] for name in unit)
         pairs = [(one[number], other[number]) for number in sorted(one) if number in other]
         return [[] if first is None or second is None else [first - second] for first, second in pairs]
 
-    def processes(self, unit: Unit) -> list[LaunchRecord]:
-        """The processes that measured a pair side by side."""
+    def launches_of(self, unit: Unit) -> list[LaunchRecord]:
+        """The launches that measured a pair side by side."""
         return [launch for launch in self.launches if launch.cases == unit]
 
-    def process_quantile(self, launch: LaunchRecord, position: int, index: int) -> float | None:
+    def launch_quantile(self, launch: LaunchRecord, position: int, index: int) -> float | None:
         """One process's p90 (0) or p99 (1) of one of its cases in nanoseconds; None where too few samples lie beyond it."""
         other = launch.beside(position)
         key = (self._device, self._names[launch.cases[position]], None if other is None else self._names[other], launch.round)
@@ -101,16 +101,16 @@ class Timing:
         return None if found is None or launch.iterations[position] < NEEDED[index] else found[index]
 
     def conflict(self, unit: Unit, ratio: Estimate | None) -> str | None:
-        """Say so where the ratio of a duet and that of the levels differ by more than their intervals."""
+        """Say so where the ratio side by side and that of the levels differ by more than their intervals."""
         levels = [self.level(name) for name in unit]
         if ratio is None or ratio.low is None or ratio.high is None or any(level is None for level in levels):
             return None
-        apart = quotient(levels[0], levels[1])  # type: ignore[arg-type]
-        if apart.low is None or apart.high is None or (apart.low <= ratio.high and ratio.low <= apart.high):
+        of_levels = quotient(levels[0], levels[1])  # type: ignore[arg-type]
+        if of_levels.low is None or of_levels.high is None or (of_levels.low <= ratio.high and ratio.low <= of_levels.high):
             return None
         return (
             f"speed-up side by side {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], but the levels' ratio is "
-            f"{apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}]: what runs beside it, or when, matters"
+            f"{of_levels.value:.3f} [{of_levels.low:.3f}, {of_levels.high:.3f}]: what runs beside it, or when, matters"
         )
 
     def disturbances(self) -> list[str]:

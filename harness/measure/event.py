@@ -21,7 +21,8 @@ class Line(BaseModel):
         offset: where the device's journal goes on after it, for a line that came from there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    # Aliases are the names of keys as the protocol and the files have them.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True)
 
     device: Id
     offset: Count | None = None

@@ -113,8 +113,8 @@ class Conditions(BaseModel):
 Few = Annotated[list[Count], Field(min_length=1, max_length=2)]
 
 
-class Pair(BaseModel):
-    """Blocks side by side, one for each case of a duet, or one block of a case alone.
+class BlockPair(BaseModel):
+    """Blocks side by side, one for each case of a launch that has two, or one block of a case alone.
 
     Attributes:
         order: in which they ran.
@@ -148,25 +148,26 @@ class Rebuild(BaseModel):
     first_ns: Few
     warmup: Few
     steady: Annotated[list[bool], Field(min_length=1, max_length=2)]
-    pairs: Annotated[list[Pair], Field(min_length=1, max_length=1000)]
+    pairs: Annotated[list[BlockPair], Field(min_length=1, max_length=1000)]
 
 
-class Duet(Line):
-    """Two cases measured side by side in one fresh process, or one alone.
+class Launch(Line):
+    """One process of the runner, which measured two cases side by side or one alone. The protocol calls it a duet.
 
     Attributes:
-        apart: the pair that is measured in processes that alternate, of which this is one; None for a duet.
+        separate_processes: the pair whose cases take turns in separate processes, of which this is one; None for a case alone or a pair
+            that shares the process.
     """
 
     event: Literal["duet"] = "duet"
     cases: Annotated[tuple[Id, ...], Field(min_length=1, max_length=2)]
     round: Turn
-    apart: tuple[Id, Id] | None = None
+    separate_processes: tuple[Id, Id] | None = Field(default=None, alias="apart")
     rebuilds: Annotated[list[Rebuild], Field(min_length=1, max_length=1000)]
     peak_bytes: Count | None = None
 
     @model_validator(mode="after")
-    def _is_even(self) -> Duet:
+    def _is_even(self) -> Launch:
         pairs = [pair for rebuild in self.rebuilds for pair in rebuild.pairs]
         lengths = {len(each) for pair in pairs for each in (pair.order, pair.medians, pair.samples)}
         for rebuild in self.rebuilds:
@@ -178,8 +179,8 @@ class Duet(Line):
         return self
 
 
-class Apart(Line):
-    """A pair can't be held in one process."""
+class SeparateProcesses(Line):
+    """A pair is measured in separate processes, which take turns, for a reason."""
 
     event: Literal["apart"] = "apart"
     cases: tuple[Id, Id]
@@ -294,7 +295,7 @@ class FidelityLine(Line):
 
 
 Event = (
-    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | LeaseLacking | Runtimes | Begin | Evaluated | Duet | Apart | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine | DeviceFailed
+    Connected | Pushed | Provisioned | Started | Lost | Waiting | Collected | Busy | LeaseLacking | Runtimes | Begin | Evaluated | Launch | SeparateProcesses | Governor | Throughput | Trouble | Counted | Failed | Round | End | FidelityLine | DeviceFailed
 )  # fmt: skip
 # What a job may write; the others are the controller's to say.
 SAID_THERE = {
@@ -306,8 +307,8 @@ SAID_THERE = {
         Governor,
         Begin,
         Evaluated,
-        Apart,
-        Duet,
+        SeparateProcesses,
+        Launch,
         Counted,
         Throughput,
         Trouble,

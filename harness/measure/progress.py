@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import DeviceError
-from harness.measure.events import Duet, End, Evaluated, FidelityLine, Round
+from harness.measure.events import End, Evaluated, FidelityLine, Launch, Round
 from harness.measure.route_events import Collected, Connected, Started
 from harness.quantize.matrix import REFERENCE
 
@@ -93,7 +93,7 @@ class Progress:
                 self.evaluated[event.case] = event
             case FidelityLine():
                 self.compared.add(event.case)
-            case Duet() | Round():
+            case Launch() | Round():
                 self.next_round = max(self.next_round, event.round + 1)
             case End():
                 self.ended = event.reason

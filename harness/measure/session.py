@@ -241,7 +241,11 @@ class Session:
                 raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name, self._work.measure.wait))
             if isinstance(event, End) and event.reason == "stopped" and late.is_set():
                 event = event.model_copy(update={"reason": "max_time"})
-            named = {getattr(event, "case", None), *getattr(event, "cases", ()), *(getattr(event, "apart", None) or ())}
+            named = {
+                getattr(event, "case", None),
+                *getattr(event, "cases", ()),
+                *(getattr(event, "separate_processes", None) or ()),
+            }
             if not isinstance(event, Begin | End) and (unknown := named - {None, *cases}):
                 raise RunnerError(
                     self.device.name, "measure", f"the journal names a case that was not asked for: {unknown.pop()!r:.100}"

@@ -6,25 +6,33 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.events import (
-    Apart,
     Begin,
+    BlockPair,
     Counted,
-    Duet,
     End,
     Evaluated,
     Event,
     Failed,
     FidelityLine,
     Governor,
-    Pair,
+    Launch,
     Rebuild,
     Round,
+    SeparateProcesses,
     Throughput,
     Trouble,
 )
 from harness.measure.plan import belongs, misplaced
 from harness.measure.route_events import Collected, Connected, DeviceFailed, LeaseLacking, Pushed, Runtimes, Started
-from harness.records.run import CaseRecord, CountRecord, DeviceRecord, LaunchRecord, PairRecord, RebuildRecord, ThroughputRecord
+from harness.records.run import (
+    BlockPairRecord,
+    CaseRecord,
+    CountRecord,
+    DeviceRecord,
+    LaunchRecord,
+    RebuildRecord,
+    ThroughputRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,7 +50,7 @@ def assemble(run: Run, events: Iterable[Event]) -> Run:
     of_case: dict[Key, list[CaseEvent]] = defaultdict(list)
     devices = {record.entry.name: record for record in run.devices}
     for event in events:
-        if isinstance(event, Duet):
+        if isinstance(event, Launch):
             launches.append(_launch(event))
         elif isinstance(event, Counted | Throughput | Trouble | Evaluated | Failed | FidelityLine):
             of_case[event.device, event.case].append(event)
@@ -77,8 +85,8 @@ def _device(record: DeviceRecord, event: Event) -> DeviceRecord:  # noqa: C901 -
             update = {"governor": event}
         case LeaseLacking():
             update = {"lease_lacking": event.reason}
-        case Apart():
-            update = {"apart": (*record.apart, event)}
+        case SeparateProcesses():
+            update = {"separate_processes": (*record.separate_processes, event)}
         case End():
             update = {"ended": event.reason, "state": "stopped" if event.reason == "stopped" else "measured"}
         case Started():
@@ -109,7 +117,7 @@ def _throughput(event: Throughput) -> ThroughputRecord:
     return ThroughputRecord(round=event.round, sessions=event.sessions, per_second=per_second, peak_bytes=event.peak_bytes)
 
 
-def _launch(event: Duet) -> LaunchRecord:
+def _launch(event: Launch) -> LaunchRecord:
     """A process's measurements without its samples."""
     rebuilds = tuple(_rebuild(rebuild) for rebuild in event.rebuilds)
     used = [
@@ -119,7 +127,7 @@ def _launch(event: Duet) -> LaunchRecord:
     return LaunchRecord(
         device=event.device,
         cases=event.cases,
-        apart=event.apart,
+        separate_processes=event.separate_processes,
         round=event.round,
         rebuilds=rebuilds,
         iterations=tuple(map(sum, used)),
@@ -127,7 +135,7 @@ def _launch(event: Duet) -> LaunchRecord:
     )
 
 
-def counting(rebuild: Rebuild) -> list[Pair]:
+def counting(rebuild: Rebuild) -> list[BlockPair]:
     """The pairs of a rebuild that count: those that were not disturbed, or all if all were."""
     return [pair for pair in rebuild.pairs if not pair.disturbed] or rebuild.pairs
 
@@ -141,7 +149,7 @@ def _rebuild(rebuild: Rebuild) -> RebuildRecord:
         warmup=tuple(rebuild.warmup),
         steady=tuple(rebuild.steady),
         pairs=tuple(
-            PairRecord(
+            BlockPairRecord(
                 medians=tuple(pair.medians),
                 wall_ns=sum(pair.wall_ns),
                 cpu_ns=sum(pair.cpu_ns),

@@ -6,11 +6,11 @@ import math
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.devices.device import Device
 from harness.devices.facts import Facts
-from harness.measure.events import Apart, Conditions, FidelityLine, Governor, Graph
+from harness.measure.events import Conditions, FidelityLine, Governor, Graph, SeparateProcesses
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
 from harness.records.baseline import Baseline
@@ -22,7 +22,8 @@ FORMAT: Literal[2] = 2
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Aliases are the names of keys in run.json, which keep what earlier versions wrote.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
 
 class Versions(_Record):
@@ -47,7 +48,7 @@ class DeviceRecord(_Record):
         sent_bytes: what the push took over the wire.
         runtimes: hashes of what was measured side by side there, by onnxruntime's version.
         governor: what became of the wish for one.
-        apart: pairs that were measured in processes that alternate, with the reason.
+        separate_processes: the pairs whose cases took turns in separate processes, with the reason.
         lease_lacking: why other accounts could measure at the same time; None if the lease of the machine was held.
     """
 
@@ -62,7 +63,7 @@ class DeviceRecord(_Record):
     sent_bytes: int | None = None
     runtimes: dict[str, str] = {}
     governor: Governor | None = None
-    apart: tuple[Apart, ...] = ()
+    separate_processes: tuple[SeparateProcesses, ...] = Field(default=(), alias="apart")
     lease_lacking: str | None = None
 
     @property
@@ -93,7 +94,7 @@ class DeviceRecord(_Record):
         )
 
 
-class PairRecord(_Record):
+class BlockPairRecord(_Record):
     """A pair of blocks (or one of a case alone) without its samples, which are in samples.parquet.
 
     Attributes:
@@ -122,7 +123,7 @@ class RebuildRecord(_Record):
     first_ns: tuple[int, ...]
     warmup: tuple[int, ...]
     steady: tuple[bool, ...]
-    pairs: tuple[PairRecord, ...]
+    pairs: tuple[BlockPairRecord, ...]
 
     def log_medians(self) -> list[tuple[float, ...]]:
         """The logarithms of the medians of the pairs that count; empty when a clock was too coarse to tell."""
@@ -135,21 +136,21 @@ class LaunchRecord(_Record):
 
     Attributes:
         cases: ids; of a pair the first is what the second is compared with.
-        apart: the pair whose processes alternate, of which this is one.
+        separate_processes: the pair whose cases took turns in separate processes, of which this is one.
         iterations: how many samples count, for each case.
     """
 
     device: str
     cases: tuple[str, ...]
-    apart: tuple[str, str] | None = None
+    separate_processes: tuple[str, str] | None = Field(default=None, alias="apart")
     round: int
     rebuilds: tuple[RebuildRecord, ...]
     iterations: tuple[int, ...]
     peak_bytes: int | None = None
 
     def beside(self, index: int) -> str | None:
-        """The case that one was measured beside: in the same process, or of its pair that is kept apart."""
-        return next((name for name in self.apart or self.cases if name != self.cases[index]), None)
+        """The case that one was measured beside: in the same process, or in turn in separate processes."""
+        return next((name for name in self.separate_processes or self.cases if name != self.cases[index]), None)
 
 
 class ThroughputRecord(_Record):

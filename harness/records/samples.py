@@ -1,7 +1,7 @@
 """samples.parquet: every timed iteration, one row each.
 
-Columns: device, case, beside (the case that it was measured beside, in its process or, for a pair that is kept apart, in turn; or null), round, rebuild, block, used (whether its block counts), iteration,
-nanoseconds. A process is one (device, case, beside, round).
+Columns: device, case, beside (the case that it was measured beside, in its process or in turn in separate processes; or null), round, rebuild, block, used (whether its block counts), iteration,
+nanoseconds. A launch is one (device, case, beside, round).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 
 from harness.errors import ResultsError
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 QUANTILES = (0.9, 0.99)
 # (device, case name, name of the case beside it or None, round)
-Process = tuple[str, str, str | None, int]
+LaunchKey = tuple[str, str, str | None, int]
 # A block's columns as arrays. Names are never empty: that stands for none.
 BLOCKS = {
     "id": np.int32, "device": object, "case": object, "beside": object, "round": np.int32, "rebuild": np.int32, "block": np.int32,
@@ -38,7 +38,7 @@ TYPED = 'device::VARCHAR AS device, "case"::VARCHAR AS "case", nullif(beside::VA
 
 
 class Blocks:
-    """The blocks of a run's processes, without anything else of them: a run of many devices has hundreds of thousands.
+    """The blocks of a run's launches, without anything else of them: a run of many devices has hundreds of thousands.
 
     Args:
         cases: the run's, for their names.
@@ -52,18 +52,18 @@ class Blocks:
     def noting(self, events: Iterable[Event]) -> Iterator[Event]:
         """Pass events on, and note the blocks of those that have some."""
         for event in events:
-            if isinstance(event, Duet):
+            if isinstance(event, Launch):
                 self.add(event)
             yield event
 
-    def add(self, duet: Duet) -> None:
+    def add(self, launch: Launch) -> None:
         """Note a process's blocks: their columns but for the iteration, and their nanoseconds."""
-        for index, case in enumerate(duet.cases):
-            other = next((self._names[name] for name in duet.apart or duet.cases if name != case), None)
-            for number, rebuild in enumerate(duet.rebuilds):
+        for index, case in enumerate(launch.cases):
+            other = next((self._names[name] for name in launch.separate_processes or launch.cases if name != case), None)
+            for number, rebuild in enumerate(launch.rebuilds):
                 used = {id(pair) for pair in counting(rebuild)}
                 for block, pair in enumerate(rebuild.pairs):
-                    what = (duet.device, self._names[case], other or "", duet.round, number, block, id(pair) in used)
+                    what = (launch.device, self._names[case], other or "", launch.round, number, block, id(pair) in used)
                     self._rows.append([len(self._rows), *what])
                     self._arrays.append(pair.samples[index].nanoseconds)
 
@@ -102,7 +102,7 @@ class Blocks:
             raise ResultsError(message) from exc
 
 
-def quantiles(path: Path) -> dict[Process, tuple[float, ...]]:
+def quantiles(path: Path) -> dict[LaunchKey, tuple[float, ...]]:
     """Compute each process's quantiles over the blocks that count: linear interpolation between order statistics, as numpy's default.
 
     Returns:

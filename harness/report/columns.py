@@ -276,7 +276,7 @@ def _unmeasured(table: Table) -> list[str]:
 def _ratio(pair: Pair) -> str:
     if pair.ratio is None:
         return "not known"
-    return f"the second is {estimate(pair.ratio, '×')} as fast, {'in processes that alternate' if pair.apart else 'side by side'}"
+    return f"the second is {estimate(pair.ratio, '×')} as fast, {'in processes that alternate' if pair.separate_processes else 'side by side'}"
 
 
 def _alike(table: Table) -> list[str]:

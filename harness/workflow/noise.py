@@ -90,7 +90,7 @@ def _finding(run: Run, record: DeviceRecord) -> Finding:
     if record.entry.emulated:
         return Finding(record, None, EMULATED)
     timing = Timing(name, run.launches, {}, {case.id: case.name for case in run.cases})
-    unit = next((unit for unit in run.units if timing.processes(unit)), None)
+    unit = next((unit for unit in run.units if timing.launches_of(unit)), None)
     cores = record.facts.cores if record.facts is not None else 1
     if unit is not None and (found := noise.of(timing, unit, cores)) is not None:
         return Finding(record, found, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.devices import registry
 from harness.devices.link import Link
-from harness.measure.events import Duet, Event
+from harness.measure.events import Event, Launch
 from harness.measure.route_events import DeviceFailed
 from tests.cli.test_ssh_resume import Striker, events
 from tests.sshd import SshServer
@@ -24,7 +24,7 @@ def failure(folder: Path) -> DeviceFailed:
 
 def rounds(folder: Path, device: str) -> list[int]:
     """The rounds of which a device's blocks are here."""
-    return sorted(event.round for event in events(folder) if isinstance(event, Duet) and event.device == device)
+    return sorted(event.round for event in events(folder) if isinstance(event, Launch) and event.device == device)
 
 
 def job_of(sshd: SshServer) -> tuple[Path, int]:

@@ -14,7 +14,7 @@ from harness.devices import registry
 from harness.devices.link import Link
 from harness.errors import Exit, HostKeyError
 from harness.measure import plan, session
-from harness.measure.events import Apart, Duet, End, Round
+from harness.measure.events import End, Launch, Round, SeparateProcesses
 from harness.measure.route_events import DeviceFailed
 from harness.study import study as studies
 from tests.account import altered
@@ -64,10 +64,10 @@ def test_kill_9_of_a_worker_is_a_recorded_outcome_and_the_others_go_on(study: Pa
 
     folder, exit_code = run(study, Striker("round", strike), rounds=6)
     assert exit_code == Exit.PASSED, "a pair whose process died goes on in two"
-    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
     assert apart.reason == "crash: killed by SIGKILL; last words: no message"
     assert [event.reason for event in events(folder) if isinstance(event, End)] == ["rounds"]
-    found = [(event.cases, event.round) for event in events(folder) if isinstance(event, Duet)]
+    found = [(event.cases, event.round) for event in events(folder) if isinstance(event, Launch)]
     assert {number for _, number in found} == set(range(6))
     assert len(set(found)) == len(found)
 

@@ -14,7 +14,7 @@ import pytest
 from harness.devices import registry
 from harness.errors import Exit
 from harness.measure import journal
-from harness.measure.events import Duet, Evaluated, Event, FidelityLine
+from harness.measure.events import Evaluated, Event, FidelityLine, Launch
 from harness.measure.route_events import Collected, DeviceFailed, Lost
 from harness.study import study as studies
 from harness.workflow import preflight
@@ -132,7 +132,7 @@ def test_a_link_that_breaks_at_the_start_is_a_failed_device_and_the_others_go_on
     (failed,) = [event for event in events(folder) if isinstance(event, DeviceFailed)]
     assert (failed.device, failed.step) == ("board", "connect")
     assert "127.0.0.1" in failed.reason
-    assert {event.device for event in events(folder) if isinstance(event, Duet)} == {"other"}
+    assert {event.device for event in events(folder) if isinstance(event, Launch)} == {"other"}
 
 
 def test_a_board_that_stays_away_fails_with_what_it_measured_and_resume_fetches_the_rest(
@@ -151,7 +151,7 @@ def test_a_board_that_stays_away_fails_with_what_it_measured_and_resume_fetches_
     assert failed.step == "measure"
     assert "could not be reached again within 1 s" in failed.reason
     assert f"harness run --resume {folder.name} fetches it" in failed.reason
-    assert 0 < len([event for event in events(folder) if isinstance(event, Duet)]) < 8
+    assert 0 < len([event for event in events(folder) if isinstance(event, Launch)]) < 8
     Path("devices.toml").write_text(sshd.entry("board"))
     done = harness("run", "--resume", "latest", "--json")
     assert done.code == 0, done.err

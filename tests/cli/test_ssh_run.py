@@ -13,7 +13,7 @@ import pytest
 
 from harness.devices import registry
 from harness.measure import journal
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 from harness.measure.route_events import Pushed
 from tests.cli.test_run import spawn, wait_for
 
@@ -63,7 +63,7 @@ def test_two_devices_at_the_same_time_and_one_that_is_down(harness: Command, stu
     assert found["board"]["facts"]["executable"] == sshd.python
     assert {row["median_ms"] for row in found["down"]["rows"]} == {None}
     (made,) = Path("results/tiny").iterdir()
-    devices = [event.device for event in journal.read(made / "journal.jsonl") if isinstance(event, Duet)]
+    devices = [event.device for event in journal.read(made / "journal.jsonl") if isinstance(event, Launch)]
     switches = sum(first != second for first, second in itertools.pairwise(devices))
     assert switches > 5, "the devices took turns as wholes"
     shown = harness("show", "latest").out

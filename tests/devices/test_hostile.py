@@ -14,7 +14,7 @@ import pytest
 from harness.devices.link import Link
 from harness.errors import DeviceError, Exit
 from harness.measure import journal
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 from harness.measure.route_events import DeviceFailed
 from tests.cli.conftest import Command
 from tests.devices.hostile import NASTY, OBEYED, Twist, opened, say, saying
@@ -178,7 +178,7 @@ def test_a_run_keeps_what_came_before_the_lie(harness: Command, study: Path, twi
     assert done.code == Exit.INCOMPLETE
     (folder,) = Path("results/tiny").iterdir()
     said = list(journal.read(folder / "journal.jsonl"))
-    assert len([event for event in said if isinstance(event, Duet)]) == 1
+    assert len([event for event in said if isinstance(event, Launch)]) == 1
     assert isinstance(said[-1], DeviceFailed)
     # Its job was stopped, for nobody listens to it any more.
     assert subprocess.run(["pgrep", "-f", str(store())], check=False, capture_output=True).stdout == b""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.records.run import Run
 
 from harness.judge.timing import Timing
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 
 TRUTH, LEVEL = 1.25, 1_000_000
 RUNS, PROCESSES, REBUILDS, PAIRS, ITERATIONS = 200, 6, 4, 3, 9
@@ -45,7 +45,7 @@ def heavy_tailed(chance: np.random.Generator, count: int) -> NDArray[np.float64]
     return np.abs(chance.standard_t(2, count)) * 0.02
 
 
-def process(chance: np.random.Generator, number: int, noise: Callable[..., NDArray[np.float64]], *, bimodal: bool) -> Duet:
+def process(chance: np.random.Generator, number: int, noise: Callable[..., NDArray[np.float64]], *, bimodal: bool) -> Launch:
     """A launch: where a session's memory lies moves all of a rebuild, and in some machines a process is fast or slow as a whole."""
     rebuilds = []
     mode = 0.03 * (chance.random() < 0.5) if bimodal else 0.0
@@ -60,7 +60,7 @@ def process(chance: np.random.Generator, number: int, noise: Callable[..., NDArr
             ]
             pairs.append(duets.pair(blocks))
         rebuilds.append(duets.rebuild(*pairs))
-    return Duet.model_validate({**duets.line(["c0", "c1"], number, *rebuilds), "device": "board"})
+    return Launch.model_validate({**duets.line(["c0", "c1"], number, *rebuilds), "device": "board"})
 
 
 @pytest.fixture(scope="module")

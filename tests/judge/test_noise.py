@@ -10,7 +10,7 @@ import pytest
 from harness.judge import decision, noise
 from harness.judge.intervals import grouped
 from harness.judge.timing import Timing
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord
 from tests import duets
@@ -37,7 +37,7 @@ def timing(spread: float, processes: int, **pair: Any) -> Timing:
             duets.rebuild(duets.pair([[round(LEVEL * (1 + chance.gauss(0, spread)))] * ITERATIONS for _ in PAIR], **pair))
             for _ in range(4)
         ]
-        events.append(Duet.model_validate({**duets.line(PAIR, number, *rebuilds), "device": "board"}))
+        events.append(Launch.model_validate({**duets.line(PAIR, number, *rebuilds), "device": "board"}))
     return Timing("board", assemble(run, events).launches, {}, {each.id: each.name for each in CASES})
 
 

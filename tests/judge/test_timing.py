@@ -10,7 +10,7 @@ import pytest
 
 from harness.devices.device import Device
 from harness.judge.rows import Row, Table, tables
-from harness.measure.events import Apart, Duet, End, Evaluated, Governor, Round, Throughput, Trouble
+from harness.measure.events import End, Evaluated, Governor, Launch, Round, SeparateProcesses, Throughput, Trouble
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FAST, FP32, SHA, case, facts, finish, variant
@@ -51,7 +51,7 @@ def test_the_ratio_is_within_each_rebuild() -> None:
 
 def test_each_pair_of_blocks_is_a_replicate() -> None:
     three = duets.rebuild(*(duets.pair([[first] * 3, [100] * 3]) for first in (200, 300, 900)))
-    events = [Duet.model_validate({**duets.line(PAIR, number, three), "device": "board"}) for number in range(3)]
+    events = [Launch.model_validate({**duets.line(PAIR, number, three), "device": "board"}) for number in range(3)]
     assert rows(events)[1].speedup == pytest.approx(rows(events)[1].speedup)
     found = rows(events)[1].speedup
     assert found is not None
@@ -64,12 +64,12 @@ def test_each_pair_of_blocks_is_a_replicate() -> None:
 def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
     bad = duets.pair([[900] * 3, [100] * 3], disturbed=["cpu", "steal"])
     mixed = duets.rebuild(duets.pair([[200] * 3, [100] * 3]), bad, bad)
-    events = [Duet.model_validate({**duets.line(PAIR, number, mixed), "device": "board"}) for number in range(3)]
+    events = [Launch.model_validate({**duets.line(PAIR, number, mixed), "device": "board"}) for number in range(3)]
     found = rows(events)[1].speedup
     assert found is not None
     assert found.value == pytest.approx(2)
     assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and do not count"
-    all_bad = [Duet.model_validate({**duets.line(PAIR, n, duets.rebuild(bad)), "device": "board"}) for n in range(3)]
+    all_bad = [Launch.model_validate({**duets.line(PAIR, n, duets.rebuild(bad)), "device": "board"}) for n in range(3)]
     assert (
         table(all_bad)
         .remarks[0]
@@ -78,7 +78,7 @@ def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
 
 
 def test_processes_that_alternate_are_paired_by_round() -> None:
-    events: list[Event] = [Apart(device="board", cases=PAIR, reason="too large")]
+    events: list[Event] = [SeparateProcesses(device="board", cases=PAIR, reason="too large")]
     for number, drift in enumerate([1, 2, 3]):
         for name, level in (("c0", 2000), ("c1", 1000)):
             events.append(duets.launch("board", [name], number, [[level * drift]], apart=PAIR))
@@ -98,9 +98,9 @@ def test_levels_that_contradict_the_ratio_are_called_out() -> None:
 
 
 def test_loads_are_those_of_a_processs_first_session() -> None:
-    def event(number: int, order: list[int]) -> Duet:
+    def event(number: int, order: list[int]) -> Launch:
         said = duets.rebuild(duets.pair([[10], [10]]), order=order, load_ns=[7_000_000, 3_000_000], first_ns=[70, 30])
-        return Duet.model_validate({**duets.line(PAIR, number, said, said), "device": "board"})
+        return Launch.model_validate({**duets.line(PAIR, number, said, said), "device": "board"})
 
     evaluated = Evaluated.model_validate(
         {
@@ -165,7 +165,7 @@ def test_cores_of_several_kinds_want_to_be_chosen() -> None:
 
 def test_cases_that_warm_up_too_slowly_are_named() -> None:
     late = duets.rebuild(duets.pair([[10], [10]]), steady=[True, False])
-    events = [Duet.model_validate({**duets.line(PAIR, n, late, late), "device": "board"}) for n in range(2)]
+    events = [Launch.model_validate({**duets.line(PAIR, n, late, late), "device": "board"}) for n in range(2)]
     assert table(events).remarks == ("not steady within measure.warmup: static-QDQ (4 of 4)",)
 
 

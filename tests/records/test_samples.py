@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ResultsError
-from harness.measure.events import Duet
+from harness.measure.events import Launch
 from harness.measure.plan import Case
 from harness.records import samples
 from tests import duets
@@ -19,14 +19,14 @@ CASES = [
 ]
 
 
-def block(case: str, number: int, ns: list[int], device: str = "local") -> Duet:
-    return Duet.model_validate({**duets.line([case], number, duets.rebuild(duets.pair([ns]))), "device": device})
+def block(case: str, number: int, ns: list[int], device: str = "local") -> Launch:
+    return Launch.model_validate({**duets.line([case], number, duets.rebuild(duets.pair([ns]))), "device": device})
 
 
-def write(path: Path, *found: Duet) -> None:
+def write(path: Path, *found: Launch) -> None:
     blocks = samples.Blocks(CASES)
-    for duet in found:
-        blocks.add(duet)
+    for launch in found:
+        blocks.add(launch)
     blocks.write(path)
 
 
@@ -46,7 +46,7 @@ def test_a_duets_samples_name_what_ran_beside_them_and_which_count(tmp_path: Pat
     path = tmp_path / "samples.parquet"
     good, bad = duets.pair([[10], [20]]), duets.pair([[11], [21]], disturbed=["cpu"])
     said = duets.line(["c0", "c1"], 2, duets.rebuild(good, bad), duets.rebuild(bad))
-    write(path, Duet.model_validate({**said, "device": "d"}))
+    write(path, Launch.model_validate({**said, "device": "d"}))
     rows = duckdb.execute(f"SELECT \"case\", beside, rebuild, block, used, nanoseconds FROM '{path}'").fetchall()
     odd = CASES[1].name
     assert rows == [
@@ -103,8 +103,8 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_processes_of_pairs_that_are_kept_apart_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
-    one = Duet.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[10]])), apart=["c0", "c1"]), "device": "d"})
-    other = Duet.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[90]]))), "device": "d"})
+    one = Launch.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[10]])), apart=["c0", "c1"]), "device": "d"})
+    other = Launch.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[90]]))), "device": "d"})
     write(path, one, other)
     odd = CASES[1].name
     assert samples.quantiles(path) == {("d", "fp32", odd, 0): (10.0, 10.0), ("d", "fp32", None, 0): (90.0, 90.0)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.devices.device import Device
 from harness.judge.rows import Table
-from harness.measure.events import Begin, Counted, Duet, End, Evaluated, Event, FidelityLine
+from harness.measure.events import Begin, Counted, End, Evaluated, Event, FidelityLine, Launch
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.records.context import Context
@@ -54,10 +54,10 @@ def launches(slowdown: float, count: int, *, start: int = 0, spread: float = 0.0
     return found
 
 
-def loads(before: int, now: int, number: int) -> Duet:
+def loads(before: int, now: int, number: int) -> Launch:
     """A process in which sessions are created in so many nanoseconds, but for the first ones."""
     each = [duets.rebuild(duets.pair([[2000] * 3, [2000] * 3]), load_ns=[9 * before, before] if first else [before, now]) for first in (True, False, False)]  # fmt: skip
-    return Duet.model_validate({**duets.line(UNIT, number, *each), "device": "board"})
+    return Launch.model_validate({**duets.line(UNIT, number, *each), "device": "board"})
 
 
 def counted(identifier: str, number: int, instructions: float) -> Counted:

@@ -11,13 +11,13 @@ from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.judge.rows import Table, tables
 from harness.measure import pairs
-from harness.measure.events import Begin, Duet, End, Event, Failed, FidelityLine, Round
+from harness.measure.events import Begin, End, Event, Failed, FidelityLine, Launch, Round
 from harness.measure.plan import Case
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord, Run, Versions
-from harness.records.samples import QUANTILES, Process
+from harness.records.samples import QUANTILES, LaunchKey
 from harness.study.study import ModelSection, Study
 from tests import duets
 
@@ -60,7 +60,7 @@ def blocks(device: str, identifier: str, medians: Sequence[float], count: int = 
     for number, median in enumerate(medians):
         ns = [round(value) for value in np.linspace(0.9 * median * 1e6, 1.1 * median * 1e6, count)]
         said = duets.line([identifier], number, duets.rebuild(duets.pair([ns], wall_ns=[500_000_000])))
-        found.append(Duet.model_validate({**said, "device": device}))
+        found.append(Launch.model_validate({**said, "device": device}))
     return found
 
 
@@ -75,16 +75,16 @@ def finish(
     )  # fmt: skip
     units = pairs.units(cases, {each.name: each for each in variants})
     whole = assemble(run.model_copy(update={"state": "complete", "units": units, **extra}), events)
-    return whole, tables(whole, quantiles([event for event in events if isinstance(event, Duet)], whole.cases))
+    return whole, tables(whole, quantiles([event for event in events if isinstance(event, Launch)], whole.cases))
 
 
-def quantiles(found: Sequence[Duet], cases: Sequence[Case]) -> Mapping[Process, tuple[float, ...]]:
+def quantiles(found: Sequence[Launch], cases: Sequence[Case]) -> Mapping[LaunchKey, tuple[float, ...]]:
     """What records.samples.quantiles() reads from samples.parquet, for cases that ran alone."""
     names = {each.id: each.name for each in cases}
-    result: dict[Process, tuple[float, ...]] = {}
-    for duet in found:
-        ns = [value for rebuild in duet.rebuilds for pair in rebuild.pairs for value in pair.samples[0].nanoseconds]
-        result[duet.device, names[duet.cases[0]], None, duet.round] = tuple(map(float, np.quantile(ns, QUANTILES)))
+    result: dict[LaunchKey, tuple[float, ...]] = {}
+    for launch in found:
+        ns = [value for rebuild in launch.rebuilds for pair in rebuild.pairs for value in pair.samples[0].nanoseconds]
+        result[launch.device, names[launch.cases[0]], None, launch.round] = tuple(map(float, np.quantile(ns, QUANTILES)))
     return result
 
 

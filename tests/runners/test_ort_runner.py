@@ -25,7 +25,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from harness.devices import facts as device_facts
 from harness.devices import program
 from harness.measure import journal
-from harness.measure.events import Apart, Counted, Duet, End, Evaluated, Event, Failed, Governor, Throughput
+from harness.measure.events import Counted, End, Evaluated, Event, Failed, Governor, Launch, SeparateProcesses, Throughput
 from harness.paths import CHECKS, PROBER, RUNNER
 from harness.quantize.methods import ort_format
 from tests.models import tiny_cnn
@@ -92,8 +92,8 @@ def events(folder: Path) -> list[Event]:
     return [journal.check(line, "local") for line in lines(folder)]
 
 
-def duets(folder: Path) -> list[Duet]:
-    return [event for event in events(folder) if isinstance(event, Duet)]
+def duets(folder: Path) -> list[Launch]:
+    return [event for event in events(folder) if isinstance(event, Launch)]
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -165,7 +165,10 @@ def test_a_job_measures_pairs_side_by_side(job: Callable[..., Path]) -> None:
     done = run("job", str(folder))
     assert (done.returncode, done.stdout) == (0, "")
     found = duets(folder)
-    assert [(duet.cases, duet.round, duet.apart) for duet in found] == [(("c0", "c1"), 0, None), (("c0", "c1"), 1, None)]
+    assert [(duet.cases, duet.round, duet.separate_processes) for duet in found] == [
+        (("c0", "c1"), 0, None),
+        (("c0", "c1"), 1, None),
+    ]
     for rebuild in [rebuild for duet in found for rebuild in duet.rebuilds]:
         assert min(rebuild.load_ns + rebuild.first_ns) > 0
         assert min(rebuild.warmup) >= 3
@@ -215,10 +218,10 @@ def test_a_pair_too_large_for_memory_is_measured_in_processes_that_alternate(job
     blind.write_text(program.job().read_text().replace("/proc/meminfo", str(meminfo)))
     folder = job(broken=False, rounds=3)
     subprocess.run([sys.executable, str(blind), str(folder), str(RUNNER)], check=True, timeout=120)
-    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
     assert apart.cases == ("c0", "c1")
     assert apart.reason.endswith("MB, and 1 MB are free")
-    found = [(duet.round, duet.cases[0], duet.apart) for duet in duets(folder)]
+    found = [(duet.round, duet.cases[0], duet.separate_processes) for duet in duets(folder)]
     assert sorted(found) == [(number, name, ("c0", "c1")) for number in range(3) for name in ("c0", "c1")]
 
 
@@ -235,7 +238,7 @@ def test_a_pair_whose_process_dies_is_kept_apart(job: Callable[..., Path], tmp_p
     )
     folder = job(broken=False, rebuilds=1)
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
     assert "crash: killed by SIGKILL" in apart.reason
     assert sorted((duet.round, duet.cases) for duet in duets(folder)) == [
         (number, (name,)) for number in (0, 1) for name in ("c0", "c1")
@@ -539,7 +542,7 @@ def test_cases_of_two_runtimes_are_kept_apart_and_each_has_its_own(job: Callable
     command = [sys.executable, "-I", "-S", str(program.job()), str(folder), str(RUNNER)]
     packages = os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
     subprocess.run(command, check=True, timeout=120, env={**os.environ, "QUANT_HARNESS_PATH": packages})
-    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
     assert apart.reason == "two versions of onnxruntime can't be in one process"
     assert sorted(duet.cases for duet in duets(folder)) == [("c0",), ("c1",)]
     # One evaluation, one launch.
@@ -600,7 +603,7 @@ def test_an_allocation_that_onnxruntime_fails_keeps_the_pair_apart(job: Callable
     )
     folder = job(broken=False, rebuilds=1)
     run("job", str(folder), env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    (apart,) = [event for event in events(folder) if isinstance(event, Apart)]
+    (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
     assert apart.reason.startswith("memory: ")
     assert len(duets(folder)) == 4
 
