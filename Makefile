@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine with Python ≥ 3.11, make and git: make demo, make test.
 
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 # So many tests at once; 0 for one after the other.

@@ -5,6 +5,9 @@ Modules here import at the top only what ``--help`` needs; a command imports its
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
 from harness import paths
@@ -12,11 +15,14 @@ from harness.cli import baseline, board, check, claims, compare, debug, device, 
 from harness.cli import run as run_command
 from harness.errors import Exit
 
+# The shells' completion scripts, which typer writes, set this variable and call ``harness``.
+COMPLETE = "_HARNESS_COMPLETE"
+COMPLETION_OPTIONS = {"--install-completion", "--show-completion"}
+
 app = typer.Typer(
     name="harness",
     help="Measure quantized ONNX models on real devices.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,6 +50,7 @@ def run() -> int:
     Raises:
         BaseException: whatever nobody foresaw.
     """
+    completion = not COMPLETION_OPTIONS.isdisjoint(sys.argv[1:])
     if warning := paths.settle():
         streams.say(warning)
     try:
@@ -51,6 +58,11 @@ def run() -> int:
         code = app(standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit as end:
+        # Typer ends the process itself after these; fish tells 0 from 1.
+        if COMPLETE not in os.environ and not completion:
+            raise
+        code = end.code
     except Exception as exc:
         # Wrong usage: typer's class for it has no public name.
         if not callable(getattr(exc, "format_message", None)):
@@ -58,5 +70,8 @@ def run() -> int:
         from typer import rich_utils
 
         rich_utils.rich_format_error(exc)  # type: ignore[arg-type]
+        return Exit.USAGE
+    if code and completion:
+        # The shell is not supported; typer's own code would be that of a regression.
         return Exit.USAGE
     return code if isinstance(code, int) else Exit.PASSED
