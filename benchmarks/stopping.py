@@ -26,7 +26,7 @@ from harness.paths import JOB
 from harness.records import folder
 from harness.study import study
 from harness.workflow import preflight
-from harness.workflow import run as workflow
+from harness.workflow.run import run_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,8 +97,8 @@ def measured(rounds: int, results: Path) -> Run:
     )
     known = registry.load(None)
     with watcher() as watching:
-        made = preflight.ask(asked.model_copy(update={"measure": section, "claim": []}))
-        return workflow.run(made, [known.get("local")], known, results, watching)[1]
+        made = preflight.check_inputs(asked.model_copy(update={"measure": section, "claim": []}))
+        return run_study(made, [known.get("local")], known, results, watching)[1]
 
 
 def main() -> None:

@@ -104,10 +104,11 @@ class DeviceBenchmark:
         from harness.devices import preflight  # noqa: PLC0415
         from harness.devices import registry as registries  # noqa: PLC0415
         from harness.errors import DeviceError, Exit, HarnessError  # noqa: PLC0415
-        from harness.workflow import baselines  # noqa: PLC0415 - heavy, and only needed here
-        from harness.workflow import check as release  # noqa: PLC0415
-        from harness.workflow import preflight as question  # noqa: PLC0415
-        from harness.workflow import run as workflow  # noqa: PLC0415
+        from harness.workflow import check  # noqa: PLC0415 - heavy, and only needed here
+        from harness.workflow import results as run_results  # noqa: PLC0415
+        from harness.workflow.baselines import resolve  # noqa: PLC0415
+        from harness.workflow.preflight import check_inputs  # noqa: PLC0415
+        from harness.workflow.run import run_study  # noqa: PLC0415
 
         path = self._beside / model
         results = self._here / (self._option("results") or "results")
@@ -122,19 +123,19 @@ class DeviceBenchmark:
             against = baseline or (kept.name(named, path, device) if named else None)
             save_as = kept.name(save, path, device) if save else None
             if missing and not (save or self._option("json")):
-                question.ask(study)  # a model or data that can't be used fail the test, whatever it is compared with
+                check_inputs(study)  # a model or data that can't be used fail the test, whatever it is compared with
                 self._give_up(missing)
             if against is not None and not missing:
                 limits = {"max_regression": max_regression, "check_outputs": check_outputs}
-                study = release.prepare(study, [metric] if isinstance(metric, str) else list(metric), **limits)
-                rival = baselines.find(_under(self._beside, against), results, kept.folder, study)
-                folder, run, tables = release.check(question.ask(study), rival, devices, registry, results, _Quiet(Lines()))
-                code = release.verdict(run, tables)
+                study = check.with_gate(study, [metric] if isinstance(metric, str) else list(metric), **limits)
+                source = resolve(_under(self._beside, against), results, kept.folder, study)
+                folder, run, tables = check.run_check(check_inputs(study), source, devices, registry, results, _Quiet(Lines()))
+                code = check.verdict(run, tables)
             else:
                 if self._config.getoption("device_strict") and not (save or missing):
                     pytest.fail("nothing to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
-                folder, run, tables = workflow.run(question.ask(study), devices, registry, results, _Quiet(Lines()))
-                code = workflow.verdict(run)
+                folder, run, tables = run_study(check_inputs(study), devices, registry, results, _Quiet(Lines()))
+                code = run_results.verdict(run)
                 # A latency that is less precise than asked is shown with its interval; nothing is judged by it.
                 if code == Exit.INCONCLUSIVE and all(record.state == "measured" for record in run.results):
                     code = Exit.PASSED

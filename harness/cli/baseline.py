@@ -31,8 +31,8 @@ def save(
 
     from harness import paths
     from harness.records import baseline_file
-    from harness.workflow import baselines as rivals
-    from harness.workflow import run as workflow
+    from harness.workflow.baselines import of_run
+    from harness.workflow.results import read_run
 
     if name == "latest" or name.endswith((".onnx", ".json")):
         message = f"a baseline can't be called '{name}': --baseline {name} means something else"
@@ -44,11 +44,11 @@ def save(
     if path.exists() and not force:
         message = f"{path}: there is a baseline '{name}' already; --force replaces it"
         raise UsageError(message)
-    folder, found, tables = workflow.show(run, results)
+    folder, found, tables = read_run(run, results)
     if found.state != "complete" or not any(row.state == "measured" for table in tables for row in table.rows):
         message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}: it is no baseline; save one that is whole"
         raise UsageError(message)
-    taken = baseline_file.of_folder(rivals.of_run(found, tables, name), folder)
+    taken = baseline_file.of_folder(of_run(found, tables, name), folder)
     added = baseline_file.save(taken, path, paths.models())
     said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
     if as_json:

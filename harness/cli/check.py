@@ -81,15 +81,15 @@ def check(
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.report import formats
-    from harness.workflow import baselines as rivals
-    from harness.workflow import check as release
-    from harness.workflow import preflight
+    from harness.workflow import check as workflow
+    from harness.workflow.baselines import resolve
+    from harness.workflow.preflight import check_inputs
 
     bare = target is not None and target.suffix == ".onnx" and variants is None
     study = targets.study_of(
         target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants, output=output
     )
-    study = release.prepare(
+    study = workflow.with_gate(
         targets.limited(study, rounds=rounds, max_time=max_time, wait=wait),
         metric or [],
         max_regression=max_regression,
@@ -97,10 +97,10 @@ def check(
         check_outputs=check_outputs,
     )
     known, devices = registered.selected(registry, device or study.devices.select)
-    rival = rivals.find(baseline, results, baselines, study)
-    asked = preflight.ask(study, variant or [])
+    source = resolve(baseline, results, baselines, study)
+    preflight = check_inputs(study, variant or [])
     with progress.watcher() as watcher:
-        folder, finished, tables = release.check(asked, rival, devices, known, results, watcher, variant or [])
+        folder, finished, tables = workflow.run_check(preflight, source, devices, known, results, watcher, variant or [])
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
     typer.echo(f"run {finished.id}: {folder}", err=as_json)
-    return release.verdict(finished, tables)
+    return workflow.verdict(finished, tables)

@@ -29,9 +29,9 @@ def claims(
     from harness.report import claims as words
     from harness.report import sheets, table
     from harness.study import study as studies
-    from harness.workflow import run as workflow
+    from harness.workflow.results import read_run
 
-    folder, found, _ = workflow.show(run, results)
+    folder, found, _ = read_run(run, results)
     if study is not None:
         found = found.model_copy(update={"study": found.study.model_copy(update={"claim": studies.load(Path(study)).claim})})
     if not found.study.claim:

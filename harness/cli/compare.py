@@ -24,12 +24,12 @@ def compare(
     from harness.judge import comparison
     from harness.report import comparison as words
     from harness.report import table
-    from harness.workflow import run as workflow
+    from harness.workflow.results import read_run
 
     if len(runs) < 2:  # noqa: PLR2004 - one alone is 'harness show'
         message = "compare takes two runs or more; 'harness show RUN' shows one"
         raise UsageError(message)
-    shown = [workflow.show(name, results) for name in runs]
+    shown = [read_run(name, results) for name in runs]
     found = comparison.compare([(run, tables) for _, run, tables in shown], force=force)
     only = [run for _, run, _ in shown]
     if as_json:

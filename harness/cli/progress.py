@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.measure.events import Event
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
-    from harness.workflow.run import Watcher
+    from harness.workflow.watcher import Watcher
 
 
 @contextlib.contextmanager

@@ -51,9 +51,10 @@ def run(
     from harness.cli import target as targets
     from harness.devices import registry as registries
     from harness.report import formats
-    from harness.workflow import preflight
-    from harness.workflow import resume as resumption
-    from harness.workflow import run as workflow
+    from harness.workflow import results as run_results
+    from harness.workflow.preflight import check_inputs
+    from harness.workflow.resume import resume_run
+    from harness.workflow.run import run_study
 
     if resume is not None:
         given: dict[str, object] = {
@@ -68,7 +69,7 @@ def run(
             message = f"{', '.join(said)}: not with --resume: the run goes on as it was begun"
             raise UsageError(message)
         with progress.watcher() as watcher:
-            folder, finished, tables = resumption.resume(
+            folder, finished, tables = resume_run(
                 resume,
                 device or [],
                 registries.load(registry),
@@ -83,9 +84,9 @@ def run(
         )
         study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
         known, devices = registered.selected(registry, device or study.devices.select)
-        asked = preflight.ask(study, variant or [])
+        preflight = check_inputs(study, variant or [])
         with progress.watcher() as watcher:
-            folder, finished, tables = workflow.run(asked, devices, known, results, watcher)
+            folder, finished, tables = run_study(preflight, devices, known, results, watcher)
     typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
     typer.echo(f"\nrun {finished.id}: {folder}", err=as_json)
-    return workflow.verdict(finished)
+    return run_results.verdict(finished)

@@ -33,13 +33,13 @@ def show(
     from harness.judge import rows
     from harness.report import formats, operators
     from harness.study import toml_file
-    from harness.workflow import run as workflow
+    from harness.workflow.results import read_run
 
     name = "json" if as_json else form
     if name not in formats.FORMATS:
         message = f"--format: no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
         raise UsageError(message)
-    folder, found, tables = workflow.show(run, results)
+    folder, found, tables = read_run(run, results)
     chosen = rows.select(tables, device or [], variant or [])
     if ops:
         said = (

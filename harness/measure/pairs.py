@@ -53,16 +53,16 @@ def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequen
     return (*found, *((case.id,) for case in cases if case.id not in paired))
 
 
-def contests(cases: Sequence[Case], rivals: Mapping[str, str]) -> tuple[Unit, ...]:
+def contests(cases: Sequence[Case], baselines: Mapping[str, str]) -> tuple[Unit, ...]:
     """Pair each candidate case with its baseline's.
 
     Args:
         cases: of both.
-        rivals: a candidate's variant → the baseline's; the same one where only the runtime differs, whose first version is the candidate's.
+        baselines: a candidate's variant → the baseline's; the same one where only the runtime differs, whose first version is the candidate's.
     """
     found = []
     for candidate, base in product(cases, cases):
-        if rivals.get(candidate.variant) != base.variant:
+        if baselines.get(candidate.variant) != base.variant:
             continue
         if base.variant != candidate.variant and settings(base) == settings(candidate):
             found.append((base.id, candidate.id))

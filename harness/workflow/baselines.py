@@ -14,7 +14,7 @@ from harness.quantize.model.model import open_model, read_model
 from harness.records import baseline_file
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.study.toml_file import nearest
-from harness.workflow import run as workflow
+from harness.workflow.results import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ RUNTIME = re.compile(r"onnxruntime==(\d+(?:\.\d+){1,3})")
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineSource:
     """What the candidate is compared with.
 
     Attributes:
@@ -42,30 +42,30 @@ class Rival:
     runtime: str | None = None
 
 
-def find(name: str, results: Path, baselines: Path, study: Study) -> Rival:
-    """Find what a baseline's name means: a saved one, ``onnxruntime==VERSION``, a model file or a run.
+def resolve(name: str, results: Path, baselines: Path, study: Study) -> BaselineSource:
+    """Resolve the name of a baseline: a saved one, ``onnxruntime==VERSION``, a model file or a run.
 
     Raises:
         ResultsError: if it is none, or its models are missing.
         ModelError: if it is a model that can't be used.
     """
     if found := RUNTIME.fullmatch(name):
-        return Rival(Baseline(name=name, kind="runtime"), runtime=found[1])
+        return BaselineSource(Baseline(name=name, kind="runtime"), runtime=found[1])
     if name.endswith(".onnx"):
         path = Path(name)
         model = read_model(path) if study.is_given else open_model(path)
-        return Rival(Baseline(name=name, kind="model", model_sha256=model.sha256), model=model)
+        return BaselineSource(Baseline(name=name, kind="model", model_sha256=model.sha256), model=model)
     saved = Path(name) if name.endswith(baseline_file.SUFFIX) else baselines / f"{name}{baseline_file.SUFFIX}"
     if saved.is_file():
-        return Rival(baseline_file.load(saved, paths.models()))
+        return BaselineSource(baseline_file.load(saved, paths.models()))
     try:
-        folder, run, tables = workflow.show(name, results)
+        folder, run, tables = read_run(name, results)
     except ResultsError as exc:
         names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
         there = f"{nearest(name, names)}" if names else f"{baselines} holds none; 'harness baseline save RUN NAME' makes one"
         message = f"no baseline '{name}': it is no saved one ({there}), no model file, not onnxruntime==VERSION, and {exc}"
         raise ResultsError(message) from exc
-    return Rival(baseline_file.of_folder(of_run(run, tables, name), folder))
+    return BaselineSource(baseline_file.of_folder(of_run(run, tables, name), folder))
 
 
 def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:

@@ -18,7 +18,8 @@ from harness.records import samples as run_samples
 from harness.study.claims_and_gate import ALL_METRICS, MAX_REGRESSION, TIMES, GateSection
 from harness.study.toml_file import nearest
 from harness.workflow import check_preflight, references
-from harness.workflow import run as workflow
+from harness.workflow.context import new_run, own_runtime
+from harness.workflow.results import finish_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,16 +34,17 @@ if TYPE_CHECKING:
     from harness.records.baseline import Baseline
     from harness.records.run import Run
     from harness.study.study import Study
-    from harness.workflow.baselines import Rival
-    from harness.workflow.preflight import Question
-    from harness.workflow.run import Bench, Watcher
+    from harness.workflow.baselines import BaselineSource
+    from harness.workflow.context import RunContext
+    from harness.workflow.preflight import Preflight
+    from harness.workflow.watcher import Watcher
 
 # A tail, or the time to load, takes more processes than a median: one value for each.
 PROCESSES = 12
 PATIENCE = 600.0
 
 
-def prepare(study: Study, metrics: Sequence[str], **said: float | bool | None) -> Study:
+def with_gate(study: Study, metrics: Sequence[str], **said: float | bool | None) -> Study:
     """Give a study its gate: the one that it has, or the usual one, with what the command line says.
 
     Args:
@@ -71,9 +73,9 @@ def prepare(study: Study, metrics: Sequence[str], **said: float | bool | None) -
     return study.model_copy(update={"gate": found})
 
 
-def check(
-    question: Question,
-    rival: Rival,
+def run_check(
+    preflight: Preflight,
+    source: BaselineSource,
     devices: Sequence[Device],
     registry: Registry,
     results: Path,
@@ -88,38 +90,38 @@ def check(
     Raises:
         UsageError: a member of its branch, if the two have nothing to compare, or the gate asks for what can't be had.
     """
-    check_preflight.check(question, rival, devices, registry, globs)
-    compared_with = references.of(question, rival)
-    if rival.runtime is not None:
-        devices = [_with_runtime(device, rival.runtime) for device in devices]
-    with workflow.bench(question, devices, results, watcher) as place:
-        variants, interrupted = place.make()
+    check_preflight.check(preflight, source, devices, registry, globs)
+    compared_with = references.of(preflight, source)
+    if source.runtime is not None:
+        devices = [_with_runtime(device, source.runtime) for device in devices]
+    with new_run(preflight, devices, results, watcher) as context:
+        variants, interrupted = context.make()
         wanted = [each for each in variants if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
-        rivals, also_interrupted = ([], False) if interrupted else _rivals(place, rival, wanted)
+        theirs, also_interrupted = ([], False) if interrupted else _bring_baseline(context, source, wanted)
         interrupted = interrupted or also_interrupted
-        names = {each.name: each.name if rival.runtime else pairs.BASELINE + each.name for each in wanted}
-        everything = [*wanted, *rivals]
-        cases = plan.cases(everything, question.study.measure, question.dims, plan.runtimes(devices))
+        names = {each.name: each.name if source.runtime else pairs.BASELINE + each.name for each in wanted}
+        everything = [*wanted, *theirs]
+        cases = plan.cases(everything, preflight.study.measure, preflight.dims, plan.runtimes(devices))
         units = pairs.contests(cases, names)
         paired = {name for unit in units for name in unit}
         cases = tuple(case for case in cases if case.id in paired)
-        begun = place.begin(devices, [*variants, *rivals], cases, units).model_copy(
-            update={"baseline": _kept(rival.baseline), "warnings": (*question.warnings, *_unmatched(wanted, rivals, rival))}
+        begun = context.begin(devices, [*variants, *theirs], cases, units).model_copy(
+            update={"baseline": _kept(source.baseline), "warnings": (*preflight.warnings, *_unmatched(wanted, theirs, source))}
         )
-        run_folder.save(place.folder, begun)
+        run_folder.save(context.folder, begun)
         if not interrupted and units:
-            watcher.plan(devices, cases, question.study.measure.rounds)
-            work = replace(place.work(everything, cases, units), compare=compared_with.compare)
-            interrupted = place.measure(_with_bar(work, begun, 0), devices, registry)
+            watcher.plan(devices, cases, preflight.study.measure.rounds)
+            work = replace(context.work(everything, cases, units), compare=compared_with.compare)
+            interrupted = context.measure(_with_bar(work, begun, 0), devices, registry)
             if not interrupted:
-                interrupted = _confirm(place, begun, work, devices, registry)
-        return workflow.finish(place.folder, begun, interrupted=interrupted)
+                interrupted = _confirm(context, begun, work, devices, registry)
+        return finish_run(context.folder, begun, interrupted=interrupted)
 
 
-def _confirm(place: Bench, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
+def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
     """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
-    so_far = run_folder.gather(place.folder, begun)
-    quantiles = run_samples.quantiles(place.folder / run_folder.SAMPLES)
+    so_far = run_folder.gather(context.folder, begun)
+    quantiles = run_samples.quantiles(context.folder / run_folder.SAMPLES)
     so_far, tables = isolation.isolated(so_far, lambda run: rows.tables(run, quantiles))
     suspects = {
         table.device.entry.name: found
@@ -135,7 +137,7 @@ def _confirm(place: Bench, begun: Run, work: Work, devices: Sequence[Device], re
     again = replace(_with_bar(work, begun, begun.study.measure.rounds), cases=cases, seed=work.seed + 1)
     again = replace(again, measure=again.measure.model_copy(update={"wait": max(again.measure.wait or 0, PATIENCE)}))
     again = replace(again, units=tuple(unit for unit in again.units if unit in units))
-    return place.measure(again, [device for device in devices if device.name in suspects], registry)
+    return context.measure(again, [device for device in devices if device.name in suspects], registry)
 
 
 def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
@@ -156,18 +158,18 @@ def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
     return replace(work, bar=bar, measure=measure, units=work.units if timed else ())
 
 
-def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list[Variant], bool]:
+def _bring_baseline(context: RunContext, source: BaselineSource, wanted: Sequence[Variant]) -> tuple[list[Variant], bool]:
     """Bring the baseline's models into the run's folder, under names of their own."""
-    if rival.runtime is not None:
+    if source.runtime is not None:
         return [], False
-    folder = place.folder / run_folder.VARIANTS / "baseline"
+    folder = context.folder / run_folder.VARIANTS / "baseline"
     interrupted = False
-    if rival.model is not None:
-        study = place.question.study
-        model = study.model.model_copy(update={"path": rival.model.path})
-        found, interrupted = place.make(study.model_copy(update={"model": model}), rival.model, "baseline")
+    if source.model is not None:
+        study = context.preflight.study
+        model = study.model.model_copy(update={"path": source.model.path})
+        found, interrupted = context.make(study.model_copy(update={"model": model}), source.model, "baseline")
     else:
-        found = list(rival.baseline.variants)
+        found = list(source.baseline.variants)
     names = {each.name for each in wanted}
     kept = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,20 +186,20 @@ def _rivals(place: Bench, rival: Rival, wanted: Sequence[Variant]) -> tuple[list
 
 def _with_runtime(device: Device, baseline: str) -> Device:
     """Let a device measure its first runtime, which is the candidate's, and the baseline's."""
-    candidate = device.runtimes[0] if device.runtimes else workflow.own_runtime()
+    candidate = device.runtimes[0] if device.runtimes else own_runtime()
     if candidate == baseline:
         message = f"{device.name}: the candidate's onnxruntime is {candidate}, the same as the baseline's; name another, or set runtimes = [\"VERSION\"]"
         raise SelectionError(message)
     return device.model_copy(update={"runtimes": [candidate, baseline]})
 
 
-def _unmatched(wanted: Sequence[Variant], rivals: Sequence[Variant], rival: Rival) -> list[str]:
+def _unmatched(wanted: Sequence[Variant], theirs: Sequence[Variant], source: BaselineSource) -> list[str]:
     """Name what is on one side only, and what could not be made."""
-    found = [f"{each.name} could not be made: {each.reason}" for each in (*wanted, *rivals) if each.state == "failed"]
-    if rival.runtime is None:
-        there = {each.name.removeprefix(pairs.BASELINE) for each in rivals}
+    found = [f"{each.name} could not be made: {each.reason}" for each in (*wanted, *theirs) if each.state == "failed"]
+    if source.runtime is None:
+        there = {each.name.removeprefix(pairs.BASELINE) for each in theirs}
         new = [each.name for each in wanted if each.state == "made" and each.name not in there]
-        gone = [each.name for each in rival.baseline.variants if each.name not in {known.name for known in wanted}]
+        gone = [each.name for each in source.baseline.variants if each.name not in {known.name for known in wanted}]
         found += [f"not in the baseline, and not judged: {', '.join(new)}"] if new else []
         found += [f"in the baseline alone, and not judged: {', '.join(gone)}"] if gone else []
     return found

@@ -18,50 +18,52 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.registry import Registry
     from harness.quantize.model.model import SourceModel
-    from harness.workflow.baselines import Rival
-    from harness.workflow.preflight import Question
+    from harness.workflow.baselines import BaselineSource
+    from harness.workflow.preflight import Preflight
 
 
-def check(question: Question, rival: Rival, devices: Sequence[Device], registry: Registry, globs: Sequence[str]) -> None:
+def check(
+    preflight: Preflight, source: BaselineSource, devices: Sequence[Device], registry: Registry, globs: Sequence[str]
+) -> None:
     """Check both sides, and the gate's limits.
 
     Raises:
         UsageError: a member of its branch, if the two have nothing to compare, or the gate asks for what can't be had.
     """
-    _refuse_vain_limits(question, registry)
-    _refuse_unmeasurable(question, devices)
-    _refuse_incomparable_outputs(question, rival)
-    if rival.runtime is None:
-        _refuse_strangers(question, rival, globs)
-        _refuse_other_inputs(question, rival)
+    _refuse_vain_limits(preflight, registry)
+    _refuse_unmeasurable(preflight, devices)
+    _refuse_incomparable_outputs(preflight, source)
+    if source.runtime is None:
+        _refuse_strangers(preflight, source, globs)
+        _refuse_other_inputs(preflight, source)
 
 
-def _refuse_strangers(question: Question, rival: Rival, globs: Sequence[str]) -> None:
+def _refuse_strangers(preflight: Preflight, source: BaselineSource, globs: Sequence[str]) -> None:
     """See that there is something to compare before anything is made.
 
     Raises:
         SelectionError: if no variant is on both sides.
     """
-    wanted = [each.name for each in question.recipes if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
+    wanted = [each.name for each in preflight.recipes if not globs or any(fnmatchcase(each.name, glob) for glob in globs)]
     if not wanted:
-        message = f"no variant matches {', '.join(globs)}; known: {', '.join(each.name for each in question.recipes)}"
+        message = f"no variant matches {', '.join(globs)}; known: {', '.join(each.name for each in preflight.recipes)}"
         raise SelectionError(message)
-    there = [each.name for each in rival.baseline.variants]
-    if rival.model is None and not set(wanted) & set(there):
+    there = [each.name for each in source.baseline.variants]
+    if source.model is None and not set(wanted) & set(there):
         hint = f'; the baseline is a model as it is: methods = ["{GIVEN}"]' if there == [GIVEN] else ""
-        message = f"{rival.baseline.described} has none of the variants {', '.join(wanted)}; it has {', '.join(there)}{hint}"
+        message = f"{source.baseline.described} has none of the variants {', '.join(wanted)}; it has {', '.join(there)}{hint}"
         raise SelectionError(message)
 
 
-def _refuse_vain_limits(question: Question, registry: Registry) -> None:
+def _refuse_vain_limits(preflight: Preflight, registry: Registry) -> None:
     """See that every limit is for something that there is, though perhaps not in this check: one board of several, or one variant.
 
     Raises:
         StudyError: if not; a limit with a slip of the pen would be none.
     """
-    asked = question.study.gate or GateSection()
+    asked = preflight.study.gate or GateSection()
     devices = [*registry.entries, *(f"@{tag}" for tag in registry.tags)]
-    variants = [each.name for each in matrix.plan(question.study)]
+    variants = [each.name for each in matrix.plan(preflight.study)]
     for limit in asked.limit:
         if limit.device is not None and limit.device not in devices:
             message = f"[[gate.limit]] on {limit.metric}: no device is '{limit.device}'; {nearest(limit.device, devices)}"
@@ -73,52 +75,52 @@ def _refuse_vain_limits(question: Question, registry: Registry) -> None:
             raise StudyError(message)
 
 
-def _refuse_other_inputs(question: Question, rival: Rival) -> None:
+def _refuse_other_inputs(preflight: Preflight, source: BaselineSource) -> None:
     """See that both sides can be fed the same inputs, before anything is made.
 
     Raises:
         SelectionError: if the baseline takes others.
     """
-    paths = [each.path for each in rival.baseline.variants if each.path is not None]
-    there = rival.model or (read_model(paths[0]) if paths else None)
+    paths = [each.path for each in source.baseline.variants if each.path is not None]
+    there = source.model or (read_model(paths[0]) if paths else None)
     if there is None:
         return
     shapes = [
         {spec.name: (spec.dtype, shape[spec.name]) for spec in model.inputs}
-        for model in (question.model, there)
+        for model in (preflight.model, there)
         for shape in [_fixed(model)]
     ]
     mine, theirs = shapes
     if set(mine) == set(theirs) and all(_same(mine[name], theirs[name]) for name in mine):
         return
-    words = ["; ".join(map(str, model.inputs)) for model in (there, question.model)]
-    message = f"{rival.baseline.described} takes {words[0]}, and {question.model.path} takes {words[1]}: they can't be fed the same inputs"
+    words = ["; ".join(map(str, model.inputs)) for model in (there, preflight.model)]
+    message = f"{source.baseline.described} takes {words[0]}, and {preflight.model.path} takes {words[1]}: they can't be fed the same inputs"
     raise SelectionError(message)
 
 
-def _refuse_incomparable_outputs(question: Question, rival: Rival) -> None:
+def _refuse_incomparable_outputs(preflight: Preflight, source: BaselineSource) -> None:
     """See that a gate on figures against fp32 has an fp32 model, and outputs of the kind.
 
     Raises:
         StudyError: if not.
     """
-    asked = [metric for metric in (question.study.gate or GateSection()).metrics if metric in AGAINST_FP32]
-    if asked and question.study.is_given and rival.runtime is None:
+    asked = [metric for metric in (preflight.study.gate or GateSection()).metrics if metric in AGAINST_FP32]
+    if asked and preflight.study.is_given and source.runtime is None:
         message = (
             f"the gate asks for {' and '.join(asked)}, and this needs the fp32 model of each variant, but both sides are finished models; "
             'gate a study of the fp32 model, with each finished model as a [[variant]] of method = "given", or leave the metric out '
             "(broken outputs fail the gate in any case)"
         )
         raise StudyError(message)
-    lacking = [metric for metric in asked if any(not reference.tells(metric) for reference in question.references)]
+    lacking = [metric for metric in asked if any(not reference.tells(metric) for reference in preflight.references)]
     if lacking:
         reasons = {
             "sqnr": "the model has no floating-point output",
             "top1_agreement": "the model has no output [batch, classes] whose largest class could be compared",
         }
-        difference = next((each.difference for each in question.references if each.difference), None)
+        difference = next((each.difference for each in preflight.references if each.difference), None)
         reason = difference.sentence if difference else reasons[lacking[0]]
-        message = f"{question.study.model.path}: the gate asks for {lacking[0]}, but {reason}"
+        message = f"{preflight.study.model.path}: the gate asks for {lacking[0]}, but {reason}"
         raise StudyError(message)
 
 
@@ -136,15 +138,15 @@ def _same(one: tuple[str, tuple[int | None, ...]], other: tuple[str, tuple[int |
     return kind == other_kind and alike
 
 
-def _refuse_unmeasurable(question: Question, devices: Sequence[Device]) -> None:
+def _refuse_unmeasurable(preflight: Preflight, devices: Sequence[Device]) -> None:
     """See that the gate asks for what can be had.
 
     Raises:
         StudyError: if not.
     """
-    asked = question.study.gate or GateSection()
-    if "accuracy" in asked.metrics and all(samples.labels is None for samples in question.evaluation):
-        message = f"the gate asks for accuracy, and the evaluation data have no labels: {question.evaluation[0].source}"
+    asked = preflight.study.gate or GateSection()
+    if "accuracy" in asked.metrics and all(samples.labels is None for samples in preflight.evaluation):
+        message = f"the gate asks for accuracy, and the evaluation data have no labels: {preflight.evaluation[0].source}"
         raise StudyError(message)
     blind = [
         each.name

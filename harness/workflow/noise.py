@@ -15,8 +15,8 @@ from harness.judge.timing import Timing
 from harness.measure import pairs, plan
 from harness.records import folder as run_folder
 from harness.study import study
-from harness.workflow import preflight
-from harness.workflow import run as workflow
+from harness.workflow.context import new_run
+from harness.workflow.preflight import check_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.registry import Registry
     from harness.records.run import DeviceRecord, Run
-    from harness.workflow.run import Watcher
+    from harness.workflow.watcher import Watcher
 
 # About a millisecond on a fast core, and ten on a small board.
 CHANNELS, SIDE, LAYERS = 64, 32, 3
@@ -64,23 +64,23 @@ def measure(devices: Sequence[Device], registry: Registry, seconds: float, watch
     with tempfile.TemporaryDirectory(prefix="quant-harness-noise-") as temporary:
         path = Path(temporary) / "noise.onnx"
         path.write_bytes(_model())
-        asked = preflight.ask(_study(path, seconds))
-        with workflow.bench(asked, devices, Path(temporary), watcher) as place:
-            made, interrupted = place.make()
+        preflight = check_inputs(_study(path, seconds))
+        with new_run(preflight, devices, Path(temporary), watcher) as context:
+            made, interrupted = context.make()
             same = [
                 each.model_copy(update={"recipe": each.recipe.model_copy(update={"name": pairs.BASELINE + each.name})})
                 for each in made
             ]
-            cases = plan.cases([*made, *same], asked.study.measure, asked.dims, plan.runtimes(devices))
+            cases = plan.cases([*made, *same], preflight.study.measure, preflight.dims, plan.runtimes(devices))
             units = pairs.contests(cases, {each.name: pairs.BASELINE + each.name for each in made})
-            begun = place.begin(devices, [*made, *same], cases, units)
-            run_folder.save(place.folder, begun)
+            begun = context.begin(devices, [*made, *same], cases, units)
+            run_folder.save(context.folder, begun)
             if not interrupted:
                 watcher.plan(devices, cases, MANY)
-                interrupted = place.measure(place.work([*made, *same], cases, units), devices, registry)
+                interrupted = context.measure(context.work([*made, *same], cases, units), devices, registry)
             if interrupted:
                 raise KeyboardInterrupt
-            run = run_folder.gather(place.folder, begun)
+            run = run_folder.gather(context.folder, begun)
     return [_finding(run, record) for record in run.devices]
 
 

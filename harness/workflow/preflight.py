@@ -1,4 +1,4 @@
-"""A study whose parts were found to fit each other: what is asked before anything is made."""
+"""Check a study against its model and data before any work."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A study whose parts were found to fit each other; nothing is made yet.
+class Preflight:
+    """A study that was checked against its model and data; nothing is built yet.
 
     Attributes:
         dims: the symbolic dimensions' values, one set for each shape.
@@ -40,8 +40,8 @@ class Question:
     warnings: tuple[str, ...]
 
 
-def ask(study: Study, globs: Sequence[str] = ()) -> Question:
-    """Check a study against its model and data, before anything is made.
+def check_inputs(study: Study, globs: Sequence[str] = ()) -> Preflight:
+    """Check a study against its model and data before any work.
 
     Raises:
         UsageError: a member of its branch, if a part is missing or does not fit.
@@ -62,4 +62,4 @@ def ask(study: Study, globs: Sequence[str] = ()) -> Question:
     found += tuple(reference.difference.sentence for reference in references[1:] if reference.difference)[:1]
     if not any(reference.difference for reference in references) and (suspicion := reproducibility.suspicion(model.proto)):
         found += (suspicion,)
-    return Question(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))
+    return Preflight(study, model, dims, recipes, evaluation, references, tuple(dict.fromkeys(found)))

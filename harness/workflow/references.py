@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from harness.measure.events import FidelityLine
     from harness.measure.plan import Case
-    from harness.workflow.baselines import Rival
-    from harness.workflow.preflight import Question
+    from harness.workflow.baselines import BaselineSource
+    from harness.workflow.preflight import Preflight
 
 BASELINE = faults.BASELINE
 
@@ -51,49 +51,49 @@ class References:
         return line.without_distances(self.withheld[side]) if side in self.withheld else line
 
 
-def of(question: Question, rival: Rival) -> References:
+def of(preflight: Preflight, source: BaselineSource) -> References:
     """Find the references of both sides; a baseline that was made of another model than the candidate is compared with its own.
 
     Raises:
         DataError: if the study's metric fails on a baseline's outputs.
     """
-    own, same = question.references, _is_same(question, rival)
-    if rival.runtime is not None or (same and not question.study.is_given):
-        return References(question.dims, own, own, {})
-    if question.study.is_given:
+    own, same = preflight.references, _is_same(preflight, source)
+    if source.runtime is not None or (same and not preflight.study.is_given):
+        return References(preflight.dims, own, own, {})
+    if preflight.study.is_given:
         if same:
             found = [reference.named(BASELINE) for reference in own]
-            return References(question.dims, tuple(found), tuple(found), {})
-        both = _run(question, _path(rival, GIVEN), BASELINE)
+            return References(preflight.dims, tuple(found), tuple(found), {})
+        both = _run(preflight, _path(source, GIVEN), BASELINE)
         if isinstance(both, str):
-            return References(question.dims, own, own, dict.fromkeys(("candidate", "baseline"), both))
-        return References(question.dims, both, both, {})
-    theirs = _run(question, _path(rival, REFERENCE), REFERENCE)
+            return References(preflight.dims, own, own, dict.fromkeys(("candidate", "baseline"), both))
+        return References(preflight.dims, both, both, {})
+    theirs = _run(preflight, _path(source, REFERENCE), REFERENCE)
     if isinstance(theirs, str):
-        return References(question.dims, own, own, {"baseline": theirs})
-    return References(question.dims, own, theirs, {})
+        return References(preflight.dims, own, own, {"baseline": theirs})
+    return References(preflight.dims, own, theirs, {})
 
 
-def _is_same(question: Question, rival: Rival) -> bool:
+def _is_same(preflight: Preflight, source: BaselineSource) -> bool:
     """Whether both sides were made of the same model file."""
-    return rival.baseline.model_sha256 == question.model.sha256
+    return source.baseline.model_sha256 == preflight.model.sha256
 
 
-def _path(rival: Rival, variant: str) -> Path | None:
+def _path(source: BaselineSource, variant: str) -> Path | None:
     """The baseline's own file of a variant; the bare model, if it is one."""
-    if rival.model is not None:
-        return rival.model.path
-    found: Sequence[Path] = [each.path for each in rival.baseline.variants if each.path and each.name == variant]
+    if source.model is not None:
+        return source.model.path
+    found: Sequence[Path] = [each.path for each in source.baseline.variants if each.path and each.name == variant]
     return found[0] if found else None
 
 
-def _run(question: Question, path: Path | None, name: str) -> tuple[Reference, ...] | str:
+def _run(preflight: Preflight, path: Path | None, name: str) -> tuple[Reference, ...] | str:
     """Run a model on the evaluation data, or say why there is nothing to compare with."""
     if path is None:
         return "the baseline has no fp32 model to compare its outputs with; save a baseline from a run that includes fp32"
-    section = question.study.model
+    section = preflight.study.model
     figure = metric.load(section.metric) if section.metric else None
     try:
-        return tuple(Reference(path, samples, figure, section.output, name) for samples in question.evaluation)
+        return tuple(Reference(path, samples, figure, section.output, name) for samples in preflight.evaluation)
     except ModelError as exc:
         return f"the outputs can't be compared: {exc}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.devices import preflight, protocol
+from harness.devices import preflight as device_preflight
+from harness.devices import protocol
 from harness.errors import ResultsError, SelectionError
 from harness.measure import journal
 from harness.measure.progress import Progress, progress
 from harness.records import folder as run_folder
 from harness.records.run import DeviceRecord
-from harness.workflow import preflight as questions
-from harness.workflow import run as workflow
+from harness.workflow.context import reopen
+from harness.workflow.preflight import check_inputs
+from harness.workflow.results import finish_run, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
     from harness.judge.rows import Table
     from harness.quantize.recipe import Variant
     from harness.records.run import Run
-    from harness.workflow.run import Watcher
+    from harness.workflow.watcher import Watcher
 
 REACHED = ("transport", "host", "user", "port", "identity_file", "password_env", "host_key", "jump", "python")
 _NOTHING = Progress()
 
 
-def resume(
+def resume_run(
     name: str,
     names: Sequence[str],
     registry: Registry,
@@ -72,15 +74,15 @@ def resume(
     if not left:
         # One that was ended while it wrote what it had measured is written now.
         is_due = was.state != "complete" and all(so_far.get(entry.name, _NOTHING).collected for entry in _entries(begun))
-        return workflow.finish(folder, begun, interrupted=False) if is_due else workflow.show(str(folder), results)
+        return finish_run(folder, begun, interrupted=False) if is_due else read_run(str(folder), results)
     # How a device is reached may have changed since; what it is measured with may not.
-    preflight.check([registry.entries[entry.name] for entry in left if entry.name in registry.entries], registry)
+    device_preflight.check([registry.entries[entry.name] for entry in left if entry.name in registry.entries], registry)
     now = [_reached(entry, registry) for entry in left]
     if said := {key: value for key, value in limits.items() if value is not None}:
         measure = begun.study.measure.model_copy(update=said)
         begun = begun.model_copy(update={"study": begun.study.model_copy(update={"measure": measure})})
-    asked = questions.ask(begun.study)
-    if asked.model.sha256 != begun.model_sha256:
+    preflight = check_inputs(begun.study)
+    if preflight.model.sha256 != begun.model_sha256:
         message = f"{begun.study.model.path}: is not the model any more that {folder} was begun with: start a new run"
         raise ResultsError(message)
     variants = [_here(variant, folder) for variant in begun.variants]
@@ -88,16 +90,16 @@ def resume(
         if gone := next((file for file in variant.files().values() if not file.is_file()), None):
             message = f"{gone}: is gone, and with it what {folder} was measuring: start a new run"
             raise ResultsError(message)
-    with workflow.reopen(asked, folder, begun.started, begun.seed, watcher) as place:
-        hashes = tuple(found.sha256 for found in place.inputs)
+    with reopen(preflight, folder, begun.started, begun.seed, watcher) as context:
+        hashes = tuple(found.sha256 for found in context.inputs)
         for entry in left:
             if so_far.get(entry.name, _NOTHING).inputs not in {(), hashes}:
                 message = f"{begun.study.model.evaluation or begun.study.model.calibration}: the evaluation data are not those any more that {folder} was begun with: start a new run"
                 raise ResultsError(message)
         so_far |= {entry.name: so_far[entry.name].again() for entry in left if entry.name in so_far}
         watcher.plan(now, begun.cases, begun.study.measure.rounds)
-        interrupted = place.measure(place.work(variants, begun.cases, begun.units), now, registry, so_far)
-    return workflow.finish(folder, begun, interrupted=interrupted)
+        interrupted = context.measure(context.work(variants, begun.cases, begun.units), now, registry, so_far)
+    return finish_run(folder, begun, interrupted=interrupted)
 
 
 def _check_jobs(run: Run, left: dict[str, Progress]) -> None:

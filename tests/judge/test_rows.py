@@ -13,7 +13,7 @@ from harness.measure.plan import Case
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.run import DeviceRecord
-from harness.workflow import run as workflow
+from harness.workflow import results as run_results
 from tests.report.runs import FAST, FP32, blocks, case, facts, finish, lacking, variant
 
 FP32_CASE, FAST_CASE = case("c0", FP32), case("c1", FAST)
@@ -169,7 +169,7 @@ def test_a_file_for_another_platform_is_an_outcome_and_no_failure() -> None:
     reason = "the file is written for amd64, and this device is aarch64: such files suit one platform only"
     assert [(row.state, row.reason) for row in table.rows] == [("measured", None), ("impossible", reason)]
     assert table.trouble is None
-    assert workflow.verdict(run) == Exit.PASSED
+    assert run_results.verdict(run) == Exit.PASSED
     judge = gate._Judge(run, run.devices[0], {each.id: each for each in cases}, {each.case: each for each in run.results}, {})
     check = judge.check(("c0", "c1"), "size", 0.05)
     assert (check.verdict, check.reason) == ("skipped", reason)

@@ -11,7 +11,7 @@ import pytest
 
 from harness.devices import registry
 from harness.workflow import oldest_runtime
-from harness.workflow.run import own_runtime
+from harness.workflow.context import own_runtime
 from tests.cli.conftest import Command, harness, study  # noqa: F401 - fixtures
 
 BOARDS = """\

@@ -38,35 +38,35 @@ def study(name: str, **more: Any) -> Study:
 
 
 def test_a_model_that_does_not_reproduce_itself_is_told() -> None:
-    (note,) = [note for note in preflight.ask(study("noisy.onnx")).warnings if "RandomNormalLike 'noise'" in note]
+    (note,) = [note for note in preflight.check_inputs(study("noisy.onnx")).warnings if "RandomNormalLike 'noise'" in note]
     assert "does not reproduce itself" in note
 
 
 def test_random_nodes_that_made_no_difference_are_told() -> None:
     nodes = [*noise()[:1], helper.make_node("Sub", ["n", "n"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
     onnx.save(model(nodes), "same.onnx")
-    (note,) = [note for note in preflight.ask(study("same.onnx")).warnings if "RandomNormalLike 'noise'" in note]
+    (note,) = [note for note in preflight.check_inputs(study("same.onnx")).warnings if "RandomNormalLike 'noise'" in note]
     assert "gave the same outputs" in note
 
 
 def test_the_output_that_labels_are_compared_with_is_said() -> None:
-    said = "\n".join(preflight.ask(study("two.onnx")).warnings)
+    said = "\n".join(preflight.check_inputs(study("two.onnx")).warnings)
     assert "the labels are compared with output 'away'" in said
     assert "fp32 itself gets 0.0 %" not in said  # 16 rows are too few to tell
-    said = "\n".join(preflight.ask(study("two.onnx", output="scores")).warnings)
+    said = "\n".join(preflight.check_inputs(study("two.onnx", output="scores")).warnings)
     assert "the labels are compared with output 'scores'" in said
 
 
 def test_an_output_that_is_not_there() -> None:
     with pytest.raises(ModelError, match=r"no output is called 'score'; did you mean 'scores'\?"):
-        preflight.ask(study("two.onnx", output="score"))
+        preflight.check_inputs(study("two.onnx", output="score"))
 
 
 def test_a_gate_can_not_go_by_outputs_that_do_not_reproduce_themselves(tmp_path: Path) -> None:
     asked = study("noisy.onnx")
     gate = GateSection(metric=["sqnr"])
     asked = asked.model_copy(update={"gate": gate})
-    rival = baselines.find("two.onnx", tmp_path, tmp_path, asked)
+    source = baselines.resolve("two.onnx", tmp_path, tmp_path, asked)
     known = registry.load(None)
     with pytest.raises(StudyError, match=r"the gate asks for sqnr, but the model does not reproduce itself"):
-        check_preflight.check(preflight.ask(asked), rival, known.select(["local"]), known, [])
+        check_preflight.check(preflight.check_inputs(asked), source, known.select(["local"]), known, [])

@@ -17,7 +17,7 @@ from tests.models import boxes_and_scores
 
 if TYPE_CHECKING:
     from harness.measure.events import FidelityLine
-    from harness.workflow.baselines import Rival
+    from harness.workflow.baselines import BaselineSource
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def study(*methods: str) -> studies.Study:
     return found.model_copy(update={"variants": found.variants.model_copy(update={"methods": list(methods)})})
 
 
-def against(asked: studies.Study, baseline: str) -> tuple[references.References, preflight.Question]:
-    here = preflight.ask(asked)
-    found: Rival = baselines.find(baseline, Path("results"), Path("baselines"), asked)
+def against(asked: studies.Study, baseline: str) -> tuple[references.References, preflight.Preflight]:
+    here = preflight.check_inputs(asked)
+    found: BaselineSource = baselines.resolve(baseline, Path("results"), Path("baselines"), asked)
     return references.of(here, found), here
 
 
@@ -76,9 +76,9 @@ def test_another_runtime_is_held_against_the_same_model() -> None:
 
 
 def test_a_baseline_without_its_fp32_model_leaves_its_distances_out() -> None:
-    here = preflight.ask(study("fp32", "static"))
-    rival = baselines.find("old.onnx", Path("results"), Path("baselines"), study("fp32", "static"))
-    lost = references.of(here, baselines.Rival(rival.baseline))
+    here = preflight.check_inputs(study("fp32", "static"))
+    source = baselines.resolve("old.onnx", Path("results"), Path("baselines"), study("fp32", "static"))
+    lost = references.of(here, baselines.BaselineSource(source.baseline))
     outputs = here.references[0].outputs
     assert line(lost, "static", outputs).fidelity.identical
     said = line(lost, "baseline:static", outputs)

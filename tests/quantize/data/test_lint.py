@@ -229,7 +229,7 @@ class TestStudies:
             if evaluation:
                 np.savez(tmp_path / "evaluation.npz", **evaluation)
                 more = f'evaluation = "evaluation.npz"\n{more}'
-            return preflight.ask(write_study(more)).warnings
+            return preflight.check_inputs(write_study(more)).warnings
 
         return ask
 

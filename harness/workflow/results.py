@@ -1,0 +1,64 @@
+"""The end of a run and a run read again: from its journal to tables and files."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from harness.errors import ResultsError
+from harness.judge import outcome, rows
+from harness.records import folder as run_folder
+from harness.records import isolation
+from harness.records import samples as run_samples
+from harness.report import formats
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.errors import Exit
+    from harness.judge.rows import Table
+    from harness.records.run import Run
+
+
+def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Run, tuple[Table, ...]]:
+    """Put the run together from its journal and write its files; run.json last, for it says that the folder is complete.
+
+    Raises:
+        ResultsError: if a file can't be written.
+    """
+    whole = run_folder.gather(folder, begun)
+    ended = whole.model_copy(update={"state": "interrupted" if interrupted else "complete", "finished": datetime.now(UTC)})
+    quantiles = run_samples.quantiles(folder / run_folder.SAMPLES)
+
+    def shown(run: Run) -> tuple[tuple[Table, ...], dict[Path, bytes]]:
+        tables = rows.tables(run, quantiles)
+        return tables, formats.files(folder, run, tables)
+
+    ended, (tables, files) = isolation.isolated(ended, shown)
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(exist_ok=True)
+            run_folder.write_bytes(path, content)
+    except OSError as exc:
+        message = (
+            f"{exc.filename or folder}: can't be written: {exc.strerror}; what was measured is in {folder / run_folder.JOURNAL}"
+        )
+        raise ResultsError(message) from exc
+    run_folder.save(folder, ended)
+    return folder, ended, tables
+
+
+def read_run(name: str, results: Path) -> tuple[Path, Run, tuple[Table, ...]]:
+    """Read a run's tables.
+
+    Raises:
+        ResultsError: if there is no such run, or it is damaged.
+    """
+    folder = run_folder.find(name, results)
+    found = run_folder.load(folder)
+    return folder, found, rows.tables(found, run_samples.quantiles(folder / run_folder.SAMPLES))
+
+
+def verdict(run: Run) -> Exit:
+    """The exit code of a run that was no gate."""
+    return outcome.code(run, ())
