@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness import DISTRIBUTION, paths
-from harness.text import plain
+from harness.text import sanitize
 
 KEPT = 20
 MOST_CHARACTERS = 1000
@@ -35,7 +35,7 @@ def message(exc: BaseException) -> str:
 def described(exc: BaseException) -> str:
     """An exception's class and text, each of which may be anything, on one line."""
     try:
-        text = " ".join(plain(str(exc)).split())
+        text = " ".join(sanitize(str(exc)).split())
     except Exception:  # noqa: BLE001 - an exception whose text can't be had
         text = "it has no text"
     kind = type(exc).__name__ if type(exc).__module__ == "builtins" else f"{type(exc).__module__}.{type(exc).__name__}"

@@ -30,7 +30,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar
 
-from harness.text import plain
+from harness.text import sanitize
 
 
 class Exit(IntEnum):
@@ -93,7 +93,7 @@ class DeviceError(HarnessError):
 
     def __init__(self, device: str, step: str, reason: str) -> None:
         # Much of it is in the device's own words.
-        reason = plain(reason)
+        reason = sanitize(reason)
         super().__init__(f"{device}: {step}: {reason}")
         self.device = device
         self.step = step

@@ -1,4 +1,4 @@
-"""Words of devices and models, made fit for people: what a terminal would obey, or a text may not hold, is taken out."""
+"""Text from devices and models, made safe to show: characters that a terminal would obey or that XML forbids are replaced."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ KEPT = "\n\t\r\xa0"
 REPLACED = "\ufffd"
 
 
-def plain(words: str) -> str:
-    """Replace control characters, terminal escapes, marks that turn the direction of writing, halves of characters, and what XML 1.0 forbids."""
+def sanitize(words: str) -> str:
+    """Replace control characters, terminal escapes, bidirectional marks, lone surrogates, and what XML 1.0 forbids with U+FFFD."""
     if words.isprintable():
         return words
     return "".join(letter if letter.isprintable() or letter in KEPT else REPLACED for letter in words)
 
 
-def all_plain(said: object) -> object:
-    """As :func:`plain`, for every text in a JSON document."""
+def sanitize_all(said: object) -> object:
+    """Apply :func:`sanitize` to every string and key of a JSON document."""
     if isinstance(said, str):
-        return plain(said)
+        return sanitize(said)
     if isinstance(said, list):
-        return [all_plain(each) for each in said]
+        return [sanitize_all(each) for each in said]
     if isinstance(said, dict):
-        return {plain(key): all_plain(value) for key, value in said.items()}
+        return {sanitize(key): sanitize_all(value) for key, value in said.items()}
     return said

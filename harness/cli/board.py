@@ -38,11 +38,11 @@ def build(
     from harness.devices.boards import build as builds
     from harness.devices.boards import image as images
     from harness.devices.boards.prerequisites import check_build
-    from harness.devices.boards.recipe import Recipe
+    from harness.devices.boards.recipe import ImageRecipe
 
     start = time.monotonic()
     place = images.folder_of_images(folder)
-    image, built = images.wanted(place, Recipe()), False
+    image, built = images.wanted(place, ImageRecipe()), False
     if not image.folder.is_dir():
         check_build(place)
         image, built = builds.build(place, lambda line: typer.echo(line, err=as_json), mirror)

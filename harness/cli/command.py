@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import streams
 from harness.errors import Exit, HarnessError
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ def _command(function: Callable[Arguments, Exit], *, acts: bool) -> Callable[Arg
 
 def say_error(message: str, code: Exit, *, as_json: bool) -> None:
     """Write an error for people, and for programs where they asked."""
-    typer.echo("\n".join(f"harness: {line}" for line in plain(message).splitlines()), err=True)
+    typer.echo("\n".join(f"harness: {line}" for line in sanitize(message).splitlines()), err=True)
     if as_json:
         say_json({"error": message, "exit": int(code)})
 

@@ -78,7 +78,7 @@ def debug(
 
 def _print(found: Diagnosis) -> None:
     from harness.cli.grid import console
-    from harness.text import plain
+    from harness.text import sanitize
 
     out = console()
     if found.compared:
@@ -94,7 +94,7 @@ def _print(found: Diagnosis) -> None:
         _scan(out, found)
         _exclusions(out, found.chosen, found.exclusions)
     for note in found.notes:
-        out.print(f"! {plain(note)}", markup=False, soft_wrap=True)
+        out.print(f"! {sanitize(note)}", markup=False, soft_wrap=True)
 
 
 def _compared(out: Console, compared: Sequence[Compared]) -> None:
@@ -140,7 +140,7 @@ def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> t
 
 def _inside(out: Console, found: Diagnosis) -> None:
     from harness.cli.grid import grid
-    from harness.text import plain
+    from harness.text import sanitize
 
     if found.tensors:
         out.print("tensors, the farthest from fp32's first", markup=False)
@@ -161,7 +161,7 @@ def _inside(out: Console, found: Diagnosis) -> None:
         falls = sorted((each for each in found.tensors if (each.lost_db or 0) > 0), key=lambda each: -(each.lost_db or 0))[:FALLS]
         if falls:
             words = ", ".join(f"{each.node or each.name} ({each.op_type}) {decibels(each.lost_db)}" for each in falls)
-            out.print(f"  most is lost at {plain(words)}\n", markup=False, soft_wrap=True)
+            out.print(f"  most is lost at {sanitize(words)}\n", markup=False, soft_wrap=True)
     if found.weights:
         out.print("weights, the farthest from fp32's first", markup=False)
         rows = [

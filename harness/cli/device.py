@@ -10,7 +10,7 @@ import typer
 from harness.cli import command as shared
 from harness.cli import known as registered
 from harness.errors import Exit, HostKeyError, UsageError
-from harness.text import plain
+from harness.text import sanitize
 
 app = typer.Typer(
     help="Add a device, look at one, trust its host key, bring onnxruntime to it, or end a job that was left there.",
@@ -77,7 +77,7 @@ def add(
         shared.say_json(done.as_json())
         return Exit.PASSED
     answer = Answer(done.device, done.facts, None)
-    typer.echo(f"{name}: {plain(answer.sentence())}\n{name}: written to {done.path}\nnext: {done.next}")
+    typer.echo(f"{name}: {sanitize(answer.sentence())}\n{name}: written to {done.path}\nnext: {done.next}")
     return Exit.PASSED
 
 
@@ -184,7 +184,7 @@ def release(name: Name, registry: shared.Registry = None, as_json: shared.Json =
     known, device = registered.one(registry, name)
     link = Link(device, known)
     try:
-        ended = link.release()
+        ended = link.end_job()
     finally:
         link.close()
     if as_json:

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from harness.cli.grid import grid
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ KINDS = 4  # op types that a line names
 def show(plan: Plan, out: Console) -> None:
     """Print a plan."""
     for note in plan.notes:
-        out.print(f"! {plain(note)}", markup=False, soft_wrap=True)
+        out.print(f"! {sanitize(note)}", markup=False, soft_wrap=True)
     made = plan.of("made")
     notes = _numbered(known for each in made for known in each.caveats)
     if made:
@@ -139,9 +139,9 @@ def _short(what: str) -> str:
 
 
 def _heading(out: Console, text: str) -> None:
-    out.print(Text(f"\n{plain(text)}", style="bold"))
+    out.print(Text(f"\n{sanitize(text)}", style="bold"))
 
 
 def _line(out: Console, text: str, *, dash: bool = False) -> None:
     """A paragraph whose further lines are indented."""
-    out.print(Padding(Text(f"{'- ' if dash else ''}{plain(text)}"), (0, 0, 0, 2), expand=False))
+    out.print(Padding(Text(f"{'- ' if dash else ''}{sanitize(text)}"), (0, 0, 0, 2), expand=False))

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from harness.devices.lease import holder
 from harness.measure.events import Counted, End, Evaluated, Failed, Launch, Round, SeparateProcesses, Throughput, Trouble
 from harness.measure.route_events import Connected, DeviceFailed, Lost, Provisioned, Pushed, Waiting
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ class Lines:
     def say(self, text: str) -> None:
         """Write one line."""
         with self._lock:
-            sys.stderr.write(" ".join(plain(text).split()) + "\n")
+            sys.stderr.write(" ".join(sanitize(text).split()) + "\n")
             sys.stderr.flush()
 
     def variant(self, variant: Variant, total: int) -> None:
@@ -92,7 +92,7 @@ class Bars:
         self._progress.update(self._variants, total=total, advance=1, description=f"making variants: {escape(variant.name)}")
         if variant.state == "failed":
             self._progress.console.print(
-                f"variant {escape(variant.name)}: failed: {escape(plain(variant.reason or ''))}", soft_wrap=True
+                f"variant {escape(variant.name)}: failed: {escape(sanitize(variant.reason or ''))}", soft_wrap=True
             )
 
     def plan(self, devices: Sequence[Device], cases: Sequence[Case], rounds: int) -> None:
@@ -123,7 +123,7 @@ class Bars:
             text = f"{again}round {event.round % self._rounds + 1}, at most {self._rounds}"
         elif isinstance(event, Failed | DeviceFailed | Connected | Lost | Waiting | Provisioned):
             self._progress.console.print(
-                f"{event.device}: {escape(plain(describe(event, self._names, self._rounds) or ''))}", soft_wrap=True
+                f"{event.device}: {escape(sanitize(describe(event, self._names, self._rounds) or ''))}", soft_wrap=True
             )
         self._progress.update(task, advance=done)
         if text is not None:

@@ -54,7 +54,7 @@ def quantize(
     from harness.quantize.data_review import review
     from harness.quantize.model import random_nodes
     from harness.report.columns import size
-    from harness.text import plain
+    from harness.text import sanitize
     from harness.workflow import oldest_runtime
 
     study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
@@ -94,7 +94,7 @@ def quantize(
         ]
         console().print(grid(["variant", "state", "size", "sha256", "prepared by", "notes"], rows))
         for failure in next((found.preparation.failures for found in made if found.preparation), ()):
-            typer.echo(plain(f"the preparation failed with {failure}"))
+            typer.echo(sanitize(f"the preparation failed with {failure}"))
         for warning in warnings:
             typer.echo(f"  {warning}")
         typer.echo(f"variants: {out}")

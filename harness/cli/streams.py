@@ -123,10 +123,10 @@ def keep() -> Callable[[], None]:
 
 def say(message: str) -> None:
     """Write a message on standard error, each line with the program's name."""
-    from harness.text import plain
+    from harness.text import sanitize
 
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write("".join(f"harness: {line}\n" for line in plain(message).splitlines()))
+        sys.stderr.write("".join(f"harness: {line}\n" for line in sanitize(message).splitlines()))
         sys.stderr.flush()
 
 

@@ -19,7 +19,7 @@ from harness.devices import push as pushing
 from harness.devices.transports.transport import connect
 from harness.errors import BusyError, DiedError, RunnerError, TransferError
 from harness.paths import CHECKS, PROBER, RUNNER
-from harness.text import all_plain
+from harness.text import sanitize_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -243,7 +243,7 @@ class Link:
                 raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
         raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
 
-    def release(self) -> bool:
+    def end_job(self) -> bool:
         """Stop the job that holds the device, whoever started it; tells whether one did.
 
         Raises:
@@ -285,7 +285,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
     try:
         # Readable from here on: what a device says is shown to people sooner or later.
-        reply = all_plain(json.loads(line, parse_constant=refuse))
+        reply = sanitize_all(json.loads(line, parse_constant=refuse))
     except (ValueError, RecursionError):
         return None
     return reply if isinstance(reply, dict) and isinstance(reply.get("event"), str) else None

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import harness
 from harness.errors import ResultsError, RunnerError
 from harness.measure.events import ADAPTER, SAID_THERE, Event
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,8 +119,8 @@ def _fault(exc: ValueError) -> str:
         return "damaged line"
     if first["type"] != "union_tag_invalid":
         place = ".".join(str(part) for part in first["loc"][:4])
-        return f"damaged line, or one of another version of the harness: {plain(place)[:100]}: {first['msg']}"
-    name = plain(str(first.get("ctx", {}).get("tag")))[:100]
+        return f"damaged line, or one of another version of the harness: {sanitize(place)[:100]}: {first['msg']}"
+    name = sanitize(str(first.get("ctx", {}).get("tag")))[:100]
     return f"an event '{name}', which quant-harness {harness.__version__} does not know: the run was written by another version; use that one"
 
 

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +36,10 @@ def other_version(path: Path, content: bytes, reads: int, remedy: str) -> str | 
     """
     said = _object(content)
     found, name = said.get("format", reads), _object(said.get("versions")).get("harness")
-    writer = f" (quant-harness {plain(name)[:MOST_WORDS]})" if isinstance(name, str) else ""
+    writer = f" (quant-harness {sanitize(name)[:MOST_WORDS]})" if isinstance(name, str) else ""
     here = f"this is quant-harness {harness.__version__}, which reads format {reads}"
     if type(found) is not int:
-        return f"{path}: its format is {plain(repr(found))[:MOST_WORDS]}, and {here}: restore the file, or use the version that wrote it"
+        return f"{path}: its format is {sanitize(repr(found))[:MOST_WORDS]}, and {here}: restore the file, or use the version that wrote it"
     if found > reads:
         return f"{path}: format {found!s:.20}, written by a newer version{writer}; {here}: upgrade this one"
     if found < reads:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.judge.outcome import outcome
 from harness.report import claims, gate
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,4 +68,4 @@ def _command(level: str, title: str, message: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    return plain(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return sanitize(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

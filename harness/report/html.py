@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from harness.judge import agreement
 from harness.judge.outcome import outcome
 from harness.report import charts, columns, gate, sheets
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def beside(_run: Run, tables: Sequence[Table]) -> dict[str, bytes]:
 
 def _shown(value: object) -> object:
     """What the page shows of a value; the output of a macro is markup, and its parts went through here."""
-    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return sanitize(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _cells(table: Table) -> list[list[str]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from harness.report import columns, gate
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def _case(run: Run, table: Table, row: Row) -> TestCase:
         # The library would write 8e-05, which is no xs:decimal.
         case._elem.set("time", f"{row.median.value / 1e3:.9f}")  # noqa: SLF001
     shown = [f"{column.title}: {column.text(row)}" for column in columns.of(table)]
-    case.system_out = plain("\n".join([*shown, *row.notes]))
+    case.system_out = sanitize("\n".join([*shown, *row.notes]))
     return case
 
 
@@ -118,17 +118,17 @@ def _check(run: Run, check: Check) -> TestCase:
         case.result = _result(Skipped, said, check.verdict)
     if check.metric == METRIC and check.candidate is not None:
         case._elem.set("time", f"{check.candidate / 1e3:.9f}")  # noqa: SLF001 - as below
-    case.system_out = plain(said)
+    case.system_out = sanitize(said)
     return case
 
 
 def _result(kind: type[Error | Failure | Skipped], reason: str, state: str) -> Error | Failure | Skipped:
     """An outcome with its reason as attribute, which servers list, and as text, which keeps its lines."""
     result = kind(_line(reason), state)
-    result.text = plain(reason)
+    result.text = sanitize(reason)
     return result
 
 
 def _line(words: str) -> str:
     """Words for an attribute: on one line, and legal in XML 1.0."""
-    return plain(" ".join(words.split()))
+    return sanitize(" ".join(words.split()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.judge import agreement
 from harness.judge.outcome import outcome
 from harness.report import columns, gate, sheets
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,5 +68,5 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def text(words: str) -> str:
     """Escape what Markdown or HTML would read as markup; line ends become spaces."""
-    safe = html.escape(plain(re.sub(r"\s+", " ", words)), quote=False)
+    safe = html.escape(sanitize(re.sub(r"\s+", " ", words)), quote=False)
     return re.sub(r"([\\`*_~\[\]|#])", r"\\\1", safe)

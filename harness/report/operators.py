@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.report import columns
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,19 +33,19 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     names = {case.name: case.id for case in run.cases}
     lines = []
     for table in tables:
-        lines.append(f"\n{plain(columns.heading(table))}")
+        lines.append(f"\n{sanitize(columns.heading(table))}")
         for row in table.rows:
             ops = _ops(run, table.device.entry.name, names.get(row.case))
             if not ops:
                 continue
             total = sum(op.microseconds for op in ops)
-            lines.append(f"  {plain(row.case)} · graph {row.graph} · {row.nodes} nodes")
-            width = max(len(plain(op.op)) for op in ops)
+            lines.append(f"  {sanitize(row.case)} · graph {row.graph} · {row.nodes} nodes")
+            width = max(len(sanitize(op.op)) for op in ops)
             for op in ops:
                 share = f"{100 * op.microseconds / total:5.1f} %" if total else "–"
                 time = "" if table.emulated else f"{op.microseconds:10.1f} µs"
-                where = "" if op.provider == "CPUExecutionProvider" else f"  {plain(op.provider)}"
-                lines.append(f"    {plain(op.op):{width}} ×{op.count:<4} {share}{time}{where}")
+                where = "" if op.provider == "CPUExecutionProvider" else f"  {sanitize(op.provider)}"
+                lines.append(f"    {sanitize(op.op):{width}} ×{op.count:<4} {share}{time}{where}")
     return ("\n".join([*lines, "", NOTE]) + "\n").lstrip("\n").encode()
 
 

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from harness.judge import agreement
 from harness.report import columns, gate, sheets
-from harness.text import plain
+from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def draw(console: Console, found: Sheet) -> None:
 
 def escape(words: str) -> str:
     """Escape what rich would read as markup, and what a terminal would obey."""
-    return markup.escape(plain(words))
+    return markup.escape(sanitize(words))
 
 
 def _style(state: str) -> str | None:

@@ -13,7 +13,7 @@ from harness.judge.intervals import Estimate
 from harness.measure.events import Failed
 from harness.records.run import DeviceRecord
 from harness.report import columns
-from harness.text import plain
+from harness.text import sanitize
 from tests.report import runs
 from tests.report.conftest import Summary
 
@@ -59,7 +59,7 @@ def test_the_ends_of_an_interval_can_be_told_apart(value: float, half: float) ->
 
 @given(st.text())
 def test_plain_words_are_legal_in_xml_and_leave_printable_ones_alone(words: str) -> None:
-    found = plain(words)
+    found = sanitize(words)
     assert len(found) == len(words)
     ET.fromstring(f"<a>{escape(found)}</a>")
     if words.isprintable():
@@ -68,7 +68,7 @@ def test_plain_words_are_legal_in_xml_and_leave_printable_ones_alone(words: str)
 
 @pytest.mark.parametrize("control", ["\x00", "\x07", "\x1b", "\x7f", "\x9b", "\ud800", "\uffff"])
 def test_what_a_terminal_obeys_is_replaced(control: str) -> None:
-    assert plain(f"a{control}b") == "a\ufffdb"
+    assert sanitize(f"a{control}b") == "a\ufffdb"
 
 
 def test_a_measured_row(hostile: Summary) -> None:

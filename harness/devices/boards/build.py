@@ -18,7 +18,7 @@ from harness.devices.boards import cpio, packages
 from harness.devices.boards.image import Image, wanted
 from harness.devices.boards.mirror import mirror, proxy
 from harness.devices.boards.prerequisites import USER_EMULATOR, is_native, tool
-from harness.devices.boards.recipe import FILES, Recipe
+from harness.devices.boards.recipe import FILES, ImageRecipe
 from harness.devices.boards.site import LOG, Site, alone, hand_over
 from harness.errors import DeviceError
 
@@ -44,7 +44,7 @@ def build(folder: Path, say: Callable[[str], None], given_mirror: str | None = N
         DeviceError: if a step fails; the log is kept.
         UsageError: if the folder can't be written.
     """
-    recipe = Recipe()
+    recipe = ImageRecipe()
     image = wanted(folder, recipe)
     with alone(folder, say):
         if image.folder.is_dir():

@@ -7,7 +7,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.devices.boards.recipe import Recipe
+from harness.devices.boards.recipe import ImageRecipe
 from harness.errors import UsageError
 from harness.paths import cache
 
@@ -67,7 +67,7 @@ def folder_of_images(given: Path | None) -> Path:
     return cache().absolute() / "boards"
 
 
-def wanted(folder: Path, recipe: Recipe) -> Image:
+def wanted(folder: Path, recipe: ImageRecipe) -> Image:
     """Name the image of a recipe, whether it is there or not."""
     return Image(folder / f"{PREFIX}{recipe.key()}")
 
@@ -79,7 +79,7 @@ def find(given: Path | None) -> Image:
         UsageError: if it was not built yet or can't be read.
     """
     folder = folder_of_images(given)
-    image = wanted(folder, Recipe())
+    image = wanted(folder, ImageRecipe())
     if not image.folder.is_dir():
         older = " (only older ones, of another recipe)" if others(image) else ""
         place = f" --folder {given}" if given is not None else ""

@@ -12,7 +12,7 @@ KEY_LENGTH = 12
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """Everything that shapes the image, together with the scripts in ``files/``.
 
     Attributes:

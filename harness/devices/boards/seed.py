@@ -21,7 +21,7 @@ INITRAMFS = "initramfs"
 
 
 @dataclass(frozen=True)
-class Pair:
+class KeyPair:
     """An ed25519 key.
 
     Attributes:
@@ -33,11 +33,11 @@ class Pair:
     public: str
 
 
-def pair() -> Pair:
+def key_pair() -> KeyPair:
     """Make a new key."""
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return Pair(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), public)
+    return KeyPair(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), public)
 
 
 def plant(name: str, image: Image, place: Path) -> str:
@@ -46,7 +46,7 @@ def plant(name: str, image: Image, place: Path) -> str:
     Returns:
         The board's host key, as devices.toml takes it.
     """
-    host, user = pair(), pair()
+    host, user = key_pair(), key_pair()
     seed = cpio.archive(
         {
             "seed/hostname": (0o644, f"{name}\n".encode()),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from harness.devices.boards.recipe import Recipe
+    from harness.devices.boards.recipe import ImageRecipe
 
 WORK = "building"
 DEBS = "downloads"
@@ -41,7 +41,7 @@ class Site:
 
     folder: Path
     mirror: str
-    recipe: Recipe
+    recipe: ImageRecipe
     say: Callable[[str], None]
 
     @property

@@ -10,7 +10,7 @@ import paramiko
 
 from harness.devices.transports import certificates, known_hosts
 from harness.devices.transports.certificates import SUFFIX, fingerprint
-from harness.devices.transports.known_hosts import Known
+from harness.devices.transports.known_hosts import KnownKeys
 from harness.errors import HostKeyError, RegistryError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Checked(paramiko.MissingHostKeyPolicy):
     Paramiko's own check knows one key of a kind for a host, no patterns and no aliases; so it is given none, and asks this.
     """
 
-    def __init__(self, device: Device, known: Known, route: Route, advice: Advice, *, look: bool = False) -> None:
+    def __init__(self, device: Device, known: KnownKeys, route: Route, advice: Advice, *, look: bool = False) -> None:
         self._device, self.known, self._route, self._advice, self._look = device, known, route, advice, look
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
@@ -121,7 +121,7 @@ class Shown(Exception):  # noqa: N818 - carries a key out of paramiko, no error
         self.key, self.known, self.certified = key, known, certified
 
 
-def known(device: Device, route: Route, registry: Registry, entry: str | None = None) -> Known:
+def known(device: Device, route: Route, registry: Registry, entry: str | None = None) -> KnownKeys:
     """The keys that the server may show: the one of devices.toml, or else those of known_hosts.
 
     Args:
@@ -139,7 +139,7 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
             return found
         # Where nothing is said of the port, ssh takes what is said of the host.
         plain = known_hosts.find(route.known_hosts, route.host)
-        return Known(
+        return KnownKeys(
             found.trusted or plain.trusted,
             found.revoked + plain.revoked,
             found.authorities or plain.authorities,
@@ -153,7 +153,7 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
     except Exception as exc:
         message = f"{registry.where(name, 'host_key')}: '{name}.host_key': not a {kind} public key ({exc}); harness device trust {name} writes it"
         raise RegistryError(message) from exc
-    return Known((key,), places={key: f"host_key in {registry.where(name, 'host_key')}"})
+    return KnownKeys((key,), places={key: f"host_key in {registry.where(name, 'host_key')}"})
 
 
 def advice(device: Device, route: Route) -> Advice:
@@ -164,7 +164,7 @@ def advice(device: Device, route: Route) -> Advice:
     return Advice(unknown, f"harness device trust {device.name} --replace")
 
 
-def hop_advice(alias: str, spec: str, route: Route, known: Known, entry: str | None) -> Advice:
+def hop_advice(alias: str, spec: str, route: Route, known: KnownKeys, entry: str | None) -> Advice:
     """What to do about the keys of a host on the way that ssh_config names.
 
     Args:

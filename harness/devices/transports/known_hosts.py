@@ -19,7 +19,7 @@ SPACE = re.compile(r"[ \t]+")
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownKeys:
     """What the files say of one host.
 
     Attributes:
@@ -44,7 +44,7 @@ class Known:
         )
 
 
-def find(files: Iterable[Path], name: str) -> Known:
+def find(files: Iterable[Path], name: str) -> KnownKeys:
     """Collect a host's keys.
 
     Args:
@@ -73,7 +73,7 @@ def find(files: Iterable[Path], name: str) -> Known:
     trusted, authorities = (
         tuple(key for key in dict.fromkeys(keys[marker]) if key not in revoked) for marker in ("", "@cert-authority")
     )
-    return Known(trusted, revoked, authorities, places, tuple(unread))
+    return KnownKeys(trusted, revoked, authorities, places, tuple(unread))
 
 
 def public(kind: str, encoded: str) -> paramiko.PKey | None:

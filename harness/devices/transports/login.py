@@ -11,7 +11,7 @@ from harness import paths
 from harness.devices.transports import identities, ssh_agent, ssh_tokens
 from harness.devices.transports.identities import UnusableError
 from harness.devices.transports.login_report import LoginReport
-from harness.devices.transports.ssh_agent import AgentError, Session, SshAgent
+from harness.devices.transports.ssh_agent import AgentError, AgentSession, SshAgent
 from harness.devices.transports.ssh_match import BadLineError
 from harness.devices.transports.user_auth import Answer, SignatureError, UserAuth
 from harness.errors import AuthenticationError
@@ -148,7 +148,7 @@ class Login:
         if path is None:
             return None
         proof: tuple[bytes, bytes] | None = getattr(transport, "host_proof", None)
-        session = Session(proof[0], transport.session_id or b"", proof[1]) if proof is not None else None
+        session = AgentSession(proof[0], transport.session_id or b"", proof[1]) if proof is not None else None
         return SshAgent(path, self._device.connect_time, setting=self._route.identity_agent is not None, session=session)
 
     def _identities(self, agent: SshAgent | None) -> list[Identity]:

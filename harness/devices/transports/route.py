@@ -9,7 +9,7 @@ from harness.devices.registry import WrongEntry
 from harness.devices.transports import host_keys, login, ssh_config
 from harness.devices.transports.connection import Way
 from harness.devices.transports.host_keys import Checked, Shown
-from harness.devices.transports.known_hosts import Known
+from harness.devices.transports.known_hosts import KnownKeys
 from harness.errors import AuthenticationError, ConnectError, EntryError, RegistryError, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _way(
         before = _way(_jump(device, registry, above), registry, (*above, device.name), **options)
     else:
         before = _hops(device, registry, route, (), **options)
-    known = host_keys.known(device, route, registry) if check else Known(())
+    known = host_keys.known(device, route, registry) if check else KnownKeys(())
     policy = Checked(device, known, route, host_keys.advice(device, route), look=look)
     return Way(device, route, policy, login.options(device, route, registry) | options, before)
 

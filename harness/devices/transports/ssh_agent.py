@@ -36,7 +36,7 @@ class AgentError(Exception):
 
 
 @dataclass(frozen=True)
-class Session:
+class AgentSession:
     """Which server a login is for, and its proof: keys that are bound to hosts ('ssh-add -h') need to know.
 
     Attributes:
@@ -94,7 +94,7 @@ class SshAgent:
         session: what it is told of the server; None is nothing.
     """
 
-    def __init__(self, path: str, seconds: float, *, setting: bool, session: Session | None = None) -> None:
+    def __init__(self, path: str, seconds: float, *, setting: bool, session: AgentSession | None = None) -> None:
         self.path, self._session = path, session
         self._seconds = seconds
         self._advice = "correct IdentityAgent in ssh_config" if setting else f"unset {ENVIRONMENT}"

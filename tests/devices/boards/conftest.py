@@ -11,7 +11,7 @@ import pytest
 
 from harness.devices.boards import image as images
 from harness.devices.boards.image import Image
-from harness.devices.boards.recipe import Recipe
+from harness.devices.boards.recipe import ImageRecipe
 from harness.errors import UsageError
 
 # Before any test has an environment of its own.
@@ -54,7 +54,7 @@ def built() -> Image:
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
     """Files in the place of an image."""
-    found = images.wanted(tmp_path / "images", Recipe())
+    found = images.wanted(tmp_path / "images", ImageRecipe())
     found.folder.mkdir(parents=True)
     for path in (found.disk, found.kernel, found.initramfs):
         path.write_bytes(bytes(512))

@@ -13,7 +13,7 @@ from harness.devices.boards import build as builds
 from harness.devices.boards import image as images
 from harness.devices.boards import packages
 from harness.devices.boards.image import Image
-from harness.devices.boards.recipe import Recipe
+from harness.devices.boards.recipe import ImageRecipe
 from harness.devices.boards.site import Site
 from harness.errors import DeviceError, UsageError
 
@@ -38,7 +38,7 @@ def unpack(_: Path, folder: Path) -> None:
     for path in (
         folder / "boot" / f"vmlinuz-{RELEASE}",
         folder / "bin/busybox",
-        *(drivers / f"{name}.ko" for name in Recipe().modules),
+        *(drivers / f"{name}.ko" for name in ImageRecipe().modules),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(path.name)
@@ -128,13 +128,13 @@ def test_a_kernel_without_a_driver_is_an_error(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_step_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:
-    site = Site(tmp_path, "http://m", Recipe(), lambda _: None)
+    site = Site(tmp_path, "http://m", ImageRecipe(), lambda _: None)
     with pytest.raises(DeviceError, match=r"board image: sh: it failed; the end of .*build\.log:\nE: no such mirror"):
         site.run(["sh", "-c", "echo 'E: no such mirror' >&2; exit 3"])
 
 
 def test_no_process_outlives_a_step_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = Site(tmp_path, "http://m", Recipe(), lambda _: None)
+    site = Site(tmp_path, "http://m", ImageRecipe(), lambda _: None)
     real = subprocess.Popen.wait
     started: list[subprocess.Popen[bytes]] = []
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness.devices.boards import image as images
-from harness.devices.boards.recipe import FILES, Recipe
+from harness.devices.boards.recipe import FILES, ImageRecipe
 from harness.errors import UsageError
 
 
 def test_a_changed_parameter_names_another_image() -> None:
-    recipe = Recipe()
-    assert recipe.key() == Recipe().key()
+    recipe = ImageRecipe()
+    assert recipe.key() == ImageRecipe().key()
     assert replace(recipe, packages=(*recipe.packages, "gdb")).key() != recipe.key()
     assert replace(recipe, disk_mib=4000).key() != recipe.key()
 
@@ -21,13 +21,13 @@ def test_a_changed_parameter_names_another_image() -> None:
 def test_a_changed_or_new_script_names_another_image(tmp_path: Path) -> None:
     copy = tmp_path / "files"
     shutil.copytree(FILES, copy)
-    before = Recipe().key(copy)
-    assert before == Recipe().key()
+    before = ImageRecipe().key(copy)
+    assert before == ImageRecipe().key()
     script = copy / "guest-init"
     script.write_text(script.read_text() + "\n")
-    changed = Recipe().key(copy)
+    changed = ImageRecipe().key(copy)
     (copy / "extra").write_text("")
-    assert len({before, changed, Recipe().key(copy)}) == 3
+    assert len({before, changed, ImageRecipe().key(copy)}) == 3
 
 
 def test_the_image_that_is_not_built_yet_is_named_with_the_command(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_the_image_that_is_not_built_yet_is_named_with_the_command(tmp_path: Pat
 
 def test_an_image_in_the_cache_is_found(image: images.Image, tmp_path: Path) -> None:
     assert images.find(tmp_path / "images") == image
-    assert image.key == Recipe().key()
+    assert image.key == ImageRecipe().key()
     assert images.folder_of_images(None) == tmp_path / "store" / "boards"
 
 
