@@ -3,10 +3,11 @@
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
 # So many tests at once; 0 for one after the other.
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 
-.PHONY: demo test test-boards test-faults test-large test-ssh unit lint lock build clean
+.PHONY: demo test coverage test-boards test-faults test-large test-ssh unit lint lock build clean
 
 demo: .venv/ready  ## Set up and measure the digits study on this machine.
 	@# 4: on a busy machine, the time may be up before everything is known as closely as asked; the tables say so.
@@ -14,25 +15,31 @@ demo: .venv/ready  ## Set up and measure the digits study on this machine.
 
 test: .venv/ready lint  ## Set up and run the tests; the other targets have those that take long.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -n $(JOBS) -m "not boards and not faults and not large and not long"
+	$(PYTEST) -n $(JOBS) -m "not boards and not faults and not large and not long"
+
+coverage: .venv/ready  ## Run the tests of make test, and print which lines and branches they miss; fails below 90 %.
+	$(BIN)/coverage erase
+	$(MAKE) test PYTEST="$(BIN)/coverage run -m pytest"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-boards: .venv/ready  ## Boot virtual ARM boards and run a study there; builds their image once, as root.
 	sh tests/set_up_boards.sh
-	$(BIN)/python -m pytest -m boards
+	$(PYTEST) -m boards
 
 test-large: .venv/ready  ## Make and measure models of more than 2 GB: 12 GB of memory and of disk.
-	$(BIN)/python -m pytest -m large
+	$(PYTEST) -m large
 
 test-faults: .venv/ready  ## Break links, disks and processes of a real OpenSSH server in the middle of runs; and the tests that take longest.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -n $(JOBS) -m "(faults or long) and not boards"
+	$(PYTEST) -n $(JOBS) -m "(faults or long) and not boards"
 
 test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 	sh tests/set_up_ssh.sh
-	$(BIN)/python -m pytest -m ssh
+	$(PYTEST) -m ssh
 
 unit: .venv/ready  ## Only the fast tests, which need no server.
-	$(BIN)/python -m pytest -m "not ssh and not slow and not boards and not faults and not large and not long"
+	$(PYTEST) -m "not ssh and not slow and not boards and not faults and not large and not long"
 
 lint: .venv/ready  ## Style and types.
 	$(BIN)/ruff check
@@ -54,4 +61,4 @@ build: .venv/ready  ## The wheel, in dist/.
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
