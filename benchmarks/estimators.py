@@ -22,7 +22,7 @@ import numpy as np
 from middles import ERRORS, MIDDLES
 from scipy import stats
 
-from harness.measure import events
+from harness.measure.launch import Launch
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def processes(said: Sequence[tuple[dict[str, Any], float]], injected: str | None
     while switches[-1] < sum(seconds for _, seconds in said):
         switches.append(switches[-1] + chance.uniform(*CLOCK_SECONDS))
     for line, seconds in said:
-        launch = events.Launch.model_validate({**line, "device": "here", "round": 0})
+        launch = Launch.model_validate({**line, "device": "here", "round": 0})
         made = Process(seconds, {block: [] for block in (*BLOCKS, HALF, ALL)})
         total = sum(len(rebuild.pairs) for rebuild in launch.rebuilds)
         pooled: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])

@@ -23,7 +23,7 @@ from conditions import condition
 from models import CNN, MLP, make_models
 
 from harness.judge.intervals import spread
-from harness.measure import events
+from harness.measure.launch import Launch as LaunchEvent
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ DRAWS = 2000
 
 def differences(line: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Nanoseconds of both models, call by call, of a process that called them in turn."""
-    launch = events.Launch.model_validate({**line, "device": "here", "round": 0})
+    launch = LaunchEvent.model_validate({**line, "device": "here", "round": 0})
     pairs = [pair for rebuild in launch.rebuilds for pair in rebuild.pairs]
     first, second = (np.concatenate([pair.samples[index].nanoseconds for pair in pairs]).astype(float) for index in (0, 1))
     return first, second
@@ -81,7 +81,7 @@ def ours(kept: Sequence[Launch]) -> dict[str, float]:
 
 
 def _replicates(line: dict[str, Any]) -> list[float]:
-    launch = events.Launch.model_validate({**line, "device": "here", "round": 0})
+    launch = LaunchEvent.model_validate({**line, "device": "here", "round": 0})
     return [math.log(pair.medians[1] / pair.medians[0]) for rebuild in launch.rebuilds for pair in counting(rebuild)]
 
 

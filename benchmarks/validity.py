@@ -24,7 +24,8 @@ from scipy import stats
 
 from harness.judge import decision
 from harness.judge.intervals import grouped
-from harness.measure import events, plan
+from harness.measure import plan
+from harness.measure.launch import Launch
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Process:
     """One launch: the logarithms of second over first, one for each pair of blocks, and the samples of both in nanoseconds."""
 
     def __init__(self, said: dict[str, Any], seconds: float) -> None:
-        launch = events.Launch.model_validate({**said, "device": "here", "round": 0})
+        launch = Launch.model_validate({**said, "device": "here", "round": 0})
         self.seconds = seconds
         self.logs, self.blocks = [], []
         for rebuild in launch.rebuilds:

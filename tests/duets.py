@@ -6,7 +6,7 @@ import runpy
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 from harness.paths import RUNNER
 
 if TYPE_CHECKING:

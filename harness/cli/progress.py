@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.devices.lease import holder
-from harness.measure.events import Counted, End, Evaluated, Failed, Launch, Round, SeparateProcesses, Throughput, Trouble
+from harness.measure.events import Counted, End, Evaluated, Failed, Round, SeparateProcesses, Throughput, Trouble
+from harness.measure.launch import Launch
 from harness.measure.route_events import Connected, DeviceFailed, Lost, Provisioned, Pushed, Waiting
 from harness.text import sanitize
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import DeviceError
-from harness.measure.events import End, Evaluated, FidelityLine, Launch, Round
+from harness.measure.events import End, Evaluated, FidelityLine, Round
+from harness.measure.launch import Launch
 from harness.measure.route_events import Collected, Connected, Started
 from harness.quantize.matrix import REFERENCE
 

@@ -6,18 +6,18 @@ import contextlib
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from harness import leftovers
 from harness.devices import facts as device_facts
 from harness.devices import protocol
-from harness.devices.link import Link
 from harness.devices.provisioning import provision
-from harness.errors import BusyError, ConnectError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
-from harness.measure import lease, plan, stopping
+from harness.errors import BusyError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
+from harness.measure import lease, plan
 from harness.measure.events import Begin, End, Event
 from harness.measure.journal import check
 from harness.measure.progress import Progress
+from harness.measure.reconnect import ReconnectingLink
 from harness.measure.route_events import Busy, Collected, Connected, Lost, Provisioned, Pushed, Runtimes, Started, Waiting
 
 if TYPE_CHECKING:
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.facts import Facts
+    from harness.devices.link import Link
     from harness.devices.registry import Registry
-    from harness.measure.campaign import Work
+    from harness.measure.work import Work
 
-Result = TypeVar("Result")
-# A step is given up when its connection broke so often without any headway, or can't be made again for so long.
-LOSSES = 3
-PAUSE_SECONDS = 1.0
 # A job ends itself past its longest time; one that has not, so much later, hangs.
 GRACE_SECONDS = 60.0
 TURN_SECONDS = 2.0
@@ -66,19 +63,16 @@ class Session:
         progress: Progress | None = None,
     ) -> None:
         self.device = device
-        self._work, self._registry, self._note, self._before = work, registry, note, before
+        self._work, self._note, self._before = work, note, before
         self._resumed = progress is not None
         self._progress = progress or Progress()
-        self._link: Link | None = None
         self._running: str | None = None
         self.step = "connect"
-        self._losses = 0
         self._longest = plan.longest(work.measure, len(work.cases)) + GRACE_SECONDS
         self._hung = False
         self._left: str | None = None
-        # Held while a job is asked to stop: the link must not be closed meanwhile.
-        self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._link = ReconnectingLink(device, registry, note, self._stopping, self._end)
 
     def run(self) -> None:
         """Carry it out.
@@ -88,12 +82,11 @@ class Session:
         """
         if self._progress.collected:
             return
-        self._link = Link(self.device, self._registry)
+        self._link.connect()
         try:
             self._carry_out()
         finally:
-            with self._lock:
-                self._close()
+            self._link.close()
 
     def stop(self) -> None:
         """Begin nothing more, and ask the job to stop."""
@@ -102,15 +95,13 @@ class Session:
 
     def _end(self) -> None:
         """Ask the job to stop; a device that can't be asked any more stops by its own limits."""
-        with self._lock:
-            if self._running is not None:
-                limit = self._work.measure.max_time
-                self._left = stopping.stop(self._link, self.device, self._registry, self._running, limit)
+        if self._running is not None:
+            self._left = self._link.stop_job(self._running, self._work.measure.max_time)
 
     def _carry_out(self) -> None:
         """Probe, push, start, follow, collect."""
         self.step = "probe"
-        facts = self._steadily(lambda link: device_facts.fitting(link.probe(), self.device))
+        facts = self._link.run(lambda link: device_facts.fitting(link.probe(), self.device))
         self._progress.refuse_another(facts, self.device.name)
         self._note(Connected(device=self.device.name, facts=facts))
         self.step = "lease"
@@ -120,7 +111,7 @@ class Session:
         self.step = "push"
         begun = time.monotonic()
         files = self._work.files(facts.arch)
-        sent = self._steadily(lambda link: link.push(files))
+        sent = self._link.run(lambda link: link.push(files))
         self._note(Pushed(device=self.device.name, files=len(files), sent_bytes=sent, seconds=time.monotonic() - begun))
         if self._stopping.is_set():
             return
@@ -149,29 +140,28 @@ class Session:
                 told = holder
             if self._stopping.wait(TURN_SECONDS):
                 return
-            holder = self._steadily(lambda link: link.holder())
+            holder = self._link.run(lambda link: link.holder())
 
     def _runtimes(self, facts: Facts) -> tuple[Facts, dict[str, str]]:
         """Bring what is to be measured side by side, or a runtime where there is none; gives the facts after that, and hashes."""
         device = self.device
         if device.runtimes:
-            hashes = self._steadily(lambda link: provision.beside(link, device.runtimes))
+            hashes = self._link.run(lambda link: provision.beside(link, device.runtimes))
             self._note(Runtimes(device=device.name, runtimes=hashes))
             return facts, hashes
         if facts.onnxruntime.version is None and device.transport != "local":
-            brought = self._steadily(provision.bring)
+            brought = self._link.run(provision.bring)
             self._note(Provisioned(device=device.name, onnxruntime=brought.onnxruntime, seconds=brought.seconds))
-            facts = self._steadily(lambda link: device_facts.fitting(link.probe(), device))
+            facts = self._link.run(lambda link: device_facts.fitting(link.probe(), device))
             self._note(Connected(device=device.name, facts=facts))
-        python = device.python or (self._link.python if self._link else "python3")
-        device_facts.usable(facts, device.name, python, self._work.measure.providers)
+        device_facts.usable(facts, device.name, device.python or self._link.python, self._work.measure.providers)
         return facts, {}
 
     def _measure(self, facts: Facts, hashes: dict[str, str]) -> None:
         """Have a job measured: the one that an earlier controller started, or a new one."""
         if self._progress.job is not None and self._progress.ended is None:
             with contextlib.suppress(DiedError):
-                if self._steadily(lambda link: link.has(self._progress.job or "")):
+                if self._link.run(lambda link: link.has(self._progress.job or "")):
                     self._follow(self._progress.job)
                     return
                 gone = "the job that was started there is not there any more; what it had not sent is measured anew"
@@ -193,7 +183,7 @@ class Session:
         )
         request = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
         self._running = job
-        self._steadily(lambda link: link.start(job, request, work.files(facts.arch)))
+        self._link.run(lambda link: link.start(job, request, work.files(facts.arch)))
         if self._stopping.is_set():
             self.stop()
         self._follow(job)
@@ -208,7 +198,7 @@ class Session:
         self._running = job
         try:
             with self._limited() as late, leftovers.noted(self._behind(job)):
-                self._steadily(lambda link: self._read(link, job, late))
+                self._link.run(lambda link: self._read(link, job, late))
         except LostError as exc:
             left = self._left or self._kept(KEPT if self._stopping.is_set() else RESUME)
             raise LostError(exc.device, exc.step, f"{exc.reason}; {left}") from exc
@@ -251,11 +241,11 @@ class Session:
                     self.device.name, "measure", f"the journal names a case that was not asked for: {unknown.pop()!r:.100}"
                 )
             self._record(event)
-            self._losses = 0
+            self._link.progressed()
 
     def _collect(self) -> None:
         """Fetch the outputs and compare them."""
-        self._steadily(self._fetch)
+        self._link.run(self._fetch)
         self._record(Collected(device=self.device.name, job=self._progress.job or ""))
 
     def _fetch(self, link: Link) -> None:
@@ -272,7 +262,7 @@ class Session:
                         self.device.name, cases[case], data, self._progress.differing(cases[case], self._work.cases)
                     )
                 )
-                self._losses = 0
+                self._link.progressed()
 
     def _kept(self, words: str) -> str:
         """What can be done next; a gate has no next but being run again."""
@@ -282,54 +272,6 @@ class Session:
         """Take note of an event, first on the disk."""
         self._note(event)
         self._progress.add(event)
-
-    def _steadily(self, act: Callable[[Link], Result]) -> Result:
-        """Do a step; when the connection breaks, make it anew and do the step again: each can go on from where it was."""
-        self._losses = 0
-        while True:
-            try:
-                return act(self._open())
-            except LostError as exc:
-                with self._lock:
-                    self._close()
-                self._losses += 1
-                if self._losses > LOSSES or self._stopping.is_set():
-                    raise
-                self._note(Lost(device=self.device.name, step=exc.step, reason=exc.reason[:4000]))
-                self._again(exc)
-
-    def _again(self, lost: LostError) -> None:
-        """Connect anew, as soon as the device can be reached.
-
-        Raises:
-            LostError: the one given, if it can't be for too long.
-        """
-        patience = self.device.reconnect_time
-        deadline = time.monotonic() + patience
-        while not self._stopping.wait(PAUSE_SECONDS):
-            try:
-                link = Link(self.device, self._registry)
-            except ConnectError as exc:
-                if time.monotonic() > deadline:
-                    reason = f"{lost.reason}; it could not be reached again within {patience:g} s: {exc.reason}"
-                    raise LostError(lost.device, lost.step, reason) from exc
-            else:
-                with self._lock:
-                    self._link = link
-                if self._stopping.is_set():
-                    self._end()
-                return
-        raise lost
-
-    def _open(self) -> Link:
-        if self._link is None:
-            raise LostError(self.device.name, "connect", "the connection is gone")
-        return self._link
-
-    def _close(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[threading.Event]:

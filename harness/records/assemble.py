@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.measure.events import (
     Begin,
-    BlockPair,
     Counted,
     End,
     Evaluated,
@@ -15,13 +14,12 @@ from harness.measure.events import (
     Failed,
     FidelityLine,
     Governor,
-    Launch,
-    Rebuild,
     Round,
     SeparateProcesses,
     Throughput,
     Trouble,
 )
+from harness.measure.launch import BlockPair, Launch, Rebuild
 from harness.measure.plan import belongs, misplaced
 from harness.measure.route_events import Collected, Connected, DeviceFailed, LeaseLacking, Pushed, Runtimes, Started
 from harness.records.run import (

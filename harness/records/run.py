@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.devices.device import Device
 from harness.devices.facts import Facts
-from harness.measure.events import Conditions, FidelityLine, Governor, Graph, SeparateProcesses
+from harness.measure.events import FidelityLine, Governor, Graph, SeparateProcesses
+from harness.measure.launch import Conditions
 from harness.measure.plan import Case
 from harness.quantize.recipe import Variant
 from harness.records.baseline import Baseline

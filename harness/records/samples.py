@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 
 from harness.errors import ResultsError
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 from harness.records.assemble import counting
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.devices.registry import Registry
     from harness.errors import Exit
     from harness.judge.rows import Table
-    from harness.measure.campaign import Work
+    from harness.measure.work import Work
     from harness.quantize.recipe import Variant
     from harness.records.baseline import Baseline
     from harness.records.run import Run

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from harness import __version__, leftovers, paths
 from harness.measure import accuracy, pairs, plan
-from harness.measure.campaign import Campaign, Work
+from harness.measure.campaign import Campaign
 from harness.measure.journal import Journal
+from harness.measure.work import Work
 from harness.quantize import build
 from harness.records import folder as run_folder
 from harness.records.run import DeviceRecord, Run, Versions

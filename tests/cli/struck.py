@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.devices import registry
 from harness.devices.link import Link
-from harness.measure.events import Event, Launch
+from harness.measure.events import Event
+from harness.measure.launch import Launch
 from harness.measure.route_events import DeviceFailed
 from tests.cli.test_ssh_resume import Striker, events
 from tests.sshd import SshServer

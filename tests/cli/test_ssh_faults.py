@@ -14,7 +14,8 @@ from harness.devices import registry
 from harness.devices.link import Link
 from harness.errors import Exit, HostKeyError
 from harness.measure import plan, session
-from harness.measure.events import End, Launch, Round, SeparateProcesses
+from harness.measure.events import End, Round, SeparateProcesses
+from harness.measure.launch import Launch
 from harness.measure.route_events import DeviceFailed
 from harness.study import study as studies
 from tests.account import altered

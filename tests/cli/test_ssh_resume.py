@@ -14,7 +14,8 @@ import pytest
 from harness.devices import registry
 from harness.errors import Exit
 from harness.measure import journal
-from harness.measure.events import Evaluated, Event, FidelityLine, Launch
+from harness.measure.events import Evaluated, Event, FidelityLine
+from harness.measure.launch import Launch
 from harness.measure.route_events import Collected, DeviceFailed, Lost
 from harness.study import study as studies
 from harness.workflow import preflight

@@ -13,7 +13,7 @@ import pytest
 
 from harness.devices import registry
 from harness.measure import journal
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 from harness.measure.route_events import Pushed
 from tests.cli.test_run import spawn, wait_for
 

@@ -14,7 +14,7 @@ import pytest
 from harness.devices.link import Link
 from harness.errors import DeviceError, Exit
 from harness.measure import journal
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 from harness.measure.route_events import DeviceFailed
 from tests.cli.conftest import Command
 from tests.devices.hostile import NASTY, OBEYED, Twist, opened, say, saying

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.records.run import Run
 
 from harness.judge.timing import Timing
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 
 TRUTH, LEVEL = 1.25, 1_000_000
 RUNS, PROCESSES, REBUILDS, PAIRS, ITERATIONS = 200, 6, 4, 3, 9

@@ -10,7 +10,7 @@ import pytest
 from harness.judge import decision, noise
 from harness.judge.intervals import grouped
 from harness.judge.timing import Timing
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 from harness.records.assemble import assemble
 from harness.records.run import DeviceRecord
 from tests import duets

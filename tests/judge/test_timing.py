@@ -10,7 +10,8 @@ import pytest
 
 from harness.devices.device import Device
 from harness.judge.rows import Row, Table, tables
-from harness.measure.events import End, Evaluated, Governor, Launch, Round, SeparateProcesses, Throughput, Trouble
+from harness.measure.events import End, Evaluated, Governor, Round, SeparateProcesses, Throughput, Trouble
+from harness.measure.launch import Launch
 from harness.records.run import DeviceRecord
 from tests import duets
 from tests.report.runs import FAST, FP32, SHA, case, facts, finish, variant

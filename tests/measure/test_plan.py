@@ -8,8 +8,8 @@ import pytest
 from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.measure import plan
-from harness.measure.campaign import Work
 from harness.measure.events import FidelityLine
+from harness.measure.work import Work
 from harness.quantize.recipe import Recipe, Variant
 from harness.study.study import MeasureSection
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ResultsError
-from harness.measure.events import Launch
+from harness.measure.launch import Launch
 from harness.measure.plan import Case
 from harness.records import samples
 from tests import duets

@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.devices.device import Device
 from harness.judge.rows import Table
-from harness.measure.events import Begin, Counted, End, Evaluated, Event, FidelityLine, Launch
+from harness.measure.events import Begin, Counted, End, Evaluated, Event, FidelityLine
+from harness.measure.launch import Launch
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.records.context import Context

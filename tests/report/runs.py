@@ -11,7 +11,8 @@ from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
 from harness.judge.rows import Table, tables
 from harness.measure import pairs
-from harness.measure.events import Begin, End, Event, Failed, FidelityLine, Launch, Round
+from harness.measure.events import Begin, End, Event, Failed, FidelityLine, Round
+from harness.measure.launch import Launch
 from harness.measure.plan import Case
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant

@@ -25,7 +25,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from harness.devices import facts as device_facts
 from harness.devices import program
 from harness.measure import journal
-from harness.measure.events import Counted, End, Evaluated, Event, Failed, Governor, Launch, SeparateProcesses, Throughput
+from harness.measure.events import Counted, End, Evaluated, Event, Failed, Governor, SeparateProcesses, Throughput
+from harness.measure.launch import Launch
 from harness.paths import CHECKS, PROBER, RUNNER
 from harness.quantize.methods import ort_format
 from tests.models import tiny_cnn
