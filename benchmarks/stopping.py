@@ -98,7 +98,7 @@ def measured(rounds: int, results: Path) -> Run:
     known = registry.load(None)
     with watcher() as watching:
         made = preflight.check_inputs(asked.model_copy(update={"measure": section, "claim": []}))
-        return run_study(made, [known.get("local")], known, results, watching)[1]
+        return run_study(made, [known.get("local")], known, results, watching)[1].run
 
 
 def main() -> None:

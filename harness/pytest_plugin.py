@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from harness.errors import Exit
     from harness.judge.check import Check
-    from harness.judge.rows import Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
     from harness.study.study import Study
     from harness.workflow.fixture_baselines import FixtureBaselines
 
@@ -46,13 +45,13 @@ class Result:
     """What was measured of a model.
 
     Attributes:
+        judgement: everything that is said of the run.
         folder: of the run, with all samples.
         median_ms: of an inference; None where it is not known, as on an emulated device.
         checks: of the gate; empty without a baseline.
     """
 
-    run: Run = field(repr=False)
-    tables: tuple[Table, ...] = field(repr=False)
+    judgement: Judgement = field(repr=False)
     folder: Path
     median_ms: float | None
     checks: tuple[Check, ...]
@@ -105,7 +104,6 @@ class DeviceBenchmark:
         from harness.devices import registry as registries  # noqa: PLC0415
         from harness.errors import DeviceError, Exit, HarnessError  # noqa: PLC0415
         from harness.workflow import check  # noqa: PLC0415 - heavy, and only needed here
-        from harness.workflow import results as run_results  # noqa: PLC0415
         from harness.workflow.baselines import resolve  # noqa: PLC0415
         from harness.workflow.preflight import check_inputs  # noqa: PLC0415
         from harness.workflow.run import run_study  # noqa: PLC0415
@@ -129,27 +127,29 @@ class DeviceBenchmark:
                 limits = {"max_regression": max_regression, "check_outputs": check_outputs}
                 study = check.with_gate(study, [metric] if isinstance(metric, str) else list(metric), **limits)
                 source = resolve(_under(self._beside, against), results, kept.folder, study)
-                folder, run, tables = check.run_check(check_inputs(study), source, devices, registry, results, _Quiet(Lines()))
-                code = check.verdict(run, tables)
+                folder, judgement = check.run_check(check_inputs(study), source, devices, registry, results, _Quiet(Lines()))
             else:
                 if self._config.getoption("device_strict") and not (save or missing):
                     pytest.fail("nothing to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
-                folder, run, tables = run_study(check_inputs(study), devices, registry, results, _Quiet(Lines()))
-                code = run_results.verdict(run)
-                # A latency that is less precise than asked is shown with its interval; nothing is judged by it.
-                if code == Exit.INCONCLUSIVE and all(record.state == "measured" for record in run.results):
-                    code = Exit.PASSED
+                folder, judgement = run_study(check_inputs(study), devices, registry, results, _Quiet(Lines()))
+            code = judgement.exit
+            # A latency that is less precise than asked is shown with its interval; nothing is judged by it.
+            if (
+                not judgement.is_gate
+                and code == Exit.INCONCLUSIVE
+                and all(each.state == "measured" for each in judgement.run.results)
+            ):
+                code = Exit.PASSED
             if save_as and code == Exit.PASSED:
-                kept.save(save_as, run, tables, folder)
+                kept.save(save_as, judgement, folder)
         except DeviceError as exc:
             self._give_up(f"not measured: {exc}")
         except HarnessError as exc:
             trouble = str(exc)
         if trouble is not None:
             pytest.fail(trouble, pytrace=False)
-        medians = [row.median.value for table in tables for row in table.rows if row.variant == "given" and row.median]
-        checks = tuple(check for table in tables for check in table.checks)
-        result = Result(run, tables, folder, medians[0] if medians else None, checks)
+        medians = [row.median.value for table in judgement.tables for row in table.rows if row.variant == "given" and row.median]
+        result = Result(judgement, folder, medians[0] if medians else None, judgement.checks)
         self._config.stash[RESULTS].append(result)
         self._judge(result, code)
         if missing:
@@ -182,10 +182,12 @@ class DeviceBenchmark:
 
         if code == Exit.PASSED:
             return
-        lines = [gate.sentence(found.run, check) for check in gate.ranked(found.checks) if check.verdict != "passed"]
-        lines += [f"{table.device.entry.name}: {table.trouble}" for table in found.tables if table.trouble]
-        lines += [f"{table.device.entry.name}: {table.shortfall.sentence}" for table in found.tables if table.shortfall]
-        lines += [f"{row.case} on {row.device}: {row.reason}" for table in found.tables for row in table.rows if row.reason]
+        lines = [gate.sentence(found.judgement.run, check) for check in gate.ranked(found.checks) if check.verdict != "passed"]
+        lines += [f"{table.device.entry.name}: {table.trouble}" for table in found.judgement.tables if table.trouble]
+        lines += [f"{table.device.entry.name}: {table.shortfall.sentence}" for table in found.judgement.tables if table.shortfall]
+        lines += [
+            f"{row.case} on {row.device}: {row.reason}" for table in found.judgement.tables for row in table.rows if row.reason
+        ]
         words = "\n".join([*dict.fromkeys(lines), f"run: {found.folder}"])
         if code == Exit.INTERRUPTED:
             raise KeyboardInterrupt
@@ -251,10 +253,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     terminalreporter.section("device benchmarks")
     for result in found:
-        for table in result.tables:
-            name = f"{result.run.study.name} on {table.device.entry.name}"
+        for table in result.judgement.tables:
+            name = f"{result.judgement.run.study.name} on {table.device.entry.name}"
             if result.checks:
-                terminalreporter.line(f"{name}: {gate.verdict(result.run, [table])}")
+                terminalreporter.line(f"{name}: {gate.verdict(result.judgement.with_tables([table]))}")
             else:
                 rows = [columns.estimate(row.median) for row in table.rows if row.median]
                 level = f"{', '.join(rows)} ms" if rows else table.trouble or "no latency"
@@ -270,6 +272,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     from harness.report import benchmark_json  # noqa: PLC0415
 
-    written = [json.loads(benchmark_json.render(result.run, result.tables)) for result in found]
+    written = [json.loads(benchmark_json.render(result.judgement)) for result in found]
     merged = {**written[0], "benchmarks": [each for one in written for each in one["benchmarks"]]}
     Path(path).write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")

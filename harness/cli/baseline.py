@@ -44,11 +44,12 @@ def save(
     if path.exists() and not force:
         message = f"{path}: there is a baseline '{name}' already; --force replaces it"
         raise UsageError(message)
-    folder, found, tables = read_run(run, results)
-    if found.state != "complete" or not any(row.state == "measured" for table in tables for row in table.rows):
+    folder, judgement = read_run(run, results)
+    found = judgement.run
+    if found.state != "complete" or not any(row.state == "measured" for table in judgement.tables for row in table.rows):
         message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}: it is no baseline; save one that is whole"
         raise UsageError(message)
-    taken = baseline_file.of_folder(of_run(found, tables, name), folder)
+    taken = baseline_file.of_folder(of_run(judgement, name), folder)
     added = baseline_file.save(taken, path, paths.models())
     said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
     if as_json:

@@ -81,15 +81,15 @@ def check(
     from harness.cli import progress
     from harness.cli import target as targets
     from harness.report import formats
-    from harness.workflow import check as workflow
     from harness.workflow.baselines import resolve
+    from harness.workflow.check import run_check, with_gate
     from harness.workflow.preflight import check_inputs
 
     bare = target is not None and target.suffix == ".onnx" and variants is None
     study = targets.study_of(
         target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants, output=output
     )
-    study = workflow.with_gate(
+    study = with_gate(
         targets.limited(study, rounds=rounds, max_time=max_time, wait=wait),
         metric or [],
         max_regression=max_regression,
@@ -100,7 +100,7 @@ def check(
     source = resolve(baseline, results, baselines, study)
     preflight = check_inputs(study, variant or [])
     with progress.watcher() as watcher:
-        folder, finished, tables = workflow.run_check(preflight, source, devices, known, results, watcher, variant or [])
-    typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
-    typer.echo(f"run {finished.id}: {folder}", err=as_json)
-    return workflow.verdict(finished, tables)
+        folder, judgement = run_check(preflight, source, devices, known, results, watcher, variant or [])
+    typer.echo(formats.render("json" if as_json else "table", judgement).decode(), nl=False)
+    typer.echo(f"run {judgement.run.id}: {folder}", err=as_json)
+    return judgement.exit

@@ -26,25 +26,21 @@ def claims(
     """
     from pathlib import Path
 
+    from harness.judge.claims import EXITS, together
     from harness.report import claims as words
     from harness.report import sheets, table
     from harness.study import study as studies
     from harness.workflow.results import read_run
 
-    folder, found, _ = read_run(run, results)
+    folder, judgement = read_run(run, results)
     if study is not None:
-        found = found.model_copy(update={"study": found.study.model_copy(update={"claim": studies.load(Path(study)).claim})})
-    if not found.study.claim:
+        judgement = judgement.with_claims(studies.load(Path(study)).claim)
+    if not judgement.run.study.claim:
         message = f"{folder}: its study has no [[claim]]; write one, or judge another study's claims on this run: --study STUDY"
         raise UsageError(message)
     if as_json:
-        shared.say_json({"run": found.id, "claims": words.content(found)})
+        shared.say_json({"run": judgement.run.id, "claims": words.content(judgement.claims)})
     else:
-        for sheet in sheets.claims_sheets(found):
+        for sheet in sheets.claims_sheets(judgement.claims):
             typer.echo(table.sheet(sheet).decode(), nl=False)
-    verdicts = {claim.verdict for claim in words.judged(found)}
-    if "refuted" in verdicts:
-        return Exit.REGRESSED
-    if "open" in verdicts:
-        return Exit.INCONCLUSIVE
-    return Exit.PASSED if "supported" in verdicts else Exit.INCOMPLETE
+    return EXITS[together([claim.verdict for claim in judgement.claims])]

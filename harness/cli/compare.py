@@ -29,9 +29,9 @@ def compare(
     if len(runs) < 2:  # noqa: PLR2004 - one alone is 'harness show'
         message = "compare takes two runs or more; 'harness show RUN' shows one"
         raise UsageError(message)
-    shown = [read_run(name, results) for name in runs]
-    found = comparison.compare([(run, tables) for _, run, tables in shown], force=force)
-    only = [run for _, run, _ in shown]
+    judgements = [read_run(name, results)[1] for name in runs]
+    found = comparison.compare(judgements, force=force)
+    only = [each.run for each in judgements]
     if as_json:
         shared.say_json(words.content(only, found))
     else:

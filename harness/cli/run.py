@@ -51,7 +51,6 @@ def run(
     from harness.cli import target as targets
     from harness.devices import registry as registries
     from harness.report import formats
-    from harness.workflow import results as run_results
     from harness.workflow.preflight import check_inputs
     from harness.workflow.resume import resume_run
     from harness.workflow.run import run_study
@@ -69,7 +68,7 @@ def run(
             message = f"{', '.join(said)}: not with --resume: the run goes on as it was begun"
             raise UsageError(message)
         with progress.watcher() as watcher:
-            folder, finished, tables = resume_run(
+            folder, judgement = resume_run(
                 resume,
                 device or [],
                 registries.load(registry),
@@ -86,7 +85,7 @@ def run(
         known, devices = registered.selected(registry, device or study.devices.select)
         preflight = check_inputs(study, variant or [])
         with progress.watcher() as watcher:
-            folder, finished, tables = run_study(preflight, devices, known, results, watcher)
-    typer.echo(formats.render("json" if as_json else "table", finished, tables).decode(), nl=False)
-    typer.echo(f"\nrun {finished.id}: {folder}", err=as_json)
-    return run_results.verdict(finished)
+            folder, judgement = run_study(preflight, devices, known, results, watcher)
+    typer.echo(formats.render("json" if as_json else "table", judgement).decode(), nl=False)
+    typer.echo(f"\nrun {judgement.run.id}: {folder}", err=as_json)
+    return judgement.exit

@@ -30,7 +30,6 @@ def show(
     """
     import json
 
-    from harness.judge import rows
     from harness.report import formats, operators
     from harness.study import toml_file
     from harness.workflow.results import read_run
@@ -39,16 +38,14 @@ def show(
     if name not in formats.FORMATS:
         message = f"--format: no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
         raise UsageError(message)
-    folder, found, tables = read_run(run, results)
-    chosen = rows.select(tables, device or [], variant or [])
+    folder, judgement = read_run(run, results)
+    chosen = judgement.select(device or [], variant or [])
     if ops:
-        said = (
-            json.dumps(operators.content(found, chosen), indent=1) + "\n" if as_json else operators.render(found, chosen).decode()
-        )
+        said = json.dumps(operators.content(chosen), indent=1) + "\n" if as_json else operators.render(chosen).decode()
         typer.echo(said, nl=False)
         return Exit.PASSED
-    typer.echo(formats.render(name, found, chosen).decode(), nl=False)
-    if found.state == "running":
+    typer.echo(formats.render(name, chosen).decode(), nl=False)
+    if judgement.run.state == "running":
         typer.echo(
             f"harness: {folder}: the run has not ended, or was killed; this is what its journal holds. harness run --resume goes on with it",
             err=True,

@@ -10,7 +10,8 @@ from harness.quantize.verify.parts import is_single, name_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.judge.rows import Row, Table
+    from harness.judge.row import Row
+    from harness.judge.table import Table
     from harness.quantize.recipe import Recipe
     from harness.records.run import DeviceRecord, Run
 
@@ -30,10 +31,10 @@ def disagreements(run: Run, tables: Sequence[Table]) -> tuple[str, ...]:
 
 
 def _between(run: Run, one: Table, other: Table) -> Iterator[str]:
-    rows = {row.case: row for row in other.rows}
+    rows = {row.id: row for row in other.rows if row.state == "measured"}
     for row in one.rows:
-        beside = rows.get(row.case)
-        if beside is None or row.state != "measured" or beside.state != "measured":
+        beside = rows.get(row.id)
+        if beside is None or row.state != "measured":
             continue
         words = _difference(row, beside)
         if words is not None:

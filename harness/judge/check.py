@@ -17,6 +17,7 @@ class Check:
     """One metric of one case on one device.
 
     Attributes:
+        case: the name of the candidate's case; id: its id in the run.
         verdict: ``apparent``: a first set of processes says so, and there is no second one; ``skipped``: this device can't tell this metric;
             ``unmeasured``: it should have been measured, and was not.
         limit: how much worse it may be: a share; points of top-1 of accuracy and top1_agreement; decibels of sqnr; 0 of outputs.
@@ -42,3 +43,4 @@ class Check:
     reason: str | None = None
     processes: int = 0
     faults: tuple[str, ...] = ()
+    id: str | None = None

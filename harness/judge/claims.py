@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from scipy import stats
 
+from harness.errors import Exit
 from harness.judge import effects
 from harness.judge.timing import Timing
 from harness.measure import pairs
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 Word = Literal["supported", "refuted", "open", "not judged"]
 DISCOVERY_RATE = 0.05
+EXITS: dict[Word, Exit] = {
+    "refuted": Exit.REGRESSED,
+    "open": Exit.INCONCLUSIVE,
+    "supported": Exit.PASSED,
+    "not judged": Exit.INCOMPLETE,
+}
 ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -206,8 +213,8 @@ def _claim(claim: ClaimSection, places: Sequence[DeviceRecord], found: Sequence[
         reason = None
         if not own:
             reason = f"{device.step}: {device.reason}" if device.state == "failed" else _nothing(claim, run)
-        devices.append(DeviceVerdict(device.entry.name, _together([pair.verdict for pair in own]), own, reason))
-    return ClaimVerdict(claim, _together([each.verdict for each in devices]), tuple(devices))
+        devices.append(DeviceVerdict(device.entry.name, together([pair.verdict for pair in own]), own, reason))
+    return ClaimVerdict(claim, together([each.verdict for each in devices]), tuple(devices))
 
 
 def _nothing(claim: ClaimSection, run: Run) -> str:
@@ -226,7 +233,7 @@ def _nothing(claim: ClaimSection, run: Run) -> str:
     return "no two of its variants differ in nothing else"
 
 
-def _together(words: Sequence[Word]) -> Word:
+def together(words: Sequence[Word]) -> Word:
     """One verdict for several; what was not judged says nothing."""
     order: tuple[Word, ...] = ("refuted", "open", "supported")
     return next((word for word in order if word in words), "not judged")

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.judge import drift
 from harness.judge.intervals import Estimate, quotient
-from harness.judge.rows import REFERENCE
+from harness.measure.pairs import REFERENCE
 from harness.records import context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.rows import Row, Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.row import Row
+    from harness.judge.table import Table
     from harness.records.context import Difference
     from harness.records.run import Run
 
@@ -61,17 +63,16 @@ class Comparison:
     forced: bool
 
 
-def compare(runs: Sequence[tuple[Run, Sequence[Table]]], *, force: bool) -> tuple[Comparison, ...]:
+def compare(runs: Sequence[Judgement], *, force: bool) -> tuple[Comparison, ...]:
     """Compare runs, device by device; the first is what the others are compared with.
 
     Raises:
         UsageError: if they share no device, or contexts differ in what changes the meaning and it is not forced.
     """
-    first_run, first_tables = runs[0]
-    by_name = [{table.device.entry.name: table for table in tables} for _, tables in runs]
+    by_name = [{table.device.entry.name: table for table in each.tables} for each in runs]
     shared = [name for name in by_name[0] if all(name in each for each in by_name[1:])]
     if not shared:
-        devices = "; ".join(f"{run.id}: {', '.join(each)}" for (run, _), each in zip(runs, by_name, strict=True))
+        devices = "; ".join(f"{each.run.id}: {', '.join(names)}" for each, names in zip(runs, by_name, strict=True))
         message = f"the runs share no device: {devices}"
         raise UsageError(message)
     found = []
@@ -79,9 +80,11 @@ def compare(runs: Sequence[tuple[Run, Sequence[Table]]], *, force: bool) -> tupl
     for name in shared:
         tables = [each[name] for each in by_name]
         differences = tuple(
-            _differences(first_run, run, tables[0], table) for (run, _), table in zip(runs[1:], tables[1:], strict=True)
+            _differences(runs[0].run, each.run, tables[0], table) for each, table in zip(runs[1:], tables[1:], strict=True)
         )
-        decisive = [(run, each) for (run, _), some in zip(runs[1:], differences, strict=True) for each in some if each.decisive]
+        decisive = [
+            (later.run, each) for later, some in zip(runs[1:], differences, strict=True) for each in some if each.decisive
+        ]
         refusals += [f"{name}: {run.id}: {each}" for run, each in decisive]
         found.append(Comparison(name, _cases(runs, tables), differences, bool(decisive)))
     if refusals and not force:
@@ -90,7 +93,6 @@ def compare(runs: Sequence[tuple[Run, Sequence[Table]]], *, force: bool) -> tupl
             "--force compares all the same, and says so; 'harness check' measures both sides in one session"
         )
         raise UsageError(message)
-    del first_tables
     return tuple(found)
 
 
@@ -109,13 +111,13 @@ def _differences(before: Run, now: Run, one: Table, other: Table) -> tuple[Diffe
     return tuple(found)
 
 
-def _cases(runs: Sequence[tuple[Run, Sequence[Table]]], tables: Sequence[Table]) -> dict[str, tuple[Cell | None, ...]]:
+def _cases(runs: Sequence[Judgement], tables: Sequence[Table]) -> dict[str, tuple[Cell | None, ...]]:
     rows = [{row.case: row for row in table.rows if row.state == "measured"} for table in tables]
     names = dict.fromkeys(name for each in rows for name in each)
     return {
         name: tuple(
-            _cell(runs[0][0], run, rows[0].get(name), each[name]) if name in each else None
-            for (run, _), each in zip(runs, rows, strict=True)
+            _cell(runs[0].run, judgement.run, rows[0].get(name), each[name]) if name in each else None
+            for judgement, each in zip(runs, rows, strict=True)
         )
         for name in names
     }

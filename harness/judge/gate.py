@@ -20,12 +20,12 @@ from harness.study.claims_and_gate import TIMES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.measure.pairs import Pair
     from harness.measure.plan import Case
     from harness.records.run import CaseRecord, DeviceRecord, LaunchRecord, Run
     from harness.records.samples import LaunchKey
     from harness.study.claims_and_gate import GateSection, Metric
 
-Unit = tuple[str, ...]
 QUANTILE = {"latency.p90": 0, "latency.p99": 1}
 # One measurement is all there is to know.
 EXACT = ("size", *outputs.FIGURES)
@@ -62,16 +62,16 @@ def checks(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[f
     records = {record.case: record for record in run.results if record.device == name}
     judge = _Judge(run, device, cases, records, quantiles)
     found = []
-    for unit in run.units:
-        candidate = cases[unit[1]]
-        if not set(unit) <= set(records):
+    for pair in run.units:
+        candidate = cases[pair[1]]
+        if not set(pair) <= set(records):
             continue
         for metric in gate.metrics:
             limit = limit_of(gate, metric, name, device.entry.tags, candidate.variant)
             if limit is not None and metric == "outputs":
-                found += judge.faults(unit, wanted="outputs" in gate.metric)
+                found += judge.faults(pair, wanted="outputs" in gate.metric)
             elif limit is not None:
-                found.append(judge.check(unit, metric, limit))
+                found.append(judge.check(pair, metric, limit))
     return tuple(found)
 
 
@@ -81,10 +81,9 @@ def is_blind(found: Sequence[Check]) -> bool:
     return all(check.verdict == "skipped" for check in judged)
 
 
-def suspects(found: Sequence[Check], cases: Sequence[Case]) -> set[str]:
+def suspects(found: Sequence[Check]) -> set[str]:
     """The ids of the candidate cases that need a second set of processes."""
-    names = {check.case for check in found if check.verdict == "apparent"}
-    return {case.id for case in cases if case.name in names}
+    return {check.id for check in found if check.verdict == "apparent" and check.id is not None}
 
 
 class _Judge:
@@ -111,25 +110,25 @@ class _Judge:
     def _is_second(self, number: int) -> bool:
         return number >= self._first_of_second
 
-    def check(self, unit: Unit, metric: Metric, limit: float) -> Check:
+    def check(self, pair: Pair, metric: Metric, limit: float) -> Check:
         """Judge one metric of one pair."""
-        found = Check(self._device.entry.name, self._cases[unit[1]].name, metric, "skipped", limit)
-        if reason := self._impossible(unit, metric):
+        found = self._check(pair, metric, limit)
+        if reason := self._impossible(pair, metric):
             return replace(found, reason=reason)
-        baseline, candidate = (self._value(case, metric) for case in unit)
+        baseline, candidate = (self._value(case, metric) for case in pair)
         found = replace(found, verdict="unmeasured", baseline=baseline, candidate=candidate)
-        failed = any(self._records[case].state == "failed" for case in unit)
+        failed = any(self._records[case].state == "failed" for case in pair)
         # What was measured before a case failed is no reason to pass it.
-        first = None if failed else self._finding(unit, metric, limit, 0)
+        first = None if failed else self._finding(pair, metric, limit, 0)
         if first is None:
             late = self._device.ended == "max_time" and self._device.state == "measured" and not failed
-            return replace(found, verdict="open" if late else "unmeasured", reason=self._lack(unit, metric))
+            return replace(found, verdict="open" if late else "unmeasured", reason=self._lack(pair, metric))
         found = replace(found, change=first.change, processes=first.processes)
         if first.verdict != "slower":
             return replace(found, verdict=first.verdict, reason=_undecided(first, limit) if first.verdict == "open" else None)
         if metric in EXACT:
             return replace(found, verdict="regressed")
-        second = self._finding(unit, metric, limit, 1)
+        second = self._finding(pair, metric, limit, 1)
         if second is None:
             return replace(
                 found, verdict="apparent", reason="a first set of processes says so; there is no second one to confirm it"
@@ -147,23 +146,28 @@ class _Judge:
             reason=reasons[second.verdict],
         )
 
-    def faults(self, unit: Unit, *, wanted: bool) -> list[Check]:
+    def faults(self, pair: Pair, *, wanted: bool) -> list[Check]:
         """Judge the faults of the outputs; that there are no outputs to judge is only said where the gate names this metric."""
-        baseline, candidate = (self._records[case] for case in unit)
-        found = Check(self._device.entry.name, self._cases[unit[1]].name, "outputs", "skipped", 0.0)
+        baseline, candidate = (self._records[case] for case in pair)
+        found = self._check(pair, "outputs", 0.0)
         if baseline.fidelity is not None and candidate.fidelity is not None:
             found = outputs.check(found, baseline.fidelity, candidate.fidelity)
             return (
                 [found] if found.candidate is not None or found.reason else [replace(found, reason=outputs.NOT_COMPARED)] * wanted
             )
-        if reason := self._impossible(unit, "outputs"):
+        if reason := self._impossible(pair, "outputs"):
             return [replace(found, reason=reason)] * wanted
         late = self._device.ended == "max_time" and self._device.state == "measured"
-        return [replace(found, verdict="open" if late else "unmeasured", reason=self._lack(unit, "outputs"))] * wanted
+        return [replace(found, verdict="open" if late else "unmeasured", reason=self._lack(pair, "outputs"))] * wanted
 
-    def _impossible(self, unit: Unit, metric: Metric) -> str | None:
+    def _check(self, pair: Pair, metric: Metric, limit: float) -> Check:
+        """A check that says nothing yet."""
+        case = self._cases[pair[1]]
+        return Check(self._device.entry.name, case.name, metric, "skipped", limit, id=case.id)
+
+    def _impossible(self, pair: Pair, metric: Metric) -> str | None:
         """Why this device can't tell a metric, whatever one does."""
-        for case in unit:
+        for case in pair:
             if self._records[case].state == "impossible":
                 return self._records[case].reason
         if metric in TIMES and self._device.emulated:
@@ -175,22 +179,22 @@ class _Judge:
             return f"instructions are not counted: {facts.uncountable}"
         return None
 
-    def _lack(self, unit: Unit, metric: Metric) -> str:
+    def _lack(self, pair: Pair, metric: Metric) -> str:
         """Why there is no figure."""
-        roles = [(role, self._records[case]) for role, case in zip(("the baseline", "the candidate"), unit, strict=True)]
+        roles = [(role, self._records[case]) for role, case in zip(("the baseline", "the candidate"), pair, strict=True)]
         lost = [f"{role} failed: {record.kind}: {record.reason}" for role, record in roles if record.state == "failed"]
         # Why a device failed, the table says once.
         lost += [f"the device failed ({self._device.step})"] if self._device.state == "failed" else []
         lost += ["the time was up (measure.max_time)"] if self._device.ended == "max_time" else []
         lost += [f"{role} {record.state}: {record.reason}" for role, record in roles if record.state == "unmeasured"]
-        return lost[0] if lost else self._untold(unit, metric)
+        return lost[0] if lost else self._untold(pair, metric)
 
-    def _untold(self, unit: Unit, metric: Metric) -> str:
+    def _untold(self, pair: Pair, metric: Metric) -> str:
         """Why there is no figure although both were measured."""
-        reasons = [fidelity.reason for case in unit if (fidelity := self._records[case].fidelity) and fidelity.reason]
+        reasons = [fidelity.reason for case in pair if (fidelity := self._records[case].fidelity) and fidelity.reason]
         if metric in outputs.FIGURES:
             return reasons[0] if reasons else outputs.LACKS[metric]
-        if metric in (*QUANTILE, "load") and not self._all.launches_of(unit):
+        if metric in (*QUANTILE, "load") and not self._all.launches_of(pair):
             return "the two are measured in processes that alternate: only their medians are compared"
         if metric in QUANTILE:
             return "too few iterations in a process to tell it"
@@ -224,21 +228,21 @@ class _Judge:
             return counts[len(counts) // 2] / MILLION if counts else None
         return level.value if level else None
 
-    def _finding(self, unit: Unit, metric: Metric, limit: float, which: int) -> _Finding | None:
+    def _finding(self, pair: Pair, metric: Metric, limit: float, which: int) -> _Finding | None:
         """What one of the two sets of processes says; None where it has nothing."""
         timing = self._sets[which]
         if metric == "latency.median":
-            groups = [[-value for value in group] for group in timing.groups(unit)]
+            groups = [[-value for value in group] for group in timing.groups(pair)]
             return _decided(decision.decide(groups, limit)) if groups and all(groups) else None
         if metric in QUANTILE or metric == "load":
-            groups = self._groups(unit, metric, timing)
+            groups = self._groups(pair, metric, timing)
             return _decided(decision.look(groups, limit)) if groups and all(groups) else None
-        return self._exact(unit, metric, limit, which)
+        return self._exact(pair, metric, limit, which)
 
-    def _groups(self, unit: Unit, metric: Metric, timing: Timing) -> list[list[float]]:
+    def _groups(self, pair: Pair, metric: Metric, timing: Timing) -> list[list[float]]:
         """The logarithms of candidate over baseline, one list for each process."""
         groups = []
-        for launch in timing.launches_of(unit):
+        for launch in timing.launches_of(pair):
             if metric == "load":
                 groups.append([now - before for before, now in zip(_loads(launch, 0), _loads(launch, 1), strict=True)])
             else:
@@ -246,17 +250,17 @@ class _Judge:
                 groups.append([math.log(ends[1] / ends[0])] if ends[0] and ends[1] else [])
         return groups
 
-    def _exact(self, unit: Unit, metric: Metric, limit: float, which: int) -> _Finding | None:
+    def _exact(self, pair: Pair, metric: Metric, limit: float, which: int) -> _Finding | None:
         """A metric without a distribution: extremes that were seen, or a single value."""
         if metric == "instructions":
             sets = [
                 [each.instructions for each in self._records[case].counts if self._is_second(each.round) == bool(which)]
-                for case in unit
+                for case in pair
             ]
         elif metric == "memory":
-            sets = [list(self._records[case].peaks[which : which + 1]) for case in unit]
+            sets = [list(self._records[case].peaks[which : which + 1]) for case in pair]
         else:
-            sets = [[value] if (value := self._value(case, metric)) is not None else [] for case in unit]
+            sets = [[value] if (value := self._value(case, metric)) is not None else [] for case in pair]
         if not all(sets):
             return None
         before, now = sets

@@ -16,7 +16,8 @@ from harness.judge.intervals import grouped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.timing import Timing, Unit
+    from harness.judge.timing import Timing
+    from harness.measure.pairs import Pair
     from harness.records.run import BlockPairRecord, LaunchRecord
 
 # For so many seconds of measuring, it is said how small a slowdown can be told, and in what share of the cases.
@@ -103,10 +104,10 @@ class Noise:
         }
 
 
-def of(timing: Timing, unit: Unit, cores: int) -> Noise | None:
+def of(timing: Timing, pair: Pair, cores: int) -> Noise | None:
     """Judge a device by a pair of identical models; None if fewer than three processes measured it."""
-    groups, launches = timing.groups(unit), timing.launches_of(unit)
-    level, seconds = timing.level(unit[1]), seconds_each(launches, len(launches))
+    groups, launches = timing.groups(pair), timing.launches_of(pair)
+    level, seconds = timing.level(pair[1]), seconds_each(launches, len(launches))
     if level is None or seconds is None or len(groups) < decision.FIRST_LOOK or not all(groups):
         return None
     pairs = [pair for launch in launches for rebuild in launch.rebuilds for pair in rebuild.pairs]
@@ -167,14 +168,14 @@ def _rise(pair: BlockPairRecord, key: str) -> tuple[int | None, int]:
     return (None if before is None or after is None else max(after - before, 0)), pair.wall_ns
 
 
-def of_run(timing: Timing, units: Sequence[Unit]) -> float | None:
+def of_run(timing: Timing, pairs: Sequence[Pair]) -> float | None:
     """How far replicates of a run lie apart on a device: the median over its pairs; None if none was measured often enough."""
-    found = [_apart(timing.groups(unit)) for unit in units if len(unit) > 1]
+    found = [_spread(timing.groups(pair)) for pair in pairs if len(pair) > 1]
     known = [each for each in found if each is not None]
     return statistics.median(known) if known else None
 
 
-def _apart(groups: Sequence[Sequence[float]]) -> float | None:
+def _spread(groups: Sequence[Sequence[float]]) -> float | None:
     """How far the replicates of a pair lie apart: half of what the middle two thirds of them span, as a share; None for fewer than six."""
     values = sorted(value for group in groups for value in group)
     if len(values) < 2 * decision.FIRST_LOOK:

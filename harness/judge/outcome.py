@@ -11,7 +11,7 @@ from harness.judge import gate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.rows import Table
+    from harness.judge.table import Table
     from harness.records.run import Run
 
 
@@ -94,8 +94,3 @@ def _of_gate(run: Run, tables: Sequence[Table]) -> Outcome:
     if failed or blind or unmade or not found or "unmeasured" in verdicts:
         return Outcome.INCOMPLETE
     return Outcome.INCONCLUSIVE if verdicts & {"open", "apparent"} else Outcome.PASSED
-
-
-def code(run: Run, tables: Sequence[Table]) -> Exit:
-    """The exit code of a run's outcome."""
-    return EXITS[outcome(run, tables)]

@@ -16,10 +16,10 @@ from harness.judge.intervals import Estimate, geometric, grouped, quotient
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from harness.measure.pairs import Pair
     from harness.records.run import LaunchRecord
     from harness.records.samples import LaunchKey
 
-Unit = tuple[str, ...]
 # A quantile is read off the samples only where enough lie beyond it: one in a process at the least.
 NEEDED = {0: 10, 1: 100}
 
@@ -29,8 +29,8 @@ class Timing:
 
     Args:
         launches: of any device; those of others are left out.
-        quantiles: p90 and p99 of each process in nanoseconds.
-        names: of the cases, by id.
+        quantiles: p90 and p99 of each launch in nanoseconds.
+        names: of the cases, by id, for sentences.
     """
 
     def __init__(
@@ -63,46 +63,45 @@ class Timing:
         found = [_levels(launch, index) for launch, index in self._of(case)]
         return tuple(math.exp(statistics.median(levels)) / 1e6 for levels in found if levels)
 
-    def ratio(self, unit: Unit) -> Estimate | None:
+    def ratio(self, pair: Pair) -> Estimate | None:
         """How many times the first case's latency is the second's; 2 means that the second is twice as fast."""
-        groups = self.groups(unit)
+        groups = self.groups(pair)
         return grouped(groups) if groups and all(groups) else None
 
-    def groups(self, unit: Unit) -> list[list[float]]:
+    def groups(self, pair: Pair) -> list[list[float]]:
         """The logarithms of the first case's latency over the second's: one for each pair of blocks, one list for each process.
 
         A list is empty where a clock was too coarse to tell. Of a pair in separate processes: one number for each round that both took part in.
         """
-        shared = [launch for launch in self.launches if launch.cases == unit]
+        shared = [launch for launch in self.launches if launch.cases == pair]
         # A pair whose process died goes on in processes that alternate; then those count alone, as for the device.
-        if shared and not any(launch.separate_processes == unit for launch in self.launches):
+        if shared and not any(launch.separate_processes == pair for launch in self.launches):
             return [[one - other for rebuild in launch.rebuilds for one, other in rebuild.log_medians()] for launch in shared]
-        return self._groups_of_separate_processes(unit)
+        return self._groups_of_separate_processes(pair)
 
-    def _groups_of_separate_processes(self, unit: Unit) -> list[list[float]]:
-        levels: dict[str, dict[int, float | None]] = {name: {} for name in unit}
+    def _groups_of_separate_processes(self, pair: Pair) -> list[list[float]]:
+        levels: dict[str, dict[int, float | None]] = {name: {} for name in pair}
         for launch in self.launches:
-            if len(launch.cases) == 1 and launch.cases[0] in levels and launch.separate_processes in {None, unit}:
+            if len(launch.cases) == 1 and launch.cases[0] in levels and launch.separate_processes in {None, pair}:
                 found = _levels(launch, 0)
                 levels[launch.cases[0]][launch.round] = statistics.median(found) if found else None
-        one, other = (levels[name] for name in unit)
+        one, other = (levels[name] for name in pair)
         pairs = [(one[number], other[number]) for number in sorted(one) if number in other]
         return [[] if first is None or second is None else [first - second] for first, second in pairs]
 
-    def launches_of(self, unit: Unit) -> list[LaunchRecord]:
+    def launches_of(self, pair: Pair) -> list[LaunchRecord]:
         """The launches that measured a pair side by side."""
-        return [launch for launch in self.launches if launch.cases == unit]
+        return [launch for launch in self.launches if launch.cases == pair]
 
     def launch_quantile(self, launch: LaunchRecord, position: int, index: int) -> float | None:
         """One process's p90 (0) or p99 (1) of one of its cases in nanoseconds; None where too few samples lie beyond it."""
         other = launch.beside(position)
-        key = (self._device, self._names[launch.cases[position]], None if other is None else self._names[other], launch.round)
-        found = self._quantiles.get(key)
+        found = self._quantiles.get((self._device, launch.cases[position], other, launch.round))
         return None if found is None or launch.iterations[position] < NEEDED[index] else found[index]
 
-    def conflict(self, unit: Unit, ratio: Estimate | None) -> str | None:
+    def conflict(self, pair: Pair, ratio: Estimate | None) -> str | None:
         """Say so where the ratio side by side and that of the levels differ by more than their intervals."""
-        levels = [self.level(name) for name in unit]
+        levels = [self.level(name) for name in pair]
         if ratio is None or ratio.low is None or ratio.high is None or any(level is None for level in levels):
             return None
         of_levels = quotient(levels[0], levels[1])  # type: ignore[arg-type]

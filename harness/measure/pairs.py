@@ -21,10 +21,11 @@ BASELINE = "baseline:"
 HALVES = {"exclude_nodes", "exclude_op_types", "keep_io_types"}
 # Spelled as JSON in a recipe, and as a table in a claim.
 OPTIONS: Mapping[str, Literal["extra", "calibration"]] = {"extra_options": "extra", "calibration_options": "calibration"}
-Unit = tuple[str, ...]
+# The ids of two cases that are measured side by side: the first is what the second is compared with. A case without a partner stands alone.
+Pair = tuple[str, ...]
 
 
-def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequence[ClaimSection] = ()) -> tuple[Unit, ...]:
+def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequence[ClaimSection] = ()) -> tuple[Pair, ...]:
     """Pair the cases; one that has no partner is measured alone.
 
     Args:
@@ -35,7 +36,7 @@ def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequen
     Returns:
         Ids of cases. Of a pair the first is what the second is compared with: fp32, or a claim's ``than``.
     """
-    found: dict[Unit, None] = {}
+    found: dict[Pair, None] = {}
     for case in cases:
         base = next((other for other in cases if other.variant == REFERENCE and settings(other) == settings(case)), None)
         if base is not None and base.id != case.id:
@@ -53,7 +54,7 @@ def units(cases: Sequence[Case], variants: Mapping[str, Variant], claims: Sequen
     return (*found, *((case.id,) for case in cases if case.id not in paired))
 
 
-def contests(cases: Sequence[Case], baselines: Mapping[str, str]) -> tuple[Unit, ...]:
+def contests(cases: Sequence[Case], baselines: Mapping[str, str]) -> tuple[Pair, ...]:
     """Pair each candidate case with its baseline's.
 
     Args:
@@ -81,7 +82,7 @@ def _but_runtime(case: Case) -> tuple[Any, ...]:
     return (case.threads, case.provider, case.optimization, case.dims)
 
 
-def claimed(claim: ClaimSection, cases: Sequence[Case], variants: Mapping[str, Variant]) -> list[Unit]:
+def claimed(claim: ClaimSection, cases: Sequence[Case], variants: Mapping[str, Variant]) -> list[Pair]:
     """Match a claim's two sets: cases that differ in nothing but what the sets say."""
     if claim.than is None:
         return []

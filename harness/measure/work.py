@@ -36,7 +36,7 @@ class Work:
     """
 
     cases: tuple[Case, ...]
-    units: tuple[pairs.Unit, ...]
+    units: tuple[pairs.Pair, ...]
     variants: Mapping[str, Variant]
     inputs: Sequence[Inputs]
     measure: MeasureSection

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 QUANTILES = (0.9, 0.99)
-# (device, case name, name of the case beside it or None, round)
+# (device, case, the case beside it or None, round); cases by their ids.
 LaunchKey = tuple[str, str, str | None, int]
 # A block's columns as arrays. Names are never empty: that stands for none.
 BLOCKS = {
@@ -102,11 +102,15 @@ class Blocks:
             raise ResultsError(message) from exc
 
 
-def quantiles(path: Path) -> dict[LaunchKey, tuple[float, ...]]:
-    """Compute each process's quantiles over the blocks that count: linear interpolation between order statistics, as numpy's default.
+def quantiles(path: Path, cases: Sequence[Case]) -> dict[LaunchKey, tuple[float, ...]]:
+    """Compute each launch's quantiles over the blocks that count: linear interpolation between order statistics, as numpy's default.
+
+    Args:
+        path: of the file, which has the cases' names.
+        cases: the run's, for their ids.
 
     Returns:
-        The :data:`QUANTILES` in nanoseconds, by process.
+        The :data:`QUANTILES` in nanoseconds, by launch.
 
     Raises:
         ResultsError: if the file can't be read.
@@ -120,7 +124,12 @@ def quantiles(path: Path) -> dict[LaunchKey, tuple[float, ...]]:
     except duckdb.Error as exc:
         message = f"{path}: can't be read: {exc}"
         raise ResultsError(message) from exc
-    return {(device, case, beside, number): tuple(values) for device, case, beside, number, values in rows}
+    ids: dict[str | None, str] = {case.name: case.id for case in cases}
+    return {
+        (device, ids[case], ids.get(beside), number): tuple(values)
+        for device, case, beside, number, values in rows
+        if case in ids
+    }
 
 
 def _aside(query: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:

@@ -17,7 +17,8 @@ from harness.report import figures
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.rows import Row, Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.row import Row
     from harness.measure.plan import Case
     from harness.records.run import DeviceRecord, Run
 
@@ -28,8 +29,9 @@ REPLICATES = "one value per process: the geometric mean over rebuilds of the ses
 FENCE = 1.5
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write the object: the cases that were measured on devices that are not emulated; no NaN or Infinity appears."""
+    run, tables = judgement.run, judgement.tables
     timed = {table.device.entry.name: [row for row in table.rows if _is_timed(row)] for table in tables if not table.emulated}
     devices = [table.device for table in tables if timed.get(table.device.entry.name)]
     content = {
@@ -85,7 +87,7 @@ def _commit(run: Run) -> dict[str, Any]:
 
 def _benchmark(run: Run, device: DeviceRecord, row: Row) -> dict[str, Any]:
     name, measure = device.entry.name, run.study.measure
-    case = next(case for case in run.cases if case.name == row.case)
+    case = next(case for case in run.cases if case.id == row.id)
     iterations = [
         count
         for launch in run.launches

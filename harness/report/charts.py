@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from harness.judge.intervals import Estimate
-    from harness.judge.rows import Row, Table
+    from harness.judge.row import Row
+    from harness.judge.table import Table
 
 FASTER, SLOWER, ALIKE, INK, FAINT = "#0072b2", "#d55e00", "#6b7280", "#1f2933", "#d9dee5"
 FONT = "DejaVu Sans"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.judge import claims
 from harness.report.columns import UNKNOWN, number
 
 if TYPE_CHECKING:
@@ -12,16 +11,10 @@ if TYPE_CHECKING:
 
     from harness.judge.claims import ClaimVerdict, DeviceVerdict, PairVerdict
     from harness.judge.effects import Effect
-    from harness.records.run import Run
     from harness.study.claims_and_gate import ClaimSection
 
 TITLES = ("claim", "device", "case", "against", "measured", "claimed", "verdict")
 STYLES = {"supported": "good", "refuted": "bad", "not judged": "dim"}
-
-
-def judged(run: Run) -> tuple[ClaimVerdict, ...]:
-    """The verdicts of a run's claims."""
-    return claims.judge(run)
 
 
 def rows(found: Sequence[ClaimVerdict]) -> tuple[tuple[tuple[str, ...], ...], tuple[str | None, ...]]:
@@ -128,7 +121,7 @@ def _range(what: str, effects: Sequence[Effect]) -> str:
     return f"; {what} {effect(found[0])}" if len(found) == 1 else f"; {what} from {effect(found[0])} to {effect(found[-1])}"
 
 
-def content(run: Run) -> list[dict[str, Any]]:
+def content(found: Sequence[ClaimVerdict]) -> list[dict[str, Any]]:
     """For JSON."""
     return [
         {
@@ -162,5 +155,5 @@ def content(run: Run) -> list[dict[str, Any]]:
                 for device in claim.devices
             ],
         }
-        for claim in judged(run)
+        for claim in found
     ]

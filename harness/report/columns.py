@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from harness.judge.counts import Count
     from harness.judge.intervals import Estimate
-    from harness.judge.rows import Pair, Row, Table
+    from harness.judge.row import Row
+    from harness.judge.table import PairRatio, Table
 
 UNKNOWN = "–"
 # Above this, a number is easier to read with an exponent.
@@ -273,7 +274,7 @@ def _unmeasured(table: Table) -> list[str]:
     return lines
 
 
-def _ratio(pair: Pair) -> str:
+def _ratio(pair: PairRatio) -> str:
     if pair.ratio is None:
         return "not known"
     return f"the second is {estimate(pair.ratio, '×')} as fast, {'in processes that alternate' if pair.separate_processes else 'side by side'}"

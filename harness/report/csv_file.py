@@ -8,27 +8,24 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from harness.judge.intervals import Estimate
-from harness.judge.rows import Row
+from harness.judge.row import Row
 from harness.report import figures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from harness.judge.judgement import Judgement
 
-    from harness.judge.rows import Table
-    from harness.records.run import Run
-
-# A row's columns: all that it holds, but for the replicates, of which there are as many as rounds.
-FIELDS = tuple(field.name for field in dataclasses.fields(Row) if field.name != "medians")
+# A row's columns: all that it holds, but for the replicates, of which there are as many as rounds, and the id, which means nothing to readers.
+FIELDS = tuple(field.name for field in dataclasses.fields(Row) if field.name not in {"medians", "id"})
 COUNTS = ("instructions", "cycles")
 ESTIMATES = {"median": "ms", "p90": "ms", "p99": "ms", "speedup": "", "load": "ms", "first": "ms"}
 
 
-def render(_run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write comma-separated values with a header; what is not known is empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(_header()), lineterminator="\n")
     writer.writeheader()
-    for table in tables:
+    for table in judgement.tables:
         for row in table.rows:
             writer.writerow(flat(row))
     return out.getvalue().encode()

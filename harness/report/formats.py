@@ -1,4 +1,4 @@
-"""The seam of the report formats: each is one module with ``render(run, tables) -> bytes`` and one line in :data:`FORMATS`."""
+"""The report formats: each is one module with ``render(judgement) -> bytes`` and one line in :data:`FORMATS`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.judge.rows import Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Format:
     """A way to write a run.
 
     Attributes:
-        module: has ``render(run, tables) -> bytes``.
+        module: has ``render(judgement) -> bytes``, and ``beside(judgement)`` if its file refers to others: their contents by name.
         file: its name in the run's folder; None for what is only shown.
     """
 
@@ -39,25 +37,30 @@ FORMATS = {
 }
 
 
-def render(name: str, run: Run, tables: Sequence[Table]) -> bytes:
+def render(name: str, judgement: Judgement) -> bytes:
     """Render a run in a format.
 
     Args:
         name: a key of :data:`FORMATS`.
-        run: with its outcomes.
-        tables: its rows, from :func:`harness.judge.rows.tables`.
+        judgement: everything that is said of the run.
     """
     # Imported when asked for: most need a library of their own.
-    rendered: bytes = importlib.import_module(FORMATS[name].module).render(run, tables)
+    rendered: bytes = importlib.import_module(FORMATS[name].module).render(judgement)
     return rendered
 
 
-def files(folder: Path, run: Run, tables: Sequence[Table]) -> dict[Path, bytes]:
+def files(folder: Path, judgement: Judgement) -> dict[Path, bytes]:
     """Render every format that has a file in the run's folder, with the files that they refer to.
 
     Returns:
         Contents by path.
     """
-    rendered = {folder / form.file: render(name, run, tables) for name, form in FORMATS.items() if form.file}
-    beside = importlib.import_module("harness.report.html").beside(run, tables)
-    return rendered | {folder / "report" / name: data for name, data in beside.items()}
+    found: dict[Path, bytes] = {}
+    for name, form in FORMATS.items():
+        if form.file is None:
+            continue
+        path = folder / form.file
+        found[path] = render(name, judgement)
+        beside = getattr(importlib.import_module(form.module), "beside", None)
+        found |= {path.parent / other: data for other, data in (beside(judgement) if beside else {}).items()}
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.judge.outcome import outcome
 from harness.report.columns import UNKNOWN, number, size
 
 if TYPE_CHECKING:
@@ -12,7 +11,8 @@ if TYPE_CHECKING:
 
     from harness.judge.check import Check
     from harness.judge.intervals import Estimate
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.table import Table
     from harness.records.run import Run
 
 TITLES = ("variant", "metric", "baseline", "candidate", "change", "allowed", "verdict", "processes")
@@ -142,10 +142,10 @@ def ranked(checks: Sequence[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: ORDER.index(check.verdict))
 
 
-def verdict(run: Run, tables: Sequence[Table]) -> str:
+def verdict(judgement: Judgement) -> str:
     """One sentence for the whole; a pass is only said of what was measured."""
-    found = [check for table in tables for check in table.checks]
-    counts = {name: sum(check.verdict == name for check in found) for name in ORDER}
+    run, tables = judgement.run, judgement.tables
+    counts = {name: sum(check.verdict == name for check in judgement.checks) for name in ORDER}
     against = run.baseline.described if run.baseline else "the baseline"
     failed = [table.device.entry.name for table in tables if table.device.state == "failed"]
     unfinished = [table.device.entry.name for table in tables if table.device.state in {"pending", "stopped"}]
@@ -155,4 +155,4 @@ def verdict(run: Run, tables: Sequence[Table]) -> str:
         tail += f"; without {', '.join(failed)}, which failed"
     if unfinished:
         tail += f"; not finished on {', '.join(unfinished)}"
-    return f"{outcome(run, tables).upper()}: {tail}"
+    return f"{judgement.outcome.upper()}: {tail}"

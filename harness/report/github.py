@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.judge.outcome import outcome
 from harness.report import claims, gate
 from harness.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.judge.rows import Row, Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
+    from harness.judge.row import Row
 
 LEVELS = {"regressed": "error", "unmeasured": "warning", "apparent": "warning", "open": "warning", "skipped": "notice"}
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write the commands."""
+    run, tables = judgement.run, judgement.tables
     lines = [_command("warning", f"{table.device.entry.name} failed", table.trouble) for table in tables if table.device.state == "failed" and table.trouble]  # fmt: skip
     for table in tables:
         for check in gate.ranked(table.checks):
@@ -35,9 +33,9 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         for table in tables
         if table.shortfall and table.shortfall.seconds
     ]
-    if not run.baseline:
+    if not judgement.is_gate:
         lines += [_broken(row) for table in tables for row in table.rows if row.fidelity.broken]
-    for found in claims.judged(run):
+    for found in judgement.claims:
         if found.verdict == "refuted":
             lines += [
                 _command("warning", f"refuted: {found.claim.text}", claims.sentence(found.claim, device))
@@ -47,9 +45,9 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     rows = [row for table in tables for row in table.rows]
     measured = sum(row.state == "measured" for row in rows)
     whole = (
-        gate.verdict(run, tables)
-        if run.baseline
-        else f"{outcome(run, tables)}: {measured} of {len(rows)} cases and variants measured"
+        gate.verdict(judgement)
+        if judgement.is_gate
+        else f"{judgement.outcome}: {measured} of {len(rows)} cases and variants measured"
     )
     lines.append(_command("notice", run.study.name, whole))
     return "".join(f"{line}\n" for line in lines).encode()

@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.judge import agreement
-from harness.judge.outcome import outcome
 from harness.report import charts, columns, gate, sheets
 from harness.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.table import Table
     from harness.records.run import DeviceRecord, Run
 
 STYLE = "report.css"
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write the page; what devices and models say is escaped."""
     pages = Environment(
         loader=PackageLoader("harness.report"),
@@ -35,34 +32,35 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         keep_trailing_newline=True,
         finalize=_shown,
     )
+    run, tables = judgement.run, judgement.tables
     header, lines = columns.overview(tables)
     page = pages.get_template("index.html").render(
         run=run,
-        outcome=outcome(run, tables),
+        outcome=judgement.outcome,
         tables=tables,
         style=STYLE,
         context=_context(run),
         header=header,
         lines=lines,
-        disagreements=agreement.disagreements(run, tables),
+        disagreements=judgement.disagreements,
         cells=_cells,
         columns=columns,
-        sheets=sheets.sheets(run, tables),
-        gate=gate.verdict(run, tables) if run.baseline else None,
+        sheets=sheets.sheets(judgement),
+        gate=gate.verdict(judgement) if judgement.is_gate else None,
         charts=charts,
         facts=_facts,
     )
     return page.encode()
 
 
-def beside(_run: Run, tables: Sequence[Table]) -> dict[str, bytes]:
+def beside(judgement: Judgement) -> dict[str, bytes]:
     """Render what the page refers to.
 
     Returns:
         Contents by file name.
     """
     style = resources.files("harness.report").joinpath("templates", STYLE).read_bytes()
-    return {STYLE: style} | {charts.name(table): charts.render(table) for table in tables if charts.drawable(table)}
+    return {STYLE: style} | {charts.name(table): charts.render(table) for table in judgement.tables if charts.drawable(table)}
 
 
 def _shown(value: object) -> object:

@@ -6,37 +6,35 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness.judge import agreement
-from harness.judge.outcome import EXITS, outcome
 from harness.report import claims, figures, gate
 from harness.report.csv_file import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harness.judge.check import Check
     from harness.judge.intervals import Estimate
-    from harness.judge.rows import Pair, Row, Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.row import Row
     from harness.judge.shortfall import Shortfall
+    from harness.judge.table import PairRatio
     from harness.records.run import Run
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write one object; what is not known is null, and no NaN or Infinity appears."""
-    return (json.dumps(content(run, tables), indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(content(judgement), indent=1, allow_nan=False) + "\n").encode()
 
 
-def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
+def content(judgement: Judgement) -> dict[str, Any]:
     """The object that is written."""
-    state = outcome(run, tables)
+    run, tables = judgement.run, judgement.tables
     return {
         "run": run.id,
         "study": run.study.name,
-        "state": state.value,
-        "exit": int(EXITS[state]),
+        "state": judgement.outcome.value,
+        "exit": int(judgement.exit),
         "started": run.started.isoformat(),
         "warnings": list(run.warnings),
-        "disagreements": list(agreement.disagreements(run, tables)),
+        "disagreements": list(judgement.disagreements),
         "devices": [
             {
                 "device": table.device.entry.name,
@@ -67,8 +65,8 @@ def content(run: Run, tables: Sequence[Table]) -> dict[str, Any]:
             for table in tables
         ],
         "baseline": run.baseline and {**run.baseline.model_dump(mode="json", include={"name", "kind", "run", "build", "taken"})},
-        "gate": gate.verdict(run, tables) if run.baseline else None,
-        "claims": claims.content(run),
+        "gate": gate.verdict(judgement) if judgement.is_gate else None,
+        "claims": claims.content(judgement.claims),
     }
 
 
@@ -79,7 +77,7 @@ def _shortfall(found: Shortfall) -> dict[str, Any]:
 
 def _check(run: Run, check: Check) -> dict[str, Any]:
     """A gate's check; ``change`` is a ratio, of accuracy the baseline's minus the candidate's."""
-    plain = {key: value for key, value in vars(check).items() if key not in {"change", "confirmed"}}
+    plain = {key: value for key, value in vars(check).items() if key not in {"change", "confirmed", "id"}}
     return {
         **plain,
         **_estimate("change", check.change),
@@ -95,7 +93,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {**flat(row), **lists, **figures.parts(row.fidelity), "metrics": dict(row.metrics)}
 
 
-def _pair(pair: Pair) -> dict[str, Any]:
+def _pair(pair: PairRatio) -> dict[str, Any]:
     return {"first": pair.first, "second": pair.second, **_estimate("ratio", pair.ratio)}
 
 

@@ -17,10 +17,10 @@ from harness.report import columns, gate
 from harness.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from harness.judge.check import Check
-    from harness.judge.rows import Row, Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.row import Row
+    from harness.judge.table import Table
     from harness.records.run import Run
 
 METRIC = "latency.median"
@@ -28,9 +28,10 @@ COUNTED = "instructions"
 NOT_REACHED = "the run did not get there"
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write the file."""
-    suites = [_suite(run, table) for table in tables]
+    run = judgement.run
+    suites = [_suite(run, table) for table in judgement.tables]
     root = JUnitXml(run.study.name)
     root.tests, root.failures, root.errors = (sum(getattr(suite, what) for suite in suites) for what in ("tests", "failures", "errors"))  # fmt: skip
     root.time = round(sum(suite.time for suite in suites), 3)

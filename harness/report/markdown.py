@@ -6,26 +6,23 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from harness.judge import agreement
-from harness.judge.outcome import outcome
 from harness.report import columns, gate, sheets
 from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.rows import Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Write GitHub-flavoured Markdown; what devices and models say is escaped."""
-    lines = [f"# {text(run.study.name)}", "", f"Run {text(run.id)}, {outcome(run, tables)}."]
+    run, tables = judgement.run, judgement.tables
+    lines = [f"# {text(run.study.name)}", "", f"Run {text(run.id)}, {judgement.outcome}."]
     lines += [f"> **Note** {text(warning)}" for warning in run.warnings]
-    found = sheets.sheets(run, tables)
-    if run.baseline:
-        lines += ["", f"**{text(gate.verdict(run, tables))}**"]
-    for sheet in found:
+    if judgement.is_gate:
+        lines += ["", f"**{text(gate.verdict(judgement))}**"]
+    for sheet in sheets.sheets(judgement):
         lines += [
             "",
             f"## {text(sheet.title)}",
@@ -34,7 +31,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
             "",
             *(f"- {text(line)}" for line in sheet.lines),
         ]
-    for table in () if run.baseline else tables:
+    for table in () if judgement.is_gate else tables:
         lines += ["", f"## {text(columns.heading(table))}", ""]
         if table.trouble:
             lines += [f"**✗ {text(table.trouble)}**", ""]
@@ -43,7 +40,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
         shown = columns.of(table)
         lines += grid([column.title for column in shown], [[column.text(row) for column in shown] for row in table.rows])
         lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]
-    if len(tables) > 1 and not run.baseline:
+    if len(tables) > 1 and not judgement.is_gate:
         header, rows = columns.overview(tables)
         lines += [
             "",
@@ -53,7 +50,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
             "",
             *grid(header, rows),
         ]
-        lines += ["", *(f"- {text(line)}" for line in agreement.disagreements(run, tables))]
+        lines += ["", *(f"- {text(line)}" for line in judgement.disagreements)]
     return ("\n".join(lines).rstrip() + "\n").encode()
 
 

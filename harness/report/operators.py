@@ -8,34 +8,31 @@ from harness.report import columns
 from harness.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
+    from harness.judge.row import Row
     from harness.measure.events import Operator
     from harness.records.run import Run
 
 NOTE = "from onnxruntime's profiler, in a block of its own: shares are telling, times are no measurements"
 
 
-def content(run: Run, tables: Sequence[Table]) -> list[dict[str, Any]]:
+def content(judgement: Judgement) -> list[dict[str, Any]]:
     """One entry for each operator of each case on each device, the slowest first."""
-    names = {case.name: case.id for case in run.cases}
     found = []
-    for table in tables:
+    for table in judgement.tables:
         for row in table.rows:
-            for op in _ops(run, table.device.entry.name, names.get(row.case)):
+            for op in _ops(judgement.run, row):
                 found.append({"device": row.device, "case": row.case, **op.model_dump()})  # noqa: PERF401 - plainer so
     return found
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Draw the operators as plain text; an emulated device has shares of instructions' time only, so none at all."""
-    names = {case.name: case.id for case in run.cases}
     lines = []
-    for table in tables:
+    for table in judgement.tables:
         lines.append(f"\n{sanitize(columns.heading(table))}")
         for row in table.rows:
-            ops = _ops(run, table.device.entry.name, names.get(row.case))
+            ops = _ops(judgement.run, row)
             if not ops:
                 continue
             total = sum(op.microseconds for op in ops)
@@ -49,7 +46,7 @@ def render(run: Run, tables: Sequence[Table]) -> bytes:
     return ("\n".join([*lines, "", NOTE]) + "\n").lstrip("\n").encode()
 
 
-def _ops(run: Run, device: str, case: str | None) -> list[Operator]:
-    record = next((found for found in run.results if (found.device, found.case) == (device, case)), None)
+def _ops(run: Run, row: Row) -> list[Operator]:
+    record = next((found for found in run.results if (found.device, found.case) == (row.device, row.id)), None)
     ops = record.graph.ops if record is not None and record.graph is not None else []
     return sorted(ops, key=lambda op: -op.microseconds)

@@ -10,7 +10,9 @@ from harness.report import claims, columns, gate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.rows import Table
+    from harness.judge.claims import ClaimVerdict
+    from harness.judge.judgement import Judgement
+    from harness.judge.table import Table
     from harness.records.run import Run
 
 
@@ -33,17 +35,16 @@ class Sheet:
     lines: tuple[str, ...]
 
 
-def sheets(run: Run, tables: Sequence[Table], *, brief: bool = False) -> tuple[Sheet, ...]:
+def sheets(judgement: Judgement, *, brief: bool = False) -> tuple[Sheet, ...]:
     """The sheets of a run: a gate's for each device, or one for all claims; brief leaves out the claims' single pairs."""
-    if run.baseline is not None:
-        return tuple(_gate(run, table) for table in tables)
-    found = claims_sheets(run)
+    if judgement.is_gate:
+        return tuple(_gate(judgement.run, table) for table in judgement.tables)
+    found = claims_sheets(judgement.claims)
     return tuple(replace(sheet, rows=(), styles=(), lines=(*sheet.lines, PAIRS)) for sheet in found) if brief else found
 
 
-def claims_sheets(run: Run) -> tuple[Sheet, ...]:
+def claims_sheets(found: Sequence[ClaimVerdict]) -> tuple[Sheet, ...]:
     """The sheet of a study's claims; none without claims."""
-    found = claims.judged(run)
     if not found:
         return ()
     rows, styles = claims.rows(found)

@@ -12,15 +12,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 
-from harness.judge import agreement
 from harness.report import columns, gate, sheets
 from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.judge.rows import Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
     from harness.report.sheets import Sheet
 
 PIPE_WIDTH = 220
@@ -29,17 +27,17 @@ PADDING = 3
 STYLES = {"good": "green", "bad": "bold red", "dim": "dim"}
 
 
-def render(run: Run, tables: Sequence[Table]) -> bytes:
+def render(judgement: Judgement) -> bytes:
     """Draw one table for each device, what must be known beside it, and an overview of several devices."""
     console = _console()
-    if not run.baseline:
-        _comparison(console, run, tables)
-    for sheet in sheets.sheets(run, tables, brief=True):
+    if not judgement.is_gate:
+        _comparison(console, judgement)
+    for sheet in sheets.sheets(judgement, brief=True):
         draw(console, sheet)
-    for warning in run.warnings:
+    for warning in judgement.run.warnings:
         console.print(f"[yellow]! {escape(warning)}[/]", soft_wrap=True)
-    if run.baseline:
-        console.print(f"\n[bold]{escape(gate.verdict(run, tables))}[/]", soft_wrap=True)
+    if judgement.is_gate:
+        console.print(f"\n[bold]{escape(gate.verdict(judgement))}[/]", soft_wrap=True)
     return _written(console)
 
 
@@ -59,8 +57,9 @@ def _written(console: Console) -> bytes:
     return console.file.getvalue().encode()
 
 
-def _comparison(console: Console, run: Run, tables: Sequence[Table]) -> None:
+def _comparison(console: Console, judgement: Judgement) -> None:
     """Draw the rows of every device, an overview, and where devices disagree."""
+    tables = judgement.tables
     for table in tables:
         console.print(f"\n[bold]{escape(columns.heading(table))}[/]", soft_wrap=True)
         if table.trouble:
@@ -80,7 +79,7 @@ def _comparison(console: Console, run: Run, tables: Sequence[Table]) -> None:
         header, cases = columns.overview(tables)
         for grid in _grids(header, cases, [None] * len(cases), console.width):
             console.print(grid)
-    for line in agreement.disagreements(run, tables):
+    for line in judgement.disagreements:
         console.print(f"  {escape(line)}", soft_wrap=True)
 
 

@@ -17,11 +17,8 @@ from harness.study.toml_file import nearest
 from harness.workflow.results import read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
     from harness.quantize.model.model import SourceModel
-    from harness.records.run import Run
     from harness.study.study import Study
 
 RUNTIME = re.compile(r"onnxruntime==(\d+(?:\.\d+){1,3})")
@@ -59,27 +56,28 @@ def resolve(name: str, results: Path, baselines: Path, study: Study) -> Baseline
     if saved.is_file():
         return BaselineSource(baseline_file.load(saved, paths.models()))
     try:
-        folder, run, tables = read_run(name, results)
+        folder, judgement = read_run(name, results)
     except ResultsError as exc:
         names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
         there = f"{nearest(name, names)}" if names else f"{baselines} holds none; 'harness baseline save RUN NAME' makes one"
         message = f"no baseline '{name}': it is no saved one ({there}), no model file, not onnxruntime==VERSION, and {exc}"
         raise ResultsError(message) from exc
-    return BaselineSource(baseline_file.of_folder(of_run(run, tables, name), folder))
+    return BaselineSource(baseline_file.of_folder(of_run(judgement, name), folder))
 
 
-def of_run(run: Run, tables: Sequence[Table], name: str) -> Baseline:
+def of_run(judgement: Judgement, name: str) -> Baseline:
     """Take a finished run for a baseline; a gate's run gives its candidate.
 
     Raises:
         ResultsError: if it has nothing to compare with.
     """
+    run = judgement.run
     variants = tuple(each for each in run.variants if each.state == "made" and not each.name.startswith(pairs.BASELINE))
     if not variants:
         message = f"run {run.id} made no variant: it can't be a baseline"
         raise ResultsError(message)
     devices = {}
-    for table in tables:
+    for table in judgement.tables:
         found = table.device.context
         levels = {
             row.case: Level(median=row.median.value, low=row.median.low, high=row.median.high)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from harness.errors import SelectionError, StudyError
-from harness.judge import decision, gate, outcome, rows
+from harness.judge import decision, gate
+from harness.judge.judgement import judge
 from harness.measure import pairs, plan
 from harness.quantize.model import storage
 from harness.records import folder as run_folder
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.registry import Registry
-    from harness.errors import Exit
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
     from harness.measure.work import Work
     from harness.quantize.recipe import Variant
     from harness.records.baseline import Baseline
@@ -81,11 +81,11 @@ def run_check(
     results: Path,
     watcher: Watcher,
     globs: Sequence[str] = (),
-) -> tuple[Path, Run, tuple[Table, ...]]:
+) -> tuple[Path, Judgement]:
     """Measure candidate and baseline interleaved, judge, and confirm what looks like a regression with a second set of processes.
 
     Returns:
-        The folder, the run and its tables with their checks.
+        The folder, and the judgement of the run, with its checks.
 
     Raises:
         UsageError: a member of its branch, if the two have nothing to compare, or the gate asks for what can't be had.
@@ -121,12 +121,12 @@ def run_check(
 def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
     """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
     so_far = run_folder.gather(context.folder, begun)
-    quantiles = run_samples.quantiles(context.folder / run_folder.SAMPLES)
-    so_far, tables = isolation.isolated(so_far, lambda run: rows.tables(run, quantiles))
+    quantiles = run_samples.quantiles(context.folder / run_folder.SAMPLES, so_far.cases)
+    _, judgement = isolation.isolated(so_far, lambda run: judge(run, quantiles))
     suspects = {
         table.device.entry.name: found
-        for table in tables
-        if table.device.state == "measured" and (found := gate.suspects(table.checks, so_far.cases))
+        for table in judgement.tables
+        if table.device.state == "measured" and (found := gate.suspects(table.checks))
     }
     if not suspects:
         return False
@@ -145,7 +145,7 @@ def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
     asked = begun.study.gate or GateSection()
     timed = [metric for metric in asked.metrics if metric in TIMES]
     variants = {case.id: case.variant for case in work.cases}
-    limits: dict[str, dict[pairs.Unit, float]] = {}
+    limits: dict[str, dict[pairs.Pair, float]] = {}
     for record in begun.devices:
         name, tags = record.entry.name, record.entry.tags
         found = {unit: gate.limit_of(asked, "latency.median", name, tags, variants[unit[1]]) for unit in work.units}
@@ -208,8 +208,3 @@ def _unmatched(wanted: Sequence[Variant], theirs: Sequence[Variant], source: Bas
 def _kept(baseline: Baseline) -> Baseline:
     """What run.json keeps: the variants are among the run's own."""
     return baseline.model_copy(update={"variants": ()})
-
-
-def verdict(run: Run, tables: Sequence[Table]) -> Exit:
-    """The exit code of a gate."""
-    return outcome.code(run, tables)

@@ -84,7 +84,7 @@ class RunContext:
         return variants, False
 
     def begin(
-        self, devices: Sequence[Device], variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Unit, ...]
+        self, devices: Sequence[Device], variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Pair, ...]
     ) -> Run:
         """Say what is going to be measured."""
         preflight = self.preflight
@@ -104,7 +104,7 @@ class RunContext:
             build=build_url(),
         )
 
-    def work(self, variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Unit, ...]) -> Work:
+    def work(self, variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Pair, ...]) -> Work:
         """What every device gets."""
         preflight = self.preflight
         by_dims = {tuple(values.items()): found for values, found in zip(preflight.dims, preflight.references, strict=True)}

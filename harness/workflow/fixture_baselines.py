@@ -13,8 +13,7 @@ from harness.workflow import baselines
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.judge.rows import Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
 
 
 class FixtureBaselines:
@@ -69,13 +68,13 @@ class FixtureBaselines:
             raise ResultsError(message) from exc
         return None
 
-    def save(self, name: str, run: Run, tables: tuple[Table, ...], folder: Path) -> None:
+    def save(self, name: str, judgement: Judgement, folder: Path) -> None:
         """Keep a finished run as a baseline.
 
         Raises:
             ResultsError: if the run has nothing to compare with, or the file can't be written.
         """
-        taken = baseline_file.of_folder(baselines.of_run(run, tables, name), folder)
+        taken = baseline_file.of_folder(baselines.of_run(judgement, name), folder)
         baseline_file.save(taken, self._file(name), paths.models())
 
     def _file(self, name: str) -> Path:

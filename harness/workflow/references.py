@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ModelError
 from harness.judge import faults
-from harness.judge.rows import REFERENCE
 from harness.measure import pairs
 from harness.measure.accuracy import Reference
+from harness.measure.pairs import REFERENCE
 from harness.quantize import metric
 from harness.study.study import GIVEN
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
-from harness.judge import outcome, rows
+from harness.judge.judgement import judge
 from harness.records import folder as run_folder
 from harness.records import isolation
 from harness.records import samples as run_samples
@@ -15,12 +15,11 @@ from harness.report import formats
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.errors import Exit
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
     from harness.records.run import Run
 
 
-def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Run, tuple[Table, ...]]:
+def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Judgement]:
     """Put the run together from its journal and write its files; run.json last, for it says that the folder is complete.
 
     Raises:
@@ -28,13 +27,13 @@ def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Ru
     """
     whole = run_folder.gather(folder, begun)
     ended = whole.model_copy(update={"state": "interrupted" if interrupted else "complete", "finished": datetime.now(UTC)})
-    quantiles = run_samples.quantiles(folder / run_folder.SAMPLES)
+    quantiles = run_samples.quantiles(folder / run_folder.SAMPLES, whole.cases)
 
-    def shown(run: Run) -> tuple[tuple[Table, ...], dict[Path, bytes]]:
-        tables = rows.tables(run, quantiles)
-        return tables, formats.files(folder, run, tables)
+    def judged(run: Run) -> tuple[Judgement, dict[Path, bytes]]:
+        judgement = judge(run, quantiles)
+        return judgement, formats.files(folder, judgement)
 
-    ended, (tables, files) = isolation.isolated(ended, shown)
+    ended, (judgement, files) = isolation.isolated(ended, judged)
     try:
         for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
@@ -45,20 +44,15 @@ def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Ru
         )
         raise ResultsError(message) from exc
     run_folder.save(folder, ended)
-    return folder, ended, tables
+    return folder, judgement
 
 
-def read_run(name: str, results: Path) -> tuple[Path, Run, tuple[Table, ...]]:
-    """Read a run's tables.
+def read_run(name: str, results: Path) -> tuple[Path, Judgement]:
+    """Read a run and judge it.
 
     Raises:
         ResultsError: if there is no such run, or it is damaged.
     """
     folder = run_folder.find(name, results)
     found = run_folder.load(folder)
-    return folder, found, rows.tables(found, run_samples.quantiles(folder / run_folder.SAMPLES))
-
-
-def verdict(run: Run) -> Exit:
-    """The exit code of a run that was no gate."""
-    return outcome.code(run, ())
+    return folder, judge(found, run_samples.quantiles(folder / run_folder.SAMPLES, found.cases))

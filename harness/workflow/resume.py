@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.registry import Registry
-    from harness.judge.rows import Table
+    from harness.judge.judgement import Judgement
     from harness.quantize.recipe import Variant
     from harness.records.run import Run
     from harness.workflow.watcher import Watcher
@@ -37,7 +37,7 @@ def resume_run(
     results: Path,
     watcher: Watcher,
     **limits: float | None,
-) -> tuple[Path, Run, tuple[Table, ...]]:
+) -> tuple[Path, Judgement]:
     """Go on with a run: follow the jobs that still are on its devices, start what was not, measure on where the time was up.
 
     Args:
@@ -50,7 +50,7 @@ def resume_run(
             says.
 
     Returns:
-        The folder, the run and its tables.
+        The folder, and the judgement of the run.
 
     Raises:
         UsageError: a member of its branch, if there is no such run, or what it needs is not what it was.

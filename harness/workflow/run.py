@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.registry import Registry
-    from harness.judge.rows import Table
-    from harness.records.run import Run
+    from harness.judge.judgement import Judgement
     from harness.workflow.preflight import Preflight
     from harness.workflow.watcher import Watcher
 
 
 def run_study(
     preflight: Preflight, devices: Sequence[Device], registry: Registry, results: Path, watcher: Watcher
-) -> tuple[Path, Run, tuple[Table, ...]]:
+) -> tuple[Path, Judgement]:
     """Make the variants, measure them on all devices, and write the run's folder.
 
     Returns:
-        The folder, the run and its tables.
+        The folder, and the judgement of the run.
 
     Raises:
         KeyboardInterrupt: never; a run that was interrupted says so in its state.

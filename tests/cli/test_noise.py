@@ -72,14 +72,14 @@ def test_an_emulated_device_has_no_noise_and_a_case_that_failed_is_named() -> No
         (Device(name="a53", host="h", emulated="icount"), noise.EMULATED),
         (Device(name="board", host="h"), "memory: it ran out of memory"),
     ):
-        run, _ = finish([], DeviceRecord(entry=entry), variants=[variant(FP32)], cases=[case("c0", FP32)])
+        run = finish([], DeviceRecord(entry=entry), variants=[variant(FP32)], cases=[case("c0", FP32)]).run
         run = run.model_copy(update={"results": (lost,)})
         found = noise._finding(run, run.devices[0])
         assert (found.noise, found.reason) == (None, reason)
-    short, _ = finish(
+    short = finish(
         [],
         DeviceRecord(entry=Device(name="board", host="h"), state="measured"),
         variants=[variant(FP32)],
         cases=[case("c0", FP32)],
-    )
+    ).run
     assert noise._finding(short, short.devices[0]).reason == noise.TOO_SHORT

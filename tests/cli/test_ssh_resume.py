@@ -19,7 +19,6 @@ from harness.measure.launch import Launch
 from harness.measure.route_events import Collected, DeviceFailed, Lost
 from harness.study import study as studies
 from harness.workflow import preflight
-from harness.workflow import results as run_results
 from harness.workflow.run import run_study
 from tests.cli.test_run import spawn, wait_for
 from tests.proxy import Fault, Proxy
@@ -55,10 +54,10 @@ def run(study: Path, watcher: Striker, rounds: int = 3, devices: Sequence[str] =
     asked = studies.load(study)
     asked = asked.model_copy(update={"measure": asked.measure.model_copy(update={"rounds": rounds})})
     known = registry.load()
-    folder, finished, _ = run_study(
+    folder, judgement = run_study(
         preflight.check_inputs(asked, ["fp16"]), [known.get(name) for name in devices], known, Path("results"), watcher
     )
-    return folder, run_results.verdict(finished)
+    return folder, judgement.exit
 
 
 def events(folder: Path) -> list[Event]:

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from harness.devices.device import Device
-from harness.judge.agreement import disagreements
 from harness.measure.events import Begin, Event, FidelityLine
 from harness.quantize.recipe import Recipe, Variant
 from harness.quantize.verify.fidelity import Fidelity
@@ -30,7 +29,7 @@ def said(
     made = Recipe.model_validate({"name": "int8", "method": "static", "weight": "QInt8", "activation": "QUInt8", **recipe})
     variants = [variant(FP32), Variant(recipe=made, state="made", sha256="ab" * 32, size=1)]
     records = [DeviceRecord(entry=Device(name=name, host="h")) for name in ("one", "two")]
-    return disagreements(*finish(events, *records, variants=variants, cases=[case("c0", FP32), case("c1", "int8")]))
+    return finish(events, *records, variants=variants, cases=[case("c0", FP32), case("c1", "int8")]).disagreements
 
 
 def test_equal_accuracy_says_nothing() -> None:

@@ -75,7 +75,7 @@ def judge(*found: ClaimSection, events: list[Event], emulated: bool = False, var
     record = DeviceRecord(entry=Device(name="board", host="h", **entry))
     begin: list[Event] = [Begin(device="board", time=0.0, facts=facts(emulated=emulated))]
     units = pairs.units(planned, {each.name: each for each in variants}, found)
-    run, _ = finish([*begin, *events], record, variants=variants, cases=planned, study=study, units=units)
+    run = finish([*begin, *events], record, variants=variants, cases=planned, study=study, units=units).run
     return claims.judge(run)
 
 
@@ -250,6 +250,6 @@ def test_two_runtimes_are_judged_each_by_itself() -> None:
         Connected(device="board", facts=Facts(arch="aarch64", cores=1, python="3.11", onnxruntime=Runtime())),
         Failed(device="board", case="c1", kind="load", message="ConvInteger"),
     ]
-    run, _ = finish(events, DeviceRecord(entry=entry), variants=[DYNAMIC], cases=planned, study=study)
+    run = finish(events, DeviceRecord(entry=entry), variants=[DYNAMIC], cases=planned, study=study).run
     (found,) = claims.judge(run)
     assert [(pair.subject, pair.verdict) for pair in found.devices[0].pairs] == [("dynamic 1.23.2", "supported")]

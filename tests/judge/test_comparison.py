@@ -10,11 +10,11 @@ import pytest
 from harness.devices.device import Device
 from harness.errors import UsageError
 from harness.judge import comparison
-from harness.judge.rows import Table
+from harness.judge.judgement import Judgement
 from harness.measure.events import Begin, Event
 from harness.records import context
 from harness.records.context import Context
-from harness.records.run import DeviceRecord, Run
+from harness.records.run import DeviceRecord
 from harness.report import comparison as words
 from tests import duets
 from tests.report.runs import FAST, FP32, case, facts, finish, variant
@@ -22,7 +22,7 @@ from tests.report.runs import FAST, FP32, case, facts, finish, variant
 PAIR = ("c0", "c1")
 
 
-def run(name: str, ratio: float, *, board: str = "rpi4", **changes: Any) -> tuple[Run, tuple[Table, ...]]:
+def run(name: str, ratio: float, *, board: str = "rpi4", **changes: Any) -> Judgement:
     """A run in which the second case is so many times as fast as fp32."""
     begin: list[Event] = [Begin(device=board, time=0.0, facts=facts().model_copy(update=changes))]
     times: list[Event] = [
@@ -30,10 +30,10 @@ def run(name: str, ratio: float, *, board: str = "rpi4", **changes: Any) -> tupl
         for number in range(4)
     ]
     record = DeviceRecord(entry=Device(name=board, host="h"))
-    whole, tables = finish(
+    judgement = finish(
         [*begin, *times], record, variants=[variant(FP32, 4000), variant(FAST)], cases=[case("c0", FP32), case("c1", FAST)]
     )
-    return whole.model_copy(update={"id": name}), tables
+    return replace(judgement, run=judgement.run.model_copy(update={"id": name}))
 
 
 def test_a_change_goes_through_what_both_measured_side_by_side() -> None:
@@ -52,12 +52,12 @@ def test_a_change_goes_through_what_both_measured_side_by_side() -> None:
 
 def test_without_a_common_fp32_no_change_is_told() -> None:
     one, other = run("a", 3.0), run("b", 2.0)
-    changed = tuple(each.model_copy(update={"sha256": "cd" * 32}) for each in other[0].variants)
-    (found,) = comparison.compare([one, (other[0].model_copy(update={"variants": changed}), other[1])], force=False)
+    changed = tuple(each.model_copy(update={"sha256": "cd" * 32}) for each in other.run.variants)
+    (found,) = comparison.compare([one, replace(other, run=other.run.model_copy(update={"variants": changed}))], force=False)
     cell = found.cases[FAST][1]
     assert cell is not None
     assert (cell.change, cell.same_file) == (None, False)
-    (sheet,) = words.sheets([one[0], other[0]], [found])
+    (sheet,) = words.sheets([one.run, other.run], [found])
     assert sheet.rows[1][3] == "–"
     assert any("no fp32 file in common" in line for line in sheet.lines)
 
@@ -66,10 +66,12 @@ def test_without_a_common_fp32_no_change_is_told() -> None:
     ("before", "now", "is_said"), [(0.004, 0.02, True), (0.004, 0.007, False), (0.02, 0.004, False), (0.001, 0.004, False)]
 )
 def test_a_run_on_a_noisier_device_says_so(before: float, now: float, *, is_said: bool) -> None:
-    (one, (first,)), (other, (second,)) = run("a", 3.0), run("b", 3.0)
-    runs = [(one, [replace(first, noise=before)]), (other, [replace(second, noise=now)])]
+    runs = [
+        each.with_tables([replace(each.tables[0], noise=noise)])
+        for each, noise in ((run("a", 3.0), before), (run("b", 3.0), now))
+    ]
     (found,) = comparison.compare(runs, force=False)
-    (sheet,) = words.sheets([one, other], [found])
+    (sheet,) = words.sheets([each.run for each in runs], [found])
     said = [line for line in sheet.lines if "noise" in line]
     assert said == ([f"2 against 1: {comparison.NOISE}: ±{100 * before:.2g} % → ±{100 * now:.2g} %"] if is_said else [])
 
@@ -89,21 +91,21 @@ def test_what_changes_the_meaning_is_refused_and_forced_with_words(changes: dict
         comparison.compare(runs, force=False)
     (found,) = comparison.compare(runs, force=True)
     assert found.forced
-    (sheet,) = words.sheets([each for each, _ in runs], [found])
+    (sheet,) = words.sheets([each.run for each in runs], [found])
     assert any(line.startswith("FORCED") for line in sheet.lines)
 
 
 def test_the_others_are_printed_beside() -> None:
     (found,) = comparison.compare([run("a", 3.0), run("b", 3.0, kernel="6.6")], force=False)
     assert [str(each) for each in found.differences[0]] == ["kernel: 6.1 → 6.6"]
-    assert words.content([run("a", 3.0)[0]], [found])["devices"][0]["differences"][0][0]["decisive"] is False
+    assert words.content([run("a", 3.0).run], [found])["devices"][0]["differences"][0][0]["decisive"] is False
 
 
 def test_settings_are_part_of_it() -> None:
-    one, (other, tables) = run("a", 3.0), run("b", 3.0)
-    study = other.study.model_copy(update={"measure": other.study.measure.model_copy(update={"duet": "calls"})})
+    one, other = run("a", 3.0), run("b", 3.0)
+    study = other.run.study.model_copy(update={"measure": other.run.study.measure.model_copy(update={"duet": "calls"})})
     with pytest.raises(UsageError, match=r"measure\.duet: blocks → calls"):
-        comparison.compare([one, (other.model_copy(update={"study": study}), tables)], force=False)
+        comparison.compare([one, replace(other, run=other.run.model_copy(update={"study": study}))], force=False)
 
 
 def test_runs_without_a_common_device() -> None:

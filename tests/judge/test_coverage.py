@@ -66,7 +66,7 @@ def process(chance: np.random.Generator, number: int, noise: Callable[..., NDArr
 @pytest.fixture(scope="module")
 def empty() -> Run:
     record = DeviceRecord(entry=Device(name="board", host="h"))
-    return finish([], record, variants=[variant(FP32), variant(FAST)], cases=CASES)[0]
+    return finish([], record, variants=[variant(FP32), variant(FAST)], cases=CASES).run
 
 
 @pytest.mark.long

@@ -9,21 +9,21 @@ import pytest
 from harness.errors import Exit
 from harness.judge import gate
 from harness.judge.check import Check
+from harness.judge.judgement import judge
 from harness.measure.events import End, Event, Failed, FidelityLine
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
 from harness.study.claims_and_gate import GateSection
-from harness.workflow import check as release
-from tests.report.gates import CASES, ROUNDS, accuracy, counted, evaluated, launches, loads
+from tests.report.gates import ROUNDS, accuracy, counted, evaluated, launches, loads
 from tests.report.gates import gate as run_of
 
 
 def only(events: list[Event], asked: GateSection | None = None, **options: Any) -> tuple[Check, Exit]:
-    run, tables = run_of(events, asked, **options)
-    (check,) = tables[0].checks
-    return check, release.verdict(run, tables)
+    judgement = run_of(events, asked, **options)
+    (check,) = judgement.tables[0].checks
+    return check, judgement.exit
 
 
 def metric(name: str, limit: float = 0.05) -> GateSection:
@@ -41,7 +41,7 @@ def test_a_slowdown_is_a_regression_only_once_it_is_confirmed() -> None:
     first = launches(0.05, 4)
     check, code = only(first)
     assert (check.verdict, code) == ("apparent", Exit.INCONCLUSIVE)
-    assert gate.suspects([check], CASES) == {"c0"}
+    assert gate.suspects([check]) == {"c0"}
     check, code = only(first + launches(0.05, 4, start=ROUNDS, seed=2))
     assert (check.verdict, code) == ("regressed", Exit.REGRESSED)
     assert check.confirmed is not None
@@ -110,12 +110,12 @@ def test_time_that_is_up_is_inconclusive() -> None:
 def test_an_emulated_device_has_instructions_and_no_times() -> None:
     asked = GateSection.model_validate({"metric": ["latency.median", "instructions"], "max_regression": 0.02})
     events: list[Event] = [counted(case, number, value) for number in (0, 1) for case, value in (("c0", 1.01e6), ("c1", 1e6))]
-    run, tables = run_of(events, asked, emulated=True)
-    time, count = tables[0].checks
+    judgement = run_of(events, asked, emulated=True)
+    time, count = judgement.tables[0].checks
     assert (time.verdict, count.verdict) == ("skipped", "passed")
-    assert release.verdict(run, tables) == Exit.PASSED
-    run, tables = run_of(events, metric("latency.median"), emulated=True)
-    assert release.verdict(run, tables) == Exit.INCOMPLETE
+    assert judgement.exit == Exit.PASSED
+    judgement = run_of(events, metric("latency.median"), emulated=True)
+    assert judgement.exit == Exit.INCOMPLETE
 
 
 def test_instructions_are_confirmed_by_processes_of_their_own() -> None:
@@ -165,17 +165,15 @@ DEAD = Part("y", axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
 
 def test_outputs_that_broke_fail_whatever_is_measured() -> None:
     same = launches(0.0, 3)
-    run, tables = run_of(
-        [*same, outputs("c0", sqnr_db=42.0, dead=(DEAD,)), outputs("c1", sqnr_db=42.0)], metric("latency.median")
-    )
-    time, check = tables[0].checks
+    judgement = run_of([*same, outputs("c0", sqnr_db=42.0, dead=(DEAD,)), outputs("c1", sqnr_db=42.0)], metric("latency.median"))
+    time, check = judgement.tables[0].checks
     assert (time.verdict, check.metric, check.verdict) == ("passed", "outputs", "regressed")
     assert check.faults == ("rows 4–9 of y are constant in this variant but vary in fp32",)
-    assert release.verdict(run, tables) == Exit.REGRESSED
-    assert gate.suspects(tables[0].checks, CASES) == set()
-    run, tables = run_of([*same, outputs("c0", inf_count=85), outputs("c1")], metric("latency.median"))
-    assert release.verdict(run, tables) == Exit.REGRESSED
-    assert "85 of 100 values of y are not finite" in tables[0].checks[1].faults[0]
+    assert judgement.exit == Exit.REGRESSED
+    assert gate.suspects(judgement.tables[0].checks) == set()
+    judgement = run_of([*same, outputs("c0", inf_count=85), outputs("c1")], metric("latency.median"))
+    assert judgement.exit == Exit.REGRESSED
+    assert "85 of 100 values of y are not finite" in judgement.tables[0].checks[1].faults[0]
 
 
 def test_outputs_that_are_equally_broken_pass_and_say_so() -> None:
@@ -206,26 +204,29 @@ def test_outputs_can_be_left_out_of_a_gate() -> None:
 
 def test_outputs_that_were_not_compared_are_not_judged() -> None:
     lost = FidelityLine(device="board", case="c0", reason="the outputs can't be compared: shapes differ")
-    run, tables = run_of([*launches(0.0, 3), lost, outputs("c1")], metric("latency.median"))
-    assert [(each.metric, each.verdict) for each in tables[0].checks] == [("latency.median", "passed"), ("outputs", "skipped")]
-    assert tables[0].checks[1].reason == "the outputs can't be compared: shapes differ"
-    assert release.verdict(run, tables) == Exit.PASSED
+    judgement = run_of([*launches(0.0, 3), lost, outputs("c1")], metric("latency.median"))
+    assert [(each.metric, each.verdict) for each in judgement.tables[0].checks] == [
+        ("latency.median", "passed"),
+        ("outputs", "skipped"),
+    ]
+    assert judgement.tables[0].checks[1].reason == "the outputs can't be compared: shapes differ"
+    assert judgement.exit == Exit.PASSED
     # The candidate's own fault is told even where the baseline's outputs are not known.
     unknown = FidelityLine(device="board", case="c1", reason="no fp32")
     own = outputs("c0", dead=(DEAD,)).model_copy(update={"notes": ("rows 4–9 of y are constant",)})
     check, _ = only([own, unknown], metric("outputs"))
     assert (check.verdict, check.reason) == ("skipped", "no fp32; rows 4–9 of y are constant")
     # A gate that asks for nothing else is then blind.
-    run, tables = run_of([lost, outputs("c1")], metric("outputs"))
-    assert release.verdict(run, tables) == Exit.INCOMPLETE
+    judgement = run_of([lost, outputs("c1")], metric("outputs"))
+    assert judgement.exit == Exit.INCOMPLETE
     check, code = only([outputs("c1")], metric("outputs"))
     assert (check.verdict, code) == ("unmeasured", Exit.INCOMPLETE)
 
 
 def test_outputs_alone_do_not_make_an_emulated_device_pass_a_gate_on_times() -> None:
-    run, tables = run_of([outputs("c0"), outputs("c1")], metric("latency.median"), emulated=True)
-    assert [each.verdict for each in tables[0].checks] == ["skipped", "passed"]
-    assert release.verdict(run, tables) == Exit.INCOMPLETE
+    judgement = run_of([outputs("c0"), outputs("c1")], metric("latency.median"), emulated=True)
+    assert [each.verdict for each in judgement.tables[0].checks] == ["skipped", "passed"]
+    assert judgement.exit == Exit.INCOMPLETE
 
 
 def test_sqnr_is_gated_in_decibels_of_the_worst_output() -> None:
@@ -291,14 +292,14 @@ def test_limits_of_devices_and_variants() -> None:
 
 
 def test_the_baseline_s_own_drift_is_told_apart() -> None:
-    _, tables = run_of(launches(0.0, 6))
-    (drift,) = tables[0].drifts.cases
+    judgement = run_of(launches(0.0, 6))
+    (drift,) = judgement.tables[0].drifts.cases
     # 2 µs then, 2 ms now.
     assert drift.change.value == pytest.approx(1000, rel=0.01)
-    assert [each.field for each in tables[0].drifts.differences if each.decisive] == ["cpu"]
-    assert {each.field for each in tables[0].drifts.differences} >= {"kernel", "onnxruntime"}
+    assert [each.field for each in judgement.tables[0].drifts.differences if each.decisive] == ["cpu"]
+    assert {each.field for each in judgement.tables[0].drifts.differences} >= {"kernel", "onnxruntime"}
 
 
 def test_an_interrupted_gate_never_passes() -> None:
-    run, tables = run_of(launches(0.0, 6))
-    assert release.verdict(run.model_copy(update={"state": "interrupted"}), tables) == Exit.INTERRUPTED
+    run = run_of(launches(0.0, 6)).run.model_copy(update={"state": "interrupted"})
+    assert judge(run, {}).exit == Exit.INTERRUPTED

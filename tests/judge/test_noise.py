@@ -30,7 +30,7 @@ def timing(spread: float, processes: int, **pair: Any) -> Timing:
     """Launches of two identical models of 10 ms whose blocks differ by so much."""
     chance = random.Random(3)
     record = DeviceRecord(entry=Device(name="board", host="h"))
-    run, _ = finish([], record, variants=[variant(FP32), variant(FAST)], cases=CASES)
+    run = finish([], record, variants=[variant(FP32), variant(FAST)], cases=CASES).run
     events = []
     for number in range(processes):
         rebuilds = [

@@ -6,11 +6,11 @@ import pytest
 
 from harness.devices.device import Device
 from harness.errors import Exit
-from harness.judge.outcome import EXITS, Outcome, code, outcome
-from harness.judge.rows import Table
+from harness.judge.judgement import Judgement
+from harness.judge.outcome import EXITS, Outcome
 from harness.measure.events import End, Event, Failed
 from harness.measure.route_events import DeviceFailed
-from harness.records.run import DeviceRecord, Run
+from harness.records.run import DeviceRecord
 from harness.report import formats
 from tests.report.runs import FP32, blocks, case, finish, variant
 from tests.report.test_html import Page
@@ -19,7 +19,7 @@ MEASURED = blocks("board", "c0", [1.0, 1.0, 1.0])
 DONE, LATE = End(device="board", reason="rounds"), End(device="board", reason="max_time")
 
 
-def run(*events: Event, **changes: object) -> tuple[Run, tuple[Table, ...]]:
+def run(*events: Event, **changes: object) -> Judgement:
     entry = DeviceRecord(entry=Device(name="board", host="h"))
     return finish(events, entry, variants=[variant(FP32)], cases=[case("c0", FP32)], **changes)
 
@@ -35,18 +35,17 @@ CASES = {
 
 
 @pytest.mark.parametrize(("said", "found"), CASES.items(), ids=[outcome.name for outcome in CASES])
-def test_every_format_tells_the_same_story(said: Outcome, found: tuple[Run, tuple[Table, ...]]) -> None:
-    assert outcome(*found) == said
-    assert code(*found) == EXITS[said]
-    content = json.loads(formats.render("json", *found))
+def test_every_format_tells_the_same_story(said: Outcome, found: Judgement) -> None:
+    assert (found.outcome, found.exit) == (said, EXITS[said])
+    content = json.loads(formats.render("json", found))
     assert (content["state"], content["exit"]) == (said.value, int(EXITS[said]))
-    page = Page(formats.render("html", *found))
+    page = Page(formats.render("html", found))
     assert said.value in page.inside("span")
-    assert f", {said}." in formats.render("md", *found).decode()
+    assert f", {said}." in formats.render("md", found).decode()
     is_late = said == Outcome.OUT_OF_TIME
     for name in ("table", "md", "html", "github", "junit"):
-        assert ("Stopped after 5m" in formats.render(name, *found).decode().replace("\\", "")) >= is_late, name
-    assert ("✗" in formats.render("table", *found).decode()) == (said in {Outcome.BUSY, Outcome.RUNNING})
+        assert ("Stopped after 5m" in formats.render(name, found).decode().replace("\\", "")) >= is_late, name
+    assert ("✗" in formats.render("table", found).decode()) == (said in {Outcome.BUSY, Outcome.RUNNING})
 
 
 def test_only_a_regression_ends_with_1() -> None:

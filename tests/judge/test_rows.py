@@ -7,13 +7,13 @@ import pytest
 from harness.devices.device import Device
 from harness.errors import Exit
 from harness.judge import gate
-from harness.judge.rows import Row, Table
+from harness.judge.row import Row
+from harness.judge.table import Table
 from harness.measure.events import Begin, End, Event, Failed, FidelityLine
 from harness.measure.plan import Case
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.run import DeviceRecord
-from harness.workflow import results as run_results
 from tests.report.runs import FAST, FP32, blocks, case, facts, finish, lacking, variant
 
 FP32_CASE, FAST_CASE = case("c0", FP32), case("c1", FAST)
@@ -28,7 +28,7 @@ def summarise(
 ) -> Table:
     """The table of one device, 'board', with these events."""
     record = DeviceRecord(entry=entry or Device(name="board", host="h"))
-    _, (table,) = finish(events, record, variants=variants or [variant(FP32, 4000), variant(FAST)], cases=cases)
+    (table,) = finish(events, record, variants=variants or [variant(FP32, 4000), variant(FAST)], cases=cases).tables
     return table
 
 
@@ -165,11 +165,12 @@ def test_a_file_for_another_platform_is_an_outcome_and_no_failure() -> None:
         *blocks("board", "c0", [1.0, 1.1, 1.0]),
         End(device="board", reason="rounds"),
     ]
-    run, (table,) = finish(events, DeviceRecord(entry=Device(name="board", host="h")), variants=variants, cases=cases)
+    judgement = finish(events, DeviceRecord(entry=Device(name="board", host="h")), variants=variants, cases=cases)
+    run, (table,) = judgement.run, judgement.tables
     reason = "the file is written for amd64, and this device is aarch64: such files suit one platform only"
     assert [(row.state, row.reason) for row in table.rows] == [("measured", None), ("impossible", reason)]
     assert table.trouble is None
-    assert run_results.verdict(run) == Exit.PASSED
+    assert judgement.exit == Exit.PASSED
     judge = gate._Judge(run, run.devices[0], {each.id: each for each in cases}, {each.case: each for each in run.results}, {})
     check = judge.check(("c0", "c1"), "size", 0.05)
     assert (check.verdict, check.reason) == ("skipped", reason)
@@ -192,5 +193,5 @@ def test_rounds_that_were_interrupted_are_trouble(reason: str, trouble: str | No
 def test_devices_do_not_share_times() -> None:
     records = [DeviceRecord(entry=Device(name=name, host="h")) for name in ("one", "two")]
     events = [*blocks("one", "c0", [1.0] * 3), *blocks("two", "c0", [5.0] * 3)]
-    _, found = finish(events, *records, variants=[variant(FP32)], cases=[FP32_CASE])
+    found = finish(events, *records, variants=[variant(FP32)], cases=[FP32_CASE]).tables
     assert [table.rows[0].medians for table in found] == [pytest.approx((1.0,) * 3), pytest.approx((5.0,) * 3)]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from harness.devices.device import Device
-from harness.judge.rows import Table
 from harness.judge.shortfall import Shortfall, duration
+from harness.judge.table import Table
 from harness.measure.events import End, Event, Failed, Round
 from harness.measure.route_events import DeviceFailed
 from harness.records.run import DeviceRecord
@@ -22,13 +22,13 @@ def launches(levels: list[int]) -> list[Event]:
 
 def summarise(*events: Event) -> Table:
     entry = Device(name="board", host="h")
-    _, (table,) = finish(
+    judgement = finish(
         events,
         DeviceRecord(entry=entry),
         variants=[variant(FP32), variant(FAST)],
         cases=[case("c0", FP32), case("c1", FAST)],
     )
-    return table
+    return judgement.tables[0]
 
 
 def short(*events: Event) -> Shortfall:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.devices.device import Device
-from harness.judge.rows import Row, Table, tables
+from harness.judge.row import Row
+from harness.judge.table import Table
 from harness.measure.events import End, Evaluated, Governor, Round, SeparateProcesses, Throughput, Trouble
 from harness.measure.launch import Launch
 from harness.records.run import DeviceRecord
@@ -27,7 +28,7 @@ PAIR = ("c0", "c1")
 
 def table(events: Sequence[Event], **entry: Any) -> Table:
     record = DeviceRecord(entry=Device(name="board", host="h", **entry))
-    _, (found,) = finish(events, record, variants=[variant(FP32, 4000), variant(FAST)], cases=CASES)
+    (found,) = finish(events, record, variants=[variant(FP32, 4000), variant(FAST)], cases=CASES).tables
     return found
 
 
@@ -159,8 +160,7 @@ def test_cores_of_several_kinds_want_to_be_chosen() -> None:
     said["core_kinds"] = [{"capacity": 446, "cpus": [0, 1, 2, 3]}, {"capacity": 1024, "cpus": [4, 5]}]
     entry = Device(name="board", host="h")
     record = DeviceRecord.model_validate({"entry": entry, "facts": said})
-    whole, _ = finish([], record, variants=[variant(FP32)], cases=CASES[:1])
-    (found,) = tables(whole, {})
+    (found,) = finish([], record, variants=[variant(FP32)], cases=CASES[:1]).tables
     assert found.remarks[0].startswith("its cores are of 2 kinds (0, 1, 2, 3; 4, 5)")
 
 

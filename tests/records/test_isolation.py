@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ResultsError
-from harness.judge import rows as summary
+from harness.judge import judgement
 from harness.records import samples
 from harness.report import csv_file
 from tests.cli.conftest import Command, harness, study
@@ -38,9 +38,9 @@ def test_a_device_whose_data_can_not_be_read(harness: Command, study: Path, monk
         fail_for(monkeypatch, samples.Blocks, "add", OverflowError("int too large"), lambda args: args[1].device == "other")
     if where == "judge":
         of_other = lambda args: args[1].entry.name == "other" and args[1].state != "failed"  # noqa: E731
-        fail_for(monkeypatch, summary, "_table", ZeroDivisionError("float division by zero"), of_other)
+        fail_for(monkeypatch, judgement, "table", ZeroDivisionError("float division by zero"), of_other)
     if where == "format":
-        has_other = lambda args: any(row.device == "other" and row.median for table in args[1] for row in table.rows)  # noqa: E731
+        has_other = lambda args: any(row.device == "other" and row.median for table in args[0].tables for row in table.rows)  # noqa: E731
         fail_for(monkeypatch, csv_file, "render", ValueError("NaN is no JSON"), has_other)
     words = ["run", str(study), "--variant", "fp32", "--rounds", "1", "--device", "local", "--device", "other", "--json"]
     done = harness(*words)
@@ -57,6 +57,6 @@ def test_a_device_whose_data_can_not_be_read(harness: Command, study: Path, monk
 
 @pytest.mark.faults
 def test_what_is_no_device_s_fault_is_raised(harness: Command, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_for(monkeypatch, summary, "_table", ResultsError("the disk is full"), lambda _: True)
+    fail_for(monkeypatch, judgement, "table", ResultsError("the disk is full"), lambda _: True)
     done = harness("run", str(study), "--variant", "fp32", "--rounds", "1")
     assert (done.code, done.err.splitlines()[-1]) == (2, "harness: the disk is full")

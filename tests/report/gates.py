@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.devices.device import Device
-from harness.judge.rows import Table
+from harness.judge.judgement import Judgement
 from harness.measure.events import Begin, Counted, End, Evaluated, Event, FidelityLine
 from harness.measure.launch import Launch
 from harness.quantize.recipe import Recipe, Variant
 from harness.records.baseline import Baseline, BaselineDevice, Level
 from harness.records.context import Context
-from harness.records.run import DeviceRecord, Run
+from harness.records.run import DeviceRecord
 from harness.study.claims_and_gate import GateSection
 from harness.study.study import MeasureSection, ModelSection, Study
 from tests import duets
@@ -100,7 +100,7 @@ def gate(
     against: Baseline | None = None,
     ended: bool = True,
     **entry: Any,
-) -> tuple[Run, tuple[Table, ...]]:
+) -> Judgement:
     """A gate's run on 'board'; sizes are the candidate's and the baseline's."""
     study = Study(
         name="ocr",

@@ -9,7 +9,8 @@ import numpy as np
 
 from harness.devices.device import Device
 from harness.devices.facts import Emulation, Facts, Runtime
-from harness.judge.rows import Table, tables
+from harness.judge.judgement import Judgement, judge
+from harness.judge.row import Row
 from harness.measure import pairs
 from harness.measure.events import Begin, End, Event, Failed, FidelityLine, Round
 from harness.measure.launch import Launch
@@ -67,8 +68,8 @@ def blocks(device: str, identifier: str, medians: Sequence[float], count: int = 
 
 def finish(
     events: Sequence[Event], *devices: DeviceRecord, variants: Sequence[Variant], cases: Sequence[Case], **extra: object
-) -> tuple[Run, tuple[Table, ...]]:
-    """Put a run together from its journal, and its tables."""
+) -> Judgement:
+    """Put a run together from its journal, and judge it."""
     run = Run(
         id="2026-11-20T10-15-00Z-ab12", started=datetime(2026, 11, 20, 10, 15, tzinfo=UTC), study=Study(name="digits", model=ModelSection.model_validate({"path": "model.onnx"})),
         model_sha256=SHA, model_size=4000, versions=Versions(harness="0.1.0", python="3.12", onnxruntime="1.31", onnx="1.23", numpy="2.4"),
@@ -76,20 +77,25 @@ def finish(
     )  # fmt: skip
     units = pairs.units(cases, {each.name: each for each in variants})
     whole = assemble(run.model_copy(update={"state": "complete", "units": units, **extra}), events)
-    return whole, tables(whole, quantiles([event for event in events if isinstance(event, Launch)], whole.cases))
+    return judge(whole, quantiles([event for event in events if isinstance(event, Launch)]))
 
 
-def quantiles(found: Sequence[Launch], cases: Sequence[Case]) -> Mapping[LaunchKey, tuple[float, ...]]:
+def row(judgement: Judgement, device: str, variant: str) -> Row:
+    """Find a row."""
+    table = next(table for table in judgement.tables if table.device.entry.name == device)
+    return next(row for row in table.rows if row.variant == variant)
+
+
+def quantiles(found: Sequence[Launch]) -> Mapping[LaunchKey, tuple[float, ...]]:
     """What records.samples.quantiles() reads from samples.parquet, for cases that ran alone."""
-    names = {each.id: each.name for each in cases}
     result: dict[LaunchKey, tuple[float, ...]] = {}
     for launch in found:
         ns = [value for rebuild in launch.rebuilds for pair in rebuild.pairs for value in pair.samples[0].nanoseconds]
-        result[launch.device, names[launch.cases[0]], None, launch.round] = tuple(map(float, np.quantile(ns, QUANTILES)))
+        result[launch.device, launch.cases[0], None, launch.round] = tuple(map(float, np.quantile(ns, QUANTILES)))
     return result
 
 
-def hostile() -> tuple[Run, tuple[Table, ...]]:
+def hostile() -> Judgement:
     """One device that measured, one that failed; a case that failed, one with two rounds only, and variants without a file."""
     cases = [case("c0", FP32), case("c1", FAST, named=f"{FAST} {NASTY}=1"), case("c2", BROKEN), case("c3", SHORT)]
     events: list[Event] = [Begin(device="rpi4", time=0.0, facts=facts())]
@@ -108,7 +114,7 @@ def hostile() -> tuple[Run, tuple[Table, ...]]:
     return finish(events, *records, variants=variants, cases=cases, warnings=(NASTY,))
 
 
-def simple(*, emulated: bool = False, medians: Mapping[str, Sequence[float]] = ROUNDS) -> tuple[Run, tuple[Table, ...]]:
+def simple(*, emulated: bool = False, medians: Mapping[str, Sequence[float]] = ROUNDS) -> Judgement:
     """One device that measured two cases."""
     events: list[Event] = [Begin(device="rpi4", time=0.0, facts=facts(emulated=emulated))]
     events += blocks("rpi4", "c0", medians[FP32]) + blocks("rpi4", "c1", medians[FAST])

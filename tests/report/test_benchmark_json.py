@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.devices.device import Device
+from harness.judge.judgement import Judgement
 from harness.records.run import DeviceRecord
 from harness.report import benchmark_json
 from tests.report import runs
-from tests.report.conftest import Summary
 
 # The fields that pytest-benchmark's Metadata.as_dict() and Stats.fields have.
 BENCHMARK = {"group", "name", "fullname", "params", "param", "extra_info", "options", "stats"}
@@ -32,13 +32,13 @@ def refuse(constant: str) -> None:
     raise AssertionError(constant)
 
 
-def read(summary: Summary) -> dict[str, Any]:
+def read(summary: Judgement) -> dict[str, Any]:
     """The file as another program reads it."""
-    found: dict[str, Any] = json.loads(benchmark_json.render(*summary), parse_constant=refuse)
+    found: dict[str, Any] = json.loads(benchmark_json.render(summary), parse_constant=refuse)
     return found
 
 
-def test_the_format_is_pytest_benchmarks(simple: Summary) -> None:
+def test_the_format_is_pytest_benchmarks(simple: Judgement) -> None:
     found = read(simple)
     assert set(found) == {"machine_info", "commit_info", "benchmarks", "datetime", "version"}
     assert found["version"].startswith("5.")
@@ -53,7 +53,7 @@ def test_the_format_is_pytest_benchmarks(simple: Summary) -> None:
     assert machine["cpu"]["count"] == 4
 
 
-def test_stats_are_in_seconds_over_one_value_per_round(simple: Summary) -> None:
+def test_stats_are_in_seconds_over_one_value_per_round(simple: Judgement) -> None:
     bench = read(simple)["benchmarks"][0]
     stats = bench["stats"]
     assert (bench["group"], bench["name"], bench["fullname"]) == ("digits.rpi4", "fp32", "digits.rpi4::fp32")
@@ -69,27 +69,27 @@ def test_stats_are_in_seconds_over_one_value_per_round(simple: Summary) -> None:
     assert read(simple)["benchmarks"][1]["extra_info"]["speedup"] == pytest.approx(2.0)
 
 
-def test_only_measured_cases_are_there(hostile: Summary) -> None:
+def test_only_measured_cases_are_there(hostile: Judgement) -> None:
     found = read(hostile)["benchmarks"]
     assert [bench["params"]["variant"] for bench in found] == ["fp32", "static-QDQ", "short"]
     assert found[2]["stats"]["rounds"] == 2
     assert found[2]["extra_info"]["speedup_low"] is None
 
 
-def test_an_emulated_device_is_left_out(emulated: Summary, simple: Summary) -> None:
+def test_an_emulated_device_is_left_out(emulated: Judgement, simple: Judgement) -> None:
     found = read(emulated)
     assert found["benchmarks"] == []
     assert found["machine_info"]["node"] is None
-    assert read(Summary(simple.run, (replace(simple.tables[0], emulated="qemu"),)))["benchmarks"] == []
+    assert read(simple.with_tables([replace(simple.tables[0], emulated="qemu")]))["benchmarks"] == []
 
 
 def test_a_clock_that_did_not_move_makes_no_benchmark() -> None:
-    found = read(Summary(*runs.simple(medians={"fp32": [1.0] * 3, "static-QDQ": [0.0] * 3})))
+    found = read(runs.simple(medians={"fp32": [1.0] * 3, "static-QDQ": [0.0] * 3}))
     assert [bench["name"] for bench in found["benchmarks"]] == ["fp32"]
 
 
 def test_one_round_has_no_spread() -> None:
-    stats = read(Summary(*runs.simple(medians={"fp32": [2.0], "static-QDQ": [1.0]})))["benchmarks"][0]["stats"]
+    stats = read(runs.simple(medians={"fp32": [2.0], "static-QDQ": [1.0]}))["benchmarks"][0]["stats"]
     assert (stats["stddev"], stats["iqr"], stats["outliers"], stats["rounds"]) == (0, 0, "0;0", 1)
     assert stats["min"] == stats["max"] == stats["q1"] == stats["q3"] == stats["ld15iqr"] == stats["hd15iqr"]
     assert stats["min"] == pytest.approx(0.002)
@@ -98,8 +98,8 @@ def test_one_round_has_no_spread() -> None:
 def test_several_devices_keep_their_names_apart() -> None:
     records = [DeviceRecord(entry=Device(name=name, host="h"), facts=runs.facts()) for name in ("one", "two")]
     events = [*runs.blocks("one", "c0", [1.0] * 3), *runs.blocks("two", "c0", [5.0] * 3)]
-    run, found = runs.finish(events, *records, variants=[runs.variant("fp32")], cases=[runs.case("c0", "fp32")])
-    content = read(Summary(run, found))
+    found = runs.finish(events, *records, variants=[runs.variant("fp32")], cases=[runs.case("c0", "fp32")])
+    content = read(found)
     assert [bench["fullname"] for bench in content["benchmarks"]] == ["digits.one::fp32", "digits.two::fp32"]
     assert [bench["stats"]["mean"] for bench in content["benchmarks"]] == pytest.approx([0.001, 0.005])
     assert content["machine_info"]["node"] == "one, two"
@@ -139,9 +139,9 @@ def test_stats_are_in_order(data: list[float]) -> None:
 
 
 @pytest.mark.slow
-def test_pytest_benchmark_compares_two_of_them(simple: Summary, tmp_path: Path) -> None:
+def test_pytest_benchmark_compares_two_of_them(simple: Judgement, tmp_path: Path) -> None:
     for name in ("0001_old.json", "0002_new.json"):
-        (tmp_path / name).write_bytes(benchmark_json.render(*simple))
+        (tmp_path / name).write_bytes(benchmark_json.render(simple))
     done = subprocess.run(
         [sys.executable, "-m", "pytest_benchmark", "compare", "0001_old.json", "0002_new.json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,

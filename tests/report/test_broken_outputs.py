@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.devices.device import Device
+from harness.judge.judgement import Judgement
 from harness.measure.events import Begin, Event, FidelityLine
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
-from harness.records.run import DeviceRecord, Run
+from harness.records.run import DeviceRecord
 from harness.report import columns, formats
 from harness.text import sanitize
 from tests.report import runs
 from tests.report.runs import FAST, FP32, NASTY
 
 if TYPE_CHECKING:
-    from harness.judge.rows import Table
+    pass
 
 ROWS = Part("boxes", axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
 COUNTS: dict[str, Any] = {"nan_count": 3, "inf_count": 837, "reference_nan_count": 0, "reference_inf_count": 0, "values": 1000}
@@ -50,7 +51,7 @@ def line(figures: Fidelity, case: str = "c1", reference: str = "fp32", device: s
     return FidelityLine.model_validate({"device": device, "case": case, **said})
 
 
-def measured(*lines: Event) -> tuple[Run, tuple[Table, ...]]:
+def measured(*lines: Event) -> Judgement:
     """A device that measured two cases, with these outputs."""
     events: list[Event] = [Begin(device="rpi4", time=0.0, facts=runs.facts())]
     events += [*runs.blocks("rpi4", "c0", [2.0] * 5), *runs.blocks("rpi4", "c1", [1.0] * 5), *lines]
@@ -59,9 +60,9 @@ def measured(*lines: Event) -> tuple[Run, tuple[Table, ...]]:
     return runs.finish(events, record, variants=[runs.variant(FP32, 4000), runs.variant(FAST)], cases=cases)
 
 
-def text(form: str, found: tuple[Run, tuple[Table, ...]]) -> str:
+def text(form: str, found: Judgement) -> str:
     """What a reader of a format sees."""
-    data = formats.render(form, *found).decode()
+    data = formats.render(form, found).decode()
     return json.dumps(json.loads(data), ensure_ascii=False) if form in {"json", "pytest-benchmark"} else data
 
 
@@ -99,7 +100,7 @@ def test_the_table_marks_an_sqnr_that_does_not_tell_the_whole() -> None:
     column = next(column for column in columns.ACCURACY if column.title == "SQNR")
 
     def shown(**changes: Any) -> str:
-        _, (table,) = measured(line(replace(broken(), **changes)))
+        (table,) = measured(line(replace(broken(), **changes))).tables
         return column.text(table.rows[1])
 
     assert shown() == "25.2 dB !"
@@ -111,13 +112,13 @@ def test_the_table_marks_an_sqnr_that_does_not_tell_the_whole() -> None:
 
 def test_files_for_programs_count_and_name() -> None:
     found = measured(line(broken()))
-    row = list(csv.DictReader(io.StringIO(formats.render("csv", *found).decode())))[1]
+    row = list(csv.DictReader(io.StringIO(formats.render("csv", found).decode())))[1]
     expected = {**COUNTS, "unequal_count": 840, "worst_output": "logp", "dead": "rows 4–9 of boxes", "worst_slice": "rows 4–9 of boxes", "worst_slice_sqnr_db": 0.0, "worst_sample": "sample 7 of logp", "worst_sample_sqnr_db": 3.5}  # fmt: skip
     assert {key: row[key] for key in expected} == {key: str(value) for key, value in expected.items()}
-    said = json.loads(formats.render("json", *found))["devices"][0]["rows"][1]
+    said = json.loads(formats.render("json", found))["devices"][0]["rows"][1]
     assert [(each["name"], each["inf_count"]) for each in said["outputs"]] == [("boxes", 0), ("logp", 837)]
     assert (said["dead"][0]["output"], said["dead"][0]["axis"], said["dead"][0]["first"], said["dead"][0]["last"]) == ("boxes", 1, 4, 9)  # fmt: skip
-    (_, extra) = json.loads(formats.render("pytest-benchmark", *found))["benchmarks"]
+    (_, extra) = json.loads(formats.render("pytest-benchmark", found))["benchmarks"]
     assert extra["extra_info"]["inf_count"] == 837
     assert extra["extra_info"]["dead"] == "rows 4–9 of boxes"
 
@@ -131,7 +132,7 @@ def test_what_earlier_versions_wrote_still_loads() -> None:
         0.1,
         {"WER": 0.2},
     )
-    row = json.loads(formats.render("json", *measured(old)))["devices"][0]["rows"][1]
+    row = json.loads(formats.render("json", measured(old)))["devices"][0]["rows"][1]
     assert (row["sqnr_db"], row["accuracy"], row["nan_count"], row["values"]) == (31.0, 0.9, None, None)
     again = FidelityLine.model_validate_json(line(broken()).model_dump_json())
     assert again == line(broken())

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from harness.devices.device import Device
 from harness.judge.intervals import Estimate
+from harness.judge.judgement import Judgement
 from harness.measure.events import Failed
 from harness.records.run import DeviceRecord
 from harness.report import columns
 from harness.text import sanitize
 from tests.report import runs
-from tests.report.conftest import Summary
 
 
-def shown(summary: Summary, device: str, variant: str) -> dict[str, str]:
+def shown(summary: Judgement, device: str, variant: str) -> dict[str, str]:
     """A row as people read it."""
     table = next(table for table in summary.tables if table.device.entry.name == device)
-    return {column.title: column.text(summary.row(device, variant)) for column in columns.of(table)}
+    return {column.title: column.text(runs.row(summary, device, variant)) for column in columns.of(table)}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_a_terminal_obeys_is_replaced(control: str) -> None:
     assert sanitize(f"a{control}b") == "a\ufffdb"
 
 
-def test_a_measured_row(hostile: Summary) -> None:
+def test_a_measured_row(hostile: Judgement) -> None:
     found = shown(hostile, "rpi4", "static-QDQ")
     assert (found["size"], found["of fp32"]) == ("1.0 kB", "0.25")
     assert found["median ms"].startswith("1.02 [")
@@ -80,20 +80,20 @@ def test_a_measured_row(hostile: Summary) -> None:
     assert shown(hostile, "rpi4", "fp32")["SQNR"] == "identical"
 
 
-def test_a_case_that_failed_after_a_round_shows_its_state_and_no_times(hostile: Summary) -> None:
-    assert hostile.row("rpi4", "broken").p90 is not None
+def test_a_case_that_failed_after_a_round_shows_its_state_and_no_times(hostile: Judgement) -> None:
+    assert runs.row(hostile, "rpi4", "broken").p90 is not None
     found = shown(hostile, "rpi4", "broken")
     assert found["median ms"] == "failed"
     assert {found[title] for title in ("p90", "p99", "speed-up")} == {"–"}
 
 
-def test_reasons_of_a_measured_device(hostile: Summary) -> None:
+def test_reasons_of_a_measured_device(hostile: Judgement) -> None:
     lines = columns.reasons(hostile.tables[0])
     assert sum(line.startswith(("broken: failed: crash:", "never: impossible:", "refused: unmade:")) for line in lines) == 3
     assert "[?]: fewer than three processes allow no interval" in lines
 
 
-def test_the_reasons_of_a_failed_device_do_not_repeat_its_trouble(hostile: Summary) -> None:
+def test_the_reasons_of_a_failed_device_do_not_repeat_its_trouble(hostile: Judgement) -> None:
     assert not any("the device failed" in line for line in columns.reasons(hostile.tables[1]))
     assert any(line.startswith("never: impossible") for line in columns.reasons(hostile.tables[1]))
 
@@ -104,25 +104,25 @@ def test_the_mark_of_a_missing_interval_is_explained_wherever_it_stands() -> Non
     events = [*runs.blocks("rpi4", "c0", [2.0] * 2), failure, *runs.blocks("rpi4", "c1", [1.0] * 5)]
     record = DeviceRecord(entry=Device(name="rpi4", host="h"))
     cases = [runs.case("c0", runs.FP32), runs.case("c1", runs.FAST)]
-    _, (table,) = runs.finish(events, record, variants=[runs.variant(runs.FP32), runs.variant(runs.FAST)], cases=cases)
+    (table,) = runs.finish(events, record, variants=[runs.variant(runs.FP32), runs.variant(runs.FAST)], cases=cases).tables
     fast = {column.title: column.text(table.rows[1]) for column in columns.of(table)}
     assert "[?]" not in fast["median ms"]
     assert fast["speed-up"] == "2.00× [?]"
     assert "[?]: fewer than three processes allow no interval" in columns.reasons(table)
 
 
-def test_an_emulated_devices_times_are_explained(emulated: Summary) -> None:
+def test_an_emulated_devices_times_are_explained(emulated: Judgement) -> None:
     assert "times are not measured: the device is emulated (qemu)" in columns.reasons(emulated.tables[0])
     assert not any(line.startswith("[?]") for line in columns.reasons(emulated.tables[0]))
 
 
-def test_headings(hostile: Summary) -> None:
+def test_headings(hostile: Judgement) -> None:
     first, second = map(columns.heading, hostile.tables)
     assert first.endswith("(aarch64, 4 cores) · onnxruntime 1.31.1 · 5 rounds")
     assert second == "n1.lab"
 
 
-def test_the_overview_has_a_column_for_each_device(hostile: Summary) -> None:
+def test_the_overview_has_a_column_for_each_device(hostile: Judgement) -> None:
     header, lines = columns.overview(hostile.tables)
     assert header == ["variant", "rpi4", "n1.lab ✗ connect"]
     cells = {line[0].split()[0]: line[1:] for line in lines}
@@ -131,11 +131,11 @@ def test_the_overview_has_a_column_for_each_device(hostile: Summary) -> None:
     assert cells["never"] == ["impossible", "impossible"]
 
 
-def test_the_overview_of_an_emulated_device_shows_no_times(emulated: Summary) -> None:
+def test_the_overview_of_an_emulated_device_shows_no_times(emulated: Judgement) -> None:
     assert {line[1] for line in columns.overview(emulated.tables)[1]} == {"–"}
 
 
-def test_what_is_said_of_many_cases_is_said_once(hostile: Summary) -> None:
+def test_what_is_said_of_many_cases_is_said_once(hostile: Judgement) -> None:
     table = hostile.tables[0]
     rows = tuple(replace(table.rows[0], case=f"v{n}", state="measured", reason=None, notes=("same",)) for n in range(6))
     assert columns.reasons(replace(table, rows=rows))[0] == "v0, v1, v2 and 3 more: same"

@@ -6,13 +6,12 @@ import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
-from harness.judge.rows import Table
+from harness.judge.judgement import Judgement
 from harness.measure.events import Event, FidelityLine
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
-from harness.records.run import Run
 from harness.report import formats, github
 from harness.report import gate as words
 from harness.study.claims_and_gate import GateSection
@@ -26,17 +25,17 @@ OUTPUTS = (OutputFidelity("y", 42.0, 0.1, 1.0, 0.9, 0, 0, 0, 0, 9),)
 
 
 def test_a_regression_is_a_sentence_with_ratio_interval_limit_and_build() -> None:
-    run, tables = gate(SLOW)
-    said = words.sentence(run, tables[0].checks[0])
+    judgement = gate(SLOW)
+    said = words.sentence(judgement.run, judgement.tables[0].checks[0])
     assert said.startswith("given on board: latency.median got worse: 2.00 ms → 2.10 ms, +")
     assert " [+" in said
     assert "where +2 % is allowed, against baseline '2.3' (run ocr/2026-11-13 of 2026-11-13 09:00 UTC, https://ci/7)" in said
     assert "; the change is that of a second set of 3 processes, which confirms the first (+" in said
-    assert words.verdict(run, tables).startswith("REGRESSED: 1 regressed; against baseline '2.3'")
+    assert words.verdict(judgement).startswith("REGRESSED: 1 regressed; against baseline '2.3'")
 
 
 def test_junit_has_a_class_for_each_device_and_a_test_for_each_metric() -> None:
-    root = ET.fromstring(formats.render("junit", *gate(SLOW)))
+    root = ET.fromstring(formats.render("junit", gate(SLOW)))
     assert root.attrib["failures"] == "1"
     (case,) = root.iter("testcase")
     assert (case.attrib["classname"], case.attrib["name"]) == ("ocr.board", "given.latency.median")
@@ -48,26 +47,27 @@ def test_junit_has_a_class_for_each_device_and_a_test_for_each_metric() -> None:
 
 
 def test_junit_s_names_outlive_a_runtime_s_upgrade() -> None:
-    run, tables = gate(SLOW, against=baseline(kind="runtime", name="onnxruntime==1.23.2"))
+    judgement = gate(SLOW, against=baseline(kind="runtime", name="onnxruntime==1.23.2"))
     versioned = replace(
-        tables[0], checks=tuple(replace(each, case="given onnxruntime=1.31.1 threads=2") for each in tables[0].checks)
+        judgement.tables[0],
+        checks=tuple(replace(each, case="given onnxruntime=1.31.1 threads=2") for each in judgement.tables[0].checks),
     )
-    (case,) = ET.fromstring(formats.render("junit", run, [versioned])).iter("testcase")
+    (case,) = ET.fromstring(formats.render("junit", judgement.with_tables([versioned]))).iter("testcase")
     assert case.attrib["name"] == "given threads=2.latency.median"
     assert "onnxruntime=1.31.1" in case[0].attrib["message"]
 
 
 def test_junit_never_passes_what_was_not_decided() -> None:
     for events, child in ((launches(0.02, 8), "skipped"), (launches(0.05, 4), "skipped"), ([], "error")):
-        (case,) = ET.fromstring(formats.render("junit", *gate(events))).iter("testcase")
+        (case,) = ET.fromstring(formats.render("junit", gate(events))).iter("testcase")
         assert [each.tag for each in case if each.tag != "system-out"] == [child]
-    (case,) = ET.fromstring(formats.render("junit", *gate(launches(0.0, 4)))).iter("testcase")
+    (case,) = ET.fromstring(formats.render("junit", gate(launches(0.0, 4)))).iter("testcase")
     assert [each.tag for each in case] == ["system-out"]
 
 
 def test_a_device_that_failed_is_an_error_in_junit_and_no_failure() -> None:
     down: list[Event] = [DeviceFailed(device="board", step="connect", reason="no route")]
-    root = ET.fromstring(formats.render("junit", *gate(down, ended=False)))
+    root = ET.fromstring(formats.render("junit", gate(down, ended=False)))
     assert root.attrib["failures"] == "0"
     assert root.attrib["errors"] == "2"
 
@@ -75,32 +75,32 @@ def test_a_device_that_failed_is_an_error_in_junit_and_no_failure() -> None:
 def test_junit_keeps_to_the_schema_of_jenkins() -> None:
     down: list[Event] = [*SLOW, DeviceFailed(device="board", step="connect", reason=NASTY)]
     for summary in (gate(SLOW), gate(launches(0.02, 8)), gate(down, ended=False), gate([])):
-        for element in ET.fromstring(formats.render("junit", *summary)).iter():
+        for element in ET.fromstring(formats.render("junit", summary)).iter():
             assert set(element.attrib) <= SCHEMA[element.tag], element.tag
 
 
 def test_annotations_can_not_be_forged() -> None:
     down: list[Event] = [DeviceFailed(device="board", step="connect", reason=f"x\n::error::{NASTY}")]
-    run, tables = gate([*SLOW, *down], ended=False)
-    lines = github.render(run, tables).decode().splitlines()
+    judgement = gate([*SLOW, *down], ended=False)
+    lines = github.render(judgement).decode().splitlines()
     assert [line.split(" ")[0] for line in lines] == ["::warning", "::error", "::notice"]
     assert "%0A" in lines[0]
     assert "+5." in lines[1]
 
 
 def test_the_table_ends_with_the_verdict() -> None:
-    text = formats.render("table", *gate(SLOW)).decode()
+    text = formats.render("table", gate(SLOW)).decode()
     assert "regressed" in text
     assert "the baseline itself since 2026-11-13 09:00 UTC: given: 0.00200 → 2.00 ms" in text
     assert text.rstrip().splitlines()[-1].startswith("REGRESSED")
-    markdown = formats.render("md", *gate(SLOW)).decode()
+    markdown = formats.render("md", gate(SLOW)).decode()
     assert "**REGRESSED: " in markdown
-    page = formats.render("html", *gate(SLOW)).decode()
+    page = formats.render("html", gate(SLOW)).decode()
     assert 'class="verdict regressed"' in page
 
 
 def test_json_holds_every_check() -> None:
-    found = json.loads(formats.render("json", *gate(SLOW)))
+    found = json.loads(formats.render("json", gate(SLOW)))
     (check,) = found["devices"][0]["checks"]
     assert check["verdict"] == "regressed"
     assert check["change_low"] < check["change"] < check["change_high"]
@@ -109,7 +109,7 @@ def test_json_holds_every_check() -> None:
     assert found["devices"][0]["drifts"][0]["case"] == "given"
 
 
-def broken() -> tuple[Run, tuple[Table, ...]]:
+def broken() -> Judgement:
     """The candidate's rows are dead, in an output with a hostile name."""
     part = Part(NASTY, axis=1, first=4, last=9, kind="slice", dead=True, noun="row")
     lines = [
@@ -120,7 +120,7 @@ def broken() -> tuple[Run, tuple[Table, ...]]:
 
 
 def test_junit_names_the_output_and_the_slice() -> None:
-    root = ET.fromstring(formats.render("junit", *broken()))
+    root = ET.fromstring(formats.render("junit", broken()))
     time, outputs = root.iter("testcase")
     assert [each.tag for each in time] == ["system-out"]
     assert outputs.attrib["name"] == "given.outputs"
@@ -134,18 +134,18 @@ def test_junit_names_the_output_and_the_slice() -> None:
 
 
 def test_all_formats_of_a_gate_say_the_same_of_the_outputs() -> None:
-    run, tables = broken()
-    cells = words.cells(tables[0].checks[1])
+    judgement = broken()
+    cells = words.cells(judgement.tables[0].checks[1])
     assert cells[1:7] == ["outputs", "sound", "1 fault", "–", "no new fault", "regressed"]
     tail = "are constant in this variant but vary in fp32; baseline"
     for form in ("table", "html", "md", "github"):
-        text = formats.render(form, run, tables).decode()
+        text = formats.render(form, judgement).decode()
         assert tail in text
         assert "does not have this fault" in text
         assert "REGRESSED: 1 regressed, 1 passed" in text
-    (line,) = (line for line in github.render(run, tables).decode().splitlines() if line.startswith("::error"))
+    (line,) = (line for line in github.render(judgement).decode().splitlines() if line.startswith("::error"))
     assert line.startswith("::error title=given on board%3A outputs regressed::")
-    check = json.loads(formats.render("json", run, tables))["devices"][0]["checks"][1]
+    check = json.loads(formats.render("json", judgement))["devices"][0]["checks"][1]
     assert (check["metric"], check["verdict"], len(check["faults"])) == ("outputs", "regressed", 1)
 
 
@@ -155,43 +155,47 @@ def test_what_both_sides_have_is_said_by_a_gate_that_passes() -> None:
         FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, dead=(part,), outputs=OUTPUTS))
         for case in ("c0", "c1")
     ]
-    run, tables = gate([*launches(0.0, 3), *lines], GateSection(max_regression=0.05))
+    judgement = gate([*launches(0.0, 3), *lines], GateSection(max_regression=0.05))
     said = "the baseline's outputs have the same fault: scores is constant in this variant but varies in fp32"
     for form in ("table", "md", "junit", "github"):
-        assert said in formats.render(form, run, tables).decode().replace("&apos;", "'")
-    assert github.render(run, tables).decode().startswith("::notice title=given on board%3A outputs passed::")
+        assert said in formats.render(form, judgement).decode().replace("&apos;", "'")
+    assert github.render(judgement).decode().startswith("::notice title=given on board%3A outputs passed::")
 
 
 def test_sqnr_and_agreement_have_units_of_their_own() -> None:
     asked = GateSection.model_validate({"metric": ["sqnr", "top1_agreement"], "max_regression": 0.01})
     lines = [FidelityLine(device="board", case=case, fidelity=Fidelity(values=9, sqnr_db=sqnr, top1_agreement=share)) for case, sqnr, share in (("c0", 31.25, 0.97), ("c1", 35.0, 0.99))]  # fmt: skip
-    _, tables = gate(lines, asked)
-    assert words.cells(tables[0].checks[0])[2:7] == ["35.0 dB", "31.2 dB", "-3.8 dB", "-1 dB", "regressed"]
-    assert words.cells(tables[0].checks[1])[2:7] == ["99.00 %", "97.00 %", "-2.00 points", "-1 points", "regressed"]
+    judgement = gate(lines, asked)
+    assert words.cells(judgement.tables[0].checks[0])[2:7] == ["35.0 dB", "31.2 dB", "-3.8 dB", "-1 dB", "regressed"]
+    assert words.cells(judgement.tables[0].checks[1])[2:7] == ["99.00 %", "97.00 %", "-2.00 points", "-1 points", "regressed"]
 
 
 def test_values_have_their_metric_s_unit() -> None:
     asked = GateSection.model_validate({"metric": ["size"], "max_regression": 0.05})
-    run, tables = gate(launches(0.0, 3), asked, sizes=(2_100_000, 2_000_000))
-    cells = words.cells(tables[0].checks[0])
+    judgement = gate(launches(0.0, 3), asked, sizes=(2_100_000, 2_000_000))
+    cells = words.cells(judgement.tables[0].checks[0])
     assert cells[2:6] == ["2.00 MB", "2.10 MB", "+5.0 %", "+5 %"]
-    assert words.verdict(run, tables).startswith("PASSED")
+    assert words.verdict(judgement).startswith("PASSED")
 
 
 def test_a_device_that_is_noisier_than_its_baseline_is_named() -> None:
-    run, (table,) = gate(launches(0.0, 4))
+    judgement = gate(launches(0.0, 4))
+    (table,) = judgement.tables
     for noise, said in (((0.002, 0.021), True), ((0.002, 0.003), False), ((0.02, 0.03), False), (None, False)):
-        notes = words.notes(run, replace(table, drifts=replace(table.drifts, noise=noise)))
+        notes = words.notes(judgement.run, replace(table, drifts=replace(table.drifts, noise=noise)))
         assert any("the device is noisier than when the baseline was stored" in note for note in notes) == said, noise
     noisier = next(
-        note for note in words.notes(run, replace(table, drifts=replace(table.drifts, noise=(0.002, 0.021)))) if "noisier" in note
+        note
+        for note in words.notes(judgement.run, replace(table, drifts=replace(table.drifts, noise=(0.002, 0.021))))
+        if "noisier" in note
     )
     assert "are spread by ±2.1 % (then ±0.2 %)" in noisier
     assert f"harness devices --noise --device {table.device.entry.name}" in noisier
 
 
 def test_the_noise_of_then_and_now_is_in_json() -> None:
-    run, (table,) = gate(launches(0.0, 4))
+    judgement = gate(launches(0.0, 4))
+    (table,) = judgement.tables
     loud = replace(table, noise=0.021, drifts=replace(table.drifts, noise=(0.002, 0.021)))
-    (found,) = json.loads(formats.render("json", run, (loud,)))["devices"]
+    (found,) = json.loads(formats.render("json", judgement.with_tables([loud])))["devices"]
     assert (found["noise"], found["noise_then"]) == (0.021, 0.002)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from harness.judge.judgement import Judgement
 from harness.report import json_file
-from tests.report.conftest import Summary
 from tests.report.runs import NASTY
 
 
@@ -13,13 +13,13 @@ def refuse(constant: str) -> None:
     raise AssertionError(constant)
 
 
-def read(summary: Summary) -> dict[str, Any]:
+def read(summary: Judgement) -> dict[str, Any]:
     """The file as another program reads it."""
-    found: dict[str, Any] = json.loads(json_file.render(*summary), parse_constant=refuse)
+    found: dict[str, Any] = json.loads(json_file.render(summary), parse_constant=refuse)
     return found
 
 
-def test_the_context_and_every_row_are_there(hostile: Summary) -> None:
+def test_the_context_and_every_row_are_there(hostile: Judgement) -> None:
     found = read(hostile)
     assert (found["run"], found["study"], found["state"], found["warnings"]) == (hostile.run.id, "digits", "incomplete", [NASTY])
     assert found["exit"] == 3
@@ -31,7 +31,7 @@ def test_the_context_and_every_row_are_there(hostile: Summary) -> None:
     assert first["rows"][3]["median_ms_low"] is None
 
 
-def test_an_emulated_device_has_no_times(emulated: Summary) -> None:
+def test_an_emulated_device_has_no_times(emulated: Judgement) -> None:
     (device,) = read(emulated)["devices"]
     assert device["emulated"] == "qemu"
     assert {row["median_ms"] for row in device["rows"]} == {None}

@@ -6,10 +6,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from junitparser import JUnitXml
 
-from harness.judge.rows import tables
+from harness.judge.judgement import Judgement, judge
 from harness.report import junit
 from tests.report import runs
-from tests.report.conftest import Summary
 
 # What the schema of Jenkins' xunit plugin (junit-10.xsd) lets each element have.
 SCHEMA = {
@@ -26,9 +25,9 @@ SCHEMA = {
 TIME = r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]{0,3})?"
 
 
-def read(summary: Summary) -> ET.Element:
+def read(summary: Judgement) -> ET.Element:
     """The file as a server reads it."""
-    return ET.fromstring(junit.render(*summary))
+    return ET.fromstring(junit.render(summary))
 
 
 def outcomes(root: ET.Element, suite: str) -> dict[str, str]:
@@ -42,13 +41,13 @@ def outcomes(root: ET.Element, suite: str) -> dict[str, str]:
     }
 
 
-def test_outcomes_of_a_measured_device(hostile: Summary) -> None:
+def test_outcomes_of_a_measured_device(hostile: Judgement) -> None:
     assert outcomes(read(hostile), "digits.rpi4") == {
         "fp32": "passed", "static-QDQ": "passed", "broken": "error", "short": "passed", "never": "skipped", "refused": "error",
     }  # fmt: skip
 
 
-def test_a_failed_device_is_one_error_and_its_cases_are_skipped(hostile: Summary) -> None:
+def test_a_failed_device_is_one_error_and_its_cases_are_skipped(hostile: Judgement) -> None:
     assert outcomes(read(hostile), "digits.n1.lab") == {
         "device": "error", "fp32": "skipped", "static-QDQ": "skipped", "broken": "skipped", "short": "skipped", "never": "skipped", "refused": "error",
     }  # fmt: skip
@@ -57,9 +56,9 @@ def test_a_failed_device_is_one_error_and_its_cases_are_skipped(hostile: Summary
     assert error.attrib["message"].startswith("connect: <script>")
 
 
-def test_a_tests_time_is_the_median_in_seconds(simple: Summary) -> None:
+def test_a_tests_time_is_the_median_in_seconds(simple: Judgement) -> None:
     case = read(simple).find(".//testcase[@name='fp32.latency.median']")
-    median = simple.row("rpi4", "fp32").median
+    median = runs.row(simple, "rpi4", "fp32").median
     assert case is not None
     assert median is not None
     assert case.attrib["classname"] == "digits.rpi4"
@@ -68,14 +67,14 @@ def test_a_tests_time_is_the_median_in_seconds(simple: Summary) -> None:
 
 
 def test_a_time_far_below_a_millisecond_is_kept_without_an_exponent() -> None:
-    summary = Summary(*runs.simple(medians={"fp32": [0.00002] * 3, "static-QDQ": [0.00001] * 3}))
+    summary = runs.simple(medians={"fp32": [0.00002] * 3, "static-QDQ": [0.00001] * 3})
     case = read(summary).find(".//testcase[@name='fp32.latency.median']")
     assert case is not None
     assert case.attrib["time"] == "0.000000020"
 
 
-def test_reasons_and_hostile_words_come_through_without_control_characters(hostile: Summary) -> None:
-    data = junit.render(*hostile).decode()
+def test_reasons_and_hostile_words_come_through_without_control_characters(hostile: Judgement) -> None:
+    data = junit.render(hostile).decode()
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", data)
     error = ET.fromstring(data).find(".//testcase[@name='broken.latency.median']/error")
     assert error is not None
@@ -94,8 +93,8 @@ def test_the_xunit_plugins_schema_takes_it(which: str, request: pytest.FixtureRe
         assert {"name", "tests", "failures", "errors"} <= set(suite.attrib)
 
 
-def test_suites_count_their_tests_and_say_what_they_depend_on(hostile: Summary) -> None:
-    suite, failed = JUnitXml.fromstring(junit.render(*hostile))
+def test_suites_count_their_tests_and_say_what_they_depend_on(hostile: Judgement) -> None:
+    suite, failed = JUnitXml.fromstring(junit.render(hostile))
     assert (suite.tests, suite.errors, suite.failures, suite.skipped) == (6, 2, 0, 1)
     assert (failed.tests, failed.errors, failed.skipped) == (7, 2, 5)
     assert suite.timestamp == "2026-11-20T10:15:00"
@@ -109,7 +108,7 @@ def test_suites_count_their_tests_and_say_what_they_depend_on(hostile: Summary) 
     assert float(root.attrib["time"]) == 6.5
 
 
-def test_an_emulated_devices_tests_are_skipped(emulated: Summary) -> None:
+def test_an_emulated_devices_tests_are_skipped(emulated: Judgement) -> None:
     assert set(outcomes(read(emulated), "digits.rpi4").values()) == {"skipped"}
     skipped = read(emulated).find(".//skipped")
     assert skipped is not None
@@ -119,12 +118,12 @@ def test_an_emulated_devices_tests_are_skipped(emulated: Summary) -> None:
 
 
 def test_a_clock_too_coarse_is_named() -> None:
-    summary = Summary(*runs.simple(medians={"fp32": [1.0] * 3, "static-QDQ": [0.0] * 3}))
+    summary = runs.simple(medians={"fp32": [1.0] * 3, "static-QDQ": [0.0] * 3})
     skipped = read(summary).find(".//testcase[@name='static-QDQ.latency.median']/skipped")
     assert skipped is not None
     assert "too coarse" in skipped.attrib["message"]
 
 
-def test_a_device_without_rows_still_has_a_test(simple: Summary) -> None:
+def test_a_device_without_rows_still_has_a_test(simple: Judgement) -> None:
     begun = simple.run.model_copy(update={"results": ()})
-    assert outcomes(read(Summary(begun, tables(begun, {}))), "digits.rpi4") == {"device": "skipped"}
+    assert outcomes(read(judge(begun, {})), "digits.rpi4") == {"device": "skipped"}

@@ -4,20 +4,20 @@ import re
 
 import pytest
 
+from harness.judge.judgement import Judgement
 from harness.report import columns, markdown
-from tests.report.conftest import Summary
 
 
-def test_every_table_is_rectangular(hostile: Summary) -> None:
-    lines = markdown.render(*hostile).decode().splitlines()
+def test_every_table_is_rectangular(hostile: Judgement) -> None:
+    lines = markdown.render(hostile).decode().splitlines()
     tables = [line for line in lines if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in tables]
     devices, overview = 2 * (2 + 6), 2 + 6
     assert widths == [len(columns.of(hostile.tables[0]))] * devices + [3] * overview
 
 
-def test_nothing_hostile_gets_through(hostile: Summary) -> None:
-    text = markdown.render(*hostile).decode()
+def test_nothing_hostile_gets_through(hostile: Judgement) -> None:
+    text = markdown.render(hostile).decode()
     assert "&lt;script&gt;" in text
     assert "<script" not in text
     assert "\x1b" not in text
@@ -34,7 +34,7 @@ def test_line_ends_become_spaces() -> None:
     assert markdown.text("a\r\n\tb") == "a b"
 
 
-def test_one_device_needs_no_overview(simple: Summary) -> None:
-    text = markdown.render(*simple).decode()
+def test_one_device_needs_no_overview(simple: Judgement) -> None:
+    text = markdown.render(simple).decode()
     assert text.startswith("# digits\n")
     assert "All devices" not in text

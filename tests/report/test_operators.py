@@ -24,20 +24,20 @@ EVALUATED = {
 def test_operators_come_with_their_share_the_slowest_first() -> None:
     record = DeviceRecord(entry=Device(name="rpi4", host="h"))
     events: list[Event] = [Evaluated.model_validate(EVALUATED), duets.launch("rpi4", ["c0", "c1"], 0, [[2, 1]])]
-    run, tables = finish(events, record, variants=[variant(FP32), variant(FAST)], cases=[case("c0", FP32), case("c1", FAST)])
-    lines = operators.render(run, tables).decode().splitlines()
+    judgement = finish(events, record, variants=[variant(FP32), variant(FAST)], cases=[case("c0", FP32), case("c1", FAST)])
+    lines = operators.render(judgement).decode().splitlines()
     assert lines[1].strip() == f"{FAST} · graph A · 3 nodes"
     assert [line.split()[-4:] for line in lines[2:4]] == [
         ["%", "90.0", "µs", "XnnpackExecutionProvider"],
         ["25.0", "%", "30.0", "µs"],
     ]
     assert "no measurements" in lines[-1]
-    content = operators.content(run, tables)
+    content = operators.content(judgement)
     assert [(each["op"], each["count"]) for each in content] == [(NASTY[:20], 1), ("Conv", 2)]
     assert json.dumps(content)
 
 
 def test_a_run_without_graphs_has_none() -> None:
     record = DeviceRecord(entry=Device(name="rpi4", host="h"))
-    run, tables = finish([], record, variants=[variant(FP32)], cases=[case("c0", FP32)])
-    assert operators.content(run, tables) == []
+    judgement = finish([], record, variants=[variant(FP32)], cases=[case("c0", FP32)])
+    assert operators.content(judgement) == []

@@ -1,34 +1,25 @@
-"""A run → one row for each case on each device, and one for each variant that could not be made."""
+"""One case on one device, or one variant that could not be made: everything that a line of a table shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import SelectionError
-from harness.judge import gate, noise
 from harness.judge.counts import Count, count
-from harness.judge.drift import NONE, Drifts, drifts
 from harness.judge.intervals import Estimate, geometric
-from harness.judge.shortfall import Shortfall, shortfall
 from harness.judge.timing import Timing, inverse, throughputs
-from harness.measure.pairs import BASELINE, settings
+from harness.measure.pairs import REFERENCE, settings
 from harness.quantize.verify.fidelity import Fidelity
-from harness.study.toml_file import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from harness.judge.check import Check
     from harness.measure.events import FidelityLine
     from harness.measure.plan import Case
     from harness.quantize.recipe import Variant
-    from harness.records.run import CaseRecord, DeviceRecord, Run
-    from harness.records.samples import LaunchKey
+    from harness.records.run import CaseRecord, Run
 
 State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
-REFERENCE = "fp32"
 NOT_COMPARED = Fidelity()
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
@@ -38,7 +29,8 @@ class Row:
     """A line of the comparison table; None is 'not known'.
 
     Attributes:
-        case: what is measured: the variant, and the settings that vary.
+        case: the name of what is measured: the variant, and the settings that vary.
+        id: of the case in the run; None for a variant that was not made.
         state: ``measured``, ``failed``, ``unmeasured``; ``impossible`` for a variant that can't exist, ``unmade`` for one that a tool refused.
         size: bytes.
         size_ratio: size over fp32's.
@@ -96,171 +88,24 @@ class Row:
     metrics: tuple[tuple[str, float], ...] = ()
     metrics_better: Literal["higher", "lower"] | None = None
     rung: str | None = None
+    id: str | None = None
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two cases that a claim or two runtimes compare; 2 means that ``second`` is twice as fast as ``first``.
-
-    Attributes:
-        separate_processes: measured in separate processes that took turns, not side by side.
-    """
-
-    first: str
-    second: str
-    ratio: Estimate | None
-    separate_processes: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A device's rows.
-
-    Attributes:
-        trouble: why there is nothing, or not all; None when the device did everything.
-        shortfall: what is less precise than asked, because the time or the rounds were used up.
-        emulated: what emulates the device; its times are not latencies and are left out.
-        pairs: what was measured side by side beside the speed-ups.
-        remarks: what happened while measuring.
-        checks: of a release gate; drifts: what became of its baseline since it was stored.
-        noise: how far the replicates of a pair lie apart, as a share; None if none was measured often enough.
-    """
-
-    device: DeviceRecord
-    rows: tuple[Row, ...]
-    trouble: str | None = None
-    shortfall: Shortfall | None = None
-    emulated: str | None = None
-    pairs: tuple[Pair, ...] = ()
-    remarks: tuple[str, ...] = ()
-    checks: tuple[Check, ...] = ()
-    drifts: Drifts = NONE
-    noise: float | None = None
-
-
-def tables(run: Run, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> tuple[Table, ...]:
-    """Summarise a run.
-
-    Args:
-        run: with its outcomes.
-        quantiles: p90 and p99 of each process, in nanoseconds.
-    """
-    return tuple(_table(run, device, quantiles) for device in run.devices)
-
-
-def select(found: Sequence[Table], devices: Sequence[str], globs: Sequence[str]) -> tuple[Table, ...]:
-    """Keep the tables of some devices and the rows of some variants.
-
-    Args:
-        found: all tables of a run.
-        devices: names and ``@tags``; none keeps all.
-        globs: of variants; none keeps all.
-
-    Raises:
-        SelectionError: if a selector matches nothing.
-    """
-    for selector in devices:
-        if not any(_selected(table, selector) for table in found):
-            message = f"no device '{selector}' in this run; {nearest(selector, [table.device.entry.name for table in found])}"
-            raise SelectionError(message)
-    for glob in globs:
-        names = list(dict.fromkeys(row.variant for table in found for row in table.rows))
-        if not any(fnmatchcase(name, glob) for name in names):
-            message = f"no variant matches '{glob}' in this run; {nearest(glob, names)}"
-            raise SelectionError(message)
-    kept = [table for table in found if not devices or any(_selected(table, selector) for selector in devices)]
-    if not globs:
-        return tuple(kept)
-    return tuple(_with_variants(table, globs) for table in kept)
-
-
-def _with_variants(table: Table, globs: Sequence[str]) -> Table:
-    """Keep the rows of some variants, and what a gate says of them; a baseline's go with the candidate's."""
-
-    def wanted(variant: str) -> bool:
-        return any(fnmatchcase(variant.removeprefix(BASELINE), glob) for glob in globs)
-
-    rows = tuple(row for row in table.rows if wanted(row.variant))
-    shown = {row.case for row in rows}
-    return replace(table, rows=rows, checks=tuple(check for check in table.checks if check.case in shown))
-
-
-def _selected(table: Table, selector: str) -> bool:
-    entry = table.device.entry
-    return selector[1:] in entry.tags if selector.startswith("@") else selector == entry.name
-
-
-def _table(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> Table:
-    name = device.entry.name
+def rows(run: Run, device: str, timing: Timing) -> Iterator[Row]:
+    """Yield the rows of a device: one for each of its cases, and one for each variant that could not be made."""
     cases = {case.id: case for case in run.cases}
-    names = {case.id: case.name for case in run.cases}
-    records = {record.case: record for record in run.results if record.device == name}
-    timing = Timing(name, () if device.emulated else run.launches, quantiles, names)
+    records = {record.case: record for record in run.results if record.device == device}
     letters = _letters(records.values())
-    rows: list[Row] = []
     for variant in run.variants:
         if variant.state != "made":
             state: State = "impossible" if variant.state == "impossible" else "unmade"
-            rows.append(Row(name, variant.name, variant.name, state, variant.reason, notes=variant.notes))
+            yield Row(device, variant.name, variant.name, state, variant.reason, notes=variant.notes)
             continue
         for record in records.values():
-            if cases[record.case].variant == variant.name:
-                reference = records.get(_reference(cases[record.case], cases.values()) or "")
-                rows.append(_row(run, variant, names[record.case], record, timing, reference, letters))
-    shown = {unit for row in records for unit in [(_reference(cases[row], cases.values()), row)]}
-    separate = {each.cases for each in device.separate_processes}
-    pairs = [
-        Pair(names[unit[0]], names[unit[1]], timing.ratio(unit), unit in separate)
-        for unit in run.units
-        if len(unit) > 1 and unit not in shown and not device.emulated and run.baseline is None
-    ]
-    remarks = _remarks(run, device, timing, names)
-    short = shortfall(run, device, timing, names, REFERENCE)
-    checks = gate.checks(run, device, quantiles)
-    # A baseline's cases are stored without the mark that tells them from the candidate's here.
-    stored = {case.id: case.name.removeprefix(BASELINE) for case in run.cases}
-    loud = noise.of_run(timing, run.units)
-    changed = drifts(run, device, timing, stored, loud)
-    return Table(
-        device, tuple(rows), _trouble(device), short, device.emulated, tuple(pairs), tuple(remarks), checks, changed, loud
-    )
-
-
-def _trouble(device: DeviceRecord) -> str | None:
-    """Why there is nothing, or not all."""
-    if device.state == "failed":
-        return f"{device.step}: {device.reason}"
-    if device.state == "pending":
-        return "the run has not ended there, or was killed: harness run --resume goes on with it"
-    return "interrupted before all rounds were done" if device.ended == "stopped" else None
-
-
-def _remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str]) -> list[str]:
-    """What happened while measuring that a reader must know."""
-    found = [*timing.disturbances(), *timing.unsteady()]
-    reasons: dict[str, list[str]] = {}
-    for separate in device.separate_processes:
-        reasons.setdefault(separate.reason, []).append(" with ".join(names[case] for case in separate.cases))
-    for reason, pairs in reasons.items():
-        found.append(f"{', '.join(pairs)}: measured in processes that alternate, not side by side: {reason}")
-    if device.lease_lacking is not None:
-        found.append(f"another account could measure there at the same time: {device.lease_lacking}")
-    governor = device.governor
-    if governor is not None and governor.reason:
-        found.append(f"the governor could not be set to {governor.governor}: {governor.reason}")
-    elif governor is not None:
-        found.append(f"the governor was {governor.governor} while measuring, {' and '.join(governor.was)} before and after")
-    kinds = device.facts.core_kinds if device.facts else []
-    if len(kinds) > 1 and device.entry.cpus is None:
-        cores = "; ".join(", ".join(map(str, kind.cpus)) for kind in kinds)
-        found.append(
-            f"its cores are of {len(kinds)} kinds ({cores}), and nothing keeps a session on one: set cpus for it in devices.toml"
-        )
-    if run.study.measure.duet == "calls" and timing.launches:
-        found.append(
-            "measured call by call (measure.duet): each model finds the other's data in the caches; levels are those of cold calls"
-        )
-    return found
+            case = cases[record.case]
+            if case.variant == variant.name:
+                reference = records.get(reference_of(case, run.cases) or "")
+                yield _row(run, variant, case, record, timing, reference, letters)
 
 
 def _letters(records: Iterable[CaseRecord]) -> dict[str, str]:
@@ -273,7 +118,7 @@ def _letters(records: Iterable[CaseRecord]) -> dict[str, str]:
     return found
 
 
-def _reference(case: Case, cases: Iterable[Case]) -> str | None:
+def reference_of(case: Case, cases: Iterable[Case]) -> str | None:
     """The fp32 case that differs from a case in nothing else."""
     return next((other.id for other in cases if other.variant == REFERENCE and settings(other) == settings(case)), None)
 
@@ -281,7 +126,7 @@ def _reference(case: Case, cases: Iterable[Case]) -> str | None:
 def _row(
     run: Run,
     variant: Variant,
-    case: str,
+    case: Case,
     record: CaseRecord,
     timing: Timing,
     reference: CaseRecord | None,
@@ -307,7 +152,8 @@ def _row(
     ops = {op: sum(each.count for each in record.graph.ops if each.op == op) for op in QUANTIZING} if record.graph else {}
     return Row(
         device=record.device,
-        case=case,
+        case=case.name,
+        id=case.id,
         variant=variant.name,
         state=record.state,
         reason=f"{record.kind}: {record.reason}" if record.kind else record.reason,
