@@ -1,6 +1,6 @@
 """The options of onnxruntime's tools that a study may set: names, types, and which of the tools read them.
 
-As onnxruntime 1.31.1 has them: documented in ``onnxruntime/quantization/quantize.py``, or only read there (``CalibPercentile``,
+As onnxruntime 1.32.0 has them: documented in ``onnxruntime/quantization/quantize.py``, or only read there (``CalibPercentile``,
 ``BlockSize``, ``DefaultTensorType``); tests/study/test_ort_options.py compares this table with the library's code.
 """
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import (
@@ -15,6 +17,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
     MatMulNBitsQuantizer,
     RTNWeightOnlyQuantConfig,
 )
+from packaging.version import Version
 
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.quiet import quiet
@@ -142,6 +145,12 @@ def kinds(path: Path) -> list[str]:
 def stored(path: Path) -> dict[str, TensorProto]:
     """The initializers of a file."""
     return {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+
+
+def fails(match: str, before: str) -> AbstractContextManager[object]:
+    """Expect an error of onnxruntime before a version, and none since."""
+    older = Version(onnxruntime.__version__) < Version(before)
+    return pytest.raises(Exception, match=match) if older else nullcontext()
 
 
 def outputs(path: Path, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:

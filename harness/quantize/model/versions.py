@@ -40,9 +40,10 @@ class Limits:
 
 
 # As each release's own wheel answers when models with rising stamps are loaded (1.15.1, 1.16.3, 1.17.3, 1.18.1, 1.19.2, 1.20.1, 1.21.1,
-# 1.22.1, 1.23.2, 1.24.4, 1.25.1, 1.26.0 to 1.31.1). https://onnxruntime.ai/docs/reference/compatibility.html and the table in
+# 1.22.1, 1.23.2, 1.24.4, 1.25.1, 1.26.0 to 1.31.1, 1.32.0). https://onnxruntime.ai/docs/reference/compatibility.html and the table in
 # https://github.com/onnx/onnx/blob/main/docs/Versioning.md say the same, by way of the version of ONNX that a release is built with.
 LIMITS = (
+    Limits((1, 32), 14, 28, 5),
     Limits((1, 25), 13, 26, 5),
     Limits((1, 24), 13, 25, 5),
     Limits((1, 23), 11, 23, 5),

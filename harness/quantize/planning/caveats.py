@@ -198,7 +198,8 @@ CAVEATS = (
     Rule(
         "block-size-8",
         lambda r, _: static(r, "QDQ") and bool(r.options().get("BlockSize")) and r.weight == "QInt8" and r.activation == "QInt8",
-        "MatMul with 8-bit blocks is fused into QLinearMatMul, which fails when it is run: leave the graph's optimization at basic",
+        "before 1.32 onnxruntime fuses MatMul with 8-bit blocks into QLinearMatMul, which fails when it is run: leave the graph's "
+        "optimization at basic; later versions compute it in float32",
         "QLinearMatMul in onnxruntime 1.31.1 ('weight zero point must be a scalar, 1D tensor')",
     ),
     Rule(

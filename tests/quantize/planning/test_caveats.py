@@ -78,7 +78,8 @@ def test_weights_that_have_one_scale(tmp_path: Path) -> None:
     )
     for asked in (recipe(per_channel=True), recipe(per_channel=True, format="QOperator")):
         path = one_op.static(experts, tmp_path, form=asked.format or "", per_channel=True)
-        with pytest.raises(Exception, match="IsBQuantParamSupported"):
+        # Since 1.32 QDQ computes it in float32.
+        with one_op.fails("IsBQuantParamSupported", before="1.32" if asked.format == "QDQ" else "9"):
             one_op.outputs(path, one_op.feeds(experts)[0])
         with patched(asked):
             path = one_op.static(experts, tmp_path, form=asked.format or "", per_channel=True)
@@ -285,7 +286,7 @@ def test_a_clamp_stays_with_symmetric_activations(tmp_path: Path, form: str) -> 
 @shows("block-size-8")
 def test_eight_bits_by_block(tmp_path: Path) -> None:
     path = one_op.static(one_op.matmul(), tmp_path, "QInt8", "QInt8", extra_options={"BlockSize": 16})
-    with pytest.raises(Exception, match="QLinearMatMul"):
+    with one_op.fails("QLinearMatMul", before="1.32"):
         one_op.outputs(path, one_op.feeds(one_op.matmul())[0])
     assert "block-size-8" in told(recipe(activation="QInt8", extra_options={"BlockSize": 16}))
 

@@ -224,8 +224,8 @@ def test_eight_bit_floats(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="doesn't support data format"):
         one_op.static(one_op.matmul(), tmp_path, kind, "QInt8", calibrate_method=CalibrationMethod.Distribution)
     path = one_op.static(one_op.matmul(), tmp_path, kind, kind, calibrate_method=CalibrationMethod.Distribution)
-    with pytest.raises(Exception, match="INVALID_GRAPH"):
-        one_op.session(path)
+    with one_op.fails("INVALID_GRAPH", before="1.32"):
+        assert "MatMul" in one_op.optimized_kinds(path)
     overrides = {"TensorQuantOverrides": {"w": [{"quant_type": QuantType[kind]}]}}
     with pytest.raises(Exception, match="INVALID_GRAPH"):
         one_op.session(one_op.static(one_op.matmul(), tmp_path, extra_options=overrides))
