@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import onnx
-from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
 from harness.quantize.matrix import FIELDS
 from harness.quantize.methods import retry
 from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
+from harness.quantize.target_nodes import op_types
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from harness.quantize.context import Workshop
     from harness.quantize.recipe import Recipe
 
-# What the tools for weights of a few bits work on.
-BLOCKWISE = frozenset({"Gather", "MatMul"})
 
 
 class Clock:
@@ -89,7 +87,8 @@ class Trials:
 
     def nodes(self) -> list[NodeProto]:
         """The nodes of the main graph that the recipe may quantize, whether or not it does, as their names are in the study."""
-        kinds, workshop = _kinds(self.recipe), self.workshop
+        # fp16 works on operators of any type.
+        kinds, workshop = op_types(self.recipe) or None, self.workshop
         # fp16 is made of the user's model, all others of the prepared one.
         by_source = self.recipe.method == "fp16"
         excluded = set((workshop.excluded_of_source if by_source else workshop.excluded)(self.recipe))
@@ -135,16 +134,6 @@ def excluding(recipe: Recipe, names: Collection[str]) -> Recipe:
     """The same recipe with further nodes left in float."""
     more = tuple(glob.escape(name) for name in names)
     return recipe.model_copy(update={"exclude_nodes": (*recipe.exclude_nodes, *more)})
-
-
-def _kinds(recipe: Recipe) -> Collection[str] | None:
-    """The op types that a recipe works on; None are all."""
-    if recipe.op_types:
-        return recipe.op_types
-    if recipe.method == "static":
-        # QDQ gives operators that only QOperator knows a generic pair of nodes.
-        return {*QLinearOpsRegistry, *(QDQRegistry if recipe.format == "QDQ" else ())}
-    return {"dynamic": {*IntegerOpsRegistry, "Gemm"}, "nbits": BLOCKWISE}.get(recipe.method)
 
 
 def has_bodies(model: onnx.ModelProto) -> bool:
