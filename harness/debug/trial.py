@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
 
 
-
 class Clock:
     """A limit of time, in seconds from its making; shares of it can be given to parts."""
 

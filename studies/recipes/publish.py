@@ -14,6 +14,7 @@ from harness.workflow import run as workflow
 
 if TYPE_CHECKING:
     from harness.judge.rows import Row, Table
+
     from harness.records.run import Run
 
 HEAD = """\
