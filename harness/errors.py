@@ -14,6 +14,7 @@
         ├── EntryError            exit 2: what devices.toml or ssh_config says of the device is wrong
         ├── ConnectError          no answer, refused, name unknown
         ├── HostKeyError          the host key is unknown or another one than expected
+        │   └── HostKeyMismatchError  it is another one than expected
         ├── AuthenticationError   the device refused the user or the key
         ├── TransferError         a file did not arrive whole, or its place is not writable
         ├── RunnerError           the runner did not start, died, or said something it must not say
@@ -22,12 +23,12 @@
         ├── UnforeseenError       an exception that no code foresaw, while one device was dealt with
         └── BusyError             exit 75: another job is measured there
 
-``Exit`` is the only list of exit codes; commands return a member of it.
+``Exit`` is the only list of exit codes; commands return a member of it. ``Failure`` is what run.json keeps of a ``DeviceError``'s class.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 from harness.text import sanitize
@@ -44,6 +45,22 @@ class Exit(IntEnum):
     CRASHED = 70
     BUSY = 75
     INTERRUPTED = 130
+
+
+class Failure(StrEnum):
+    """What kind of failure ended the work on a device, as the journal and run.json keep it."""
+
+    ENTRY = "entry"
+    CONNECT = "connect"
+    HOST_KEY = "host key"
+    AUTHENTICATION = "authentication"
+    TRANSFER = "transfer"
+    RUNNER = "runner"
+    LOST = "lost"
+    DIED = "died"
+    BUSY = "busy"
+    UNFORESEEN = "unforeseen"
+    OTHER = "other"
 
 
 class HarnessError(Exception):
@@ -87,9 +104,14 @@ class DeviceError(HarnessError):
         device: the device's name in the registry.
         step: what was being done: connect, push, start, measure, collect.
         reason: what went wrong, and the next step where there is one.
+
+    Attributes:
+        jump_host: HOST:PORT of the jump host at which it went wrong; None if it was the device itself.
     """
 
     exit: ClassVar[Exit] = Exit.INCOMPLETE
+    failure: ClassVar[Failure] = Failure.OTHER
+    jump_host: str | None = None
 
     def __init__(self, device: str, step: str, reason: str) -> None:
         # Much of it is in the device's own words.
@@ -104,41 +126,72 @@ class EntryError(DeviceError):
     """What devices.toml or ssh_config says of the device is wrong; it was not asked."""
 
     exit: ClassVar[Exit] = Exit.USAGE
+    failure: ClassVar[Failure] = Failure.ENTRY
 
 
 class ConnectError(DeviceError):
     """The device can't be reached."""
 
+    failure: ClassVar[Failure] = Failure.CONNECT
+
 
 class HostKeyError(DeviceError):
     """The device showed a host key that is unknown or not the expected one."""
 
+    failure: ClassVar[Failure] = Failure.HOST_KEY
+
+
+class HostKeyMismatchError(HostKeyError):
+    """The device showed another host key than the one that is known."""
+
 
 class AuthenticationError(DeviceError):
-    """The device refused the login."""
+    """The device refused the login, or what devices.toml names to log in with is not there.
+
+    Args:
+        device: as in :class:`DeviceError`; step and reason likewise.
+        key: the key of devices.toml that names it.
+    """
+
+    failure: ClassVar[Failure] = Failure.AUTHENTICATION
+
+    def __init__(self, device: str, step: str, reason: str, *, key: str = "password_env") -> None:
+        super().__init__(device, step, reason)
+        self.key = key
 
 
 class TransferError(DeviceError):
     """A file did not arrive whole."""
 
+    failure: ClassVar[Failure] = Failure.TRANSFER
+
 
 class RunnerError(DeviceError):
     """The runner failed on the device."""
+
+    failure: ClassVar[Failure] = Failure.RUNNER
 
 
 class LostError(RunnerError):
     """The connection broke in the middle of a step; what the device does goes on."""
 
+    failure: ClassVar[Failure] = Failure.LOST
+
 
 class DiedError(RunnerError):
     """The job on the device ended without saying so."""
 
+    failure: ClassVar[Failure] = Failure.DIED
+
 
 class UnforeseenError(DeviceError):
     """An exception that no code foresaw, while one device was dealt with."""
+
+    failure: ClassVar[Failure] = Failure.UNFORESEEN
 
 
 class BusyError(DeviceError):
     """Another job holds the device."""
 
     exit: ClassVar[Exit] = Exit.BUSY
+    failure: ClassVar[Failure] = Failure.BUSY

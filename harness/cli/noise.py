@@ -29,6 +29,7 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
     from harness.cli import known as registered
     from harness.cli import progress
     from harness.cli import target as targets
+    from harness.judge.outcome import is_busy
     from harness.workflow import noise
 
     seconds = targets.duration(time or MINUTE, "--time")
@@ -42,7 +43,7 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
             name = each.device.entry.name
             _print(name, each.noise) if each.noise else typer.echo(f"{name}: {each.reason}")
     missing = [each.device for each in found if each.noise is None and not each.device.entry.emulated]
-    if missing and all(device.step == "lease" for device in missing):
+    if is_busy(missing):
         return Exit.BUSY
     return Exit.INCOMPLETE if missing else Exit.PASSED
 

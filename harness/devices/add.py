@@ -20,7 +20,7 @@ from harness.devices.registry import Registry
 from harness.devices.transports import ssh_config
 from harness.devices.transports.route import shown_key
 from harness.devices.transports.transport import connect
-from harness.errors import HostKeyError, RegistryError, RunnerError, UsageError
+from harness.errors import HostKeyError, HostKeyMismatchError, RegistryError, RunnerError, UsageError
 from harness.study import toml_file
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def _key(device: Device, known: Registry) -> Shown:
     """Ask for the host key; one that known_hosts contradicts is refused."""
     try:
         return shown_key(device, known, check=True)
-    except HostKeyError as exc:
-        if "not the one expected" not in exc.reason or "jump host" in exc.reason:
+    except HostKeyMismatchError as exc:
+        if exc.jump_host is not None:
             raise
         what = exc.reason.partition(";")[0]
         how = f"if it was installed anew, remove the old key: ssh-keygen -R '{ssh_config.route(str(device.host), device.user, device.port).key_name}'"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from harness.errors import Exit
+from harness.errors import Exit, Failure
 from harness.judge import gate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.judge.check import Check
     from harness.judge.table import Table
-    from harness.records.run import Run
+    from harness.records.run import DeviceRecord, Run
 
 
 class Outcome(StrEnum):
@@ -63,16 +64,14 @@ def outcome(run: Run, tables: Sequence[Table]) -> Outcome:
     """
     if run.state != "complete":
         return Outcome(run.state)
-    return _of_run(run) if run.baseline is None else _of_gate(run, tables)
-
-
-def _of_run(run: Run) -> Outcome:
-    """What became of a run's measurements."""
     failed = [device for device in run.devices if device.state == "failed"]
+    unmade = any(variant.state == "failed" for variant in run.variants)
     lost = any(record.state == "failed" for record in run.results)
-    if failed and all(device.step == "lease" for device in failed) and not lost:
+    if run.baseline is not None:
+        return _of_gate([table.checks for table in tables], run.devices, unmade=unmade)
+    if is_busy(failed) and not lost:
         return Outcome.BUSY
-    if failed or lost or any(variant.state == "failed" for variant in run.variants):
+    if failed or lost or unmade:
         return Outcome.INCOMPLETE
     is_late = any(device.ended == "max_time" for device in run.devices)
     if is_late or any(record.state == "unmeasured" for record in run.results):
@@ -80,17 +79,19 @@ def _of_run(run: Run) -> Outcome:
     return Outcome.COMPLETE
 
 
-def _of_gate(run: Run, tables: Sequence[Table]) -> Outcome:
+def is_busy(failed: Sequence[DeviceRecord]) -> bool:
+    """Whether all of the devices that failed, one at least, are held by other jobs."""
+    return bool(failed) and all(device.failure == Failure.BUSY for device in failed)
+
+
+def _of_gate(checks: Sequence[Sequence[Check]], devices: Sequence[DeviceRecord], *, unmade: bool) -> Outcome:
     """A gate's verdict: a device that failed is never a regression, and what was not measured is never a pass."""
-    found = [check for table in tables for check in table.checks]
-    verdicts = {check.verdict for check in found}
+    verdicts = {check.verdict for of_device in checks for check in of_device}
     if "regressed" in verdicts:
         return Outcome.REGRESSED
-    failed = [device for device in run.devices if device.state != "measured"]
-    if failed and all(device.step == "lease" for device in failed):
+    unfinished = [device for device in devices if device.state != "measured"]
+    if is_busy(unfinished):
         return Outcome.BUSY
-    blind = any(gate.is_blind(table.checks) for table in tables)
-    unmade = any(each.state == "failed" for each in run.variants)
-    if failed or blind or unmade or not found or "unmeasured" in verdicts:
+    if unfinished or unmade or not verdicts or "unmeasured" in verdicts or any(map(gate.is_blind, checks)):
         return Outcome.INCOMPLETE
     return Outcome.INCONCLUSIVE if verdicts & {"open", "apparent"} else Outcome.PASSED

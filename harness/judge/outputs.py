@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.judge import faults
-from harness.quantize.verify.uncompared import BECAUSE
 
 if TYPE_CHECKING:
     from harness.judge.check import Check
@@ -45,11 +44,11 @@ def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Chec
     for line in (candidate, baseline):
         if not line.fidelity.outputs:
             # What the candidate has is told even where nobody knows whether it is new.
-            told = [line.reason or "", *candidate.notes]
-            return replace(found, verdict="skipped", reason="; ".join(filter(None, told)) or None)
+            lacks = [line.reason, candidate.uncompared, *candidate.notes]
+            return replace(found, verdict="skipped", reason="; ".join(filter(None, lacks)) or None)
     seen = faults.compare(baseline, candidate)
     told = [f"the baseline's outputs have the same fault: {'; '.join(seen.shared)}"] if seen.shared else []
-    told += [note for note in candidate.notes if BECAUSE in note]
+    told += [candidate.uncompared] if candidate.uncompared else []
     if candidate.unlike and candidate.reference == faults.BASELINE:
         told.append(
             f"constant slices of {', '.join(candidate.unlike)} are not judged, because its other slices differ from the baseline's as well"

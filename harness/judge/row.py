@@ -195,7 +195,7 @@ def _of_outputs(line: FidelityLine) -> list[str]:
     named = len(figures.outputs) > 1 and figures.sqnr_db is not None and not figures.identical
     worst = [name for name, sqnr in known.items() if sqnr == figures.sqnr_db] if named else []
     notes = [f"the SQNR is that of {worst[0]}, the worst of {len(figures.outputs)} outputs"] if worst else []
-    return [*line.notes, *notes, *([line.reason] if line.reason else [])]
+    return [*filter(None, [line.uncompared]), *line.notes, *notes, *filter(None, [line.reason])]
 
 
 def _speedup(timing: Timing, case: str, reference: CaseRecord | None) -> tuple[Estimate | None, str | None]:

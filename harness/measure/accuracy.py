@@ -167,7 +167,8 @@ class Reference:
             # What could not be compared keeps what the labels tell.
             "fidelity": replace(found, top1_accuracy=accuracy).as_json(),
             "reference": self.title,
-            "notes": [" ".join(note.split())[:4000] for note in (self.uncompared, *found.notes_against(self.title)) if note],
+            "notes": [_line(note) for note in found.notes_against(self.title)],
+            "uncompared": self.uncompared and _line(self.uncompared),
             "unlike": unlike,
             "samples": len(outputs),
             "metrics": metrics,
@@ -263,6 +264,11 @@ def write_inputs(samples: Samples, dims: dict[str, int], folder: Path) -> Inputs
     path = folder / f"{sha256}.npz"
     path.write_bytes(data)
     return Inputs(path=path, sha256=sha256, names=names, dims=dims)
+
+
+def _line(words: str) -> str:
+    """A sentence on one line, as long as the journal allows."""
+    return " ".join(words.split())[:4000]
 
 
 def _array(data: bytes) -> NDArray[Any]:

@@ -97,7 +97,7 @@ class Campaign:
             with blamed(session.device.name, lambda: session.step):
                 session.run()
         except DeviceError as exc:
-            self._note(DeviceFailed(device=session.device.name, step=exc.step, reason=exc.reason[:4000]))
+            self._note(DeviceFailed(device=session.device.name, failure=exc.failure, step=exc.step, reason=exc.reason[:4000]))
         finally:
             if session.device.transport == "local":
                 self._here_done.set()

@@ -179,7 +179,8 @@ class FidelityLine(Line):
     Attributes:
         fidelity: the figures, with None in place of infinity and NaN; nothing is known of what could not be compared.
         reference: what the reference is called.
-        notes: what a reader must know of the outputs, in sentences.
+        notes: what a reader must know of the figures, in sentences.
+        uncompared: a sentence that names the outputs which are no tensors of numbers, and so are not compared.
         unlike: outputs with dead slices whose other slices do not resemble the reference's either.
         samples: how many samples the device computed.
         metrics: the study's own figures.
@@ -191,6 +192,7 @@ class FidelityLine(Line):
     fidelity: Fidelity = Field(default_factory=Fidelity)
     reference: Id = "fp32"
     notes: tuple[Message, ...] = ()
+    uncompared: Message | None = None
     unlike: tuple[str, ...] = ()
     samples: Count | None = None
     metrics: dict[Id, float] = {}
@@ -208,7 +210,7 @@ class FidelityLine(Line):
     def without_distances(self, reason: str) -> FidelityLine:
         """Leave out everything that was compared with the reference; what the labels tell stays."""
         kept = Fidelity(top1_accuracy=self.fidelity.top1_accuracy)
-        return self.model_copy(update={"fidelity": kept, "notes": (), "reason": reason[:4000]})
+        return self.model_copy(update={"fidelity": kept, "notes": (), "uncompared": None, "reason": reason[:4000]})
 
 
 Event = (

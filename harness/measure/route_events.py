@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from harness.devices.facts import Facts
+from harness.errors import Failure
 from harness.measure.event import Count, Id, Line, Message
 
 
@@ -91,8 +92,9 @@ class Runtimes(Line):
 
 
 class DeviceFailed(Line):
-    """The device, or the way to it, failed."""
+    """The device, or the way to it, failed; journals of earlier versions do not say how."""
 
     event: Literal["device_failed"] = "device_failed"
+    failure: Failure = Failure.OTHER
     step: Id
     reason: Message

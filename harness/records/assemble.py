@@ -88,11 +88,16 @@ def _device(record: DeviceRecord, event: Event) -> DeviceRecord:  # noqa: C901 -
         case End():
             update = {"ended": event.reason, "state": "stopped" if event.reason == "stopped" else "measured"}
         case Started():
-            update = {"state": "pending", "step": None, "reason": None}
+            update = {"state": "pending", "failure": None, "step": None, "reason": None}
         case Collected():
-            update = {"state": "stopped" if record.ended == "stopped" else "measured", "step": None, "reason": None}
+            update = {
+                "state": "stopped" if record.ended == "stopped" else "measured",
+                "failure": None,
+                "step": None,
+                "reason": None,
+            }
         case DeviceFailed():
-            update = {"state": "failed", "step": event.step, "reason": event.reason}
+            update = {"state": "failed", "failure": event.failure, "step": event.step, "reason": event.reason}
         case _:
             update = {}
     return record.model_copy(update=update)

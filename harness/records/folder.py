@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness.errors import ResultsError
+from harness.errors import Failure, ResultsError
 from harness.measure import journal
 from harness.records import isolation, samples
 from harness.records.assemble import assemble
@@ -175,7 +175,7 @@ def _was_refused(folder: Path) -> bool:
     """Whether all devices of a run were another job's and nothing is measured: another run is meant by 'the latest'."""
     try:
         run = json.loads((folder / RUN).read_bytes())
-        busy = [(device["state"], device["step"]) == ("failed", "lease") for device in run["devices"]]
+        busy = [device["failure"] == Failure.BUSY for device in run["devices"]]
         return bool(busy) and all(busy) and not run["launches"]
     except (OSError, ValueError, TypeError, KeyError):
         return False  # whoever reads it says what is wrong

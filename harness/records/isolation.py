@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.devices.blame import unforeseen
-from harness.errors import HarnessError
+from harness.errors import Failure, HarnessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +64,10 @@ def only(run: Run, name: str) -> Run:
 
 def without(run: Run, faults: Mapping[str, str]) -> Run:
     """A run in which devices have failed, for these reasons, and nothing of theirs is measured."""
-    failed = {name: {"state": "failed", "step": STEP, "reason": reason} for name, reason in faults.items()}
+    failed = {
+        name: {"state": "failed", "failure": Failure.UNFORESEEN, "step": STEP, "reason": reason}
+        for name, reason in faults.items()
+    }
     unmeasured = {
         name: {"state": "unmeasured", "reason": f"the device failed: {STEP}: {reason}"} for name, reason in faults.items()
     }

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.devices.device import Device
 from harness.devices.facts import Facts
+from harness.errors import Failure
 from harness.measure.events import FidelityLine, Governor, Graph, SeparateProcesses
 from harness.measure.launch import Conditions
 from harness.measure.plan import Case
@@ -43,7 +44,7 @@ class DeviceRecord(_Record):
     Attributes:
         entry: as in devices.toml.
         facts: what it said of itself; None if it never answered.
-        state: ``measured``; ``failed`` at a step, for a reason; ``stopped`` by Ctrl-C; ``pending`` while the run goes on or was killed.
+        state: ``measured``; ``failed`` at a step, for a reason, with the kind of failure; ``stopped`` by Ctrl-C; ``pending`` while the run goes on or was killed.
         ended: why its rounds ended: all done, or the time was up.
         rounds: how many rounds were completed.
         sent_bytes: what the push took over the wire.
@@ -56,6 +57,7 @@ class DeviceRecord(_Record):
     entry: Device
     facts: Facts | None = None
     state: Literal["pending", "measured", "failed", "stopped"] = "pending"
+    failure: Failure | None = None
     step: str | None = None
     reason: str | None = None
     ended: Literal["rounds", "max_time", "stopped"] | None = None

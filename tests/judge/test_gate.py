@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import Exit
+from harness.errors import Exit, Failure
 from harness.judge import gate
 from harness.judge.check import Check
 from harness.judge.judgement import judge
@@ -93,7 +93,7 @@ def test_what_was_measured_before_a_case_failed_passes_nothing() -> None:
 def test_a_device_that_failed_is_no_regression() -> None:
     _, code = only([DeviceFailed(device="board", step="connect", reason="no route")], ended=False)
     assert code == Exit.INCOMPLETE
-    _, code = only([DeviceFailed(device="board", step="lease", reason="another job")], ended=False)
+    _, code = only([DeviceFailed(device="board", failure=Failure.BUSY, step="lease", reason="another job")], ended=False)
     assert code == Exit.BUSY
     # It failed after the first set: what looked like a regression is not confirmed.
     events = [*launches(0.05, 4), DeviceFailed(device="board", step="measure", reason="gone")]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harness.devices.device import Device
-from harness.errors import Exit
+from harness.errors import Exit, Failure
 from harness.judge.judgement import Judgement
 from harness.judge.outcome import EXITS, Outcome
 from harness.measure.events import End, Event, Failed
@@ -28,7 +28,7 @@ CASES = {
     Outcome.COMPLETE: run(*MEASURED, DONE),
     Outcome.OUT_OF_TIME: run(*MEASURED, LATE),
     Outcome.INCOMPLETE: run(*MEASURED, LATE, Failed(device="board", case="c0", round=1, kind="crash", message="it crashed")),
-    Outcome.BUSY: run(DeviceFailed(device="board", step="lease", reason="another job is measured there")),
+    Outcome.BUSY: run(DeviceFailed(device="board", failure=Failure.BUSY, step="lease", reason="another job is measured there")),
     Outcome.INTERRUPTED: run(*MEASURED, LATE, state="interrupted"),
     Outcome.RUNNING: run(*MEASURED, state="running"),
 }
@@ -52,3 +52,8 @@ def test_only_a_regression_ends_with_1() -> None:
     assert {said for said, exit_code in EXITS.items() if exit_code == Exit.REGRESSED} == {Outcome.REGRESSED}
     assert {said for said, exit_code in EXITS.items() if exit_code == Exit.PASSED} == {Outcome.COMPLETE, Outcome.PASSED}
     assert set(EXITS) == set(Outcome)
+
+
+def test_only_a_device_that_another_job_holds_is_busy() -> None:
+    broke = DeviceFailed(device="board", failure=Failure.LOST, step="lease", reason="the connection broke")
+    assert run(broke).outcome == Outcome.INCOMPLETE

@@ -46,7 +46,7 @@ def test_find_by_path_prefix_study_and_latest(tmp_path: Path) -> None:
 
 
 def test_the_latest_is_not_one_that_found_every_device_busy(tmp_path: Path) -> None:
-    busy = {"state": "failed", "step": "lease"}
+    busy = {"state": "failed", "failure": "busy"}
     lost = {"state": "failed", "step": "connect"}
     first = make(tmp_path, "digits", "2026-11-18T00-00-00Z-aaaa", busy)
     assert folder.find("latest", tmp_path) == first, "there is no other"

@@ -177,7 +177,9 @@ class Way:
         except DeviceError as exc:
             reason = f"on the way there, at the jump host {jump}: {exc.reason}"
             # What caused it tells whether it is worth another try.
-            raise type(exc)(self._device.name, exc.step, reason) from exc.__cause__
+            told = type(exc)(self._device.name, exc.step, reason)
+            told.jump_host = exc.jump_host or jump
+            raise told from exc.__cause__
         to = (str(self._device.host), int(self._device.port or 0))
         try:
             with mapped(hop._device, "connect"):

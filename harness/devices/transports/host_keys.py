@@ -11,7 +11,7 @@ import paramiko
 from harness.devices.transports import certificates, known_hosts
 from harness.devices.transports.certificates import SUFFIX, fingerprint
 from harness.devices.transports.known_hosts import KnownKeys
-from harness.errors import HostKeyError, RegistryError
+from harness.errors import HostKeyError, HostKeyMismatchError, RegistryError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
@@ -71,11 +71,11 @@ class Checked(paramiko.MissingHostKeyPolicy):
         wanted = {kind for name in kinds for kind in (RSA if name == "ssh-rsa" else (name,))}
         return [kind for kind in OFFERED if kind not in wanted] if wanted else []
 
-    def other(self, what: str) -> HostKeyError:
+    def other(self, what: str) -> HostKeyMismatchError:
         """The server shows another key than one that is known."""
         where = f"{self._route.host}:{self._route.port}"
         reason = f"the host key of {where} is not the one expected: {what}; if the device was reinstalled: {self._advice.other}"
-        return HostKeyError(self._device.name, "connect", reason)
+        return HostKeyMismatchError(self._device.name, "connect", reason)
 
     @property
     def kinds(self) -> str:

@@ -36,7 +36,7 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
         file = paths.expanded(file)
         if (fault := _lack(file)) is not None:
             reason = f"identity_file {file}: {fault}; correct it in {registry.path or 'devices.toml'}"
-            raise AuthenticationError(device.name, "connect", reason)
+            raise AuthenticationError(device.name, "connect", reason, key="identity_file")
     if device.password_env is not None:
         if device.password_env not in os.environ:
             reason = f"the environment variable {device.password_env} (password_env) is not set"

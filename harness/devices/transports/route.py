@@ -40,8 +40,7 @@ def way(device: Device, registry: Registry, *, look: bool = False, check: bool =
             return _way(device, registry, (), look=look, check=check, **options)
         except AuthenticationError as exc:
             # Nobody was asked yet: what it names to log in with is not there.
-            key = next((key for key in ("identity_file", "password_env") if exc.reason.startswith(key)), "password_env")
-            place = f"{registry.where(exc.device, key)}: " if exc.device in registry.entries else ""
+            place = f"{registry.where(exc.device, exc.key)}: " if exc.device in registry.entries else ""
             way_there = "" if exc.device == device.name else f"on the way there, at '{exc.device}': "
             raise EntryError(device.name, STEP, f"{place}{way_there}{exc.reason}") from exc
 

@@ -17,8 +17,6 @@ KINDS = (
     ("tensor(string)", "text"),
 )
 
-BECAUSE = "not compared, because only tensors of numbers are"
-
 
 def sentence(outputs: Mapping[str, str], compared: Collection[str]) -> str | None:
     """Name the outputs that are left out, and the way to have them compared.
@@ -38,7 +36,7 @@ def sentence(outputs: Mapping[str, str], compared: Collection[str]) -> str | Non
     maps = any("map(" in type_ for type_ in left_out.values())
     way_out = "export the model with tensors instead" + (" (skl2onnx: options={'zipmap': False})" if maps else "")
     others = "the figures are of the other outputs alone; " if compared else ""
-    return f"output{'s' if several else ''} {named} {'are' if several else 'is'} {BECAUSE}; {others}{way_out}"
+    return f"output{'s' if several else ''} {named} {'are' if several else 'is'} not compared, because only tensors of numbers are; {others}{way_out}"
 
 
 def kind(type_: str) -> str:
