@@ -25,9 +25,16 @@ def replaced(page: str, heading: str, body: str) -> str:
 
 
 def wrapped(page: str) -> str:
-    """Break the paragraphs of a page into lines; tables, headings, lists and code stay as they are."""
-    parts = page.split("\n\n")
-    prose = re.compile(r"[A-Z*`][^|\n]*")
-    return "\n\n".join(
-        textwrap.fill(part.rstrip("\n"), WIDTH, break_on_hyphens=False) if prose.match(part) else part for part in parts
-    )
+    """Break the paragraphs and list items of a page into lines; tables, headings and code stay as they are."""
+    return "\n\n".join(map(_wrapped_part, page.split("\n\n")))
+
+
+def _wrapped_part(part: str) -> str:
+    if re.match(r"[A-Z*`][^|\n]*", part):
+        return textwrap.fill(part.rstrip("\n"), WIDTH, break_on_hyphens=False, break_long_words=False)
+    if all(line.startswith("- ") for line in part.splitlines()):
+        return "\n".join(
+            textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+            for line in part.splitlines()
+        )
+    return part

@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+import sections
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,13 +18,16 @@ EXAMPLES, REASON = 3, 170
 HEAD = """\
 # Coverage
 
-What the harness makes of {count:,} models that nobody wrote for it: all backend tests of the `onnx` package, the files that it ships and those that it
-builds of each operator. With onnx {onnx} and onnxruntime {onnxruntime}; made by
+For engineers with an unusual model, and for contributors: which models the harness inspects and quantizes, and why it
+refuses the others.
+
+What the harness makes of {count:,} models that nobody wrote for it: all backend tests of the `onnx` package, the files
+that it ships and those that it builds of each operator. With onnx {onnx} and onnxruntime {onnxruntime}; made by
 
     python benchmarks/coverage.py --write docs/coverage.md
 
-Each model is inspected and planned, then one recipe of each kind is made of it, calibrated with the test's own input where arrays can hold it, and what was
-made is loaded and run here on that input. {crashes}
+Each model is inspected and planned, then one recipe of each kind is made of it, calibrated with the test's own input
+where arrays can hold it, and what was made is loaded and run here on that input. {crashes}
 """
 
 
@@ -84,7 +89,7 @@ def render(results: Results, versions: Mapping[str, str]) -> str:
     lines += ["", "## Why the rest are not", "", *_grouped(rest)]
     if crashed:
         lines += ["## Crashes", "", *_grouped((why, "", name) for name, why in crashed.items())]
-    return "\n".join(lines).rstrip() + "\n"
+    return sections.wrapped("\n".join(lines).rstrip()) + "\n"
 
 
 def _outcome(found: Mapping[str, Any], said: Mapping[str, Any]) -> str:

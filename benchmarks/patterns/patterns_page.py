@@ -22,15 +22,20 @@ TOLD = ("unexplained", "broken", "told", "dead", "refused", "impossible", "choic
 HEAD = """\
 # Structures of real models
 
-What becomes of {structures} generated structures that real models consist of, in each of {recipes} recipes. With onnx {onnx} and onnxruntime {onnxruntime};
-made by
+For engineers with a model of their own, and for contributors: how well each recipe works on the structures of real
+models.
+
+What becomes of {structures} generated structures that real models consist of, in each of {recipes} recipes. With onnx
+{onnx} and onnxruntime {onnxruntime}; made by
 
     python benchmarks/patterns.py --write docs/patterns.md
 
-A structure is a function with parameters in `benchmarks/patterns/families/`: shared heads, residuals, feature pyramids, detection tails, attention with
-masks, decoders with a past, experts, vocoders, squeeze-excite blocks, norms, convolutions of every kind, pre- and post-processing, bodies of If, Loop and
-Scan, and constants of every form, in the operator sets {opsets}. Its float model must pass `onnx.checker`, and give finite outputs that vary. Each
-variant is compared with the plan, loaded, run on the calibration data, and compared with fp32. Its worst output, slice or sample decides on the outcome.
+A structure is a function with parameters in `benchmarks/patterns/families/`: shared heads, residuals, feature pyramids,
+detection tails, attention with masks, decoders with a past, experts, vocoders, squeeze-excite blocks, norms,
+convolutions of every kind, pre- and post-processing, bodies of If, Loop and Scan, and constants of every form, in the
+operator sets {opsets}. Its float model must pass `onnx.checker`, and give finite outputs that vary. Each variant is
+compared with the plan, loaded, run on the calibration data, and compared with fp32. Its worst output, slice or sample
+decides on the outcome.
 
 | outcome | variants | what it means |
 | --- | --: | --- |
@@ -116,7 +121,7 @@ def section(results: Results) -> str:
     return sections.wrapped(
         "\n".join(
             [
-                f"{len(results)} generated structures that real models consist of, each through {len(counts['recipes'])} recipes; docs/patterns.md says more.",
+                f"{len(results)} generated structures that real models consist of, each through {len(counts['recipes'])} recipes; [patterns.md](patterns.md) says more.",
                 "",
                 "| outcome | variants | what it means |",
                 "| --- | --: | --- |",

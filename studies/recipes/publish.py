@@ -6,6 +6,7 @@ python studies/recipes/publish.py docs/recipes.md RUN_FOLDER...
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,30 @@ from harness.report import columns, markdown
 from harness.workflow import run as workflow
 
 if TYPE_CHECKING:
-    from harness.judge.rows import Row, Table
-
+    from harness.judge.row import Row
+    from harness.judge.table import Table
     from harness.records.run import Run
 
 HEAD = """\
 # Every recipe, measured
 
-What each recipe costs and gives on two usual shapes: MobileNetV2 1.0 on 224 x 224 pixels, and an encoder as BERT's, 6 layers of width 384 over 128 tokens.
-The weights are random: SQNR against fp32 tells how true a recipe is to its model, not what a trained one would lose. The models and this page are made by
+For engineers who choose a recipe: the latency, fidelity and size of each one, on a convolutional network and on a
+transformer.
+
+What each recipe costs and gives on two usual shapes: MobileNetV2 1.0 on 224 x 224 pixels, and an encoder as BERT's, 6
+layers of width 384 over 128 tokens. The weights are random: SQNR against fp32 tells how true a recipe is to its model,
+not what a trained one would lose. The models and this page are made by
 
     python studies/recipes/make.py
     harness run studies/recipes/mobilenet.toml
     harness run studies/recipes/transformer.toml
     python studies/recipes/publish.py docs/recipes.md results/recipes-mobilenet/RUN results/recipes-transformer/RUN
 
-`core` stands for `op_types = ["Conv"]` or `["MatMul"]`, `convmul` for Conv and Mul, `ext` for these and AveragePool, BatchNormalization and ReduceMean, `all` for
-every operator that the model has, `symmetric` for `ActivationSymmetric = true`; `pc` is per channel, `rr` reduce_range. A cell is the median latency in
-ms and the speed-up against fp32 in the same processes, with its 95 % interval; then SQNR in dB, then the file in MB. The same letter in two cells of a
-column: onnxruntime runs the same optimized graph.
+`core` stands for `op_types = ["Conv"]` or `["MatMul"]`, `convmul` for Conv and Mul, `ext` for these and AveragePool,
+BatchNormalization and ReduceMean, `all` for every operator that the model has, `symmetric` for `ActivationSymmetric =
+true`; `pc` is per channel, `rr` reduce_range. A cell is the median latency in ms and the speed-up against fp32 in the
+same processes, with its 95 % interval; then SQNR in dB, then the file in MB. The same letter in two cells of a column:
+onnxruntime runs the same optimized graph.
 """
 
 
@@ -63,6 +69,11 @@ def reasons(runs: list[tuple[Run, Table]]) -> list[str]:
     return [f"- {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()]
 
 
+def item(line: str) -> str:
+    """A list item as Markdown, in lines of at most 120 characters."""
+    return textwrap.fill(markdown.text(line), 120, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+
+
 def main() -> None:
     """Write the page."""
     page, *folders = map(Path, sys.argv[1:])
@@ -74,8 +85,8 @@ def main() -> None:
     names = list(dict.fromkeys(name for each in rows for name in each))
     header = ["variant", *(run.study.name.removeprefix("recipes-") for run, _ in runs)]
     cells = [[name, *(cell(each.get(name)) for each in rows)] for name in names]
-    lines = [HEAD, *(markdown.text(described(run, table)) for run, table in runs), "", *markdown.grid(header, cells), ""]
-    lines += ["Not there, and why:", "", *map(markdown.text, reasons(runs))] if reasons(runs) else []
+    lines = [HEAD, *(item(described(run, table)) for run, table in runs), "", *markdown.grid(header, cells), ""]
+    lines += ["Not there, and why:", "", *map(item, reasons(runs))] if reasons(runs) else []
     page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
