@@ -249,7 +249,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     found = config.stash[RESULTS]
     if not found:
         return
-    from harness.report import columns, gate  # noqa: PLC0415
+    from harness.report import gate, numbers  # noqa: PLC0415
 
     terminalreporter.section("device benchmarks")
     for result in found:
@@ -258,7 +258,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             if result.checks:
                 terminalreporter.line(f"{name}: {gate.verdict(result.judgement.with_tables([table]))}")
             else:
-                rows = [columns.estimate(row.median) for row in table.rows if row.median]
+                rows = [numbers.estimate(row.median) for row in table.rows if row.median]
                 level = f"{', '.join(rows)} ms" if rows else table.trouble or "no latency"
                 terminalreporter.line(f"{name}: {level}; not compared: no baseline")
 

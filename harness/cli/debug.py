@@ -99,7 +99,7 @@ def _print(found: Diagnosis) -> None:
 
 def _compared(out: Console, compared: Sequence[Compared]) -> None:
     from harness.cli.grid import grid
-    from harness.report.columns import size
+    from harness.report.numbers import size
 
     titles, _ = _figures(compared[0].score, compared)
     rows = [
@@ -117,7 +117,7 @@ def _compared(out: Console, compared: Sequence[Compared]) -> None:
 
 def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> tuple[list[str], list[str]]:
     """The titles and cells of the figures that any of the scores has."""
-    from harness.report.columns import UNKNOWN, number, percent
+    from harness.report.numbers import UNKNOWN, number, percent
 
     scores = [each.score for each in compared if each.score is not None]
     columns = [
@@ -201,7 +201,7 @@ def _scan(out: Console, found: Diagnosis) -> None:
 
 def _exclusions(out: Console, chosen: Compared, exclusions: Sequence[Exclusion]) -> None:
     from harness.cli.grid import grid
-    from harness.report.columns import size
+    from harness.report.numbers import size
 
     if not exclusions:
         return
@@ -234,7 +234,7 @@ def decibels(value: float | None) -> str:
 
 def nats(value: float | None) -> str:
     """A divergence; it is infinite where the variant rules out a class that fp32 does not."""
-    from harness.report.columns import number
+    from harness.report.numbers import number
 
     return "infinite" if value is not None and math.isinf(value) else number(value)
 

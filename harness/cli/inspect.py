@@ -45,7 +45,7 @@ def inspect(
 def _print(facts: ModelFacts) -> None:
     from harness.cli import planned
     from harness.cli.grid import console, grid
-    from harness.report.columns import size
+    from harness.report.numbers import size
 
     out = console()
     opsets = ", ".join(f"{domain} {version}" for domain, version in facts.opsets.items())

@@ -117,7 +117,7 @@ def _kinds(variant: PlannedVariant) -> str:
 
 
 def _megabytes(count: int | None) -> str:
-    from harness.report.columns import size
+    from harness.report.numbers import size
 
     return size(count)
 

@@ -53,7 +53,7 @@ def quantize(
     from harness.quantize.data.dims import resolve_dims
     from harness.quantize.data_review import review
     from harness.quantize.model import random_nodes
-    from harness.report.columns import size
+    from harness.report.numbers import size
     from harness.text import sanitize
     from harness.workflow import oldest_runtime
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.report.columns import UNKNOWN, number
+from harness.report.numbers import UNKNOWN, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

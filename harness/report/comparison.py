@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.report import gate
-from harness.report.columns import UNKNOWN, estimate
+from harness.report.numbers import UNKNOWN, estimate
 from harness.report.sheets import Sheet
 
 if TYPE_CHECKING:

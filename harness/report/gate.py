@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.report.columns import UNKNOWN, number, size
+from harness.report.numbers import UNKNOWN, number, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import charts, columns, gate, sheets
+from harness.report import charts, columns, gate, notes, numbers, overview, sheets
 from harness.text import sanitize
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def render(judgement: Judgement) -> bytes:
         finalize=_shown,
     )
     run, tables = judgement.run, judgement.tables
-    header, lines = columns.overview(tables)
+    header, lines = overview.overview(tables)
     page = pages.get_template("index.html").render(
         run=run,
         outcome=judgement.outcome,
@@ -45,6 +45,8 @@ def render(judgement: Judgement) -> bytes:
         disagreements=judgement.disagreements,
         cells=_cells,
         columns=columns,
+        heading=notes.heading,
+        notes=notes.notes,
         sheets=sheets.sheets(judgement),
         gate=gate.verdict(judgement) if judgement.is_gate else None,
         charts=charts,
@@ -78,12 +80,12 @@ def _context(run: Run) -> list[tuple[str, str]]:
     made = run.versions
     return [
         ("started", f"{run.started:%Y-%m-%d %H:%M:%S %Z}"),
-        ("finished", f"{run.finished:%Y-%m-%d %H:%M:%S %Z}" if run.finished else columns.UNKNOWN),
-        ("model", f"{columns.size(run.model_size)}, sha256 {run.model_sha256}"),
+        ("finished", f"{run.finished:%Y-%m-%d %H:%M:%S %Z}" if run.finished else numbers.UNKNOWN),
+        ("model", f"{numbers.size(run.model_size)}, sha256 {run.model_sha256}"),
         ("variants", f"{sum(variant.state == 'made' for variant in run.variants)} of {len(run.variants)} could be made"),
         ("made by", f"harness {made.harness}, onnxruntime {made.onnxruntime}, onnx {made.onnx}, numpy {made.numpy}, Python {made.python}"),
         ("seed", str(run.seed)),
-        ("build", run.build or columns.UNKNOWN),
+        ("build", run.build or numbers.UNKNOWN),
         *([("baseline", run.baseline.described)] if run.baseline else []),
     ]  # fmt: skip
 
@@ -124,6 +126,6 @@ def _facts(device: DeviceRecord) -> list[tuple[str, str]]:
     known |= {
         "rounds": device.rounds or None,
         "files": device.files,
-        "sent": None if device.sent_bytes is None else columns.size(device.sent_bytes),
+        "sent": None if device.sent_bytes is None else numbers.size(device.sent_bytes),
     }
     return [(title, str(value)) for title, value in known.items() if value not in (None, "")]

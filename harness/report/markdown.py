@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from harness.report import columns, gate, sheets
+from harness.report import columns, gate, notes, overview, sheets
 from harness.text import sanitize
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ def render(judgement: Judgement) -> bytes:
             *(f"- {text(line)}" for line in sheet.lines),
         ]
     for table in () if judgement.is_gate else tables:
-        lines += ["", f"## {text(columns.heading(table))}", ""]
+        lines += ["", f"## {text(notes.heading(table))}", ""]
         if table.trouble:
             lines += [f"**✗ {text(table.trouble)}**", ""]
         if table.shortfall:
             lines += [f"> **Note** {text(table.shortfall.sentence)}", ""]
         shown = columns.of(table)
         lines += grid([column.title for column in shown], [[column.text(row) for column in shown] for row in table.rows])
-        lines += ["", *(f"- {text(line)}" for line in columns.reasons(table))]
+        lines += ["", *(f"- {text(line)}" for line in notes.notes(table))]
     if len(tables) > 1 and not judgement.is_gate:
-        header, rows = columns.overview(tables)
+        header, rows = overview.overview(tables)
         lines += [
             "",
             "## All devices",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.report import columns
+from harness.report import notes
 from harness.text import sanitize
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def render(judgement: Judgement) -> bytes:
     """Draw the operators as plain text; an emulated device has shares of instructions' time only, so none at all."""
     lines = []
     for table in judgement.tables:
-        lines.append(f"\n{sanitize(columns.heading(table))}")
+        lines.append(f"\n{sanitize(notes.heading(table))}")
         for row in table.rows:
             ops = _ops(judgement.run, row)
             if not ops:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.report import claims, columns, gate
+from harness.report import claims, gate, notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def _gate(run: Run, table: Table) -> Sheet:
     ranked = gate.ranked(table.checks)
     return Sheet(
         # Rounds mean little here: each pair says how many processes it took.
-        columns.heading(table).rpartition(" · ")[0] or columns.heading(table),
+        notes.device(table),
         gate.TITLES,
         tuple(tuple(gate.cells(check)) for check in ranked),
         tuple(gate.STYLES.get(check.verdict) for check in ranked),

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 
-from harness.report import columns, gate, sheets
+from harness.report import columns, gate, notes, overview, sheets
 from harness.text import sanitize
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _comparison(console: Console, judgement: Judgement) -> None:
     """Draw the rows of every device, an overview, and where devices disagree."""
     tables = judgement.tables
     for table in tables:
-        console.print(f"\n[bold]{escape(columns.heading(table))}[/]", soft_wrap=True)
+        console.print(f"\n[bold]{escape(notes.heading(table))}[/]", soft_wrap=True)
         if table.trouble:
             console.print(f"[red]✗ {escape(table.trouble)}[/]", soft_wrap=True)
         if table.shortfall:
@@ -72,11 +72,11 @@ def _comparison(console: Console, judgement: Judgement) -> None:
             cells = [[column.text(row) for column in shown] for row in table.rows]
             for grid in _grids([column.title for column in shown], cells, styles, console.width):
                 console.print(grid)
-        for line in columns.reasons(table):
+        for line in notes.notes(table):
             console.print(f"  {escape(line)}", soft_wrap=True)
     if len(tables) > 1:
         console.print("\n[bold]all devices[/]: median and speed-up against fp32, or instructions where a device has no times")
-        header, cases = columns.overview(tables)
+        header, cases = overview.overview(tables)
         for grid in _grids(header, cases, [None] * len(cases), console.width):
             console.print(grid)
     for line in judgement.disagreements:

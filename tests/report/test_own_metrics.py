@@ -12,7 +12,7 @@ from harness.devices.device import Device
 from harness.judge.judgement import Judgement
 from harness.measure.events import ADAPTER, Begin, End, FidelityLine
 from harness.records.run import DeviceRecord, Run
-from harness.report import benchmark_json, columns, csv_file, html, json_file, markdown, table
+from harness.report import benchmark_json, columns, csv_file, html, json_file, markdown, notes, table
 from harness.study.study import ModelSection, Study
 from tests.report import runs
 
@@ -33,7 +33,7 @@ def test_they_are_columns(better: str, arrow: str) -> None:
     judgement = measured(line, better)
     row = {column.title: column.text(judgement.tables[0].rows[0]) for column in columns.of(judgement.tables[0])}
     assert (row["KL"], row[f"{NASTY} {arrow}"], row[f"CER {arrow}"]) == ("0.250", "0.1250", "2.000")
-    assert any("probabilities already" in words for words in columns.reasons(judgement.tables[0]))
+    assert any("probabilities already" in words for words in notes.notes(judgement.tables[0]))
 
 
 def test_every_format_has_them() -> None:

@@ -1,0 +1,119 @@
+"""What stands above and below a device's table: which device it is, and everything that a reader must know beside the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.report.numbers import estimate
+
+if TYPE_CHECKING:
+    from harness.judge.row import Row
+    from harness.judge.table import PairRatio, Table
+
+# So many cases are named where several have the same reason.
+NAMED = 4
+# So many QuantizeLinear and DequantizeLinear remain in a graph that is fused throughout: at its input and output.
+FUSED = 4
+# Milliseconds.
+SMALL = 0.5
+OVERHEAD = "levels below 0.5 ms hold what Python takes per call: about 1 µs on a fast core (benchmarks/overhead.py)"
+
+
+def heading(table: Table) -> str:
+    """One line that says which device a table is of."""
+    return device(table) if table.device.facts is None else f"{device(table)} · {visits(table)}"
+
+
+def device(table: Table) -> str:
+    """The name of a device, its processor and its runtimes."""
+    facts, name = table.device.facts, table.device.entry.name
+    if facts is None:
+        return name
+    runtime = ", ".join(table.device.runtimes) or facts.onnxruntime.version or "none"
+    cores = f"{facts.cores} core{'s' if facts.cores > 1 else ''}"
+    return f"{name} · {facts.cpu_model or facts.arch} ({facts.arch}, {cores}) · onnxruntime {runtime}"
+
+
+def visits(table: Table) -> str:
+    """How often a table's cases were measured: rounds, or on an emulated device the processes that counted."""
+    if not table.emulated:
+        return f"{table.device.rounds} rounds"
+    counts = {row.instructions.n for row in table.rows if row.instructions}
+    if not counts:
+        return "instructions not counted"
+    between = "–".join(str(n) for n in sorted({min(counts), max(counts)}))
+    return f"counted in {between} process{'es' if max(counts) > 1 else ''}"
+
+
+def notes(table: Table) -> list[str]:
+    """Everything that a reader must know beside the numbers of a table; what is said of several cases is said once."""
+    # When the device failed, its unmeasured cases have the same reason, which is the table's own.
+    quiet = {"measured", "unmeasured"} if table.device.state == "failed" else {"measured"}
+    said: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.state not in quiet and row.reason:
+            said.setdefault(f"{row.state}: {row.reason}", []).append(row.case)
+    for row in table.rows:
+        for note in row.notes:
+            said.setdefault(note, []).append(row.case)
+    lines = [f"{_several(cases)}: {words}" for words, cases in said.items()]
+    shown = [known for row in table.rows if row.state == "measured" for known in (row.median, row.speedup) if known]
+    if any(known.low is None for known in shown):
+        lines.append("[?]: fewer than three processes allow no interval")
+    if any(row.median and row.median.value < SMALL for row in table.rows):
+        lines.append(OVERHEAD)
+    lines += _alike(table)
+    lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
+    if any(row.fidelity.probabilities for row in table.rows):
+        lines.append("KL is of the outputs as they are: fp32's are probabilities already")
+    lines += table.remarks
+    return [*lines, *_unmeasured(table)]
+
+
+def _unmeasured(table: Table) -> list[str]:
+    """What this device can't tell, and why."""
+    lines = []
+    if table.emulated:
+        lines.append(f"times are not measured: the device is emulated ({table.emulated})")
+        if table.emulated == "wall":
+            lines.append("instructions are not counted: its clock is the host's (harness board up --clock icount counts them)")
+        samples = {row.samples for row in table.rows if row.samples}
+        if samples:
+            lines.append(
+                f"accuracy, MSE and SQNR are over the first {max(samples)} evaluation samples (measure.emulated_samples)"
+            )
+    elif (facts := table.device.facts) is not None and facts.uncountable is not None and table.rows:
+        lines.append(f"instructions are not counted: {facts.uncountable}")
+    return lines
+
+
+def _ratio(pair: PairRatio) -> str:
+    if pair.ratio is None:
+        return "not known"
+    return f"the second is {estimate(pair.ratio, '×')} as fast, {'in processes that alternate' if pair.separate_processes else 'side by side'}"
+
+
+def _alike(table: Table) -> list[str]:
+    """Name the cases that end in the same graph, and where quantizing was not fused away."""
+    groups: dict[str, list[Row]] = {}
+    for row in table.rows:
+        if row.graph is not None:
+            groups.setdefault(row.graph, []).append(row)
+    lines = [
+        f"graph {letter}: {', '.join(row.case for row in rows)} run the same operators"
+        for letter, rows in groups.items()
+        if len({row.variant for row in rows}) > 1
+    ]
+    for row in table.rows:
+        # One at the input and one at the output are no waste.
+        if row.unfused is not None and row.unfused > FUSED:
+            more = " …" if row.unfused + (row.casts or 0) > len(row.left) else ""
+            lines.append(
+                f"{row.case}: {row.unfused} QuantizeLinear and DequantizeLinear of {row.nodes} nodes stayed unfused: {', '.join(row.left[:NAMED])}{more}"
+            )
+    return lines
+
+
+def _several(names: list[str]) -> str:
+    """Name one or a few, and count the others."""
+    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
