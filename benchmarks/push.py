@@ -34,7 +34,6 @@ from fabric import Connection  # noqa: E402
 from harness import paths as places  # noqa: E402
 from harness.devices.device import Device  # noqa: E402
 from harness.devices.link import Link  # noqa: E402
-from harness.devices.registry import Registry  # noqa: E402
 from harness.quantize import build  # noqa: E402
 from harness.study.study import load  # noqa: E402
 from tests.sshd import SshServer  # noqa: E402
@@ -60,7 +59,7 @@ def ours(server: SshServer, port: int, paths: Sequence[Path]) -> int:
         name="board", host="127.0.0.1", port=port, user=server.user, identity_file=server.identity, host_key=server.host_key,
         python=server.python,
     )  # fmt: skip
-    link = Link(device, Registry(None, {"board": device}))
+    link = Link(device)
     try:
         return link.push({HASHES[path]: path for path in paths})
     finally:

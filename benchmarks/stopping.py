@@ -95,10 +95,9 @@ def measured(rounds: int, results: Path) -> Run:
     section = asked.measure.model_copy(
         update={"precision": NEVER, "rounds": rounds, "max_time": 3600.0, "throughput": [], "counting": False}
     )
-    known = registry.load(None)
     with watcher() as watching:
         made = preflight.check_inputs(asked.model_copy(update={"measure": section, "claim": []}))
-        return run_study(made, [known.get("local")], known, results, watching)[1].run
+        return run_study(made, [registry.load(None).get("local")], results, watching)[1].run
 
 
 def main() -> None:

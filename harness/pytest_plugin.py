@@ -131,7 +131,7 @@ class DeviceBenchmark:
             else:
                 if self._config.getoption("device_strict") and not (save or missing):
                     pytest.fail("nothing to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
-                folder, judgement = run_study(check_inputs(study), devices, registry, results, _Quiet(Lines()))
+                folder, judgement = run_study(check_inputs(study), devices, results, _Quiet(Lines()))
             code = judgement.exit
             # A latency that is less precise than asked is shown with its interval; nothing is judged by it.
             if (

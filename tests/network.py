@@ -35,7 +35,7 @@ said = {}
 for name in [device.name for device in known.devices.values() if device.transport == "ssh"]:
     begun = time.monotonic()
     try:
-        Link(known.get(name), known).close()
+        Link(known.get(name)).close()
         said[name] = "connected"
     except HarnessError as exc:
         said[name] = f"{type(exc).__name__}: {exc}"

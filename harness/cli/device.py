@@ -91,8 +91,7 @@ def probe(name: Name, registry: shared.Registry = None, as_json: shared.Json = F
     from harness.cli.grid import console, grid
     from harness.devices import probe as probes
 
-    known, device = registered.one(registry, name)
-    answer = probes.probe(device, known)
+    answer = probes.probe(registered.one(registry, name)[1])
     if as_json:
         shared.say_json(answer.as_json())
     elif answer.facts is not None:
@@ -124,7 +123,7 @@ def trust(
         raise UsageError(message)
     from harness.devices.transports.ssh import host_key
 
-    key, fingerprint = host_key(device, known)
+    key, fingerprint = host_key(device)
     if device.host_key is not None and device.host_key.split()[:2] != key.split() and not replace:
         reason = f"it shows another key than the one trusted ({fingerprint}); if it was installed anew: harness device trust {name} --replace"
         raise HostKeyError(name, "trust", reason)
@@ -160,8 +159,8 @@ def provision(
     """
     from harness.devices.provisioning import provision as provisions
 
-    known, device = registered.one(registry, name)
-    done = provisions.provision(device, known, runtime, wheelhouse, lambda line: typer.echo(f"{name}: {line}", err=True))
+    _, device = registered.one(registry, name)
+    done = provisions.provision(device, runtime, wheelhouse, lambda line: typer.echo(f"{name}: {line}", err=True))
     if as_json:
         shared.say_json(done.as_json())
     else:
@@ -181,8 +180,8 @@ def release(name: Name, registry: shared.Registry = None, as_json: shared.Json =
     """
     from harness.devices.link import Link
 
-    known, device = registered.one(registry, name)
-    link = Link(device, known)
+    _, device = registered.one(registry, name)
+    link = Link(device)
     try:
         ended = link.end_job()
     finally:

@@ -54,7 +54,7 @@ def devices(
     known = registries.load(registry)
     chosen = known.choose(device) if device else tuple(known.entries.values())
     registered.warn(known, [entry.name for entry in chosen])
-    found = probe_all(chosen, known)
+    found = probe_all(chosen)
     if as_json:
         shared.say_json({"registry": str(known.path) if known.path else None, "devices": [answer.as_json() for answer in found]})
     else:

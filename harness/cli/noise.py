@@ -33,9 +33,9 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
     from harness.workflow import noise
 
     seconds = targets.duration(time or MINUTE, "--time")
-    known, devices = registered.selected(registry, device or _all(registry))
+    _, devices = registered.selected(registry, device or _all(registry))
     with progress.watcher() as watcher:
-        found = noise.measure(devices, known, seconds, watcher)
+        found = noise.measure(devices, seconds, watcher)
     if as_json:
         shared.say_json({"devices": [_as_json(each) for each in found]})
     else:

@@ -48,7 +48,7 @@ def platforms_of(
     silent: dict[str, str] = {}
     chosen = known.choose(list(devices))
     registered.warn(known, [entry.name for entry in chosen])
-    for answer in probe_all(chosen, known):
+    for answer in probe_all(chosen):
         if answer.facts is None:
             silent[answer.device.name] = str(answer.error)
         else:

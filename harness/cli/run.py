@@ -82,10 +82,10 @@ def run(
             target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output
         )
         study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
-        known, devices = registered.selected(registry, device or study.devices.select)
+        _, devices = registered.selected(registry, device or study.devices.select)
         preflight = check_inputs(study, variant or [])
         with progress.watcher() as watcher:
-            folder, judgement = run_study(preflight, devices, known, results, watcher)
+            folder, judgement = run_study(preflight, devices, results, watcher)
     typer.echo(formats.render("json" if as_json else "table", judgement).decode(), nl=False)
     typer.echo(f"\nrun {judgement.run.id}: {folder}", err=as_json)
     return judgement.exit

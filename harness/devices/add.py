@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import secrets
 import shlex
@@ -125,18 +124,17 @@ def add(device: Device, file: Path, known: Registry, say: Callable[[str], None])
         RegistryError: if the name is taken, or the file can't be written.
     """
     refuse_taken(known, device.name)
-    shown = _key(device, known)
+    device = known.resolve(device)
+    shown = _key(device)
     # A certificate vouches for the next key, too: written down, this one alone would count.
     key = None if shown.certified else f"{shown.key.get_name()} {shown.key.get_base64()}"
     origin = "as in known_hosts" if shown.known else "new; compare it with 'ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub' there"
     origin = "certified by a CA of known_hosts" if shown.certified else origin
     say(f"host key: {shown.key.get_name()} {shown.key.fingerprint} ({origin})")
     device = device.model_copy(update={"host_key": key})
-    with_it = dataclasses.replace(known, path=file, entries={**known.entries, device.name: device})
-    python = _python(device, with_it)
+    python = _python(device)
     device = device.model_copy(update={"python": None if python == PYTHONS[0] else python})
-    with_it = dataclasses.replace(with_it, entries={**known.entries, device.name: device})
-    link = Link(device, with_it)
+    link = Link(device)
     try:
         facts = device_facts.check(link.probe(), device.name)
     finally:
@@ -169,10 +167,10 @@ def entry(name: str, host: str, **other: Any) -> Device:  # noqa: ANN401 - what 
     raise UsageError(message)
 
 
-def _key(device: Device, known: Registry) -> Shown:
+def _key(device: Device) -> Shown:
     """Ask for the host key; one that known_hosts contradicts is refused."""
     try:
-        return shown_key(device, known, check=True)
+        return shown_key(device, check=True)
     except HostKeyMismatchError as exc:
         if exc.jump_host is not None:
             raise
@@ -181,14 +179,14 @@ def _key(device: Device, known: Registry) -> Shown:
         raise HostKeyError(device.name, exc.step, f"{what} by known_hosts; {how}") from exc
 
 
-def _python(device: Device, known: Registry) -> str:
+def _python(device: Device) -> str:
     """Find a Python there that can run the runner: the first with onnxruntime, or else the first.
 
     Raises:
         RunnerError: if there is none.
     """
     names = PYTHONS if device.python is None else (device.python,)
-    transport = connect(device, known)
+    transport = connect(device)
     try:
         token = secrets.token_hex(8)
         channel = transport.open(["sh", "-c", SEARCH, "sh", token, ASK, *names], "add")

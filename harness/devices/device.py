@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from harness.study import toml_file
 from harness.study.study import Seconds
 from harness.study.variants import Name
 
@@ -114,6 +116,28 @@ Place = Annotated[str, AfterValidator(_a_place)]
 OVER_SSH = ("host", "user", "port", "identity_file", "password_env", "host_key", "jump")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an entry was read, and what the same file says that reaching the device takes; it is no part of a comparison of devices.
+
+    Attributes:
+        path: the devices.toml.
+        text: its content.
+        jump: the device that ``jump`` names.
+        pinned: the file's devices that state a host key; a host that ssh_config names on the way may be one of them.
+    """
+
+    path: Path = field(default=Path("devices.toml"), compare=False)
+    text: str = field(default="", compare=False, repr=False)
+    jump: Device | None = field(default=None, compare=False)
+    pinned: tuple[Device, ...] = field(default=(), compare=False, repr=False)
+
+    def where(self, *keys: str) -> str:
+        """The place of a key, for messages: ``devices.toml:7``."""
+        line = toml_file.line_of(self.text, keys)
+        return f"{self.path}:{line}" if line else f"{self.path}"
+
+
 class Device(BaseModel):
     """One entry of devices.toml.
 
@@ -153,6 +177,19 @@ class Device(BaseModel):
     connect_time: Seconds = 10.0
     silence_time: Silence | None = None
     reconnect_time: Seconds = 60.0
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the entry was read; a device that was not read from a file has an empty one."""
+        return self._origin
+
+    def read_from(self, origin: Origin) -> Device:
+        """The same device, read elsewhere."""
+        copy = self.model_copy()
+        copy._origin = origin  # noqa: SLF001 - a copy of its own class
+        return copy
 
     @model_validator(mode="after")
     def _reachable(self) -> Device:

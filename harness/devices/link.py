@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.devices.transports.transport import Channel
 
 # An answer, and its length in bytes.
@@ -45,11 +44,11 @@ class Link:
     Every method raises a :class:`~harness.errors.DeviceError`, naming device and step, when the device or the way to it fails.
     """
 
-    def __init__(self, device: Device, registry: Registry) -> None:
+    def __init__(self, device: Device) -> None:
         self.device = device
         self.python = device.python or (sys.executable if device.transport == "local" else "python3")
         self._settings = program.settings(device)
-        self._transport = connect(device, registry)
+        self._transport = connect(device)
 
     def close(self) -> None:
         """Close the way."""

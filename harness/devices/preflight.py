@@ -23,21 +23,21 @@ def select(registry: Registry, selectors: Sequence[str]) -> tuple[Device, ...]:
         RegistryError: if something is wrong; it has a line for each fault of each device.
     """
     chosen = registry.choose(selectors)
-    check(chosen, registry)
+    check(chosen)
     return tuple(entry for entry in chosen if not isinstance(entry, WrongEntry))
 
 
-def check(entries: Iterable[Entry], registry: Registry) -> None:
+def check(entries: Iterable[Entry]) -> None:
     """See that what devices.toml and ssh_config say of devices can be followed; nothing is connected to.
 
     Raises:
         RegistryError: if not; it has a line for each fault of each device.
     """
-    if found := [fault for entry in entries if (fault := _fault(entry, registry)) is not None]:
+    if found := [fault for entry in entries if (fault := _fault(entry)) is not None]:
         raise RegistryError("\n".join(found))
 
 
-def _fault(entry: Entry, registry: Registry) -> str | None:
+def _fault(entry: Entry) -> str | None:
     """What is wrong with one device; None if nothing can be told."""
     if isinstance(entry, WrongEntry):
         return entry.fault
@@ -46,9 +46,9 @@ def _fault(entry: Entry, registry: Registry) -> str | None:
     try:
         with blamed(entry.name, "entry"):
             # A run on this machine alone has no use for an SSH library.
-            from harness.devices.transports.route import way  # noqa: PLC0415
+            from harness.devices.transports.route import ssh_connection  # noqa: PLC0415
 
-            way(entry, registry).close()
+            ssh_connection(entry).close()
     except EntryError as exc:
         return str(exc)
     except DeviceError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.facts import Facts
-    from harness.devices.registry import Entry, Registry
+    from harness.devices.registry import Entry
 
 MOST_AT_ONCE = 32
 TITLES = ("arch", "CPU", "int8", "cores", "governor", "°C", "memory", "Python", "onnxruntime")
@@ -106,26 +106,26 @@ def _runtimes(facts: Facts) -> list[str]:
     return list(dict.fromkeys([*filter(None, [facts.onnxruntime.version]), *facts.runtimes]))
 
 
-def probe(device: Entry, registry: Registry) -> Answer:
+def probe(device: Entry) -> Answer:
     """Ask one device; its failure, whatever it is, is the answer's error, and so is what is wrong with its entry."""
     if isinstance(device, WrongEntry):
         return Answer(device, None, EntryError(device.name, "entry", device.fault))
     try:
         with blamed(device.name, "probe"):
-            return Answer(device, _facts(device, registry), None)
+            return Answer(device, _facts(device), None)
     except DeviceError as exc:
         return Answer(device, None, exc)
 
 
-def _facts(device: Device, registry: Registry) -> Facts:
-    link = Link(device, registry)
+def _facts(device: Device) -> Facts:
+    link = Link(device)
     try:
         return device_facts.fitting(link.probe(), device)
     finally:
         link.close()
 
 
-def probe_all(devices: Sequence[Entry], registry: Registry) -> list[Answer]:
+def probe_all(devices: Sequence[Entry]) -> list[Answer]:
     """Ask devices at the same time, and answer in their order.
 
     Raises:
@@ -133,6 +133,6 @@ def probe_all(devices: Sequence[Entry], registry: Registry) -> list[Answer]:
     """
     pool = ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(devices)), thread_name_prefix="probe")
     try:
-        return list(pool.map(lambda device: probe(device, registry), devices))
+        return list(pool.map(probe, devices))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

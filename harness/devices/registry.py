@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from harness import paths
 from harness.devices.blame import unforeseen
-from harness.devices.device import Device
+from harness.devices.device import Device, Origin
 from harness.errors import RegistryError, SelectionError
 from harness.study import toml_file
 
@@ -74,8 +74,36 @@ class Registry:
 
     def where(self, *keys: str) -> str:
         """The place of a key, for messages: ``devices.toml:7``."""
-        line = toml_file.line_of(self.text, keys)
-        return f"{self.path or HERE}" + (f":{line}" if line else "")
+        return Origin(self.path or HERE, self.text).where(*keys)
+
+    def resolve(self, device: Device) -> Device:
+        """A device, which need not be an entry, with all that the registry says about how it is reached.
+
+        Raises:
+            RegistryError: if its jump host is no other device, has a wrong entry, or leads back to the device.
+        """
+        return self._resolved(device, (), tuple(each for each in self.devices.values() if each.host_key))
+
+    def _resolved(self, device: Device, above: tuple[str, ...], pinned: tuple[Device, ...]) -> Device:
+        """As :meth:`resolve`, for a device through which those above are reached."""
+        jump = None if device.jump is None else self._resolved(self._jump(device, above), (*above, device.name), pinned)
+        return device.read_from(Origin(self.path or HERE, self.text, jump, pinned))
+
+    def _jump(self, device: Device, above: tuple[str, ...]) -> Device:
+        """The device to go through."""
+        found = self.entries.get(device.jump or "")
+        place = f"{self.where(device.name, 'jump')}: '{device.name}.jump'"
+        if isinstance(found, WrongEntry):
+            message = f"{place}: the entry of '{found.name}' is wrong:\n{found.fault}"
+            raise RegistryError(message)
+        if found is None or found.name == device.name or found.transport != "ssh":
+            message = f"{place}: '{device.jump}' is not another device in the file; give the jump host a table of its own"
+            raise RegistryError(message)
+        if found.name in above:
+            circle = " → ".join([*above[above.index(found.name) :], device.name, found.name])
+            message = f"{place} goes in a circle: {circle}"
+            raise RegistryError(message)
+        return found
 
     def get(self, name: str) -> Device:
         """Find one device.
@@ -149,8 +177,18 @@ def load(path: Path | None = None) -> Registry:
     """
     file = locate(path)
     table, text = toml_file.parse(file, RegistryError) if file else ({}, "")
-    entries = {name: _entry(name, said, file or HERE, text) for name, said in {LOCAL: {}, **table}.items()}
-    return Registry(file, entries, text)
+    read = Registry(file, {name: _entry(name, said, file or HERE, text) for name, said in {LOCAL: {}, **table}.items()}, text)
+    return replace(read, entries={name: _resolved(entry, read) for name, entry in read.entries.items()})
+
+
+def _resolved(entry: Entry, registry: Registry) -> Entry:
+    """An entry with its jump host; it is wrong if that can't be found."""
+    if isinstance(entry, WrongEntry):
+        return entry
+    try:
+        return registry.resolve(entry)
+    except RegistryError as exc:
+        return WrongEntry(entry.name, str(exc), entry.host, tuple(entry.tags))
 
 
 def _entry(name: str, said: object, file: Path, text: str) -> Entry:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.measure.events import Event
     from harness.measure.journal import Journal
     from harness.measure.work import Work
@@ -32,8 +31,8 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 class Campaign:
     """One execution of a study on all its devices."""
 
-    def __init__(self, work: Work, registry: Registry, journal: Journal, report: Callable[[Event], None]) -> None:
-        self._work, self._registry, self._journal, self._report = work, registry, journal, report
+    def __init__(self, work: Work, journal: Journal, report: Callable[[Event], None]) -> None:
+        self._work, self._journal, self._report = work, journal, report
         self._sessions: list[Session] = []
         self._stopping = threading.Event()
         self._here, self._here_done = False, threading.Event()
@@ -68,7 +67,7 @@ class Campaign:
 
     def _session(self, device: Device, so_far: Mapping[str, Progress] | None) -> Session:
         progress = None if so_far is None else so_far.get(device.name, Progress())
-        return Session(self._work, device, self._registry, self._note, lambda: self._before(device), progress)
+        return Session(self._work, device, self._note, lambda: self._before(device), progress)
 
     def _stop(self) -> None:
         """Ask every running job to stop."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.measure.events import Event
 
 Result = TypeVar("Result")
@@ -29,7 +28,6 @@ class ReconnectingLink:
 
     Args:
         device: the device.
-        registry: where its jump host is found.
         note: takes the event of a lost connection.
         stopping: set when no connection may be made again.
         on_reconnected_late: called when the connection was made again although ``stopping`` was set meanwhile.
@@ -38,12 +36,11 @@ class ReconnectingLink:
     def __init__(
         self,
         device: Device,
-        registry: Registry,
         note: Callable[[Event], None],
         stopping: threading.Event,
         on_reconnected_late: Callable[[], None],
     ) -> None:
-        self._device, self._registry, self._note = device, registry, note
+        self._device, self._note = device, note
         self._stopping, self._on_reconnected_late = stopping, on_reconnected_late
         self._link: Link | None = None
         self._losses = 0
@@ -61,7 +58,7 @@ class ReconnectingLink:
         Raises:
             DeviceError: if it can't be made.
         """
-        self._link = Link(self._device, self._registry)
+        self._link = Link(self._device)
 
     def close(self) -> None:
         """Close the connection, once no job is being asked to stop over it."""
@@ -95,7 +92,7 @@ class ReconnectingLink:
     def stop_job(self, job: str, seconds: float) -> str | None:
         """Ask a job to stop, as :func:`~harness.measure.stopping.stop` does; the connection is not closed meanwhile."""
         with self._lock:
-            return stopping.stop(self._link, self._device, self._registry, job, seconds)
+            return stopping.stop(self._link, self._device, job, seconds)
 
     def _open(self) -> Link:
         if self._link is None:
@@ -112,7 +109,7 @@ class ReconnectingLink:
         deadline = time.monotonic() + patience
         while not self._stopping.wait(PAUSE_SECONDS):
             try:
-                link = Link(self._device, self._registry)
+                link = Link(self._device)
             except ConnectError as exc:
                 if time.monotonic() > deadline:
                     reason = f"{lost.reason}; it could not be reached again within {patience:g} s: {exc.reason}"

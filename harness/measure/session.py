@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.facts import Facts
     from harness.devices.link import Link
-    from harness.devices.registry import Registry
     from harness.measure.work import Work
 
 # A job ends itself past its longest time; one that has not, so much later, hangs.
@@ -44,7 +43,6 @@ class Session:
     Args:
         work: what is asked.
         device: of whom.
-        registry: where its jump host is found.
         note: takes events, first to the disk.
         before: returns when measuring may begin.
         progress: how far an earlier controller came.
@@ -57,7 +55,6 @@ class Session:
         self,
         work: Work,
         device: Device,
-        registry: Registry,
         note: Callable[[Event], None],
         before: Callable[[], None],
         progress: Progress | None = None,
@@ -72,7 +69,7 @@ class Session:
         self._hung = False
         self._left: str | None = None
         self._stopping = threading.Event()
-        self._link = ReconnectingLink(device, registry, note, self._stopping, self._end)
+        self._link = ReconnectingLink(device, note, self._stopping, self._end)
 
     def run(self) -> None:
         """Carry it out.

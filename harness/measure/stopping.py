@@ -9,16 +9,14 @@ from harness.errors import DeviceError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
 
 
-def stop(link: Link | None, device: Device, registry: Registry, job: str, seconds: float) -> str | None:
+def stop(link: Link | None, device: Device, job: str, seconds: float) -> str | None:
     """Ask a job to stop, and wait until it has.
 
     Args:
         link: the connection that is open; closed if the job can't be stopped over it, so that nobody waits for it any longer.
         device: where the job runs.
-        registry: where its jump host is found.
         job: its name.
         seconds: how long it measures on by itself.
 
@@ -33,7 +31,7 @@ def stop(link: Link | None, device: Device, registry: Registry, job: str, second
         else:
             return None
     try:
-        fresh = Link(device, registry)
+        fresh = Link(device)
         try:
             fresh.stop(job)
         finally:

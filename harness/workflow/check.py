@@ -112,13 +112,13 @@ def run_check(
         if not interrupted and units:
             watcher.plan(devices, cases, preflight.study.measure.rounds)
             work = replace(context.work(everything, cases, units), compare=compared_with.compare)
-            interrupted = context.measure(_with_bar(work, begun, 0), devices, registry)
+            interrupted = context.measure(_with_bar(work, begun, 0), devices)
             if not interrupted:
-                interrupted = _confirm(context, begun, work, devices, registry)
+                interrupted = _confirm(context, begun, work, devices)
         return finish_run(context.folder, begun, interrupted=interrupted)
 
 
-def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Device], registry: Registry) -> bool:
+def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Device]) -> bool:
     """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
     so_far = run_folder.gather(context.folder, begun)
     quantiles = run_samples.quantiles(context.folder / run_folder.SAMPLES, so_far.cases)
@@ -137,7 +137,7 @@ def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Devi
     again = replace(_with_bar(work, begun, begun.study.measure.rounds), cases=cases, seed=work.seed + 1)
     again = replace(again, measure=again.measure.model_copy(update={"wait": max(again.measure.wait or 0, PATIENCE)}))
     again = replace(again, units=tuple(unit for unit in again.units if unit in units))
-    return context.measure(again, [device for device in devices if device.name in suspects], registry)
+    return context.measure(again, [device for device in devices if device.name in suspects])
 
 
 def _with_bar(work: Work, begun: Run, first_round: int) -> Work:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.measure.progress import Progress
     from harness.quantize.model.model import SourceModel
     from harness.quantize.recipe import Variant
@@ -121,13 +120,11 @@ class RunContext:
             run=self.folder.name,
         )
 
-    def measure(
-        self, work: Work, devices: Sequence[Device], registry: Registry, so_far: Mapping[str, Progress] | None = None
-    ) -> bool:
+    def measure(self, work: Work, devices: Sequence[Device], so_far: Mapping[str, Progress] | None = None) -> bool:
         """Run a campaign, or go on with one; returns whether it was interrupted."""
         journal = Journal(self.folder / run_folder.JOURNAL)
         try:
-            Campaign(work, registry, journal, self.watcher.event).run(devices, so_far)
+            Campaign(work, journal, self.watcher.event).run(devices, so_far)
         except KeyboardInterrupt:
             return True
         finally:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.records.run import DeviceRecord, Run
     from harness.workflow.watcher import Watcher
 
@@ -45,12 +44,11 @@ class Finding:
     reason: str | None
 
 
-def measure(devices: Sequence[Device], registry: Registry, seconds: float, watcher: Watcher) -> list[Finding]:
+def measure(devices: Sequence[Device], seconds: float, watcher: Watcher) -> list[Finding]:
     """Measure a model against itself on all devices at once.
 
     Args:
         devices: the devices to measure.
-        registry: the registry that has them.
         seconds: how long each device measures.
         watcher: is told of the progress.
 
@@ -77,7 +75,7 @@ def measure(devices: Sequence[Device], registry: Registry, seconds: float, watch
             run_folder.save(context.folder, begun)
             if not interrupted:
                 watcher.plan(devices, cases, MANY)
-                interrupted = context.measure(context.work([*made, *same], cases, units), devices, registry)
+                interrupted = context.measure(context.work([*made, *same], cases, units), devices)
             if interrupted:
                 raise KeyboardInterrupt
             run = run_folder.gather(context.folder, begun)

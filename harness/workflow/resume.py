@@ -76,7 +76,7 @@ def resume_run(
         is_due = was.state != "complete" and all(so_far.get(entry.name, _NOTHING).collected for entry in _entries(begun))
         return finish_run(folder, begun, interrupted=False) if is_due else read_run(str(folder), results)
     # How a device is reached may have changed since; what it is measured with may not.
-    device_preflight.check([registry.entries[entry.name] for entry in left if entry.name in registry.entries], registry)
+    device_preflight.check([registry.entries[entry.name] for entry in left if entry.name in registry.entries])
     now = [_reached(entry, registry) for entry in left]
     if said := {key: value for key, value in limits.items() if value is not None}:
         measure = begun.study.measure.model_copy(update=said)
@@ -98,7 +98,7 @@ def resume_run(
                 raise ResultsError(message)
         so_far |= {entry.name: so_far[entry.name].again() for entry in left if entry.name in so_far}
         watcher.plan(now, begun.cases, begun.study.measure.rounds)
-        interrupted = context.measure(context.work(variants, begun.cases, begun.units), now, registry, so_far)
+        interrupted = context.measure(context.work(variants, begun.cases, begun.units), now, so_far)
     return finish_run(folder, begun, interrupted=interrupted)
 
 
@@ -127,7 +127,7 @@ def _reached(entry: Device, registry: Registry) -> Device:
             f"anew, what is measured there now is another story: start a new run"
         )
         raise ResultsError(message)
-    return entry if now is None else entry.model_copy(update={key: getattr(now, key) for key in REACHED})
+    return registry.resolve(entry if now is None else entry.model_copy(update={key: getattr(now, key) for key in REACHED}))
 
 
 def _here(variant: Variant, folder: Path) -> Variant:

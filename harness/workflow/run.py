@@ -14,15 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.judge.judgement import Judgement
     from harness.workflow.preflight import Preflight
     from harness.workflow.watcher import Watcher
 
 
-def run_study(
-    preflight: Preflight, devices: Sequence[Device], registry: Registry, results: Path, watcher: Watcher
-) -> tuple[Path, Judgement]:
+def run_study(preflight: Preflight, devices: Sequence[Device], results: Path, watcher: Watcher) -> tuple[Path, Judgement]:
     """Make the variants, measure them on all devices, and write the run's folder.
 
     Returns:
@@ -41,5 +38,5 @@ def run_study(
         run_folder.save(context.folder, begun)
         if not interrupted:
             watcher.plan(devices, cases, study.measure.rounds)
-            interrupted = context.measure(context.work(variants, cases, units), devices, registry)
+            interrupted = context.measure(context.work(variants, cases, units), devices)
         return finish_run(context.folder, begun, interrupted=interrupted)

@@ -39,8 +39,7 @@ def board(sshd: SshServer, **keys: str | int) -> None:
 
 @contextmanager
 def opened(name: str = "board") -> Iterator[Link]:
-    known = registry.load()
-    link = Link(known.get(name), known)
+    link = Link(registry.load().get(name))
     try:
         yield link
     finally:

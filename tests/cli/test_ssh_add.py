@@ -116,9 +116,9 @@ def test_the_first_python_with_onnxruntime_is_preferred(sshd: SshServer, monkeyp
     Path("devices.toml").write_text(sshd.entry("board", python=""))
     known = registry.load()
     monkeypatch.setattr(add, "PYTHONS", ("/none", str(old), str(bare), sshd.python))
-    assert add._python(known.get("board"), known) == sshd.python
+    assert add._python(known.get("board")) == sshd.python
     monkeypatch.setattr(add, "PYTHONS", ("/none", str(old), str(bare)))
-    assert add._python(known.get("board"), known) == str(bare)
+    assert add._python(known.get("board")) == str(bare)
 
 
 @ssh

@@ -102,9 +102,8 @@ def test_another_host_key_in_the_middle_ends_it(harness: Command, study: Path, s
         assert watcher.noticed < 10
         assert rounds(folder, "local") == list(range(8))
         assert not (other.store / "jobs").exists(), "nothing was asked of the other one"
-        known = registry.load()
         with pytest.raises(HostKeyError):
-            Link(known.get("board"), known)
+            Link(registry.load().get("board"))
         proxy.target = sshd.port
         assert harness("run", "--resume", "latest").code == 0
     assert rounds(folder, "board") == list(range(8))
@@ -114,8 +113,7 @@ def test_another_host_key_in_the_middle_ends_it(harness: Command, study: Path, s
 def test_a_link_that_breaks_again_at_the_login_is_made_once_more(study: Path, sshd: SshServer, fault: Fault) -> None:
     with Proxy(sshd.port) as proxy:
         board(sshd, port=proxy.port, connect_time=1)
-        known = registry.load()
-        Link(known.get("board"), known).close()
+        Link(registry.load().get("board")).close()
         login = int(0.9 * proxy.carried)
 
         def strike() -> None:

@@ -21,8 +21,7 @@ def test_all_of_the_store_is_its_owners_alone(harness: Command, study: Path, ssh
     done = harness("run", str(study), "--device", "board", "--rounds", "1")
     assert done.code == 0, done.err
     # Wheels of this kind can be imported, but measure nothing: they come after the run.
-    known = registry.load()
-    provision(known.get("board"), known, "1.31.1", wheelhouse(tmp_path / "house", "1.31.1"), lambda _told: None)
+    provision(registry.load().get("board"), "1.31.1", wheelhouse(tmp_path / "house", "1.31.1"), lambda _told: None)
     found = [sshd.store, *sshd.store.rglob("*")]
     names = {path.name for path in found}
     assert {

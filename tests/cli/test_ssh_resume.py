@@ -55,7 +55,7 @@ def run(study: Path, watcher: Striker, rounds: int = 3, devices: Sequence[str] =
     asked = asked.model_copy(update={"measure": asked.measure.model_copy(update={"rounds": rounds})})
     known = registry.load()
     folder, judgement = run_study(
-        preflight.check_inputs(asked, ["fp16"]), [known.get(name) for name in devices], known, Path("results"), watcher
+        preflight.check_inputs(asked, ["fp16"]), [known.get(name) for name in devices], Path("results"), watcher
     )
     return folder, judgement.exit
 
@@ -122,8 +122,7 @@ def test_a_link_that_breaks_at_the_start_is_a_failed_device_and_the_others_go_on
 
     with Proxy(sshd.port) as proxy:
         Path("devices.toml").write_text(sshd.entry("board", port=proxy.port, connect_time=2) + sshd.entry("other"))
-        known = registry.load()
-        Link(known.get("board"), known).close()
+        Link(registry.load().get("board")).close()
         whole = proxy.carried
         proxy.plan(fault, at=int(share * whole), times=100)
         begun = time.monotonic()

@@ -19,7 +19,6 @@ from harness.devices.transports.local import LocalTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from harness.devices.registry import Registry
     from harness.devices.transports.local import LocalChannel
 
 CALLS = ("connect", "open", "write", "end", "lines", "close channel", "close")
@@ -102,9 +101,9 @@ class FaultyTransport:
             make = KINDS[cls.kind]
             raise make()
 
-    def __init__(self, device: Device, known: Registry) -> None:
+    def __init__(self, device: Device) -> None:
         self.on("connect")
-        self.real = LocalTransport(device, known)
+        self.real = LocalTransport(device)
 
     def open(self, words: Sequence[str], step: str) -> FaultyChannel:
         command = next(word for word in words if word in MODULES)

@@ -24,8 +24,8 @@ class Board:
 
     twist: Twist
 
-    def __init__(self, device: Device, known: registry.Registry) -> None:
-        self.real = LocalTransport(device, known)
+    def __init__(self, device: Device) -> None:
+        self.real = LocalTransport(device)
 
     def open(self, words: Sequence[str], step: str) -> Any:
         channel = self.real.open(words, step)
@@ -65,5 +65,4 @@ def saying(*lines: bytes, to: str = "follow", ahead: str = "begin") -> Twist:
 
 def opened() -> Link:
     """A way to it."""
-    known = registry.load()
-    return Link(known.get("local"), known)
+    return Link(registry.load().get("local"))

@@ -61,7 +61,7 @@ def named(kind: str) -> str:
 def test_a_device_that_is_asked(faulty: type[FaultyTransport], call: str, kind: str) -> None:
     known = registry.load()
     faulty.fail(call, kind)
-    answer = probe(known.get("faulty"), known)
+    answer = probe(known.get("faulty"))
     assert isinstance(answer.error, DeviceError)
     assert answer.error.step == STEPS[call]
     assert answer.state == "failed"
@@ -76,7 +76,7 @@ def test_a_device_that_is_asked(faulty: type[FaultyTransport], call: str, kind: 
 def test_what_was_said_stands_when_closing_fails(faulty: type[FaultyTransport], call: str, kind: str) -> None:
     known = registry.load()
     faulty.fail(call, kind)
-    answer = probe(known.get("faulty"), known)
+    answer = probe(known.get("faulty"))
     assert answer.error is None
     assert answer.state == "reachable"
     assert call in faulty.made
@@ -100,7 +100,7 @@ def test_ctrl_c_ends_all(faulty: type[FaultyTransport], monkeypatch: pytest.Monk
     for call in ("open", "lines"):
         faulty.fail(call, "Ctrl-C")
         with pytest.raises(KeyboardInterrupt):
-            probe(known.get("faulty"), known)
+            probe(known.get("faulty"))
 
 
 def test_errors_of_ours_pass_as_they_are() -> None:
@@ -180,8 +180,7 @@ def test_a_gate_judges_the_others(harness: Command, study: Path, faulty: type[Fa
 
 def test_lines_are_gone_on_with_where_they_were(faulty: type[FaultyTransport]) -> None:
     faulty.fail("none", "OSError")
-    known = registry.load()
-    way = transport.connect(known.get("local"), known)
+    way = transport.connect(registry.load().get("local"))
     channel = way.open(["sh", "-c", "echo a; echo b; echo c"], "probe")
     assert next(iter(channel.lines())) == b"a\n"
     assert list(channel.lines()) == [b"b\n", b"c\n"]

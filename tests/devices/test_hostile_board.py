@@ -46,8 +46,7 @@ def evil(sshd: SshServer) -> Any:
         )
         python.chmod(0o755)
         Path("devices.toml").write_text(sshd.entry("board", python=str(python)))
-        known = registry.load()
-        opened.append(Link(known.get("board"), known))
+        opened.append(Link(registry.load().get("board")))
         return opened[-1]
 
     yield make
@@ -85,8 +84,7 @@ def test_a_board_that_falls_silent(evil: Evil, sshd: SshServer) -> None:
     # It ends when nobody is left to hear it.
     link = evil("import select\nsilence = select.poll()\nsilence.register(1, 0)\nsilence.poll(600_000)")
     Path("devices.toml").write_text(sshd.entry("board", python=str(sshd.folder / "evil"), silence_time=1))
-    known = registry.load()
-    patient = Link(known.get("board"), known)
+    patient = Link(registry.load().get("board"))
     begun = time.monotonic()
     with pytest.raises(DeviceError, match="no answer from 127"):
         patient.machine()

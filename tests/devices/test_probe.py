@@ -18,7 +18,6 @@ from harness.devices.device import Device
 from harness.devices.facts import Facts
 from harness.devices.lease import holder
 from harness.devices.probe import Answer, probe_all
-from harness.devices.registry import Registry
 from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
 
 SAID = {"arch": "aarch64", "cpu_model": "Cortex-A76", "cores": 4, "python": "3.11.2", "onnxruntime": {"version": "1.31.1"}}
@@ -119,7 +118,7 @@ def test_devices_are_asked_at_the_same_time() -> None:
             for number, server in enumerate(silent)
         ]
         start = time.monotonic()
-        answers = probe_all(devices, Registry(None, {device.name: device for device in devices}))
+        answers = probe_all(devices)
         assert time.monotonic() - start < 8
     assert [answer.device.name for answer in answers] == [device.name for device in devices]
     assert {answer.state for answer in answers} == {"unreachable"}

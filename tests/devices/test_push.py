@@ -32,8 +32,7 @@ MB = 1_000_000
 @contextmanager
 def link(sshd: SshServer, port: int | None = None, **keys: str | int) -> Iterator[Link]:
     Path("devices.toml").write_text(sshd.entry("board", **{"port": port or sshd.port, **keys}))
-    known = registry.load()
-    opened = Link(known.get("board"), known)
+    opened = Link(registry.load().get("board"))
     try:
         yield opened
     finally:

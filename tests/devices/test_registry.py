@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.devices import registry
+from harness.devices.device import Device
 from harness.errors import RegistryError, SelectionError
 
 TEXT = """\
@@ -133,6 +134,9 @@ WRONG = {
     "this machine with a host": 'transport = "local"\nhost = "h"',
     "this machine with a key": 'transport = "local"\nidentity_file = "/k"',
     "not a number": 'host = "h"\nconnect_time = nan',
+    "a jump host that is no device": 'host = "h"\njump = "rpi9"',
+    "itself as the jump host": 'host = "h"\njump = "rpi4"',
+    "this machine as the jump host": 'host = "h"\njump = "local"',
 }
 
 
@@ -180,3 +184,39 @@ def test_passwords_have_no_place_in_the_file(tmp_path: Path) -> None:
     path.write_text('[rpi4]\nhost = "h"\npassword = "secret"\n')
     with pytest.raises(RegistryError, match=r"unknown key 'rpi4\.password'; did you mean 'password_env'\?"):
         registry.load(path).get("rpi4")
+
+
+def test_a_device_holds_the_devices_that_it_is_reached_through(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text('[rpi4]\nhost = "a"\njump = "inner"\n[inner]\nhost = "b"\njump = "outer"\n[outer]\nhost = "c"\n')
+    inner = registry.load(path).get("rpi4").origin.jump
+    assert inner is not None
+    assert (inner.name, inner.origin.jump, inner.origin.where("inner", "jump")) == (
+        "inner",
+        Device(name="outer", host="c"),
+        f"{path}:6",
+    )
+    # How it is reached is no part of what is written down of it.
+    assert "origin" not in registry.load(path).get("rpi4").model_dump_json()
+
+
+def test_a_jump_host_that_is_wrong_costs_those_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text('[rpi4]\nhost = "a"\njump = "gate"\n[gate]\nprot = 22\n[rpi5]\nhost = "b"\n')
+    found = registry.load(path)
+    assert list(found.devices) == ["local", "rpi5"]
+    with pytest.raises(
+        RegistryError,
+        match=r"devices\.toml:3: 'rpi4\.jump': the entry of 'gate' is wrong:\n.*devices\.toml:5: unknown key 'gate\.prot'",
+    ):
+        found.get("rpi4")
+
+
+def test_jump_hosts_in_a_circle_cost_those_behind_them(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    hosts = {"rpi4": "one", "one": "two", "two": "three", "three": "one"}
+    path.write_text("".join(f'[{name}]\nhost = "h"\njump = "{jump}"\n' for name, jump in hosts.items()) + '[rpi5]\nhost = "b"\n')
+    found = registry.load(path)
+    assert list(found.devices) == ["local", "rpi5"]
+    with pytest.raises(RegistryError, match=r"devices\.toml:12: 'three\.jump' goes in a circle: one → two → three → one"):
+        found.get("rpi4")

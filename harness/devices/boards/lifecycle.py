@@ -167,7 +167,7 @@ def _lets_in(device: Device) -> bool:
         DeviceError: if it refuses the key, or shows another than it was given.
     """
     try:
-        transport = connect(device, Registry(None, {device.name: device}))
+        transport = connect(device)
     except ConnectError:
         return False
     try:

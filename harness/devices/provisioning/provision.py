@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
     from harness.devices.provisioning.machine import Target
-    from harness.devices.registry import Registry
 
 # Tried one after the other where a newer one dies at import, as on cores whose instructions it takes for granted: the last release
 # of each kind of build, and the last for each Python that is no longer built for.
@@ -82,7 +81,6 @@ class Provisioned:
 
 def provision(
     device: Device,
-    registry: Registry,
     version: str | None = None,
     wheelhouse: Path | None = None,
     report: Callable[[str], None] = lambda _line: None,
@@ -91,7 +89,6 @@ def provision(
 
     Args:
         device: the one to bring them to.
-        registry: where its jump host is found.
         version: onnxruntime's; None takes this machine's own where it fits, else the newest that does, and an older one where
             that one does not run.
         wheelhouse: a folder to take wheels from; None lets pip download them as it is configured here.
@@ -107,7 +104,7 @@ def provision(
     if wheelhouse is not None and not wheelhouse.is_dir():
         message = f"{wheelhouse}: no such folder"
         raise UsageError(message)
-    link = Link(device, registry)
+    link = Link(device)
     try:
         return bring(link, version, wheelhouse, report)
     finally:

@@ -43,10 +43,12 @@ class _Nothing(SSHConfig):
         return SSHConfigDict(hostname=hostname)
 
 
-class Way:
+class SshConnection:
     """An SSH connection that can be opened, through others if need be."""
 
-    def __init__(self, device: Device, route: Route, policy: Checked, options: dict[str, Any], before: Way | None) -> None:
+    def __init__(
+        self, device: Device, route: Route, policy: Checked, options: dict[str, Any], before: SshConnection | None
+    ) -> None:
         # Errors name what was really asked, not the alias.
         self._device = device.model_copy(update={"host": route.host, "port": route.port})
         self._policy, self._before, self._route = policy, before, route
@@ -169,7 +171,7 @@ class Way:
         )
         return TunedSocket(connected, silence(self._device))
 
-    def _through(self, hop: Way) -> paramiko.Channel:
+    def _through(self, hop: SshConnection) -> paramiko.Channel:
         """Open a channel to this server from the hop before it."""
         jump = f"{hop._device.host}:{hop._device.port}"
         try:

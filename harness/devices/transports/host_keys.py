@@ -15,7 +15,6 @@ from harness.errors import HostKeyError, HostKeyMismatchError, RegistryError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.devices.transports.ssh_config import Route
 
 RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
@@ -121,13 +120,12 @@ class Shown(Exception):  # noqa: N818 - carries a key out of paramiko, no error
         self.key, self.known, self.certified = key, known, certified
 
 
-def known(device: Device, route: Route, registry: Registry, entry: str | None = None) -> KnownKeys:
+def known(device: Device, route: Route, entry: str | None = None) -> KnownKeys:
     """The keys that the server may show: the one of devices.toml, or else those of known_hosts.
 
     Args:
         device: whose server it is.
         route: what ssh_config says of it.
-        registry: where the key comes from, for messages.
         entry: the name of the entry that has the key; None is the device's own.
 
     Raises:
@@ -148,12 +146,13 @@ def known(device: Device, route: Route, registry: Registry, entry: str | None = 
         )
     kind, encoded = device.host_key.split()[:2]
     name = entry or device.name
+    place = device.origin.where(name, "host_key")
     try:
         key = paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
     except Exception as exc:
-        message = f"{registry.where(name, 'host_key')}: '{name}.host_key': not a {kind} public key ({exc}); harness device trust {name} writes it"
+        message = f"{place}: '{name}.host_key': not a {kind} public key ({exc}); harness device trust {name} writes it"
         raise RegistryError(message) from exc
-    return KnownKeys((key,), places={key: f"host_key in {registry.where(name, 'host_key')}"})
+    return KnownKeys((key,), places={key: f"host_key in {place}"})
 
 
 def advice(device: Device, route: Route) -> Advice:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import stamina
 
 from harness.devices.transports.handshake import GreetingError
-from harness.devices.transports.route import way
+from harness.devices.transports.route import ssh_connection
 from harness.devices.transports.silence import silence
 from harness.devices.transports.ssh_errors import OPEN_SECONDS, mapped
 from harness.devices.transports.watch import Watch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import paramiko
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
 
 ATTEMPTS = 4
 # Many logins at once would starve each other of this machine's processors; and sshd turns some away from the tenth on that is not
@@ -65,17 +64,17 @@ class Line:
         DeviceError: if it can't be made.
     """
 
-    def __init__(self, device: Device, registry: Registry) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
-        self._way = way(device, registry)
-        self.watch = Watch(self._way.cut, silence(device))
+        self._connection = ssh_connection(device)
+        self.watch = Watch(self._connection.cut, silence(device))
         # As long as the answer to an open takes there; a slow emulator has the same limit.
         self._patience = max(OPEN_SECONDS, device.connect_time)
         try:
             for attempt in stamina.retry_context(on=_turned_away, attempts=ATTEMPTS, wait_initial=0.2, wait_max=2.0):
-                with attempt, _TURNS.at(self._way.first), mapped(device, "connect"):
-                    self._way.open()
-            self._way.transport.set_keepalive(KEEPALIVE_SECONDS)
+                with attempt, _TURNS.at(self._connection.first), mapped(device, "connect"):
+                    self._connection.open()
+            self._connection.transport.set_keepalive(KEEPALIVE_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -83,7 +82,7 @@ class Line:
     @property
     def device(self) -> Device:
         """The device, with the host and the port that are really asked, for messages."""
-        return self._way.device
+        return self._connection.device
 
     def open(self, command: str) -> paramiko.Channel:
         """Run a command on a channel of its own.
@@ -94,7 +93,7 @@ class Line:
             watch.StalledError: the same.
         """
         with self.watch.limit(2 * self._patience):
-            channel = self._way.transport.open_session(timeout=self._patience)
+            channel = self._connection.transport.open_session(timeout=self._patience)
             channel.settimeout(silence(self._device))
             channel.exec_command(command)
         return channel
@@ -102,7 +101,7 @@ class Line:
     def close(self) -> None:
         """Close the connection, and the one to the jump host."""
         self.watch.end()
-        self._way.close()
+        self._connection.close()
 
 
 def _turned_away(error: Exception) -> bool:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
 
 LOG_BYTES = 4096
 CLOSE_SECONDS = 1.0
@@ -25,7 +24,7 @@ CLOSE_SECONDS = 1.0
 class LocalTransport:
     """The way to this machine."""
 
-    def __init__(self, device: Device, _registry: Registry) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
         self._channels: list[LocalChannel] = []
 

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.devices.transports.identities import Identity
     from harness.devices.transports.ssh_config import Route
 
 
-def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
+def options(device: Device, route: Route) -> dict[str, Any]:
     """Say it for paramiko.
 
     Raises:
@@ -35,7 +34,7 @@ def options(device: Device, route: Route, registry: Registry) -> dict[str, Any]:
     if file is not None:
         file = paths.expanded(file)
         if (fault := _lack(file)) is not None:
-            reason = f"identity_file {file}: {fault}; correct it in {registry.path or 'devices.toml'}"
+            reason = f"identity_file {file}: {fault}; correct it in {device.origin.path}"
             raise AuthenticationError(device.name, "connect", reason, key="identity_file")
     if device.password_env is not None:
         if device.password_env not in os.environ:

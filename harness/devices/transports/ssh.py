@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from harness.devices.transports.watch import Watch
 
 CLOSE_SECONDS = 2
@@ -37,9 +36,9 @@ for _library in ("paramiko", "stamina"):
 class SshTransport:
     """The way to a device over SSH: one connection, any number of channels."""
 
-    def __init__(self, device: Device, registry: Registry) -> None:
-        self._device, self._registry = device, registry
-        self._lines = [Line(device, registry)]
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._lines = [Line(device)]
         self._lock = threading.Lock()
 
     def open(self, words: Sequence[str], step: str) -> SshChannel:
@@ -73,7 +72,7 @@ class SshTransport:
         with self._lock:
             if len(self._lines) == 1:
                 try:
-                    self._lines.append(Line(self._device, self._registry))
+                    self._lines.append(Line(self._device))
                 except DeviceError as exc:
                     reason = (
                         f"its SSH server refuses another channel ({refused.text}: MaxSessions in its sshd_config?), "
@@ -219,7 +218,7 @@ class SshChannel:
             self._log = (self._log + data)[-LOG_BYTES:]
 
 
-def host_key(device: Device, registry: Registry) -> tuple[str, str]:
+def host_key(device: Device) -> tuple[str, str]:
     """Ask a device for its host key, without logging in; which key is known does not matter.
 
     Returns:
@@ -228,5 +227,5 @@ def host_key(device: Device, registry: Registry) -> tuple[str, str]:
     Raises:
         ConnectError: if the device does not answer.
     """
-    shown = shown_key(device, registry, check=False)
+    shown = shown_key(device, check=False)
     return f"{shown.key.get_name()} {shown.key.get_base64()}", shown.key.fingerprint

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
 
 # Named, not imported: a run on this machine alone has no use for an SSH library.
 TRANSPORTS = {
@@ -83,7 +82,7 @@ class Transport(Protocol):
         """Close the way and every channel on it."""
 
 
-def connect(device: Device, registry: Registry) -> Transport:
+def connect(device: Device) -> Transport:
     """Open the way to a device.
 
     Returns:
@@ -96,5 +95,5 @@ def connect(device: Device, registry: Registry) -> Transport:
 
     with blamed(device.name, "connect"):
         module, _, name = TRANSPORTS[device.transport].partition(":")
-        opened: Transport = getattr(importlib.import_module(module), name)(device, registry)
+        opened: Transport = getattr(importlib.import_module(module), name)(device)
     return Guarded(opened, device.name)

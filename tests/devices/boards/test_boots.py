@@ -45,7 +45,7 @@ for place in (("192.0.2.1", 80), ("10.0.2.2", {port}), ("10.0.2.3", 53)):
 
 
 def python(known: Registry, name: str, code: str) -> list[str]:
-    transport = SshTransport(known.get(name), known)
+    transport = SshTransport(known.get(name))
     try:
         return [line.decode().strip() for line in transport.open(["python3", "-c", code], "test").lines()]
     finally:
@@ -60,7 +60,7 @@ def test_two_boards_at_once(built: Image) -> None:
         known = registry.load()
         assert [board.state for board in started] == ["up", "up"]
         for cpu in cpus:
-            answer = probe(known.get(cpu), known)
+            answer = probe(known.get(cpu))
             assert answer.facts is not None, answer.error
             assert answer.facts.arch == "aarch64"
             assert answer.facts.cpu_model == cpu.title()

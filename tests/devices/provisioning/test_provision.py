@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from harness.devices.device import Device
-    from harness.devices.registry import Registry
     from tests.sshd import SshServer
 
 GOOD: dict[str, Any] = {
@@ -84,13 +83,12 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Provision a device that gives these answers."""
 
     def run(version: str | None = None, house: Path | None = None, **answers: dict[str, Any]) -> Provisioned:
-        def connect(_device: Device, _registry: Registry) -> Scripted:
+        def connect(_device: Device) -> Scripted:
             return Scripted(**answers)
 
         monkeypatch.setattr(links, "connect", connect)
         Path("devices.toml").write_text('[board]\nhost = "board"\n')
-        known = registry.load()
-        return provision(known.get("board"), known, version, house)
+        return provision(registry.load().get("board"), version, house)
 
     return run
 
@@ -214,7 +212,7 @@ def bare_device(sshd: SshServer) -> Device:
 
 
 def facts(device: Device) -> device_facts.Facts:
-    link = Link(device, registry.load())
+    link = Link(device)
     try:
         return device_facts.check(link.probe(), device.name)
     finally:
@@ -226,7 +224,7 @@ def test_a_bare_device_is_provisioned_and_then_has_onnxruntime(sshd: SshServer, 
     assert "No module named" in str(facts(bare).onnxruntime.error)
     told: list[str] = []
     house = wheelhouse(tmp_path / "house", "1.31.1")
-    done = provision(bare, registry.load(), "1.31.1", house, told.append)
+    done = provision(bare, "1.31.1", house, told.append)
     assert (done.onnxruntime, done.numpy, done.tried) == ("1.31.1", "2.4.6", ())
     assert done.sent_bytes == sum(path.stat().st_size for path in house.iterdir())
     assert len(told) == 2
@@ -240,15 +238,15 @@ def test_a_bare_device_is_provisioned_and_then_has_onnxruntime(sshd: SshServer, 
 @pytest.mark.ssh
 def test_the_second_time_nothing_is_sent(bare: Device, tmp_path: Path) -> None:
     house = wheelhouse(tmp_path / "house", "1.31.1")
-    first = provision(bare, registry.load(), "1.31.1", house)
-    second = provision(bare, registry.load(), "1.31.1", house)
+    first = provision(bare, "1.31.1", house)
+    second = provision(bare, "1.31.1", house)
     assert (second.sent_bytes, second.runtime) == (0, first.runtime)
 
 
 @pytest.mark.ssh
 def test_a_version_that_dies_there_gives_way_to_an_older_one(sshd: SshServer, bare: Device, tmp_path: Path) -> None:
     house = wheelhouse(tmp_path / "house", "1.24.4", "1.19.2", dying=("1.31.1", "1.30.0"))
-    done = provision(bare, registry.load(), None, house)
+    done = provision(bare, None, house)
     assert done.onnxruntime == "1.24.4"
     died = "killed by SIGILL; last words: no message"
     assert done.tried == (Tried("1.31.1", died), Tried("1.30.0", died))
@@ -267,12 +265,12 @@ def test_a_wheel_that_the_device_refuses(bare: Device, tmp_path: Path) -> None:
         files: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
     packed(numpy, {**files, "../../../.bashrc": "echo caught"})
     with pytest.raises(RunnerError, match=r"bare: provision: can't unpack .* it has a member that no wheel should have"):
-        provision(bare, registry.load(), "1.31.1", house)
+        provision(bare, "1.31.1", house)
 
 
 @pytest.mark.ssh
 def test_another_python_of_the_same_account_keeps_its_own(sshd: SshServer, bare: Device, tmp_path: Path) -> None:
-    provision(bare, registry.load(), "1.31.1", wheelhouse(tmp_path / "house", "1.31.1"))
+    provision(bare, "1.31.1", wheelhouse(tmp_path / "house", "1.31.1"))
     Path("devices.toml").write_text(sshd.entry("full"))
     full = facts(registry.load().get("full"))
     assert full.runtime is None
@@ -282,9 +280,8 @@ def test_another_python_of_the_same_account_keeps_its_own(sshd: SshServer, bare:
 @pytest.mark.ssh
 def test_no_python_at_all(sshd: SshServer) -> None:
     Path("devices.toml").write_text(sshd.entry("none", python="/none/python3"))
-    known = registry.load()
     with pytest.raises(RunnerError, match=r"/none/python3 did not start there .*Python 3\.9 or newer is needed"):
-        provision(known.get("none"), known)
+        provision(registry.load().get("none"))
 
 
 @pytest.mark.parametrize("old", ["(2,7)", "(3,8)"])

@@ -49,8 +49,7 @@ def modules(told: str) -> dict[str, str]:
 
 def probed(server: SshServer, **keys: str) -> device_facts.Facts:
     Path("devices.toml").write_text(server.entry("board", **keys))
-    known = registry.load()
-    link = Link(known.get("board"), known)
+    link = Link(registry.load().get("board"))
     try:
         return device_facts.check(link.probe(), "board")
     finally:
@@ -141,8 +140,7 @@ def test_this_machine_is_measured_with_the_packages_that_the_harness_has(tmp_pat
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "evil"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path / "evil")
-    known = registry.load()
-    link = Link(known.get("local"), known)
+    link = Link(registry.load().get("local"))
     facts = device_facts.check(link.probe(), "local")
     link.close()
     assert facts.onnxruntime.version is not None

@@ -20,8 +20,7 @@ from tests.sshd import SshServer
 
 def transport(text: str) -> SshTransport:
     Path("devices.toml").write_text(text)
-    known = registry.load()
-    return SshTransport(known.get("board"), known)
+    return SshTransport(registry.load().get("board"))
 
 
 @pytest.fixture(scope="module")

@@ -194,10 +194,10 @@ def test_as_ssh_does(server: SshServer, case: Case, tmp_path: Path) -> None:
     Path("devices.toml").write_text('[board]\nhost = "board"\n')
     known = registry.load()
     if case.works:
-        SshTransport(known.get("board"), known).close()
+        SshTransport(known.get("board")).close()
         return
     with pytest.raises(HostKeyError, match=case.words):
-        SshTransport(known.get("board"), known)
+        SshTransport(known.get("board"))
 
 
 def test_device_add_leaves_a_certified_host_to_its_ca(server: SshServer, tmp_path: Path, harness: Command) -> None:

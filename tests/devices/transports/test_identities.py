@@ -62,8 +62,7 @@ def config(server: SshServer, *lines: str) -> Path:
 
 def log_in(entry: str = '[board]\nhost = "board"\nconnect_time = "5s"\n') -> None:
     Path("devices.toml").write_text(entry)
-    known = registry.load()
-    SshTransport(known.get("board"), known).close()
+    SshTransport(registry.load().get("board")).close()
 
 
 def gets_in(entry: str = '[board]\nhost = "board"\n') -> bool:

@@ -105,13 +105,13 @@ def test_a_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         Path("devices.toml").write_text(server.entry())
         known = registry.load()
         monkeypatch.setenv("BOARD_PASSWORD", "let me in")
-        SshTransport(known.get("board"), known).close()
+        SshTransport(known.get("board")).close()
         assert server.offered == ["let me in"]
         monkeypatch.setenv("BOARD_PASSWORD", "wrong")
         with pytest.raises(
             AuthenticationError, match=r"board: connect: 127\.0\.0\.1:\d+ refused the login .*BOARD_PASSWORD"
         ) as caught:
-            SshTransport(known.get("board"), known)
+            SshTransport(known.get("board"))
         assert "wrong" not in str(caught.value)
 
 
@@ -120,9 +120,8 @@ def test_a_password_is_not_sent_to_a_server_with_another_key(monkeypatch: pytest
     with Passwords("let me in") as server:
         other = paramiko.ECDSAKey.generate()
         Path("devices.toml").write_text(server.entry().replace(server.key.get_base64(), other.get_base64()))
-        known = registry.load()
         with pytest.raises(HostKeyError):
-            SshTransport(known.get("board"), known)
+            SshTransport(registry.load().get("board"))
         assert server.offered == []
 
 
@@ -133,12 +132,11 @@ def test_a_server_with_several_keys_shows_the_one_that_is_known(monkeypatch: pyt
             own = f"{server.key.get_name()} {server.key.get_base64()}"
             Path("devices.toml").write_text(server.entry().replace(own, f"{key.get_name()} {key.get_base64()}"))
             known = registry.load()
-            SshTransport(known.get("board"), known).close()
+            SshTransport(known.get("board")).close()
         other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDOAOXV9APHT3ivSXx5o3mYbBt0+ZHVQpUXPAvPBWUlr"
         Path("devices.toml").write_text(server.entry().replace(own, other))
-        known = registry.load()
         with pytest.raises(HostKeyError, match=r"none of the known kind \(ssh-ed25519\).*harness device trust board --replace"):
-            SshTransport(known.get("board"), known)
+            SshTransport(registry.load().get("board"))
 
 
 def test_a_server_that_takes_no_rsa_keys(tmp_path: Path) -> None:
@@ -154,4 +152,4 @@ def test_a_server_that_takes_no_rsa_keys(tmp_path: Path) -> None:
         known = registry.load()
         words = r"mine \(the server does not accept RSA keys with SHA-2; it accepts ssh-ed25519: make a key with 'ssh-keygen -t ed25519'\)"
         with pytest.raises(AuthenticationError, match=words):
-            SshTransport(known.get("board"), known)
+            SshTransport(known.get("board"))

@@ -31,8 +31,7 @@ pytestmark = pytest.mark.ssh
 @contextmanager
 def opened(server: SshServer, **keys: str | int) -> Iterator[Link]:
     Path("devices.toml").write_text(server.entry("board", **keys))
-    known = registry.load()
-    link = Link(known.get("board"), known)
+    link = Link(registry.load().get("board"))
     try:
         yield link
     finally:

@@ -31,8 +31,7 @@ def entry(folder: Path, port: int, user: str) -> str:
 
 def log_in(text: str) -> None:
     Path("devices.toml").write_text(text)
-    known = registry.load()
-    SshTransport(known.get("board"), known).close()
+    SshTransport(registry.load().get("board")).close()
 
 
 @pytest.fixture

@@ -38,8 +38,7 @@ def through(command: str, entry: str = '[board]\nhost = "rpi"\nuser = "root"\nco
     folder.mkdir(exist_ok=True)
     (folder / "config").write_text(f"Host rpi\n  ProxyCommand {command}\n")
     Path("devices.toml").write_text(entry)
-    known = registry.load()
-    return Link(known.get("board"), known)
+    return Link(registry.load().get("board"))
 
 
 def processes(mark: str) -> list[str]:
@@ -94,9 +93,8 @@ def test_its_tokens_are_what_ssh_makes_of_them() -> None:
         "Host rpi\n  HostName 10.0.0.7\n  Port 2222\n  ProxyCommand sh -c 'echo %h %p %r %n >&2; exit 3'\n"
     )
     Path("devices.toml").write_text('[board]\nhost = "rpi"\nuser = "pi"\nconnect_time = 1\n')
-    known = registry.load()
     with pytest.raises(ConnectError, match=r"ended with exit code 3: 10\.0\.0\.7 2222 pi rpi: "):
-        Link(known.get("board"), known)
+        Link(registry.load().get("board"))
 
 
 def test_it_is_run_by_the_users_shell_as_by_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

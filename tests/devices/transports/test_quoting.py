@@ -59,8 +59,7 @@ def board(sshd: SshServer) -> Iterator[Transport]:
     """One connection for all examples."""
     file = sshd.folder / "devices.toml"
     file.write_text(sshd.entry("board"))
-    known = registry.load(file)
-    transport = connect(known.get("board"), known)
+    transport = connect(registry.load(file).get("board"))
     yield transport
     transport.close()
 
@@ -137,8 +136,7 @@ def test_a_python_of_any_path_runs_the_agent(sshd: SshServer, place: str) -> Non
     entry = tomlkit.parse(sshd.entry("board", python=""))
     entry["board"]["python"] = str(python)
     Path("devices.toml").write_text(tomlkit.dumps(entry))
-    known = registry.load()
-    board = Link(known.get("board"), known)
+    board = Link(registry.load().get("board"))
     try:
         assert board.machine()["event"] == "machine"
     finally:
@@ -151,8 +149,7 @@ def test_a_python_of_any_path_runs_the_agent(sshd: SshServer, place: str) -> Non
 @pytest.mark.parametrize("name", [*NASTY, "../../lease", "-n", "", "a\nb"])
 def test_a_name_that_a_board_made_up_runs_nothing(sshd: SshServer, canary: Path, name: str) -> None:
     Path("devices.toml").write_text(sshd.entry("board"))
-    known = registry.load()
-    board = Link(known.get("board"), known)
+    board = Link(registry.load().get("board"))
     try:
         for ask in (lambda: list(board.read_outputs("job", [name.format(canary)])), lambda: board.stop(name.format(canary))):
             with pytest.raises(RunnerError, match="not a plain name"):
@@ -167,8 +164,7 @@ def test_a_word_that_no_command_line_can_hold_is_an_error_of_the_device(sshd: Ss
     # The server ends the connection for it: one of its own.
     file = sshd.folder / "devices.toml"
     file.write_text(sshd.entry("board"))
-    known = registry.load(file)
-    board = connect(known.get("board"), known)
+    board = connect(registry.load(file).get("board"))
     with pytest.raises(DeviceError, match="board: test: "):
         said(board, ["echo", "a\0touch canary"])
     board.close()

@@ -17,7 +17,16 @@ from harness.devices import facts as device_facts
 from harness.devices import registry
 from harness.devices.link import Link
 from harness.devices.transports.ssh import host_key
-from harness.errors import AuthenticationError, ConnectError, DeviceError, EntryError, HostKeyError, RunnerError, TransferError
+from harness.errors import (
+    AuthenticationError,
+    ConnectError,
+    DeviceError,
+    EntryError,
+    HostKeyError,
+    RegistryError,
+    RunnerError,
+    TransferError,
+)
 
 if TYPE_CHECKING:
     from tests.sshd import SshServer
@@ -27,8 +36,7 @@ pytestmark = pytest.mark.ssh
 
 def link(text: str) -> Link:
     Path("devices.toml").write_text(text)
-    known = registry.load()
-    return Link(known.get("board"), known)
+    return Link(registry.load().get("board"))
 
 
 def test_a_device_is_reached_as_an_ordinary_user_and_probed(sshd: SshServer) -> None:
@@ -95,8 +103,7 @@ def test_the_users_known_hosts_count(sshd: SshServer) -> None:
 
 def test_trust_asks_for_the_key_without_logging_in(sshd: SshServer) -> None:
     Path("devices.toml").write_text(sshd.entry("board", host_key="", identity_file=""))
-    known = registry.load()
-    key, fingerprint = host_key(known.get("board"), known)
+    key, fingerprint = host_key(registry.load().get("board"))
     assert key == sshd.host_key
     assert fingerprint.startswith("SHA256:")
 
@@ -154,7 +161,7 @@ def test_a_jump_host(sshd: SshServer) -> None:
 
 
 def test_a_jump_host_that_is_no_device(sshd: SshServer) -> None:
-    with pytest.raises(EntryError, match=r"'board\.jump': 'nowhere' is not another device"):
+    with pytest.raises(RegistryError, match=r"'board\.jump': 'nowhere' is not another device"):
         link(sshd.entry("board", jump="nowhere"))
 
 

@@ -17,7 +17,7 @@ from harness.devices import registry
 from harness.devices.link import Link
 from harness.devices.transports import ssh_config
 from harness.devices.transports.proxy import ProxyCommand
-from harness.errors import AuthenticationError, ConnectError, EntryError, HostKeyError, UsageError
+from harness.errors import AuthenticationError, ConnectError, EntryError, HostKeyError, RegistryError, UsageError
 from tests.conftest import ROOT
 from tests.sshd import SshServer
 
@@ -54,8 +54,7 @@ def block(alias: str, server: SshServer, *more: str) -> str:
 
 def link(entry: str) -> Link:
     Path("devices.toml").write_text(entry)
-    known = registry.load()
-    return Link(known.get("board"), known)
+    return Link(registry.load().get("board"))
 
 
 def reached(entry: str) -> str:
@@ -176,11 +175,11 @@ FORBIDDEN = """\
 import encodings.idna, os, sys
 import harness.devices.link, harness.devices.transports.route, harness.crash
 from harness.devices import registry
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RegistryError
 known = registry.load()
 os.setgroups([]); os.setgid(54321); os.setuid(54321)
 try:
-    way = harness.devices.transports.route.way(known.get("board"), known)
+    way = harness.devices.transports.route.ssh_connection(known.get("board"))
     try:
         way.open()
         print("connected")
@@ -445,9 +444,9 @@ def test_jump_hosts_that_go_in_a_circle_are_refused() -> None:
     config("Host a\nProxyJump b\nHost b\nProxyJump a\n")
     with pytest.raises(EntryError, match="goes in a circle"):
         link('[board]\nhost = "a"\n')
-    with pytest.raises(EntryError, match=r"devices\.toml:\d: 'gate\.jump' goes in a circle: board → gate → board"):
+    with pytest.raises(RegistryError, match=r"devices\.toml:\d: 'gate\.jump' goes in a circle: board → gate → board"):
         link('[board]\nhost = "x"\njump = "gate"\n[gate]\nhost = "y"\njump = "board"\n')
-    with pytest.raises(EntryError, match=r"'board\.jump': 'local' is not another device"):
+    with pytest.raises(RegistryError, match=r"'board\.jump': 'local' is not another device"):
         link('[board]\nhost = "x"\njump = "local"\n')
 
 
