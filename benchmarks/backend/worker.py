@@ -28,7 +28,8 @@ from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.verify import fidelity
 from harness.study import study as studies
-from harness.study.variants import VariantSpec, VariantsSection
+from harness.study.specs import variant_spec
+from harness.study.variants import VariantsSection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def study_of(folder: Path, facts: ModelFacts, data: str) -> Study:
         sizes = {name: [1] for name in facts.open_dims}
     lists = VariantsSection(methods=list(KINDS), activations=["QUInt8"], weights=["QInt8"])
     study = studies.for_model(folder / "model.onnx", dims=sizes, calibration=data)
-    return study.model_copy(update={"variants": lists, "variant": [VariantSpec(method="nbits", format="QOperator")]})
+    return study.model_copy(update={"variants": lists, "variant": [variant_spec(method="nbits", format="QOperator")]})
 
 
 def planned(study: Study) -> tuple[Recipe, ...]:

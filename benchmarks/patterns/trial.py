@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from harness.quantize.planning.planner import Plan
     from harness.quantize.recipe import Recipe, Variant
-    from harness.study.variants import VariantSpec
+    from harness.study.specs import VariantSpec
 
     Outputs = Sequence[Mapping[str, np.ndarray[Any, Any]]]
 

@@ -26,7 +26,7 @@ def examine(name: str) -> dict[str, Any]:
 
     from harness.errors import HarnessError  # noqa: PLC0415
     from harness.quantize.planning.inspect import inspect_model  # noqa: PLC0415
-    from harness.study.variants import VariantSpec  # noqa: PLC0415
+    from harness.study.specs import VariantSpec, variant_spec  # noqa: PLC0415
 
     model = next(each for each in MODELS if f"{each.package}/{each.file}" == name)
     folder = Path.cwd() / model.package
@@ -41,18 +41,18 @@ def examine(name: str) -> dict[str, Any]:
     }
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     specs = [
-        VariantSpec(method="prepared"),
-        VariantSpec(method="fp16"),
-        VariantSpec(method="dynamic", weight="QInt8"),
-        VariantSpec(method="dynamic", weight="QUInt8"),
+        variant_spec(method="prepared"),
+        variant_spec(method="fp16"),
+        variant_spec(method="dynamic", weight="QInt8"),
+        variant_spec(method="dynamic", weight="QUInt8"),
         *(
             VariantSpec.model_validate({"method": "static", "format": form, "per_channel": by_channel})
             for form in ("QDQ", "QOperator")
             for by_channel in (False, True)
         ),
-        VariantSpec(method="static", activation="QInt8"),
-        VariantSpec(method="static", activation="QUInt16"),
-        VariantSpec(method="nbits"),
+        variant_spec(method="static", activation="QInt8"),
+        variant_spec(method="static", activation="QUInt16"),
+        variant_spec(method="nbits"),
     ]
     with TemporaryDirectory(prefix="real-") as scratch:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 
@@ -27,7 +27,7 @@ def study_of(
         UsageError: if options for a bare model are given with a study, or can't be read.
     """
     from harness import paths
-    from harness.study import study, variants
+    from harness.study import specs, study
 
     model_options = {
         "--dim": dims,
@@ -51,8 +51,8 @@ def study_of(
         return made
     words = [word.strip() for word in methods.split(",")]
     for word in words:
-        if word not in get_args(variants.Method):
-            message = f"--variants: '{word}' is no method; known: {', '.join(get_args(variants.Method))}"
+        if word not in specs.SPECS:
+            message = f"--variants: '{word}' is no method; known: {', '.join(specs.SPECS)}"
             raise UsageError(message)
     return made.model_copy(update={"variants": made.variants.model_copy(update={"methods": words})})
 

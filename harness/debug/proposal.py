@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness.quantize.matrix import FIELDS
-from harness.study.variants import VariantSpec
-
 if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
 
 LAST = "exclude_nodes"
-# Said even where they are as usual: what a reader asks first.
-ALWAYS = {"static": ("format", "activation", "weight"), "dynamic": ("weight",), "nbits": ("bits", "block_size")}
 
 
 def as_toml(recipe: Recipe) -> str:
-    """Write a recipe as TOML that a study can hold: what differs from a [[variant]]'s defaults."""
+    """Write a recipe as TOML that a study can hold: what differs from a [[variant]]'s defaults, and what a reader asks first."""
     lines = ["[[variant]]", f"name = {_value(recipe.name)}", f"method = {_value(recipe.method)}"]
-    known = [key for key in VariantSpec.model_fields if key in FIELDS[recipe.method] and key != LAST]
-    for key in (*known, LAST):
+    spec = recipe.spec
+    keys = dict.fromkeys((*spec.shown, *(key for key in spec.own_keys() if key != LAST)))
+    for key in (*keys, LAST):
+        if key not in spec.own_keys():
+            continue
         value = recipe.options(_kind(key)) if key.endswith("_options") else getattr(recipe, key)
         plain = list(value) if isinstance(value, tuple) else value
-        default = VariantSpec.model_fields[key].get_default(call_default_factory=True)
-        if plain is not None and (plain != default or key in ALWAYS.get(recipe.method, ())):
+        default = spec.model_fields[key].get_default(call_default_factory=True)
+        if plain is not None and (plain != default or key in spec.shown):
             lines.append(f"{key} = {_value(plain)}")
     return "\n".join(lines)
 

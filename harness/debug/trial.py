@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize.matrix import FIELDS
 from harness.quantize.methods import retry
 from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
@@ -88,8 +87,7 @@ class Trials:
         """The nodes of the main graph that the recipe may quantize, whether or not it does, as their names are in the study."""
         # fp16 works on operators of any type.
         kinds, workshop = op_types(self.recipe) or None, self.workshop
-        # fp16 is made of the user's model, all others of the prepared one.
-        by_source = self.recipe.method == "fp16"
+        by_source = not self.recipe.is_prepared
         excluded = set((workshop.excluded_of_source if by_source else workshop.excluded)(self.recipe))
         chosen = set(workshop.chosen(self.recipe))
         graph = (workshop.source if by_source else workshop.prepared).proto.graph
@@ -105,7 +103,7 @@ class Trials:
 
     def only(self, names: Sequence[str]) -> Trial:
         """Quantize these nodes and no others."""
-        if "nodes" in FIELDS[self.recipe.method]:
+        if "nodes" in self.recipe.spec.own_keys():
             return self._tried(self.recipe.model_copy(update={"nodes": tuple(map(glob.escape, names))}), as_written=True)
         wanted = set(names)
         others = [node.name for node in self.nodes() if node.name not in wanted]

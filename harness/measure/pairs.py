@@ -6,8 +6,6 @@ from itertools import product
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.quantize.matrix import FIELDS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 REFERENCE = "fp32"
 # Marks the names of a baseline's variants.
 BASELINE = "baseline:"
-HALVES = {"exclude_nodes", "exclude_op_types", "keep_io_types"}
 # Spelled as JSON in a recipe, and as a table in a claim.
 OPTIONS: Mapping[str, Literal["extra", "calibration"]] = {"extra_options": "extra", "calibration_options": "calibration"}
 # The ids of two cases that are measured side by side: the first is what the second is compared with. A case without a partner stands alone.
@@ -102,7 +99,7 @@ def matches(variant: Variant, wanted: Mapping[str, Any]) -> bool:
     """Whether a variant has the traits that are wanted; a list names several values, but of op types and nodes, which are lists, one."""
     fields = variant.recipe.model_dump()
     for key, value in wanted.items():
-        found = fields[key]
+        found = fields.get(key)
         if key in {"calibration_data", "model"}:
             # A variant has a path of the machine that made it.
             fits = found is not None and PurePath(found).name == PurePath(str(value)).name
@@ -128,5 +125,5 @@ def _alike(one: Recipe, other: Recipe, named: set[str]) -> bool:
 
 
 def _meant(recipe: Recipe) -> set[str]:
-    """The fields in which a recipe can be compared with one of another method: what fp16 leaves in float32 is its own affair."""
-    return set(FIELDS[recipe.method]) - (HALVES if recipe.method == "fp16" else set())
+    """The keys by which a recipe can be compared with one of another method."""
+    return set(recipe.spec.own_keys()) - recipe.spec.incomparable

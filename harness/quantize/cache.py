@@ -67,7 +67,7 @@ class Cache:
     def keep(self, variant: Variant) -> None:
         """Keep a variant that was made; a cache that can't be written keeps nothing."""
         # What is a copy of the source anyway is not kept.
-        if variant.path is None or variant.recipe.method in {"fp32", "given"}:
+        if variant.path is None or variant.recipe.is_copied:
             return
         kept = self._file(variant.recipe)
         with suppress(OSError):

@@ -19,7 +19,7 @@ from harness.quantize.planning import unsupported_nodes
 from harness.quantize.prepare import Prepared, prepare
 from harness.quantize.raising import Raising
 from harness.quantize.reasons import RecipeError, reason_of
-from harness.quantize.rewriting import PREPARED_METHODS, Rewriting, converted, decide, needs_conversion, skips_conversion
+from harness.quantize.rewriting import Rewriting, converted, decide, needs_conversion, skips_conversion
 from harness.quantize.step import Changes
 from harness.quantize.verify import conversion
 from harness.quantize.verify.original import Original
@@ -212,7 +212,7 @@ class Workshop:
     def preparation(self, recipe: Recipe) -> Preparation | None:
         """Tell how far the preparation went of the model that a recipe works on, if it was prepared for it."""
         # Only what was looked at: a recipe that failed before needs none.
-        used = recipe.method in PREPARED_METHODS and "prepared" in vars(self)
+        used = recipe.is_prepared and "prepared" in vars(self)
         return self.prepared.preparation if used else None
 
     @cached_property
@@ -221,7 +221,7 @@ class Workshop:
 
     def notes(self, recipe: Recipe) -> tuple[str, ...]:
         """Tell of the calibration data, how the model was prepared, and which of the recipe's op types it does not have."""
-        about_data = self._notes.get(recipe.calibration_data, ()) if recipe.method == "static" else ()
+        about_data = self._notes.get(recipe.calibration_data, ()) if recipe.has_ranges else ()
         have = {node.op_type for node in self.prepared.proto.graph.node}
         absent = [kind for kind in recipe.op_types if kind not in have]
         notes = [f"the prepared model has no {', '.join(absent)}"] if absent else []
@@ -243,14 +243,14 @@ class Workshop:
         Raises:
             RecipeError: if the recipe's model can't be raised to the operator set that it needs: it is verified here, not there.
         """
-        if recipe.method in PREPARED_METHODS:
+        if recipe.is_prepared:
             self.raised(recipe)
         return Bench(
             source=self.source.path.resolve(),
             folder=self.folder,
             prepared=dataclasses.replace(self.prepared_for(recipe), proto=onnx.ModelProto()),
             oldest_runtime=self.oldest_runtime,
-            ranges=self._known(recipe) if recipe.method == "static" else None,
+            ranges=self._known(recipe) if recipe.has_ranges else None,
             notes=self._notes.get(recipe.calibration_data, ()),
             sample=self.sample.file(self.folder) if self.sample else None,
         )

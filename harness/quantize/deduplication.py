@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe, Variant
 
 # What is the user's own, byte for byte, stays in a file of its own.
-OWN = frozenset({"fp32", "given"})
 
 
 class Sharing:
@@ -61,11 +60,11 @@ class Sharing:
 
     def settle(self, variant: Variant, others: Iterable[Variant]) -> Variant:
         """Let a made variant share the file of an earlier one that is the same; its own goes."""
-        if variant.path is None or variant.recipe.method in OWN:
+        if variant.path is None or variant.recipe.is_copied:
             return variant
         own = self._hash(variant)
         for other in others:
-            if other.path is None or other.path == variant.path or other.recipe.method in OWN or self._hash(other) != own:
+            if other.path is None or other.path == variant.path or other.recipe.is_copied or self._hash(other) != own:
                 continue
             if other.recipe.file_format == variant.recipe.file_format:
                 storage.remove(variant.path)

@@ -72,7 +72,7 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
         notes = retry.make(recipe, workshop, unfinished)
         notes += ort_format.finish(unfinished, recipe.file_format)
         made = storage.describe(unfinished)
-        if recipe.method not in retry.COPIED and recipe.file_format == "onnx":
+        if not recipe.is_copied and recipe.file_format == "onnx":
             notes += float_weights.larger(made.size, workshop.source.size)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
@@ -113,7 +113,7 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
         isolated.start()
     for recipe in here:
         yield make(recipe, workshop)
-    static = [recipe for recipe in others if recipe.method == "static"]
+    static = [recipe for recipe in others if recipe.has_ranges]
     # First of all: the child that runs made files starts meanwhile.
     workshop.calibrate(static)
     if executor is not None:
@@ -135,7 +135,7 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
 def _travels(recipe: Recipe) -> bool:
     """Say whether a recipe may be made elsewhere: not a mere copy, nor one that looks at the calibration data themselves."""
     looks = recipe.algorithm == "GPTQ" or recipe.options().get("SmoothQuant")
-    return recipe.method not in retry.COPIED and not looks
+    return not recipe.is_copied and not looks
 
 
 def _useful(each: float, left: int, workshop: Workshop) -> int:

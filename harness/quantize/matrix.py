@@ -10,81 +10,20 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import SelectionError, StudyError
-from harness.quantize.recipe import SHORT, Recipe, spelled
+from harness.quantize.recipe import Recipe, recipe_class, spelled
+from harness.study.specs import SPECS, VariantSpec, spec_of
 from harness.study.study import GIVEN
 from harness.study.toml_file import nearest
-from harness.study.variants import VariantSpec
+from harness.study.variants import crossed_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.study.study import Study
-    from harness.study.variants import Method
 
 REFERENCE = Recipe(name="fp32", method="fp32")
 AS_GIVEN = Recipe(name=GIVEN, method="given")
 SUFFIX_LIMIT = 40  # characters of op types or node names in a recipe's name
-ORDER: tuple[tuple[str, str | None], ...] = (
-    ("fp32", None),
-    ("prepared", None),
-    ("fp16", None),
-    ("dynamic", None),
-    ("static", "QDQ"),
-    ("static", "QOperator"),
-    ("nbits", "QDQ"),
-    ("nbits", "QOperator"),
-    ("given", None),
-)
-WEIGHT_FIELDS = (
-    *("weight", "per_channel", "reduce_range", "op_types", "nodes", "exclude_nodes", "extra_options", "file_format"),
-    "skip_steps",
-)
-# What means something to each method; a recipe has nothing else.
-FIELDS: Mapping[Method, tuple[str, ...]] = {
-    "fp32": (),
-    "prepared": ("file_format",),
-    "fp16": ("exclude_nodes", "exclude_op_types", "keep_io_types", "file_format", "skip_steps"),
-    "dynamic": WEIGHT_FIELDS,
-    "static": (*WEIGHT_FIELDS, "format", "activation", "calibration", "calibration_data", "calibration_options"),
-    "nbits": (
-        "format",
-        "bits",
-        "block_size",
-        "accuracy_level",
-        "symmetric",
-        "algorithm",
-        "calibration_data",
-        "nodes",
-        "exclude_nodes",
-        "file_format",
-        "skip_steps",
-    ),
-    "given": ("model",),
-}
-# What the algorithms of nbits have no use for: k_quant and HQQ set their zero points themselves, and only GPTQ looks at data.
-IDLE: Mapping[str, tuple[str, ...]] = {
-    "DEFAULT": ("calibration_data",),
-    "RTN": ("calibration_data",),
-    "k_quant": ("symmetric", "calibration_data"),
-    "HQQ": ("symmetric", "calibration_data"),
-    "GPTQ": (),
-}
-# The lists of ``[variants]`` in the order in which they are crossed, and the recipe's field that each is for.
-LISTS = {
-    "formats": "format",
-    "activations": "activation",
-    "weights": "weight",
-    "per_channel": "per_channel",
-    "reduce_range": "reduce_range",
-    "calibrations": "calibration",
-    "op_types": "op_types",
-    "extra_options": "extra_options",
-    "algorithms": "algorithm",
-    "bits": "bits",
-    "block_sizes": "block_size",
-    "accuracy_levels": "accuracy_level",
-    "file_formats": "file_format",
-}
 
 
 def plan(study: Study) -> tuple[Recipe, ...]:
@@ -95,7 +34,7 @@ def plan(study: Study) -> tuple[Recipe, ...]:
     repeats a crossed one adds nothing.
 
     Raises:
-        StudyError: if two recipes have the same name, or one has a key that means nothing to its method.
+        StudyError: if two recipes have the same name.
     """
     if study.is_given:
         return (AS_GIVEN,)
@@ -109,7 +48,8 @@ def plan(study: Study) -> tuple[Recipe, ...]:
             message = f"study '{study.name}': two variants are called '{recipe.name}'; give one of them another name"
             raise StudyError(message)
         recipes[recipe.name] = recipe
-    return tuple(sorted(recipes.values(), key=lambda r: (r != REFERENCE, ORDER.index((r.method, r.format)))))
+    methods = list(SPECS)
+    return tuple(sorted(recipes.values(), key=lambda r: (r != REFERENCE, methods.index(r.method), r.format or "")))
 
 
 def select(recipes: Sequence[Recipe], globs: Sequence[str]) -> tuple[Recipe, ...]:
@@ -135,39 +75,29 @@ def _crossed(study: Study) -> Iterator[Recipe]:
     """Cross the lists of ``[variants]``."""
     lists = study.variants
     for method in lists.methods:
-        keys = [key for key, field in LISTS.items() if field in FIELDS[method]]
-        for values in product(*(getattr(lists, key) for key in keys)):
-            fields = {LISTS[key]: value for key, value in zip(keys, values, strict=True)}
-            if "skip_steps" in FIELDS[method]:
+        spec = spec_of(method)
+        crossed = crossed_by(spec)
+        for values in product(*(getattr(lists, name) for name in crossed)):
+            fields = dict(zip(crossed.values(), values, strict=True))
+            if "skip_steps" in spec.own_keys():
                 fields["skip_steps"] = lists.skip_steps
-            yield _recipe(VariantSpec(method=method, **fields))
+            yield _recipe(spec.model_validate({"method": method, **fields}))
 
 
 def _recipe(spec: VariantSpec) -> Recipe:
-    """Make a recipe, without the fields that mean nothing to its method, and a name for it if it has none."""
-    known = FIELDS[spec.method]
-    if spare := spec.model_fields_set - {"name", "method", *known}:
-        message = f"[[variant]] {spec.name or ''}: {', '.join(sorted(spare))} means nothing to {spec.method}, which takes {', '.join(known) or 'nothing'}"
-        raise StudyError(message)
-    fields = {field: getattr(spec, field) for field in known}
+    """Make the recipe of a variant, and a name for it if it has none."""
+    fields = spec.values()
     for key in {"extra_options", "calibration_options"} & set(fields):
         fields[key] = spelled(fields[key])
     if "skip_steps" in fields:
-        fields["skip_steps"] = sorted(set(spec.skip_steps))
-    if spec.method == "nbits":
-        fields |= dict.fromkeys(IDLE[spec.algorithm])
-    recipe = Recipe.model_validate({"name": "-", "method": spec.method, **fields})
-    return recipe.model_copy(update={"name": spec.name or _name(recipe)})
+        fields["skip_steps"] = sorted(set(fields["skip_steps"]))
+    recipe = recipe_class(spec.method).model_validate({"name": "-", "method": spec.method, **fields})
+    return recipe.model_copy(update={"name": spec.name or _name(recipe, spec)})
 
 
-def _name(recipe: Recipe) -> str:
-    """Spell a recipe, leaving out what is as usual."""
-    types = "".join(SHORT[kind] for kind in (recipe.activation, recipe.weight) if kind)
-    parts = [recipe.method, recipe.format if recipe.method == "static" else None, types]
-    if recipe.method == "nbits":
-        parts += [f"{recipe.bits}b{recipe.block_size}", None if recipe.format == "QDQ" else recipe.format]
-        parts += [recipe.algorithm if recipe.algorithm != "DEFAULT" else None, "asym" if recipe.symmetric is False else None]
-        parts.append(f"acc{recipe.accuracy_level}" if recipe.accuracy_level else None)
+def _name(recipe: Recipe, spec: VariantSpec) -> str:
+    """Name a recipe, leaving out what is as usual."""
+    parts = [recipe.method, *spec.words()]
     parts += ["pc" if recipe.per_channel else None, "rr" if recipe.reduce_range else None]
     parts.append(recipe.calibration if recipe.calibration != "MinMax" else None)
     if recipe.calibration_data is not None:

@@ -51,7 +51,7 @@ def target(recipe: Recipe, model: ModelProto, changes: Changes | None = None) ->
         RecipeError: if the recipe names a tensor that is not there.
     """
     own = opset_of(model) or 0
-    if recipe.method not in {"dynamic", "static", "nbits"}:
+    if not recipe.is_quantized:
         return own
     wanted = max(own, needed(recipe))
     if recipe.method == "nbits" or recipe.weight is None:

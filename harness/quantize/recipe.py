@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, SerializeAsAny, create_model, model_validator
 
-from harness.study.variants import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType, Method
+import harness.study.variants  # noqa: F401 - registers the methods
+from harness.study.keys import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType
+from harness.study.specs import SPECS, MethodName, VariantSpec, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHORT = {"QInt8": "S8", "QUInt8": "U8", "QInt16": "S16", "QUInt16": "U16", "QInt4": "S4", "QUInt4": "U4"}
-
 
 class Recipe(BaseModel):
-    """How a variant is made; ``given`` is the model as it is, quantized or not.
+    """How a variant is made: the values of its method's keys (harness/study/variants.py), and usual ones for all other keys.
 
-    Fields that mean nothing to a method are None or empty: ``fp32`` has only a name and a method, ``dynamic`` no format, no
-    activation type (onnxruntime fixes it to QUInt8) and no calibration.
+    A method with keys that are not among these has a class of its own, which validation gives (:func:`recipe_class`).
 
     Attributes:
         extra_options: onnxruntime's, as JSON with sorted keys, so that recipes can be compared; likewise calibration_options.
@@ -33,7 +33,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    method: Method
+    method: MethodName
     format: Format | None = None
     activation: IntegerType | None = None
     weight: IntegerType | None = None
@@ -57,10 +57,49 @@ class Recipe(BaseModel):
     skip_steps: tuple[str, ...] = ()
     model: str | None = None
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_method(cls, value: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:  # noqa: ANN401 - any input
+        """Validate with the class of the method that is named."""
+        method = value.get("method") if cls is Recipe and isinstance(value, dict) else None
+        if not isinstance(method, str) or method not in SPECS or (own := recipe_class(method)) is Recipe:
+            return handler(value)
+        return own.model_validate(value)
+
+    @property
+    def spec(self) -> type[VariantSpec]:
+        """What is known of its method: its keys, and what kind of method it is."""
+        return spec_of(self.method)
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether its file is the user's own, as it is."""
+        return self.spec.is_copied
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it is made of the prepared model."""
+        return self.spec.is_prepared
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether it needs the calibrated ranges of activations."""
+        return self.spec.has_ranges
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether numbers become integers."""
+        return self.spec.is_quantized
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether numbers become integers or half precision."""
+        return self.spec.is_reduced
+
     @property
     def is_calibrated(self) -> bool:
         """Whether it needs calibration data."""
-        return self.method == "static" or self.algorithm == "GPTQ"
+        return self.has_ranges or self.algorithm == "GPTQ"
 
     @property
     def file_name(self) -> str:
@@ -72,6 +111,14 @@ class Recipe(BaseModel):
         text = self.extra_options if of == "extra" else self.calibration_options
         options: dict[str, Any] = json.loads(text) if text else {}
         return options
+
+
+@cache
+def recipe_class(method: str) -> type[Recipe]:
+    """The class of a method's recipes: Recipe, or one with the further keys that the method has."""
+    fields = spec_of(method).model_fields
+    own: dict[str, Any] = {key: (field.annotation, field) for key, field in fields.items() if key not in Recipe.model_fields}
+    return create_model(f"{method.capitalize()}Recipe", __base__=Recipe, **own) if own else Recipe
 
 
 def spelled(options: Mapping[str, Any]) -> str | None:
@@ -114,7 +161,7 @@ class Variant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipe: Recipe
+    recipe: SerializeAsAny[Recipe]
     state: Literal["made", "impossible", "failed"]
     path: Path | None = None
     sha256: str | None = None

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # The model is prepared once, for all recipes that need that.
 BEFORE = Recipe(name="before preparation", method="dynamic")
-PREPARED_METHODS = frozenset({"prepared", "dynamic", "static", "nbits"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Rewriting:
         done: Chain = (prepared.path,)
         found = Rewritten(prepared.path, prepared.proto, prepared.is_large)
         # fp16 is made of the user's model; whoever asks for the prepared one looks at its nodes.
-        for step in STEPS if recipe.method in PREPARED_METHODS else ():
+        for step in STEPS if recipe.is_prepared else ():
             if step.on != "prepared" or step.find is None or step.rewrite is None or not step.applies(recipe):
                 continue
             if wanted := tuple(step.find(found.proto, recipe)):
@@ -128,7 +127,7 @@ def convert(model: ModelProto, recipe: Recipe) -> Changes:
     for step in STEPS:
         if step.find is None or step.rewrite is None or not step.applies(recipe):
             continue
-        if (step.on == "source" or recipe.method == "fp16") and (wanted := tuple(step.find(model, recipe))):
+        if (step.on == "source" or not recipe.is_prepared) and (wanted := tuple(step.find(model, recipe))):
             changes = changes.then(step.rewrite(model, wanted))
     return changes
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.recipe import Recipe
-    from harness.study.variants import Method
 
 SHOWN = 3  # names in a note
 
@@ -98,7 +97,7 @@ class Step:
     summary: str
     source: str
     cost: str
-    methods: frozenset[Method]
+    methods: frozenset[str]
     find: Callable[[ModelProto, Recipe], Sequence[Hashable]] | None = None
     rewrite: Callable[[ModelProto, Sequence[Any]], Changes] | None = None
     decide: Callable[[ModelProto, Recipe, Mapping[str, tuple[float, float]] | None], Decision] | None = None

@@ -8,15 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from harness.study.specs import all_keys, choices
 from harness.study.toml_file import Section, nearest
-from harness.study.variants import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType, Method
 
-# Of a recipe (harness/quantize/recipe.py): what a claim's sets can speak of.
-TRAITS = (
-    *("name", "method", "format", "activation", "weight", "per_channel", "reduce_range", "calibration", "calibration_data"),
-    *("op_types", "nodes", "exclude_nodes", "exclude_op_types", "keep_io_types", "extra_options", "calibration_options", "bits"),
-    *("block_size", "accuracy_level", "symmetric", "algorithm", "file_format", "skip_steps", "model"),
-)
 EMULATED = ("icount", "wall", "user", "no")
 RUNTIME = r"(([<>=!~]=|[<>])?\d+(\.\d+)*(,(?=[<>=!~])|$))+"
 PLACES = ("arch", "tag", "feature", "device", "runtime", "emulated")
@@ -41,31 +35,17 @@ AGAINST_FP32 = ("sqnr", "top1_agreement")
 LEAST_SLOWDOWN = 0.01
 MAX_REGRESSION = 0.05
 PERCENT = 100
-VALUES: dict[str, tuple[object, ...]] = {
-    "method": get_args(Method),
-    "format": get_args(Format),
-    "activation": get_args(IntegerType),
-    "weight": get_args(IntegerType),
-    "calibration": get_args(CalibrationMethod),
-    "algorithm": get_args(Algorithm),
-    "bits": get_args(Bits),
-    "file_format": get_args(FileFormat),
-    "symmetric": (True, False),
-    "keep_io_types": (True, False),
-    "per_channel": (True, False),
-    "reduce_range": (True, False),
-}
 
 
 def _known_traits(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse what no recipe has."""
     for key, wanted in value.items():
-        if key not in TRAITS:
-            message = f"a recipe has no '{key}'; {nearest(key, TRAITS)}"
+        if key not in (traits := ("name", "method", *all_keys())):
+            message = f"a recipe has no '{key}'; {nearest(key, traits)}"
             raise ValueError(message)
-        known = VALUES.get(key)
+        known = choices(key)
         for each in wanted if isinstance(wanted, list) else [wanted]:
-            if known is not None and each not in known:
+            if known and each not in known:
                 message = f"{key} is never {each!r}; {nearest(str(each), [str(one) for one in known])}"
                 raise ValueError(message)
     return value

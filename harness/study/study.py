@@ -13,8 +13,10 @@ from harness.errors import StudyError
 from harness.study import toml_file
 from harness.study.claims_and_gate import ClaimSection, GateSection
 from harness.study.datasets import CALLABLE, DataSource, absolute
+from harness.study.keys import Name
+from harness.study.specs import AnyVariantSpec, VariantSpec
 from harness.study.toml_file import Section
-from harness.study.variants import Name, VariantSpec, VariantsSection
+from harness.study.variants import VariantsSection
 
 GIVEN = "given"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -135,7 +137,7 @@ class Study(Section):
     name: Name
     model: ModelSection
     variants: VariantsSection = VariantsSection()
-    variant: list[VariantSpec] = []
+    variant: list[AnyVariantSpec] = []
     measure: MeasureSection = MeasureSection()
     devices: DevicesSection = DevicesSection()
     claim: list[ClaimSection] = []
@@ -207,8 +209,8 @@ def _absolute(study: Study, folder: Path) -> Study:
 def _absolute_spec(spec: VariantSpec, folder: Path) -> VariantSpec:
     """Resolve the paths of a variant that is spelled out."""
     update: dict[str, Any] = {}
-    if spec.calibration_data:
-        update["calibration_data"] = absolute(spec.calibration_data, folder)
-    if spec.model:
-        update["model"] = str(folder / paths.expanded(Path(spec.model)))
+    if data := getattr(spec, "calibration_data", None):
+        update["calibration_data"] = absolute(data, folder)
+    if model := getattr(spec, "model", None):
+        update["model"] = str(folder / paths.expanded(Path(model)))
     return spec.model_copy(update=update) if update else spec

@@ -31,6 +31,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def known_keys(cls) -> tuple[str, ...]:
+        """The keys that may stand in the table."""
+        return tuple(_by_alias(cls))
+
 
 def parse(path: Path, error: type[UsageError]) -> tuple[dict[str, Any], str]:
     """Read a TOML file.
@@ -156,7 +161,7 @@ def _keys(model: type[BaseModel], location: Location) -> list[str]:
         inner = _model_in(_by_alias(model)[str(part)])
         if inner is not None:
             model = inner
-    return list(_by_alias(model))
+    return list(model.known_keys() if issubclass(model, Section) else _by_alias(model))
 
 
 def _by_alias(model: type[BaseModel]) -> dict[str, Any]:

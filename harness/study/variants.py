@@ -1,61 +1,207 @@
-"""Which variants a study asks for: ``[variants]``, lists that are crossed, and ``[[variant]]``, one spelled out."""
+"""Which variants a study asks for: ``[variants]``, lists that are crossed, and ``[[variant]]``, one spelled out in a class for each method."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 
-from harness.study.ort_options import check_calibration, check_extra
+from harness.study.keys import (
+    SHORT,
+    AccuracyLevel,
+    Algorithm,
+    Bits,
+    BlockSize,
+    CalibrationMethod,
+    CalibrationOptions,
+    ExtraOptions,
+    FileFormat,
+    Format,
+    IntegerType,
+    StepKey,
+)
+from harness.study.specs import Crossed, MethodName, VariantSpec, register
 from harness.study.toml_file import Section
 
-Method = Literal["fp32", "prepared", "fp16", "dynamic", "static", "nbits", "given"]
-Format = Literal["QDQ", "QOperator"]
-IntegerType = Literal["QInt8", "QUInt8", "QInt16", "QUInt16", "QInt4", "QUInt4"]
-CalibrationMethod = Literal["MinMax", "Entropy", "Percentile", "Distribution"]
-Algorithm = Literal["DEFAULT", "RTN", "k_quant", "HQQ", "GPTQ"]
-FileFormat = Literal["onnx", "ort-amd64", "ort-arm"]
-Bits = Literal[2, 4, 8]
-# The preparation steps that a recipe can skip; harness/quantize/steps/registry.py has what they do.
-StepKey = Literal[
-    "convert-constants",
-    "copy-shared-constants",
-    "copy-transposed-weights",
-    "expand-axes",
-    "float-beyond-range",
-    "lone-softmax",
-    "float-resize",
-    "float-small-values",
-    "float-block-biases",
-    "float-computed-operands",
-    "float-large-biases",
-    "float-takers",
-    "float16-range",
-    "batch-transpose",
-    "fold-gemm",
-    "keep-clamps",
-    "own-range",
-    "rename-colliding-names",
-    "per-tensor-weights",
-]
+
+@register
+class Float32Spec(VariantSpec):
+    """The user's model as it is."""
+
+    is_copied: ClassVar[bool] = True
+    is_prepared: ClassVar[bool] = False
+    method: Literal["fp32"] = "fp32"
 
 
-def _plain_name(value: str) -> str:
-    """Refuse names that can't be a folder's or a file's."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", value):
-        message = (
-            f"a name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {value!r:.120}"
+@register
+class PreparedSpec(VariantSpec):
+    """The model that quantized variants are made of."""
+
+    method: Literal["prepared"] = "prepared"
+    file_format: Annotated[FileFormat, Crossed("file_formats")] = "onnx"
+
+
+@register
+class Float16Spec(VariantSpec):
+    """Half precision.
+
+    Attributes:
+        exclude_nodes: names or globs of the nodes to leave in float32.
+        exclude_op_types: operators to leave in float32, beside the converter's own list.
+        keep_io_types: whether inputs and outputs stay float32.
+        skip_steps: keys of preparation steps that are left out.
+    """
+
+    # What stays in float32 is a matter of this method alone.
+    incomparable: ClassVar[frozenset[str]] = frozenset({"exclude_nodes", "exclude_op_types", "keep_io_types"})
+    is_prepared: ClassVar[bool] = False
+    is_reduced: ClassVar[bool] = True
+    method: Literal["fp16"] = "fp16"
+    exclude_nodes: list[str] = []
+    exclude_op_types: list[str] = []
+    keep_io_types: bool = True
+    file_format: Annotated[FileFormat, Crossed("file_formats")] = "onnx"
+    skip_steps: list[StepKey] = []
+
+
+class IntegerSpec(VariantSpec):
+    """What dynamic and static quantization have in common.
+
+    Attributes:
+        op_types: the only operators to quantize; empty means all.
+        nodes: names or globs of the only nodes to quantize; empty means all.
+        exclude_nodes: names or globs of the nodes to leave in float.
+        reduce_range: 7 bits for the weights.
+        extra_options: onnxruntime's, as they are.
+        skip_steps: keys of preparation steps that are left out.
+    """
+
+    is_quantized: ClassVar[bool] = True
+    is_reduced: ClassVar[bool] = True
+    weight: Annotated[IntegerType, Crossed("weights")] = "QInt8"
+    per_channel: Annotated[bool, Crossed("per_channel")] = False
+    reduce_range: Annotated[bool, Crossed("reduce_range")] = False
+    op_types: Annotated[list[str], Crossed("op_types")] = []
+    nodes: list[str] = []
+    exclude_nodes: list[str] = []
+    extra_options: Annotated[ExtraOptions, Crossed("extra_options")] = {}
+    file_format: Annotated[FileFormat, Crossed("file_formats")] = "onnx"
+    skip_steps: list[StepKey] = []
+
+
+@register
+class DynamicSpec(IntegerSpec):
+    """Integer weights; activations are quantized at run time, as QUInt8."""
+
+    shown: ClassVar[tuple[str, ...]] = ("weight",)
+    method: Literal["dynamic"] = "dynamic"
+
+    def words(self) -> tuple[str | None, ...]:
+        """The type of the weights."""
+        return (SHORT[self.weight],)
+
+
+@register
+class StaticSpec(IntegerSpec):
+    """Integer weights and activations, with ranges from calibration data.
+
+    Attributes:
+        calibration_data: other data than the study's, for this variant alone.
+        calibration_options: of the calibration itself, such as ``percentile``, ``num_bins``, ``num_quantized_bins``.
+    """
+
+    shown: ClassVar[tuple[str, ...]] = ("format", "activation", "weight")
+    has_ranges: ClassVar[bool] = True
+    method: Literal["static"] = "static"
+    format: Annotated[Format, Crossed("formats")] = "QDQ"
+    activation: Annotated[IntegerType, Crossed("activations")] = "QUInt8"
+    calibration: Annotated[CalibrationMethod, Crossed("calibrations")] = "MinMax"
+    calibration_data: str | None = None
+    calibration_options: CalibrationOptions = {}
+
+    def words(self) -> tuple[str | None, ...]:
+        """The format, and the types of activations and weights."""
+        return (self.format, SHORT[self.activation] + SHORT[self.weight])
+
+
+@register
+class NBitsSpec(VariantSpec):
+    """Weights of a few bits in blocks.
+
+    Attributes:
+        accuracy_level: 0 leaves it to onnxruntime.
+        calibration_data: other data than the study's, for this variant alone.
+        nodes: names or globs of the only nodes to quantize; empty means all.
+        exclude_nodes: names or globs of the nodes to leave in float.
+        skip_steps: keys of preparation steps that are left out.
+    """
+
+    # k_quant and HQQ set their zero points themselves, and only GPTQ looks at data.
+    IDLE: ClassVar[dict[str, tuple[str, ...]]] = {
+        "DEFAULT": ("calibration_data",),
+        "RTN": ("calibration_data",),
+        "k_quant": ("symmetric", "calibration_data"),
+        "HQQ": ("symmetric", "calibration_data"),
+        "GPTQ": (),
+    }
+    shown: ClassVar[tuple[str, ...]] = ("bits", "block_size")
+    is_quantized: ClassVar[bool] = True
+    is_reduced: ClassVar[bool] = True
+    method: Literal["nbits"] = "nbits"
+    format: Annotated[Format, Crossed("formats")] = "QDQ"
+    bits: Annotated[Bits, Crossed("bits")] = 4
+    block_size: Annotated[BlockSize, Crossed("block_sizes")] = 32
+    accuracy_level: Annotated[AccuracyLevel, Crossed("accuracy_levels")] = 0
+    symmetric: bool = True
+    algorithm: Annotated[Algorithm, Crossed("algorithms")] = "DEFAULT"
+    calibration_data: str | None = None
+    nodes: list[str] = []
+    exclude_nodes: list[str] = []
+    file_format: Annotated[FileFormat, Crossed("file_formats")] = "onnx"
+    skip_steps: list[StepKey] = []
+
+    def values(self) -> dict[str, Any]:
+        """None for what the algorithm does not use."""
+        return super().values() | dict.fromkeys(self.IDLE[self.algorithm])
+
+    def words(self) -> tuple[str | None, ...]:
+        """Bits and block size, and what is not as usual."""
+        is_asymmetric = not self.symmetric and "symmetric" not in self.IDLE[self.algorithm]
+        return (
+            f"{self.bits}b{self.block_size}",
+            None if self.format == "QDQ" else self.format,
+            None if self.algorithm == "DEFAULT" else self.algorithm,
+            "asym" if is_asymmetric else None,
+            f"acc{self.accuracy_level}" if self.accuracy_level else None,
         )
-        raise ValueError(message)
-    return value
+
+    def needs_calibration(self) -> bool:
+        """GPTQ alone looks at data."""
+        return self.algorithm == "GPTQ"
 
 
-Name = Annotated[str, AfterValidator(_plain_name)]
-ExtraOptions = Annotated[dict[str, Any], AfterValidator(check_extra)]
-CalibrationOptions = Annotated[dict[str, Any], AfterValidator(check_calibration)]
-BlockSize = Annotated[int, Field(ge=16)]
-AccuracyLevel = Annotated[int, Field(ge=0, le=4)]
+@register
+class GivenSpec(VariantSpec):
+    """A finished model, quantized or not.
+
+    Attributes:
+        model: with the inputs and outputs of the study's own model; None is that model itself.
+    """
+
+    is_copied: ClassVar[bool] = True
+    is_prepared: ClassVar[bool] = False
+    method: Literal["given"] = "given"
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> GivenSpec:
+        if self.model is None:
+            message = (
+                'given takes a finished model as it is: model = "FILE.onnx"; for the study\'s own, and nothing beside it, '
+                'methods = ["given"] under [variants]'
+            )
+            raise ValueError(message)
+        return self
 
 
 class VariantsSection(Section):
@@ -69,7 +215,7 @@ class VariantsSection(Section):
         skip_steps: keys of preparation steps that are left out; not crossed but given to every recipe that has such steps.
     """
 
-    methods: list[Method] = ["fp32", "fp16", "dynamic", "static"]
+    methods: list[MethodName] = ["fp32", "fp16", "dynamic", "static"]
     formats: list[Format] = ["QDQ", "QOperator"]
     activations: list[IntegerType] = ["QInt8", "QUInt8"]
     weights: list[IntegerType] = ["QInt8", "QUInt8"]
@@ -78,61 +224,15 @@ class VariantsSection(Section):
     calibrations: list[CalibrationMethod] = ["MinMax"]
     op_types: list[list[str]] = [[]]
     extra_options: list[ExtraOptions] = [{}]
+    algorithms: list[Algorithm] = ["DEFAULT"]
     bits: list[Bits] = [4]
     block_sizes: list[BlockSize] = [32]
     accuracy_levels: list[AccuracyLevel] = [0]
-    algorithms: list[Algorithm] = ["DEFAULT"]
     file_formats: list[FileFormat] = ["onnx"]
     skip_steps: list[StepKey] = []
 
 
-class VariantSpec(Section):
-    """``[[variant]]``: one more, spelled out.
-
-    Attributes:
-        calibration_data: other data than the study's, for this variant alone.
-        calibration_options: of the calibration itself, such as ``percentile``, ``num_bins``, ``num_quantized_bins``.
-        nodes: names or globs of the only nodes to quantize; empty means all.
-        exclude_nodes: names or globs of the nodes to leave in float; of ``fp16`` too.
-        exclude_op_types: operators that ``fp16`` leaves in float, beside the converter's own list.
-        keep_io_types: whether inputs and outputs of ``fp16`` stay float32.
-        extra_options: onnxruntime's, as they are.
-        bits: of one weight of ``nbits``; likewise block_size, accuracy_level (0 leaves it to onnxruntime), symmetric and algorithm.
-        skip_steps: keys of preparation steps that are left out, of ``fp16``, ``dynamic``, ``static`` and ``nbits``.
-        model: of ``given``: a finished model with the inputs and outputs of the study's own, quantized or not.
-    """
-
-    name: Name | None = None
-    method: Method
-    format: Format = "QDQ"
-    activation: IntegerType = "QUInt8"
-    weight: IntegerType = "QInt8"
-    per_channel: bool = False
-    reduce_range: bool = False
-    calibration: CalibrationMethod = "MinMax"
-    calibration_data: str | None = None
-    calibration_options: CalibrationOptions = {}
-    op_types: list[str] = []
-    nodes: list[str] = []
-    exclude_nodes: list[str] = []
-    exclude_op_types: list[str] = []
-    keep_io_types: bool = True
-    extra_options: ExtraOptions = {}
-    bits: Bits = 4
-    block_size: BlockSize = 32
-    accuracy_level: AccuracyLevel = 0
-    symmetric: bool = True
-    algorithm: Algorithm = "DEFAULT"
-    file_format: FileFormat = "onnx"
-    skip_steps: list[StepKey] = []
-    model: str | None = None
-
-    @model_validator(mode="after")
-    def _names_its_model(self) -> VariantSpec:
-        if self.method == "given" and self.model is None:
-            message = (
-                'given takes a finished model as it is: model = "FILE.onnx"; for the study\'s own, and nothing beside it, '
-                'methods = ["given"] under [variants]'
-            )
-            raise ValueError(message)
-        return self
+def crossed_by(spec: type[VariantSpec]) -> dict[str, str]:
+    """A method's keys that a list of ``[variants]`` has values for, by that list's name, in the order of the lists."""
+    found = {mark.by: key for key, field in spec.model_fields.items() for mark in field.metadata if isinstance(mark, Crossed)}
+    return {name: found[name] for name in VariantsSection.model_fields if name in found}

@@ -10,8 +10,9 @@ from harness.debug.exclusion import named
 from harness.debug.proposal import as_toml
 from harness.quantize import matrix
 from harness.quantize.recipe import Recipe
+from harness.study.specs import VariantSpec
 from harness.study.study import ModelSection, Study
-from harness.study.variants import VariantSpec, VariantsSection
+from harness.study.variants import VariantsSection
 
 
 def recipe_of(**fields: object) -> Recipe:

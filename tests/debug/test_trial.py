@@ -14,8 +14,9 @@ from harness.debug.trial import Trials
 from harness.quantize import matrix
 from harness.quantize.context import Workshop
 from harness.quantize.model.model import read_model
+from harness.study.specs import VariantSpec
 from harness.study.study import ModelSection, Study
-from harness.study.variants import VariantSpec, VariantsSection
+from harness.study.variants import VariantsSection
 
 
 def trials(folder: Path, **fields: Any) -> Trials:

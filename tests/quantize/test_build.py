@@ -37,7 +37,8 @@ from harness.quantize.reasons import RecipeError
 from harness.quantize.recipe import Recipe
 from harness.quantize.verify import readback
 from harness.study import study as studies
-from harness.study.variants import VariantSpec, VariantsSection
+from harness.study.specs import VariantSpec
+from harness.study.variants import VariantsSection
 from tests.models import images, make_model, tiny_cnn
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from harness.quantize.build import build
 from harness.quantize.model.model import open_model
 from harness.quantize.planning import unsupported_nodes
 from harness.study import study as studies
-from harness.study.variants import VariantSpec
+from harness.study.specs import variant_spec
 from tests.models import make_model, tiny_cnn
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def test_operators_of_onnxruntime_inside_of_an_if(tmp_path: Path) -> None:
     proto = make_model(nodes, {"x": [3, 1, 4]}, {"y": [1, 1, 4]}, {"zero": np.zeros((), np.float32)})
     onnx.save(proto, tmp_path / "m.onnx")
     study = studies.for_model(tmp_path / "m.onnx")
-    specs = [VariantSpec(method="dynamic"), VariantSpec(method="dynamic", extra_options={"EnableSubgraph": True})]
+    specs = [variant_spec(method="dynamic"), variant_spec(method="dynamic", extra_options={"EnableSubgraph": True})]
     study = study.model_copy(update={"variants": study.variants.model_copy(update={"methods": ["fp32"]}), "variant": specs})
     _, alone, inside = build(study, tmp_path / "out")
     assert any("EnableSubgraph = true" in note for note in alone.notes)

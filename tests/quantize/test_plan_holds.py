@@ -12,8 +12,9 @@ from harness.quantize.build import build
 from harness.quantize.matrix import plan
 from harness.quantize.model.model import read_model
 from harness.quantize.planning.planner import plan_build
+from harness.study.specs import VariantSpec, variant_spec
 from harness.study.study import Study, for_model
-from harness.study.variants import VariantSpec, VariantsSection
+from harness.study.variants import VariantsSection
 from tests.quantize.reported_models import REPORTED, Draft
 
 if TYPE_CHECKING:
@@ -25,15 +26,15 @@ STATIC = [
     for form, kind, by_channel in product(("QDQ", "QOperator"), ("QUInt8", "QInt8"), (False, True))
 ]
 RECIPES = [
-    VariantSpec(method="prepared"),
-    VariantSpec(method="fp16"),
-    VariantSpec(method="dynamic"),
-    VariantSpec(method="dynamic", per_channel=True),
+    variant_spec(method="prepared"),
+    variant_spec(method="fp16"),
+    variant_spec(method="dynamic"),
+    variant_spec(method="dynamic", per_channel=True),
     *STATIC,
-    VariantSpec(method="static", activation="QUInt16"),
-    VariantSpec(name="blocks", method="static", activation="QUInt16", weight="QInt4", extra_options={"BlockSize": 32}),
-    VariantSpec(method="nbits"),
-    VariantSpec(method="nbits", format="QOperator"),
+    variant_spec(method="static", activation="QUInt16"),
+    variant_spec(name="blocks", method="static", activation="QUInt16", weight="QInt4", extra_options={"BlockSize": 32}),
+    variant_spec(method="nbits"),
+    variant_spec(method="nbits", format="QOperator"),
 ]
 
 

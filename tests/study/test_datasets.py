@@ -7,6 +7,7 @@ import pytest
 from harness.errors import StudyError
 from harness.study import study
 from harness.study.datasets import DataTable
+from harness.study.variants import StaticSpec
 
 LEAST = 'name = "s"\n[model]\npath = "m.onnx"\n'
 
@@ -52,6 +53,7 @@ def test_a_module_beside_the_study_is_found_from_everywhere() -> None:
 def test_what_is_no_path_stays(text: str) -> None:
     assert load(f'calibration = "{text}"\n').model.calibration == text
     spelled = load(f'[[variant]]\nmethod = "static"\ncalibration_data = "{text}"\n').variant[0]
+    assert isinstance(spelled, StaticSpec)
     assert spelled.calibration_data == text
 
 

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from harness.study.ort_options import CALIBRATION_OPTIONS, OPTIONS
-from harness.study.variants import VariantSpec
+from harness.study.specs import variant_spec
+from harness.study.variants import StaticSpec
 
 LIBRARY = Path(onnxruntime.quantization.__file__).parent
 READ = re.compile(
@@ -55,9 +56,9 @@ def test_each_can_be_set(name: str) -> None:
         "a table of whole numbers": {"MatMul": 1},
     }
     value = examples.get(OPTIONS[name].kind, {"y": {"quant_type": "QInt8"}})
-    assert VariantSpec(method="static", extra_options={name: value}).extra_options == {name: value}
+    assert StaticSpec(extra_options={name: value}).extra_options == {name: value}
     with pytest.raises(ValidationError, match=name):
-        VariantSpec(method="static", extra_options={name: None})
+        variant_spec(method="static", extra_options={name: None})
 
 
 TENSOR = "TensorQuantOverrides of 'y'"
@@ -87,17 +88,17 @@ TENSOR = "TensorQuantOverrides of 'y'"
 )
 def test_what_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(words)):
-        VariantSpec(method="static", extra_options=options)
+        variant_spec(method="static", extra_options=options)
 
 
 def test_calibration_options() -> None:
     given = {"num_bins": 2048, "percentile": 99.9, "symmetric": True}
-    assert VariantSpec(method="static", calibration_options=given).calibration_options == given
+    assert StaticSpec(calibration_options=given).calibration_options == given
     with pytest.raises(ValidationError, match="calibration has no option 'bins'; did you mean 'num_bins'"):
-        VariantSpec(method="static", calibration_options={"bins": 1})
+        variant_spec(method="static", calibration_options={"bins": 1})
     with pytest.raises(ValidationError, match="num_bins is a whole number, not '1'"):
-        VariantSpec(method="static", calibration_options={"num_bins": "1"})
+        variant_spec(method="static", calibration_options={"num_bins": "1"})
     with pytest.raises(ValidationError, match="percentile is from 0 to 100, not 101"):
-        VariantSpec(method="static", calibration_options={"percentile": 101})
+        variant_spec(method="static", calibration_options={"percentile": 101})
     with pytest.raises(ValidationError, match="num_bins is from 1 to 1048576, not 0"):
-        VariantSpec(method="static", calibration_options={"num_bins": 0})
+        variant_spec(method="static", calibration_options={"num_bins": 0})

@@ -15,8 +15,8 @@ from harness.devices.boards.process import Process
 from harness.devices.boards.qemu import Clock, Cpu
 from harness.errors import SelectionError, UsageError
 from harness.paths import cache
+from harness.study.keys import Name
 from harness.study.toml_file import nearest
-from harness.study.variants import Name
 
 RECORD = "board.json"
 State = Literal["starting", "up", "dead", "stale"]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from harness.quantize.context import Workshop
     from harness.quantize.recipe import Recipe
-    from harness.study.variants import Method
 
 
 class Make(Protocol):
@@ -22,7 +21,7 @@ class Make(Protocol):
         """Write the model to a path, and return notes; what can't be done is raised."""
 
 
-METHODS: Mapping[Method, Make] = {
+METHODS: Mapping[str, Make] = {
     "fp32": float32.make,
     "prepared": prepared.make,
     "fp16": float16.make,

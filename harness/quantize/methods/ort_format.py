@@ -15,7 +15,7 @@ from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 
 if TYPE_CHECKING:
-    from harness.study.variants import FileFormat
+    from harness.study.keys import FileFormat
 
 # Its import would set up the root logger, and put the INFO of every library on the user's terminal.
 with quiet():

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.quantize.recipe import Recipe
     from harness.quantize.verify.sample import Sample
 
-COPIED = frozenset({"fp32", "given"})
 TOOLS = {"dynamic": "quantize_dynamic", "static": "quantize_static", "nbits": "MatMulNBitsQuantizer"}
 ATTEMPTS = 24  # each is a quantization
 ENOUGH = 3  # nodes of one form at which the tool has failed with the same words
@@ -187,7 +186,7 @@ def _once(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[tuple[str, ..
     """
     notes = METHODS[recipe.method](recipe, workshop, path)
     storage.settle(path)
-    if recipe.method not in COPIED:
+    if not recipe.is_copied:
         readback.mend(path, workshop.oldest_runtime)
     notes = (*notes, *readback.check(recipe, path, workshop.oldest_runtime))
     found, failure = _tried(path, workshop.sample if trial_run.is_tried(recipe) else None)

@@ -216,10 +216,7 @@ CAVEATS = (
     Rule(
         "nothing",
         lambda r, m: (
-            r.method not in {"fp32", "prepared", "given"}
-            and m is not None
-            and not reached(r, m)
-            and not (m.nested and r.options().get("EnableSubgraph"))
+            r.is_reduced and m is not None and not reached(r, m) and not (m.nested and r.options().get("EnableSubgraph"))
         ),
         "the main graph has no node that it works on",
         "the model itself",

@@ -21,7 +21,6 @@ from harness.quantize.model import storage
 from harness.quantize.model.outline import WEIGHT_INPUTS
 from harness.quantize.model.shapes import infer
 from harness.quantize.planning.caveats import made_opset
-from harness.quantize.rewriting import PREPARED_METHODS
 from harness.quantize.target_nodes import STATIC_OPS
 from harness.quantize.verify import trial_run
 from harness.study.datasets import CALLABLE, DataTable
@@ -91,12 +90,12 @@ def forecast(
     known = [shapes[name] for name in tensors if name in shapes]
     activations = sum(prod(shape) * width for shape, width in known)
     work = sum(_multiplications(node, shapes) for node in summary.nodes)
-    methods = {(recipe.calibration, recipe.calibration_data) for recipe in recipes if recipe.method == "static"}
+    methods = {(recipe.calibration, recipe.calibration_data) for recipe in recipes if recipe.has_ranges}
     passes = _passes(methods)
     histograms = sum(method in HISTOGRAMS for method, _ in methods)
     single = 2 * work / _rate() / EFFICIENCY + len(summary.nodes) * PER_NODE
     each = passes * single + histograms * sum(prod(shape) for shape, _ in known) * PER_HISTOGRAM_NUMBER
-    tooled = sum(recipe.method not in {"fp32", "given"} for recipe in recipes)
+    tooled = sum(not recipe.is_copied for recipe in recipes)
     making = tooled * (PER_VARIANT + PER_WEIGHT_BYTE * summary.parameters)
     making += PREPARATION + PER_PREPARED_BYTE * model.size if tooled else 0
     checks = _checks(recipes, model, summary, single)
@@ -116,7 +115,7 @@ def forecast(
 
 def _checks(recipes: Sequence[Recipe], model: SourceModel, summary: Summary, single: float) -> float:
     """Estimate the seconds in which models are held against the user's: it runs twice, the prepared, each raised and each made one once."""
-    prepared = [recipe for recipe in recipes if recipe.method in PREPARED_METHODS]
+    prepared = [recipe for recipe in recipes if recipe.is_prepared]
     small = not storage.is_large(model.size)
     tried = sum(small and trial_run.is_tried(recipe) for recipe in recipes)
     if not prepared and not tried:

@@ -185,7 +185,7 @@ def _listed(of: Iterable[NodeProto], inside: str) -> list[NodeFacts]:
 
 def _recipe_facts(recipe: Recipe, planned: PlannedVariant, kinds: Counter[str]) -> RecipeFacts:
     reason = planned.why.sentence if planned.why and planned.state == "impossible" else None
-    if reason is None and not planned.nodes and recipe.method != "fp32":
+    if reason is None and not planned.nodes and not recipe.is_copied:
         reason = NOTHING
     return RecipeFacts(
         name=recipe.name,

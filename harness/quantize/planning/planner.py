@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from harness.study.study import Study
 
 QUANTIZED = "the model is quantized already; give the float model, or take it as it is with method given"
-ONCE = ("fp32", "given")
-WORKS = ("dynamic", "fp16", "nbits", "static")  # on nodes: without one, the file is the prepared model
 
 
 class Told(BaseModel):
@@ -155,7 +153,7 @@ def plan_build(study: Study, recipes: Sequence[Recipe], model: SourceModel, plat
 
 def _objection(recipe: Recipe, model: Summary) -> Known | None:
     """Say what is against a recipe."""
-    if model.quantized and recipe.method not in ONCE:
+    if model.quantized and not recipe.is_copied:
         return Known(rule="quantized", text=QUANTIZED, source="the model itself")
     return _known(rule, model) if (rule := broken(recipe, model)) else None
 
@@ -174,7 +172,7 @@ def _told(recipe: Recipe, model: Summary, platforms: Sequence[Platform]) -> Plan
         )
         for where in platforms
         for rule in verdicts(where, recipe, model)
-        if found or recipe.method not in WORKS or rule.key == "opset"
+        if found or not recipe.is_reduced or rule.key == "opset"
     )
     return PlannedVariant(
         name=recipe.name,

@@ -179,7 +179,7 @@ def _too_new(where: Platform, recipe: Recipe, model: Summary) -> bool:
 def _newer_format(where: Platform, recipe: Recipe, model: Summary) -> bool:
     found = limits(where.runtime)
     # The others are stamped for the oldest runtime of the study's devices.
-    as_it_is = recipe.method in {"fp32", "given"} and recipe.file_format == "onnx"
+    as_it_is = recipe.is_copied and recipe.file_format == "onnx"
     return found is not None and as_it_is and model.ir_version > found.ir
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
     from harness.quantize.recipe import Recipe
-    from harness.study.variants import Method
 
 RENAMED = "_renamed"
 # What the tools append to the name of a tensor, by the module that does it.
@@ -109,7 +108,7 @@ def rewrite(model: ModelProto, found: Sequence[Collision]) -> Changes:
     return Changes(notes, {old: new for old, new in names.items() if old in nodes}, {old: (new,) for old, new in names.items()})
 
 
-def _patterns(method: Method) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _patterns(method: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What a method's tools append to tensors, and to nodes."""
     if method == "fp16":
         both = [*OF_HALVES]

@@ -53,7 +53,7 @@ def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, 
     # By its path where tensors lie beside it: together they would be too much for one protobuf message.
     validity.check(path if external_data.locations(model) else model)
     notes = []
-    if recipe.method in {"dynamic", "static", "nbits"}:
+    if recipe.is_quantized:
         notes += [*_untouched(model), *precision.differences(recipe, model)]
         notes += [*float_weights.notes(recipe, model), *bias.notes(model, path.parent)]
     elif recipe.method == "fp16" and not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors(model)):

@@ -66,7 +66,7 @@ class Failure(Exception):  # noqa: N818 - the file is there
 
 def is_tried(recipe: Recipe) -> bool:
     """Say whether a recipe's variant is run: not what computes the same as the model and is verified, nor a file of onnxruntime's own format."""
-    return recipe.method not in {"fp32", "given", "prepared"} and recipe.file_format == "onnx"
+    return recipe.is_reduced and recipe.file_format == "onnx"
 
 
 def is_told(note: str) -> bool:

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from harness.quantize.matrix import FIELDS
 from harness.quantize.steps.registry import STEPS
-from harness.study.variants import StepKey
+from harness.study.keys import StepKey
+from harness.study.specs import SPECS
 from tests.conftest import ROOT
 
 HEADING = "| step | recipes | what it does | why (source) | cost in size and speed |\n| --- | --- | --- | --- | --- |\n"
@@ -17,7 +17,7 @@ HEADING = "| step | recipes | what it does | why (source) | cost in size and spe
 def rows() -> str:
     """The table of all steps."""
     return "".join(
-        f"| `{step.key}` | {', '.join(method for method in FIELDS if method in step.methods)} | {step.summary} | {step.source} | {step.cost} |\n"
+        f"| `{step.key}` | {', '.join(method for method in SPECS if method in step.methods)} | {step.summary} | {step.source} | {step.cost} |\n"
         for step in STEPS
     )
 
@@ -36,4 +36,4 @@ def test_a_step_does_something_for_recipes_that_can_skip_it(step: object) -> Non
     found = next(each for each in STEPS if each == step)
     assert found.rewrite is not None or found.decide is not None or found.patch is not None
     assert (found.find is None) == (found.rewrite is None)
-    assert all("skip_steps" in FIELDS[method] for method in found.methods)
+    assert all("skip_steps" in SPECS[method].own_keys() for method in found.methods)
