@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tests.sshd import SshServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A busy machine draws slowly; that says nothing about a test.
+hypothesis_settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("any-speed")
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "studies" / "digits"
