@@ -18,8 +18,8 @@ import onnx
 from conditions import condition
 from models import CNN, CNN_BRANCH, LARGE, MIXED, MLP, MLP_BRANCH, SLOWER, TAIL, make_models
 
+from harness.devices import program
 from harness.measure import plan
-from harness.paths import CHECKS, RUNNER
 from harness.study.study import MeasureSection
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def launches(first: Path, second: Path, inputs: Path, count: int, **changes: obj
     for _ in range(count):
         case = {"inputs": str(inputs), "names": ["x"], "threads": 1, "provider": "CPUExecutionProvider", "optimization": "all"}
         task = {
-            "task": "duet", "checks": str(CHECKS), "seed": random.getrandbits(32), "turns": False, "pairs": plan.PAIRS, "cpus": None,
+            "task": "duet", "seed": random.getrandbits(32), "turns": False, "pairs": plan.PAIRS, "cpus": None,
             "rebuilds": measure.rebuilds, "block": measure.block, "warmup": measure.warmup, "launch": measure.launch,
             "cases": [{**case, "id": "c0", "model": str(first)}, {**case, "id": "c1", "model": str(second)}], **changes,
         }  # fmt: skip
         begun = time.perf_counter()
-        command = [sys.executable, str(RUNNER), "worker"]
+        command = [sys.executable, str(program.runner()), "worker"]
         done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=True)
         yield json.loads(done.stdout), time.perf_counter() - begun
 

@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -31,7 +30,7 @@ from models import CNN, LARGE, MLP, make_models
 
 import harness  # noqa: F401 - switches onnxruntime's telemetry off, in the processes started from here too
 from harness.devices.boards.mirror import mirror
-from harness.paths import RUNNER
+from harness.paths import RUNNERS
 
 HERE = Path(__file__).resolve().parent / "overhead"
 WARMUP_SECONDS = 0.2
@@ -57,7 +56,6 @@ def once(way: str, model: Path, seconds: float) -> dict[str, object]:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    runner = SimpleNamespace(**runpy.run_path(str(RUNNER)))
     x = np.fromfile(model.with_suffix(".bin"), dtype=np.float32)
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     (given,), made = session.get_inputs(), session.get_outputs()
@@ -66,11 +64,11 @@ def once(way: str, model: Path, seconds: float) -> dict[str, object]:
     if way == "run":
         call = functools.partial(session.run, names, {given.name: x})
     elif way == "runner":
-        # A case as job.py describes it: the very code that measures.
+        # A case as the job describes it: the very code that measures.
         inputs = model.with_name(f"{model.stem}-{os.getpid()}.npz")
         np.savez(inputs, x[None])
         case = {"model": str(model), "inputs": str(inputs), "names": [given.name], "threads": 1, "optimization": "all"}
-        measured = runner.Model({**case, "provider": "CPUExecutionProvider"})
+        measured = runpy.run_path(str(RUNNERS / "ort_runner" / "model.py"))["Model"]({**case, "provider": "CPUExecutionProvider"})
         call, session = measured.first(), measured.session
     else:
         binding = session.io_binding()
@@ -84,7 +82,7 @@ def once(way: str, model: Path, seconds: float) -> dict[str, object]:
         warmup += 1
     gc.collect()
     gc.disable()
-    samples = runner.timed(call, seconds)
+    samples = runpy.run_path(str(RUNNERS / "ort_runner" / "timing.py"))["timed"](call, seconds)
     gc.enable()
     outputs = session.run(names, {given.name: x})
     return {"ns": samples, "sum": sum(float(np.abs(output).sum(dtype=np.float64)) for output in outputs)}

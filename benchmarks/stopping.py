@@ -22,7 +22,7 @@ from harness.devices import registry
 from harness.judge.effects import seconds_each
 from harness.judge.timing import Timing
 from harness.measure import plan
-from harness.paths import JOB
+from harness.paths import RUNNERS
 from harness.records import folder
 from harness.study import study
 from harness.workflow import preflight
@@ -58,7 +58,7 @@ def compared(run: Run, precision: float) -> dict[str, Any]:
     """Both rules on the pairs of a run."""
     names = {case.id: case.name for case in run.cases}
     timing = Timing("local", run.launches, {}, names)
-    rules = {"the device's rule": runpy.run_path(str(JOB / "precision.py"))["half_width"], "a mean": by_mean}
+    rules = {"the device's rule": runpy.run_path(str(RUNNERS / "job" / "precision.py"))["half_width"], "a mean": by_mean}
     found: dict[str, Any] = {name: {"seconds": 0.0, "processes": 0, "never": 0} for name in rules}
     replicates: dict[str, Callable[[tuple[str, ...]], list[list[float]]]] = {
         "the device's rule": timing.groups,

@@ -13,11 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # A wheel carries them inside the package; a checkout has them beside it.
 _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.parent
 
-AGENT = _ROOT / "runners" / "agent"
-JOB = _ROOT / "runners" / "job"
-RUNNER = _ROOT / "runners" / "ort_runner.py"
-CHECKS = _ROOT / "runners" / "ort_checks.py"
-PROBER = _ROOT / "runners" / "prober.py"
+RUNNERS = _ROOT / "runners"
 CACHE = "QUANT_HARNESS_HOME"
 DIGITS = _ROOT / "studies" / "digits"
 

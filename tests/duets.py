@@ -7,12 +7,12 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from harness.measure.launch import Launch
-from harness.paths import RUNNER
+from harness.paths import RUNNERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-encode = runpy.run_path(str(RUNNER))["encode"]
+encode = runpy.run_path(str(RUNNERS / "ort_runner" / "packing.py"))["encode"]
 
 
 def pair(blocks: Sequence[Sequence[int]], **changes: Any) -> dict[str, Any]:

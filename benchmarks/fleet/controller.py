@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import stamina.instrumentation
 
 from harness.cli import main
-from harness.devices import link
+from harness.devices import program
 from harness.measure.campaign import Campaign
 from harness.measure.journal import Journal
 
@@ -63,7 +63,7 @@ def run(self: Campaign, *words: Any, **named: Any) -> None:  # noqa: ANN401 - pa
 if __name__ == "__main__":
     runner, figures = Path(sys.argv[1]), Path(sys.argv[2])
     sys.argv = ["harness", *sys.argv[3:]]
-    vars(link)["RUNNER"] = runner
+    vars(program)["runner"] = lambda: runner
     Journal.write = note  # type: ignore[method-assign]
     Campaign.run = run  # type: ignore[method-assign]
     stamina.instrumentation.set_on_retry_hooks([retried])

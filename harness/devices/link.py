@@ -18,12 +18,13 @@ from harness.devices import lease, program, protocol, startup
 from harness.devices import push as pushing
 from harness.devices.transports.transport import connect
 from harness.errors import BusyError, DiedError, RunnerError, TransferError
-from harness.paths import CHECKS, PROBER, RUNNER
 from harness.text import sanitize_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from protocol import Order, Request, Unpack
 
     from harness.devices.device import Device
     from harness.devices.transports.transport import Channel
@@ -107,7 +108,7 @@ class Link:
             raise RunnerError(self.device.name, step, f"expected '{' or '.join(events)}' from the agent, got {str(reply)[:200]}")
         return reply
 
-    def _ask(self, step: str, words: list[str], events: list[str], request: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, step: str, words: list[str], events: list[str], request: Request | Unpack | None = None) -> dict[str, Any]:
         """Run an agent command that gives one reply."""
         with self.agent(step, *words) as channel:
             if request is not None:
@@ -118,8 +119,8 @@ class Link:
     def probe(self) -> dict[str, Any]:
         """Ask the prober for the device's facts; they are unchecked here."""
         programs = _programs()
-        _, runner, prober, checks = programs
-        asked = (prober, runner, checks)
+        _, runner, prober = programs
+        asked = (prober, runner)
         # Most often they are there already: then one question is enough.
         if (facts := self._ask("probe", ["probe", *asked], ["facts", "missing"]))["event"] == "missing":
             # With the job's, which a start would ask for: a new board is asked less often.
@@ -140,7 +141,7 @@ class Link:
         Returns:
             The runtime that they make; the agent's word for it, unchecked here.
         """
-        request = {"wheels": [{"sha256": sha256, "name": name} for sha256, name in wheels.items()]}
+        request: Unpack = {"wheels": [{"sha256": sha256, "name": name} for sha256, name in wheels.items()]}
         return str(self._ask("provision", ["unpack"], ["unpacked"], request).get("runtime"))
 
     def adopt(self, runtime: str, use: str = "always") -> dict[str, Any]:
@@ -159,17 +160,17 @@ class Link:
         """
         return pushing.push(self, files, self.device.quota)
 
-    def start(self, job: str, request: dict[str, Any], files: dict[str, Path]) -> None:
+    def start(self, job: str, order: Order, files: dict[str, Path]) -> None:
         """Start a job; it goes on without this link. Starting it again finds it running.
 
         Args:
             job: its name.
-            request: runners/PROTOCOL.md tells what is in it.
+            order: what is asked for; the programs that it needs are added here.
             files: what it needs, by sha256; sent if they are not there any more.
         """
         programs = _programs()
-        main, runner, prober, checks = programs
-        asked = {**request, "prober": prober, "checks": checks}
+        main, runner, prober = programs
+        asked: Request = {**order, "prober": prober}
         for _ in range(START_ATTEMPTS):
             if self._ask("start", ["start", job, main, runner], ["started", "missing"], asked)["event"] == "started":
                 return
@@ -267,8 +268,8 @@ class Link:
 
 
 def _programs() -> dict[str, Path]:
-    """What runs on a device beside the agent, by sha256: the job, the runner, the prober, the runner's checks."""
-    return {_hash(path): path for path in (program.job(), RUNNER, PROBER, CHECKS)}
+    """What runs on a device beside the agent, by sha256: the job, the runner, the prober."""
+    return {_hash(path): path for path in (program.job(), program.runner(), program.prober())}
 
 
 def _hash(path: Path) -> str:

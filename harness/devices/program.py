@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,17 +18,6 @@ if TYPE_CHECKING:
 
     from harness.devices.device import Device
 
-# What each command of the agent takes, in the order of their imports: a small board compiles no more than it runs.
-MODULES = {
-    "receive": ("place", "store", "room", "delivery"),
-    **dict.fromkeys(("machine", "unpack", "adopt"), ("place", "store", "packages", "runtimes")),
-    "probe": ("place", "store", "machine_lease", "packages", "runtimes"),
-    **dict.fromkeys(
-        ("start", "has", "holder", "follow", "read", "stop", "release"),
-        ("place", "store", "machine_lease", "packages", "runtimes", "jobs"),
-    ),
-}
-JOB_MODULES = ("child", "governor", "machine_lease", "lease", "precision")
 # Bytes: the device's Python may take text for another encoding than UTF-8.
 SETTINGS = """\
 import os as _os
@@ -34,13 +25,24 @@ _os.environb.update({{name.encode(): value.encode() for name, value in {given!a}
 for _name in {cleared!a}:
     _os.environb.pop(_name.encode(), None)
 """
+# A module is compiled when it is imported: a small board compiles no more than it runs.
 LOADER = """\
-import sys as _sys, types as _types
-for _name, _text in {modules!r}:
-    _module = _sys.modules[_name] = _types.ModuleType(_name)
-    exec(compile(_text, _name + ".py", "exec"), _module.__dict__)
-exec(compile({main!r}, "main.py", "exec"))
+import sys as _sys
+class _Packed:
+    texts = {modules!r}
+    def find_spec(self, name, path=None, target=None):
+        return type(_sys.__spec__)(name, self) if name in self.texts else None
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        exec(compile(self.texts[module.__name__], module.__name__ + ".py", "exec"), module.__dict__)
+_sys.meta_path.insert(0, _Packed())
+exec(compile({main!r}, {name!r} + ".py", "exec"))
 """
+# The imports of a module, but for those that only the type checker reads.
+FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:(?:    .*)?\n)+", re.MULTILINE)
+IMPORTED = re.compile(r"^ *(?:import|from) (\w+)", re.MULTILINE)
+COMMANDS = re.compile(r"^COMMANDS = (\{.*?\})", re.MULTILINE | re.DOTALL)
 
 
 def agent(command: str, settings: Mapping[str, str | None]) -> bytes:
@@ -56,7 +58,15 @@ def agent(command: str, settings: Mapping[str, str | None]) -> bytes:
 
 @cache
 def _agent(command: str) -> bytes:
-    return pack(paths.AGENT, MODULES[command])
+    return pack("agent", commands()[command])
+
+
+@cache
+def commands() -> dict[str, str]:
+    """The commands of the agent, with the module that each is in."""
+    found = COMMANDS.search(_text("agent", "agent"))
+    assert found is not None  # noqa: S101 - for the type checker
+    return dict(ast.literal_eval(found[1]))
 
 
 def settings(device: Device) -> dict[str, str | None]:
@@ -72,11 +82,25 @@ def _own_packages() -> list[str]:
     return list(dict.fromkeys(str(Path(spec.origin).parent.parent) for spec in specs if spec is not None and spec.origin))
 
 
-@cache
 def job() -> Path:
-    """The job's program as a file that can be pushed."""
-    content = pack(paths.JOB, JOB_MODULES)
-    path = paths.programs() / f"job-{hashlib.sha256(content).hexdigest()[:16]}.py"
+    """The job, as a file that can be pushed."""
+    return _file("job")
+
+
+def runner() -> Path:
+    """The runner, as a file that can be pushed."""
+    return _file("ort_runner")
+
+
+def prober() -> Path:
+    """The prober, as a file that can be pushed."""
+    return _file("prober")
+
+
+@cache
+def _file(name: str) -> Path:
+    content = pack(name)
+    path = paths.programs() / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.py"
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = path.with_suffix(f".{id(content)}.new")
@@ -85,9 +109,29 @@ def job() -> Path:
     return path
 
 
-def pack(folder: Path, modules: tuple[str, ...]) -> bytes:
-    """Put modules of a folder, or of the agent's, and the one that is called like the folder into one text, in which that one runs."""
-    places_of = {name: folder if (folder / f"{name}.py").exists() else paths.AGENT for name in modules}
-    texts = [(name, (places_of[name] / f"{name}.py").read_text(encoding="utf-8")) for name in modules]
-    main = (folder / f"{folder.name}.py").read_text(encoding="utf-8")
-    return LOADER.format(modules=texts, main=main).encode()
+def pack(program: str, *more: str) -> bytes:
+    """Put a program of runners/ into one text: its main module, which has the program's name, and every module that this imports.
+
+    Args:
+        program: the program's folder.
+        more: modules that the program imports by a name that is known only when it runs.
+    """
+    main = _text(program, program)
+    modules: dict[str, str] = {}
+    left = [*_imported(main), *more]
+    while left:
+        name = left.pop()
+        if name not in modules and (text := _text(program, name)):
+            modules[name] = text
+            left += _imported(text)
+    return LOADER.format(modules=dict(sorted(modules.items())), main=main, name=program).encode()
+
+
+def _text(program: str, module: str) -> str:
+    """The source of a program's module, of its own or one that programs share; empty for a module of the standard library."""
+    places = (paths.RUNNERS / folder / f"{module}.py" for folder in (program, "shared"))
+    return next((path.read_text(encoding="utf-8") for path in places if path.is_file()), "")
+
+
+def _imported(source: str) -> list[str]:
+    return IMPORTED.findall(FOR_TYPES.sub("", source))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import harness
+from harness import paths
 from harness.errors import RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# runners/agent/store.py and runners/job/job.py have the same number.
-PROTOCOL = 4
+PROTOCOL = int((paths.RUNNERS / "shared" / "version.py").read_text(encoding="utf-8").rpartition("=")[2])
 
 
 def described(said: Mapping[str, object]) -> str:

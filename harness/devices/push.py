@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.devices import pieces
 from harness.errors import LostError, RunnerError, TransferError
@@ -12,6 +12,8 @@ from harness.errors import LostError, RunnerError, TransferError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from protocol import Layouts, Offer
 
     from harness.devices.link import Link, Replies
     from harness.devices.pieces import Piece
@@ -57,7 +59,7 @@ def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
                     pool.map(pieces.cut, [files[name] for name in missing], missing, [starts.get(name, ()) for name in missing])
                 )
             layouts = dict(zip(missing, cuts, strict=True))
-            said = {sha256: [[piece.sha256, piece.size] for piece in layout] for sha256, layout in layouts.items()}
+            said = {sha256: [(piece.sha256, piece.size) for piece in layout] for sha256, layout in layouts.items()}
             _say(channel, {"layouts": said, "fresh": bool(attempt)})
             asked = link.expect(replies, STEP, "needed").get("pieces")
             sent += _send(link, channel, replies, files, _ranges(link, asked, layouts))
@@ -79,7 +81,7 @@ def _size(path: Path, device: str) -> int:
         raise TransferError(device, STEP, f"{path}: can't be read: {exc.strerror}") from exc
 
 
-def _say(channel: Channel, said: dict[str, Any]) -> None:
+def _say(channel: Channel, said: Offer | Layouts) -> None:
     channel.write(json.dumps(said).encode() + b"\n")
 
 

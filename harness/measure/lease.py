@@ -7,9 +7,13 @@ import json
 import os
 import secrets
 import socket
+from typing import TYPE_CHECKING
 
 import harness
 from harness.devices.lease import holder, how_to_end
+
+if TYPE_CHECKING:
+    from protocol import Who
 
 # Tells this process from any other: containers may have the same host name and process number.
 CONTROLLER = secrets.token_hex(8)
@@ -29,7 +33,7 @@ def is_own(said: str) -> bool:
         return False
 
 
-def who() -> dict[str, object]:
+def who() -> Who:
     """Who asks, for those who find the device busy."""
     try:
         user = getpass.getuser()

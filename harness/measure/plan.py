@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
@@ -16,6 +16,9 @@ from harness.study.study import Optimization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import protocol
+    from protocol import Plan
 
     from harness.devices.device import Device
     from harness.devices.facts import Facts
@@ -195,7 +198,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     seed: int,
     hashes: Mapping[str, str] | None = None,
     bar: Bar | None = None,
-) -> dict[str, Any]:
+) -> Plan:
     """Write the request for one device, as runners/PROTOCOL.md says.
 
     Hashes are those of its runtimes by version; a bar asks for decisions in the place of precision.
@@ -203,14 +206,15 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
     planned = [case for case in planned if belongs(case, device) and not misplaced(variants[case.variant], facts.arch)]
     ids = {case.id for case in planned}
     by_dims = {tuple(found.dims.items()): found for found in inputs}
-    described = []
+    described: list[protocol.Case] = []
     for case in planned:
-        feed = by_dims[tuple(case.dims.items())]
+        feed, variant = by_dims[tuple(case.dims.items())], variants[case.variant]
+        assert variant.sha256 is not None  # noqa: S101 - for the type checker: only what was made has cases
         described.append(
             {
                 "id": case.id,
-                "model": variants[case.variant].sha256,
-                "data": variants[case.variant].data,
+                "model": variant.sha256,
+                "data": variant.data,
                 "inputs": feed.sha256,
                 "names": list(feed.names),
                 "threads": case.threads,
@@ -221,7 +225,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
         )
     # Times on an emulated device mean nothing: none are taken.
     emulated = is_emulated(device, facts)
-    asked: dict[str, Any] = {
+    asked: Plan = {
         "protocol": PROTOCOL,
         "cases": described,
         "units": [] if emulated else [list(unit) for unit in units if ids.issuperset(unit)],
@@ -253,7 +257,7 @@ def request(  # noqa: PLR0913, PLR0917 - each is a part of the request
             "least_rounds": bar.first_look,
             "t": _quantiles(bar.level),
             "limits": [
-                [list(unit), math.log1p(limit)] for unit, limit in bar.limits.get(device.name, {}).items() if ids.issuperset(unit)
+                (list(unit), math.log1p(limit)) for unit, limit in bar.limits.get(device.name, {}).items() if ids.issuperset(unit)
             ],
             "first_round": bar.first_round,
         }

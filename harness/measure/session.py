@@ -23,6 +23,8 @@ from harness.measure.route_events import Busy, Collected, Connected, Lost, Provi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from protocol import Order
+
     from harness.devices.device import Device
     from harness.devices.facts import Facts
     from harness.devices.link import Link
@@ -178,9 +180,9 @@ class Session:
         self._record(
             Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs], protocol=protocol.PROTOCOL)
         )
-        request = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
+        order: Order = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
         self._running = job
-        self._link.run(lambda link: link.start(job, request, work.files(facts.arch)))
+        self._link.run(lambda link: link.start(job, order, work.files(facts.arch)))
         if self._stopping.is_set():
             self.stop()
         self._follow(job)

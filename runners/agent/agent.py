@@ -13,6 +13,7 @@ import sys
 
 import place
 import store
+import version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Imported when asked for, for only they were sent.
 COMMANDS = {
-    "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "delivery",
+    "machine": "runtimes", "unpack": "runtimes", "adopt": "runtimes", "probe": "runtimes", "receive": "upload",
     "start": "jobs", "has": "jobs", "holder": "jobs", "follow": "jobs", "read": "jobs", "stop": "jobs", "release": "jobs",
 }  # fmt: skip
 # Limits that the account's login files, or its system, set for what it starts.
@@ -36,7 +37,7 @@ def command_of(words: list[str]) -> Callable[..., None]:
     if not words or words[0] not in COMMANDS:
         other = "another version of the harness called it; use the same version on both sides"
         raise ValueError(
-            "this agent speaks protocol %d and has no command '%s': %s" % (store.PROTOCOL, " ".join(words[:1])[:100], other)
+            "this agent speaks protocol %d and has no command '%s': %s" % (version.PROTOCOL, " ".join(words[:1])[:100], other)
         )
     if words[0] in WRITING:
         store.check_shape()
@@ -85,7 +86,7 @@ def main(words: list[str]) -> int:
             text = "the disk of %s is full: make room there (%s)" % (place.chosen(), text)
         if isinstance(error, OSError) and error.errno in LIMITS:
             text += "; a limit of the account is too low: see %s there" % LIMITS[error.errno]
-        store.say("error", kind=type(error).__name__, message=text[: store.MESSAGE_LIMIT])
+        store.say({"event": "error", "kind": type(error).__name__, "message": text[: store.MESSAGE_LIMIT]})
         return 1
     return 0
 

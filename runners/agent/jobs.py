@@ -11,10 +11,18 @@ import sys
 import threading
 import time
 
+import holders
 import machine_lease
 import packages
 import runtimes
 import store
+import version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from protocol import Request
 
 STOP_SECONDS = 5.0
 # Following must not disturb what is measured.
@@ -28,14 +36,17 @@ def start(job: str, program: str, runner: str) -> None:
 
     Asked again about a job that runs already, it says so: the first answer may have been lost.
     """
-    request = json.loads(sys.stdin.buffer.read())
-    if request.get("protocol") != store.PROTOCOL:
-        raise ValueError("this agent speaks protocol %d, not %r" % (store.PROTOCOL, request.get("protocol")))
-    files = [program, runner, request["prober"], request["checks"]]
-    files += [case[key] for case in request["cases"] for key in ("model", "inputs", "data") if case.get(key)]
+    request: Request = json.loads(sys.stdin.buffer.read())
+    if request.get("protocol") != version.PROTOCOL:
+        raise ValueError("this agent speaks protocol %d, not %r" % (version.PROTOCOL, request.get("protocol")))
+    files = [program, runner, request["prober"]]
+    for case in request["cases"]:
+        files += [case["model"], case["inputs"]]
+        data = case.get("data")
+        files += [data] if data else []
     missing = sorted({name for name in files if not os.path.exists(store.blob_path(name))})
     if missing:
-        store.say("missing", sha256=missing)
+        store.say({"event": "missing", "sha256": missing})
         return
     settle()
     bury()
@@ -48,34 +59,34 @@ def start(job: str, program: str, runner: str) -> None:
         open(store.job_path(job, "journal.jsonl"), "wb").close()
         os.set_inheritable(lock.fileno(), True)  # noqa: FBT003
         with open(store.job_path(job, "log"), "wb") as log:
-            child = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, *packages.ISOLATED, store.blob_path(program), store.job_path(job), store.blob_path(runner)],
                 env=runtimes.environment(runtimes.current()), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, pass_fds=[lock.fileno()],
             )  # fmt: skip
         try:
-            store.write_whole(store.job_path(job, "pid"), str(child.pid))
+            store.write_whole(store.job_path(job, "pid"), str(process.pid))
         except OSError:
-            child.kill()  # nobody could end it any more
-            child.wait()
+            process.kill()  # nobody could end it any more
+            process.wait()
             raise
-    store.say("started", pid=int(store.read_small(store.job_path(job, "pid")) or 0))
+    store.say({"event": "started", "pid": int(store.read_small(store.job_path(job, "pid")) or 0)})
 
 
 def has(job: str) -> None:
     """Say whether a job was started here, and by which version of the harness."""
-    asked: dict[str, object] = {}
+    asked: dict[str, Any] = {}
     with contextlib.suppress(ValueError, TypeError):
         asked = dict(json.loads(store.read_small(store.job_path(job, "request.json"))))
     who = asked.get("who")
-    version = who.get("harness") if isinstance(who, dict) else None
+    asked_by = who.get("harness") if isinstance(who, dict) else None
     found = bool(store.read_small(store.job_path(job, "pid")))
-    store.say("has", found=found, protocol=asked.get("protocol"), harness=version)
+    store.say({"event": "has", "found": found, "protocol": asked.get("protocol"), "harness": asked_by})
 
 
 def holder() -> None:
     """Say who holds this device."""
-    store.say("holder", holder=store.holder())
+    store.say({"event": "holder", "holder": holders.holder()})
 
 
 def settle() -> None:
@@ -115,15 +126,15 @@ def follow(job: str, offset: str) -> None:
                 break
             else:
                 if time.monotonic() - quiet_since > store.ALIVE_SECONDS:
-                    store.say("alive")
+                    store.say({"event": "alive"})
                     quiet_since = time.monotonic()
                 time.sleep(POLL_SECONDS)
     if store.read_small(store.job_path(job, "rc")) == "0":
-        store.say("ended")
+        store.say({"event": "ended"})
     else:
         bury()
         words = [*last_words(store.job_path(job, "log")).splitlines()[-5:], disk()]
-        store.say("died", log="\n".join(filter(None, words))[-store.MESSAGE_LIMIT :])
+        store.say({"event": "died", "log": "\n".join(filter(None, words))[-store.MESSAGE_LIMIT :]})
 
 
 def last_words(path: str) -> str:
@@ -155,13 +166,13 @@ def read(job: str, *names: str) -> None:
             for data in iter(lambda: file.read(store.CHUNK), b""):
                 digest.update(data)
                 size += len(data)
-                store.say("data", base64=base64.b64encode(data).decode())
-        store.say("ended", size=size, sha256=digest.hexdigest())
+                store.say({"event": "data", "base64": base64.b64encode(data).decode()})
+        store.say({"event": "ended", "size": size, "sha256": digest.hexdigest()})
 
 
 def stop(job: str) -> None:
     """Ask a job to stop, and wait until it has."""
-    store.say("stopped", was_running=end(job))
+    store.say({"event": "stopped", "was_running": end(job)})
 
 
 def end(job: str) -> bool:
@@ -183,7 +194,7 @@ def release() -> None:
     """Stop the job that holds this device; its workers too, where it died and they live. Another account's job only root can end."""
     ended = False
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        job = str(json.loads(store.holder_here() or "{}")["job"])
+        job = str(json.loads(holders.holder_here() or "{}")["job"])
         ended = end(job)
         ended = bury() or ended
     held = machine_lease.peer()
@@ -193,24 +204,24 @@ def release() -> None:
         ended = machine_lease.end() or ended
         held = machine_lease.peer()
     if held is not None:
-        store.say("held", holder=store.holder(), mine=mine)
+        store.say({"event": "held", "holder": holders.holder(), "mine": mine})
     else:
-        store.say("stopped", was_running=ended)
+        store.say({"event": "stopped", "was_running": ended})
 
 
 def bury() -> bool:
     """Kill the workers of a job that died and left them this device; they have its process group, which is nobody else's till then."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        said = store.holder_here()
+        said = holders.holder_here()
         job = str(json.loads(said or "{}")["job"])
         pid = int(store.read_small(store.job_path(job, "pid")))
         if pid > 1 and not store.is_running(job):
             time.sleep(0.1)
-            if store.holder_here() != said:
+            if holders.holder_here() != said:
                 return False  # it was the next one, which had not written its name yet
             os.killpg(pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_SECONDS
-            while store.holder_here() is not None and time.monotonic() < deadline:
+            while holders.holder_here() is not None and time.monotonic() < deadline:
                 time.sleep(0.05)
             return True
     return False

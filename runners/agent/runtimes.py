@@ -10,6 +10,8 @@ import os
 import stat
 import sys
 
+import child
+import holders
 import packages
 import place
 import store
@@ -17,6 +19,10 @@ import store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import zipfile
+    from typing import Any
+
+    from protocol import Unpack, Wheel
+    from protocol_journal import Facts
 
 RUNTIME_BYTES = 2 << 30
 RUNTIME_FILES = 50000
@@ -44,9 +50,16 @@ def machine() -> None:
     with contextlib.suppress(ValueError, OSError):
         libc = os.confstr("CS_GNU_LIBC_VERSION") or libc
     store.say(
-        "machine", arch=os.uname().machine, bits=64 if sys.maxsize > 1 << 32 else 32, libc=libc, implementation=sys.implementation.name,
-        python=list(sys.version_info[:3]), abi="cp%d%d%s" % (sys.version_info[0], sys.version_info[1], sys.abiflags),
-    )  # fmt: skip
+        {
+            "event": "machine",
+            "arch": os.uname().machine,
+            "bits": 64 if sys.maxsize > 1 << 32 else 32,
+            "libc": libc,
+            "implementation": sys.implementation.name,
+            "python": list(sys.version_info[:3]),
+            "abi": "cp%d%d%s" % (sys.version_info[0], sys.version_info[1], sys.abiflags),
+        }
+    )
 
 
 def check_memory() -> None:
@@ -67,7 +80,8 @@ def unpack() -> None:
     import hashlib  # here, as all that few commands take: an agent starts for each of them, and slowly on a small board
     import shutil
 
-    wheels = json.loads(sys.stdin.buffer.read(1 << 20))["wheels"]
+    asked: Unpack = json.loads(sys.stdin.buffer.read(1 << 20))
+    wheels = asked["wheels"]
     runtime = hashlib.sha256("\n".join(sorted(wheel["sha256"] for wheel in wheels)).encode()).hexdigest()
     found = store.runtime_path(runtime)
     os.makedirs(store.runtime_path(), mode=0o700, exist_ok=True)
@@ -81,10 +95,10 @@ def unpack() -> None:
                 os.rename(found + ".part", found)
             finally:
                 shutil.rmtree(found + ".part", ignore_errors=True)
-    store.say("unpacked", runtime=runtime)
+    store.say({"event": "unpacked", "runtime": runtime})
 
 
-def unpack_all(wheels: list[dict[str, str]], folder: str) -> None:
+def unpack_all(wheels: list[Wheel], folder: str) -> None:
     """Write the members of all wheels, after each of them was checked."""
     import shutil
     import zipfile
@@ -138,12 +152,12 @@ def adopt(runtime: str, use: str = "always") -> None:
     if not os.path.isdir(store.runtime_path(runtime)):
         raise ValueError("the runtime %s is not there" % runtime)
     code, out, log = store.attend([sys.executable, *packages.ISOLATED, "-c", VERSIONS], environment(runtime))
-    versions = store.answer(out)
+    versions = child.answer(out)
     if code != 0 or versions is None:
         import shutil
 
         shutil.rmtree(store.runtime_path(runtime), ignore_errors=True)
-        store.say("unusable", message=store.ending(code, log))
+        store.say({"event": "unusable", "message": child.ending(code, log)})
         return
     os.sync()  # boards lose their power: what 'current' names must be there
     with open(os.path.join(store.runtime_path(), "lock"), "wb") as lock:
@@ -151,7 +165,7 @@ def adopt(runtime: str, use: str = "always") -> None:
         if use == "always":
             chosen = dict(adopted(), **{python_tag(): dict(versions, runtime=runtime)})
             store.write_whole(os.path.join(store.runtime_path(), "current"), json.dumps(chosen))
-    store.say("adopted", runtime=runtime, **versions)
+    store.say({"event": "adopted", "runtime": runtime, "onnxruntime": versions["onnxruntime"], "numpy": versions["numpy"]})
 
 
 def adopted() -> dict[str, dict[str, str]]:
@@ -188,16 +202,16 @@ def probe(*programs: str) -> None:
     """Pass on what the prober (with the runner's programs) says of this device, and which runtime it found."""
     missing = [program for program in programs if not os.path.exists(store.blob_path(program))]
     if missing:
-        store.say("missing", sha256=missing)
+        store.say({"event": "missing", "sha256": missing})
         return
     env = environment(current())
     words = [sys.executable, *packages.ISOLATED, *map(store.blob_path, programs), os.path.join(store.root(), "imported")]
     code, out, log = store.attend(words, env)
-    facts = store.answer(out)
+    facts: Any = child.answer(out)
     if code != 0 or facts is None:
-        raise ValueError("its prober failed: " + store.ending(code, log))
-    mine = {"runtime": env.get("QUANT_HARNESS_RUNTIME"), "runtimes": versions(), "holder": store.holder()}
-    store.say(**dict(facts, **mine))
+        raise ValueError("its prober failed: " + child.ending(code, log))
+    found: Facts = facts
+    store.say({**found, "runtime": env.get("QUANT_HARNESS_RUNTIME"), "runtimes": versions(), "holder": holders.holder()})
 
 
 def versions() -> list[str]:

@@ -17,13 +17,16 @@ import sys
 import time
 
 import place
+from version import PROTOCOL
 
 # The module typing itself takes longer to import than most of what is used here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
-PROTOCOL = 4
+    from protocol import Reply
+    from protocol_journal import Facts
+
 # Of what lies in the store, and where. Versions before protocol 4 have the same, and wrote no number.
 LAYOUT = 1
 FOLDERS = ("blobs", "blobs/sha256", "blobs/layouts", "runtimes", "jobs", "queue")
@@ -114,15 +117,15 @@ def runtime_path(*names: str) -> str:
     return os.path.join(root(), "runtimes", *names)
 
 
-def say(event: str, **fields: object) -> None:
+def say(reply: Reply | Facts) -> None:
     """Write one line of the protocol."""
-    mention(event, **fields)
+    mention(reply)
     sys.stdout.flush()
 
 
-def mention(event: str, **fields: object) -> None:
+def mention(reply: Reply | Facts) -> None:
     """The same, but it may wait for the next one that is said."""
-    sys.stdout.write(json.dumps(dict(event=event, **fields)) + "\n")
+    sys.stdout.write(json.dumps(reply) + "\n")
 
 
 class Alive:
@@ -134,7 +137,7 @@ class Alive:
     def tick(self) -> None:
         """Say it when it is time to."""
         if time.monotonic() - self.told > ALIVE_SECONDS:
-            say("alive")
+            say({"event": "alive"})
             self.told = time.monotonic()
 
 
@@ -182,51 +185,18 @@ def is_running(job: str) -> bool:
         return False
 
 
-def holder() -> str | None:
-    """Who holds this device, as JSON; None if nobody does. Another account's job, or one of another store, holds it too."""
-    import machine_lease
-
-    found = machine_lease.holder()
-    return holder_here() if found is None else json.dumps(found, ensure_ascii=False)
-
-
-def holder_here() -> str | None:
-    """What the job of this store that holds this device wrote about itself; None if none does."""
-    try:
-        with open(os.path.join(root(), "lease"), "rb") as lease:
-            return lease.read(MESSAGE_LIMIT).decode(errors="replace") if is_locked(lease) else None
-    except OSError:
-        return None
-
-
-def attend(words: list[str], env: dict[str, str]) -> tuple[int | None, str, str]:
-    """Run a child to its end, with signs of life; gives its code (None if it took too long), output and standard error."""
+def attend(words: list[str], env: dict[str, str]) -> tuple[int, str, str]:
+    """Run a child to its end, with signs of life; gives its code, output and standard error, which says so if it took too long."""
     pipe = subprocess.PIPE
-    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, start_new_session=True)
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, start_new_session=True)
     deadline, late = time.monotonic() + CHILD_SECONDS, False
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            out, log = child.communicate(timeout=ALIVE_SECONDS)
-            return None if late else child.returncode, out.decode(errors="replace"), log.decode(errors="replace")
-        say("alive")
+            out, log = process.communicate(timeout=ALIVE_SECONDS)
+            if late:
+                return 1, "", "it took more than %g s" % CHILD_SECONDS
+            return process.returncode, out.decode(errors="replace"), log.decode(errors="replace")
+        say({"event": "alive"})
         late = time.monotonic() > deadline
         if late:
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def answer(out: str) -> dict[str, Any] | None:
-    """What a child said: the last line of its output that is a JSON object, whatever else was printed; None if there is none."""
-    for line in reversed(out.splitlines()):
-        with contextlib.suppress(ValueError, RecursionError):
-            said = json.loads(line)
-            if isinstance(said, dict):
-                return said
-    return None
-
-
-def ending(code: int | None, log: str) -> str:
-    """Words for how a child ended."""
-    if code is None:
-        return "it took more than %g s" % CHILD_SECONDS
-    last = ([line.strip() for line in log.splitlines() if line.strip()] or ["no message"])[-1]
-    return ("killed by %s; last words: %s" % (signal.Signals(-code).name, last) if code < 0 else last)[:MESSAGE_LIMIT]
+            os.killpg(process.pid, signal.SIGKILL)

@@ -7,9 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import child
+
+if TYPE_CHECKING:
+    from protocol_journal import Governor, GovernorOutcome
 
 # Sets the governor, and puts the old one back when its standard input ends, however the job did.
 GUARDIAN = """\
@@ -37,7 +40,7 @@ for path, value in old.items():
 
 
 @contextlib.contextmanager
-def held(wanted: str | None, note: Callable[[dict[str, Any]], None]) -> Any:  # noqa: ANN401 - an iterator
+def held(wanted: str | None, note: Callable[[Governor], None]) -> Any:  # noqa: ANN401 - an iterator
     """Hold the frequency governor that was asked for; another process puts the old one back even if this one is killed."""
     if not wanted:
         yield
@@ -51,10 +54,10 @@ def held(wanted: str | None, note: Callable[[dict[str, Any]], None]) -> Any:  # 
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert guardian.stdin is not None and guardian.stdout is not None  # noqa: S101, PT018 - for the type checker
-    said = json.loads(guardian.stdout.readline() or '{"reason": "its guardian died"}')
+    said: GovernorOutcome = json.loads(guardian.stdout.readline() or '{"reason": "its guardian died"}')
     if not paths:
         said = {"reason": "this device's kernel offers no choice of governor"}
-    note(dict(said, event="governor", governor=wanted))
+    note({**said, "event": "governor", "governor": wanted})
     try:
         yield
     finally:

@@ -20,6 +20,8 @@ import machine_lease
 if TYPE_CHECKING:
     import socket
 
+    from protocol import Who
+
 HOLDER_LIMIT = 2000
 # Whoever looks whether it is free holds it for a moment: nobody is refused for that.
 LEAST_SECONDS = 1.0
@@ -51,7 +53,7 @@ class Lease:
         os.makedirs(self.queue, mode=0o700, exist_ok=True)
 
     def take(
-        self, who: dict[str, Any], wait: float, stopping: Callable[[], bool], tell: Callable[[str], None], sibling_wait: float = 0
+        self, who: Who, wait: float, stopping: Callable[[], bool], tell: Callable[[str], None], sibling_wait: float = 0
     ) -> str | None:
         """Take it, at the latest after ``wait`` seconds; after ``sibling_wait`` where a job of the same controller holds it.
 
@@ -152,7 +154,7 @@ class Lease:
         return True
 
 
-def is_sibling(holder: str, who: dict[str, Any]) -> bool:
+def is_sibling(holder: str, who: Who) -> bool:
     """Whether the holder was started by the same controller, which reaches this machine by two entries of its devices."""
     try:
         return bool(json.loads(holder)["controller"] == who["controller"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocol_runner import LaunchResult
 
 # With fewer processes there is no interval.
 LEAST = 3
@@ -12,8 +15,8 @@ LEAST = 3
 TRIMMED = 0.2
 
 
-def replicates(line: dict[str, Any]) -> list[float]:
-    """One number for each pair of blocks of a visit that counts: log(first median / second), or log(median) of a case alone."""
+def replicates(line: LaunchResult) -> list[float]:
+    """One number for each pair of blocks of a launch that counts: log(first median / second), or log(median) of a case alone."""
     found = []
     for rebuild in line["rebuilds"]:
         pairs = [pair["medians"] for pair in rebuild["pairs"] if not pair["disturbed"]]

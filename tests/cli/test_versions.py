@@ -76,21 +76,18 @@ def test_a_job_program_of_another_version_is_refused(
     harness: Command, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refuses: bool
 ) -> None:
     """By the job, and where the job takes any request, by the controller."""
-    folder = tmp_path / "other" / "job"
-    shutil.copytree(paths.JOB, folder)
-    text = (folder / "job.py").read_text()
-    checks = ["\nPROTOCOL = 4\n", '.get("protocol") != PROTOCOL']
-    assert all(check in text for check in checks)
-    text = text.replace(checks[0], f"\nPROTOCOL = {number}\n").replace(
-        checks[1], checks[1] if refuses else '.get("protocol") is None'
-    )
-    (folder / "job.py").write_text(text)
-    monkeypatch.setattr(paths, "JOB", folder)
-    program.job.cache_clear()
-    try:
-        done = harness("run", str(study), *RUN)
-    finally:
-        program.job.cache_clear()
+    folder = tmp_path / "other"
+    shutil.copytree(paths.RUNNERS, folder)
+    main, check = folder / "job" / "job.py", '.get("protocol") != PROTOCOL'
+    assert check in main.read_text()
+    (folder / "job" / "version.py").write_text(f"PROTOCOL = {number}\n")
+    main.write_text(main.read_text().replace(check, check if refuses else '.get("protocol") is None'))
+    packed = tmp_path / "job.py"
+    with monkeypatch.context() as patched:
+        patched.setattr(paths, "RUNNERS", folder)
+        packed.write_bytes(program.pack("job"))
+    monkeypatch.setattr(program, "job", lambda: packed)
+    done = harness("run", str(study), *RUN)
     assert done.code == 3
     words = (
         "this job speaks protocol {}, but the request is in protocol 4: start the job with the version of the harness that wrote the request"

@@ -12,8 +12,8 @@ import paramiko
 from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
 from pydantic import TypeAdapter, ValidationError
 
+from harness.devices import program
 from harness.devices.device import Device
-from harness.devices.program import MODULES
 from harness.devices.transports.local import LocalTransport
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class FaultyTransport:
         self.real = LocalTransport(device)
 
     def open(self, words: Sequence[str], step: str) -> FaultyChannel:
-        command = next(word for word in words if word in MODULES)
+        command = next(word for word in words if word in program.commands())
         self.on("open", command)
         return FaultyChannel(self.real.open(words, step), command)
 

@@ -13,16 +13,15 @@ from typing import Any
 
 import pytest
 
-from harness.paths import AGENT
+from harness.paths import RUNNERS
+from tests.runners import programs
 
 HELLO = b"hello board"
 HASH = hashlib.sha256(HELLO).hexdigest()
 
 
 def run(*words: str, data: bytes = b"", **options: Any) -> tuple[list[dict[str, Any]], int]:
-    done = subprocess.run(
-        [sys.executable, str(AGENT / "agent.py"), *words], input=data, capture_output=True, timeout=60, check=False, **options
-    )
+    done = subprocess.run(programs.agent(*words), input=data, capture_output=True, timeout=60, check=False, **options)
     return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
 
 
@@ -104,7 +103,7 @@ def test_a_jobs_name_can_not_leave_the_store(job: str) -> None:
 
 def asking(program: str) -> bytes:
     """A request that needs this program only."""
-    return json.dumps({"protocol": 4, "prober": program, "checks": program, "cases": []}).encode()
+    return json.dumps({"protocol": 4, "prober": program, "cases": []}).encode()
 
 
 def started(body: str) -> str:
@@ -169,11 +168,11 @@ def test_reading_what_is_not_there_names_it() -> None:
 
 def test_a_full_disk_is_named_with_its_place() -> None:
     code = (
-        "import errno, os, runpy, sys\nsys.path.insert(0, sys.argv[1])\nimport delivery\n"
-        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\ndelivery.write = full\n"
-        "runpy.run_path(sys.argv.pop(1) + '/agent.py', run_name='__main__')"
+        "import errno, os, runpy, sys\nsys.path[:0] = [sys.argv[1] + '/agent', sys.argv[1] + '/shared']\nimport upload\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\nupload.write = full\n"
+        "runpy.run_path(sys.argv.pop(1) + '/agent/agent.py', run_name='__main__')"
     )
-    command = [sys.executable, "-c", code, str(AGENT), "receive"]
+    command = [sys.executable, "-c", code, str(RUNNERS), "receive"]
     done = subprocess.run(command, input=frame(HELLO), capture_output=True, timeout=60, check=False)
     words = f"the disk of {store()} is full: make room there (No space left on device: {store()})"
     assert json.loads(done.stdout.splitlines()[-1])["message"] == words

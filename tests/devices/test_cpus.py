@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.devices import facts as device_facts
-from harness.devices import registry
+from harness.devices import program, registry
 from harness.devices.device import Device
 from harness.errors import EntryError, RegistryError
-from harness.paths import CHECKS, PROBER
 from tests import account
 from tests.cli.struck import opened
 from tests.sshd import BASH, SshServer
@@ -81,10 +80,8 @@ def test_a_device_that_does_not_say_its_cores_is_not_refused() -> None:
 def test_the_prober_says_which_cores_can_be_used_and_stays_where_it_is(tmp_path: Path) -> None:
     runner = tmp_path / "runner.py"
     runner.write_text("print('{}')\n")
-    code = f"import os, runpy, sys; os.sched_setaffinity(0, [{HERE[0]}]); sys.argv[1:] = [{str(runner)!r}, {str(CHECKS)!r}]; import atexit; "
-    code += (
-        f"atexit.register(lambda: print(sorted(os.sched_getaffinity(0)))); runpy.run_path({str(PROBER)!r}, run_name='__main__')"
-    )
+    code = f"import os, runpy, sys; os.sched_setaffinity(0, [{HERE[0]}]); sys.argv[1:] = [{str(runner)!r}]; import atexit; "
+    code += f"atexit.register(lambda: print(sorted(os.sched_getaffinity(0)))); runpy.run_path({str(program.prober())!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     facts, after = done.stdout.splitlines()
     assert json.loads(facts)["cpus"] == HERE

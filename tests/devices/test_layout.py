@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from harness.paths import AGENT
 from tests.devices.test_agent import HASH, HELLO, frame, run, store
+from tests.runners import programs
 
 STORE_COMMANDS = (
-    ("receive",), ("unpack",), ("adopt", HASH), ("probe", HASH, HASH, HASH), ("start", "j", HASH, HASH), ("has", "j"), ("follow", "j", "0"),
+    ("receive",), ("unpack",), ("adopt", HASH), ("probe", HASH, HASH), ("start", "j", HASH, HASH), ("has", "j"), ("follow", "j", "0"),
     ("read", "j", "c0.npz"), ("stop", "j"),
 )  # fmt: skip
 
@@ -52,7 +51,7 @@ def test_a_mark_that_this_version_does_not_understand_is_a_newer_ones(said: str)
 
 
 @pytest.mark.parametrize(
-    "words", [("machine",), ("receive",), ("unpack",), ("probe", HASH, HASH, HASH), ("start", "j", HASH, HASH)], ids=" ".join
+    "words", [("machine",), ("receive",), ("unpack",), ("probe", HASH, HASH), ("start", "j", HASH, HASH)], ids=" ".join
 )
 @pytest.mark.parametrize(
     "name", ["blobs", "blobs/sha256", "jobs", "queue", "runtimes", "lease", "imported", "layout", "runtimes/current"]
@@ -75,7 +74,7 @@ def test_a_wrong_thing_in_the_store_is_named(name: str, words: tuple[str, ...], 
 @pytest.mark.parametrize("limit", ["-v 100000", "-d 100000"])
 def test_a_limit_of_memory_that_no_runtime_can_work_with_is_named(limit: str) -> None:
     done = subprocess.run(
-        ["sh", "-c", f'ulimit {limit}; exec "$0" "$@"', sys.executable, str(AGENT / "agent.py"), "machine"],
+        ["sh", "-c", f'ulimit {limit}; exec "$0" "$@"', *programs.agent("machine")],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1

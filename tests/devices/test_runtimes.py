@@ -212,7 +212,7 @@ def test_a_job_runs_with_the_runtime(tmp_path: Path) -> None:
         tmp_path,
         "import os, sys\nsys.path += os.environ['QUANT_HARNESS_PATH'].split(':')\nimport onnxruntime as o\nopen(os.path.join(sys.argv[1], 'rc'), 'w').write(o.__version__)",
     )
-    run("start", "j", job, job, data=json.dumps({"protocol": 4, "prober": job, "checks": job, "cases": []}).encode())
+    run("start", "j", job, job, data=json.dumps({"protocol": 4, "prober": job, "cases": []}).encode())
     run("follow", "j", "0")
     assert (store() / "jobs" / "j" / "rc").read_text() == "1.31.1"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.judge.intervals import Estimate, geometric, grouped, quotient
-from harness.paths import JOB
+from harness.paths import RUNNERS
 
 POSITIVE = st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=20)
 
@@ -116,7 +116,7 @@ def test_two_processes_allow_no_interval_however_many_replicates() -> None:
 
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=8), min_size=1, max_size=12))
 def test_the_device_stops_by_the_interval_that_is_printed(groups: list[list[float]]) -> None:
-    job = runpy.run_path(str(JOB / "precision.py"))
+    job = runpy.run_path(str(RUNNERS / "job" / "precision.py"))
     table = [float(stats.t.ppf(0.975, freedom)) for freedom in range(1, 201)]
     found = grouped(groups)
     assert found is not None

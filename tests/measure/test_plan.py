@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from harness.measure.events import FidelityLine
 from harness.measure.work import Work
 from harness.quantize.recipe import Recipe, Variant
 from harness.study.study import MeasureSection
+
+if TYPE_CHECKING:
+    from protocol import Plan
 
 FACTS = Facts(arch="aarch64", cores=4, python="3.11.2", onnxruntime=Runtime(version="1.31.1"), uncountable=None)
 
@@ -149,12 +153,13 @@ def test_a_gate_s_limits_travel_to_the_devices_that_they_are_for() -> None:
     variants = {name: variant(name) for name in ("old", "new")}
     bar = plan.Bar({"board": {("c0", "c1"): 0.05}}, level=0.995, first_look=3, first_round=20)
 
-    def asked(name: str) -> dict[str, object]:
+    def asked(name: str) -> Plan:
         device = Device(name=name, host="h")
         return plan.request(cases, [("c0", "c1")], variants, [inputs], MeasureSection(), device, FACTS, 1, None, bar)
 
     found = asked("board")
-    assert found["limits"] == [[["c0", "c1"], pytest.approx(math.log1p(0.05))]]
+    ((unit, limit),) = found["limits"]
+    assert (unit, limit) == (["c0", "c1"], pytest.approx(math.log1p(0.05)))
     assert (found["least_rounds"], found["first_round"]) == (3, 20)
-    assert found["t"][:1] == [127.321336]  # type: ignore[index]
+    assert found["t"][:1] == [127.321336]
     assert asked("other")["limits"] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.paths import CHECKS, RUNNER
+from harness.devices import program
 from tests.runners.fakes import WELL, begin, carry_out, journal, named, place, until
 
 DUET = "if task['task'] == 'duet': "
@@ -134,10 +134,9 @@ def test_a_model_too_large_for_its_allowance_fails_for_memory_in_the_real_runner
     blobs = store / "blobs" / "sha256"
     for key, path in (("model", tmp_path / "model"), ("inputs", inputs)):
         (blobs / request["cases"][0][key]).write_bytes(path.read_bytes())
-    (blobs / request["checks"]).write_bytes(CHECKS.read_bytes())
     request["cases"][0] |= {"names": ["x"], "threads": 1, "provider": "CPUExecutionProvider", "optimization": "all"}
     (folder / "request.json").write_text(json.dumps(request))
-    assert carry_out(folder, runner=RUNNER)[0] == 0
+    assert carry_out(folder, runner=program.runner())[0] == 0
     (failed,) = named(folder, "failed")
     assert failed["kind"] == "memory", failed
     assert failed["message"].endswith("(it may take 1073.7 MB: memory in devices.toml)")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from harness.paths import AGENT
+from harness.paths import RUNNERS
 from tests.devices.test_agent import run as agent
+from tests.runners import programs
 from tests.runners.accounts import ACCOUNTS, as_account, begin_as, python_as, queue
 from tests.runners.accounts import shared as shared  # noqa: PLC0414 - a fixture
 from tests.runners.fakes import alive, begin, children, journal, named, place, until
@@ -185,7 +186,7 @@ def copied(shared: Path) -> Path:
     """The agent, where every account can read it, and an empty store for each."""
     place = shared / "agent"
     place.mkdir(exist_ok=True)
-    for path in AGENT.glob("*.py"):
+    for path in (*(RUNNERS / "agent").glob("*.py"), *(RUNNERS / "shared").glob("*.py")):
         (place / path.name).write_bytes(path.read_bytes())
         (place / path.name).chmod(0o644)
     (shared / "empty").mkdir(exist_ok=True)
@@ -348,7 +349,7 @@ def test_a_network_namespace_of_its_own_has_a_lease_of_its_own(shared: Path) -> 
         pytest.skip("no network namespace can be made here")
     process, _ = held(shared, ACCOUNT)
     try:
-        words = ["unshare", "-n", sys.executable, str(AGENT / "agent.py"), "holder"]
+        words = ["unshare", "-n", *programs.agent("holder")]
         inside = subprocess.run(words, capture_output=True, text=True, check=True)
         assert json.loads(inside.stdout)["holder"] is None
         assert holder() is not None
@@ -363,9 +364,7 @@ def test_root_in_another_pid_namespace_sees_the_account_and_can_not_end_the_job(
         pytest.skip("no pid namespace can be made here")
     process, _ = held(shared, ACCOUNT)
     try:
-        inside = subprocess.run(
-            [*apart, sys.executable, str(AGENT / "agent.py"), "release"], capture_output=True, text=True, check=True
-        )
+        inside = subprocess.run([*apart, *programs.agent("release")], capture_output=True, text=True, check=True)
         said = json.loads(inside.stdout)
         assert (said["event"], said["mine"]) == ("held", True)
         assert (json.loads(said["holder"])["account"], json.loads(said["holder"])["process"]) == (ACCOUNT, None)
@@ -381,7 +380,7 @@ def test_killing_an_agent_that_follows_changes_nothing(tmp_path: Path) -> None:
         process = begin(folder, lock.fileno())
     try:
         until(lambda: named(folder, "begin"))
-        follow = [sys.executable, str(AGENT / "agent.py"), "follow", "held", "0"]
+        follow = programs.agent("follow", "held", "0")
         with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as follower:
             assert follower.stdout is not None
             assert json.loads(follower.stdout.readline())["event"] == "begin"
@@ -399,7 +398,10 @@ def test_the_name(name: str | None, address: str) -> None:
         {"QUANT_HARNESS_LEASE": name} if name else {}
     )
     words = [sys.executable, "-c", "import machine_lease; print(machine_lease.address())"]
-    assert subprocess.run(words, cwd=AGENT, env=env, capture_output=True, text=True, check=True).stdout.strip() == address
+    assert (
+        subprocess.run(words, cwd=RUNNERS / "shared", env=env, capture_output=True, text=True, check=True).stdout.strip()
+        == address
+    )
 
 
 @pytest.mark.parametrize("name", ["a b", "x" * 65, "\n", "ä"])

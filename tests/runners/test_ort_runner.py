@@ -27,7 +27,7 @@ from harness.devices import program
 from harness.measure import journal
 from harness.measure.events import Counted, End, Evaluated, Event, Failed, Governor, SeparateProcesses, Throughput
 from harness.measure.launch import Launch
-from harness.paths import CHECKS, PROBER, RUNNER
+from harness.paths import RUNNERS
 from harness.quantize.methods import ort_format
 from tests.models import tiny_cnn
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLES = 4
-PROGRAMS = sorted(RUNNER.parent.rglob("*.py"))
+SOURCES = sorted(RUNNERS.rglob("*.py"))
 
 
 @pytest.fixture
@@ -53,8 +53,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
             "model": model,
             "inputs": inputs,
             "bad": b"no model",
-            "prober": PROBER.read_bytes(),
-            "checks": CHECKS.read_bytes(),
+            "prober": program.prober().read_bytes(),
         }
         for key, data in files.items():
             names[key] = hashlib.sha256(data).hexdigest()
@@ -64,7 +63,7 @@ def job(tmp_path: Path) -> Callable[..., Path]:
             "provider": "CPUExecutionProvider", "optimization": "all",
         }  # fmt: skip
         request: dict[str, Any] = {
-            "protocol": 4, "prober": names["prober"], "checks": names["checks"],
+            "protocol": 4, "prober": names["prober"], "who": {}, "wait": 0,
             "cases": [case, {**case, "id": "c1", **({"model": names["bad"]} if broken else {})}],
             "units": [["c0", "c1"]], "seed": 5,
             "rounds": 2, "least_rounds": 2, "precision": 1e-9, "t": [12.7, 4.3, 3.2], "turns": False, "rebuilds": 2, "pairs": 2,
@@ -83,8 +82,11 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the prober, the runner with these words, or with ``job FOLDER`` a whole job."""
-    programs = {"job": [str(program.job()), *words[1:], str(RUNNER)], "probe": [str(PROBER), str(RUNNER), str(CHECKS)]}
-    command = programs.get(words[0], [str(RUNNER), *words])
+    programs = {
+        "job": [str(program.job()), *words[1:], str(program.runner())],
+        "probe": [str(program.prober()), str(program.runner())],
+    }
+    command = programs.get(words[0], [str(program.runner()), *words])
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False, **options)
 
 
@@ -218,7 +220,7 @@ def test_a_pair_too_large_for_memory_is_measured_in_processes_that_alternate(job
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
     blind.write_text(program.job().read_text().replace("/proc/meminfo", str(meminfo)))
     folder = job(broken=False, rounds=3)
-    subprocess.run([sys.executable, str(blind), str(folder), str(RUNNER)], check=True, timeout=120)
+    subprocess.run([sys.executable, str(blind), str(folder), str(program.runner())], check=True, timeout=120)
     (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
     assert apart.cases == ("c0", "c1")
     assert apart.reason.endswith("MB, and 1 MB are free")
@@ -316,7 +318,9 @@ def test_the_governor_is_held_and_put_back(job: Callable[..., Path], policies: P
 def test_the_governor_is_put_back_after_a_kill(job: Callable[..., Path], policies: Path) -> None:
     folder = job(broken=False, rounds=1000, governor="performance")
     env = {**os.environ, "QUANT_HARNESS_CPUFREQ": str(policies)}
-    process = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(RUNNER)], env=env, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, str(program.job()), str(folder), str(program.runner())], env=env, start_new_session=True
+    )
     deadline = time.monotonic() + 60
     while governors(policies) != ["performance"] * 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -399,7 +403,7 @@ def test_what_a_library_prints_does_not_reach_the_protocol(job: Callable[..., Pa
     case = {**request["cases"][0], **{key: str(blobs / request["cases"][0][key]) for key in ("model", "inputs")}}
     task = {**request, "task": "duet", "cases": [case], "cpus": None}
     done = subprocess.run(
-        [sys.executable, "-c", worker_code, str(RUNNER)],
+        [sys.executable, "-c", worker_code, str(program.runner())],
         input=json.dumps(task),
         capture_output=True,
         text=True,
@@ -419,7 +423,7 @@ def test_the_time_limit_ends_a_job(job: Callable[..., Path]) -> None:
 
 def test_sigterm_stops_a_job_and_keeps_what_it_measured(job: Callable[..., Path]) -> None:
     folder = job(broken=False, rounds=1000)
-    process = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(RUNNER)])
+    process = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(program.runner())])
     path = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (path.exists() and '"duet"' in path.read_text()) and time.monotonic() < deadline:
@@ -463,14 +467,15 @@ def test_a_wrong_command_is_one_line_of_the_protocol() -> None:
     assert json.loads(done.stdout)["event"] == "error"
 
 
-@pytest.mark.parametrize("path", PROGRAMS)
-def test_the_device_side_is_python_3_9_and_small(path: Path) -> None:
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(RUNNERS)))
+def test_a_module_is_small_and_needs_no_package_but_numpy_and_onnxruntime(path: Path) -> None:
     source = path.read_text()
-    ast.parse(source, feature_version=(3, 9))
-    assert len(source.splitlines()) <= 400
-    imported = {
+    assert len(source.splitlines()) <= 300
+    beside = {other.stem for folder in (path.parent, RUNNERS / "shared", RUNNERS) for other in folder.glob("*.py")}
+    allowed = {"numpy", "onnxruntime"} if path.parent.name == "ort_runner" else set()
+    found = {
         name.split(".")[0]
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(ast.parse(source, feature_version=(3, 9)))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -479,11 +484,7 @@ def test_the_device_side_is_python_3_9_and_small(path: Path) -> None:
             else []
         )
     }
-    beside = {other.stem for other in path.parent.glob("*.py")} if path.parent.name in {"agent", "job"} else set()
-    # One module of the agent's is packed into the job as well.
-    beside |= {"machine_lease"} if path.parent.name == "job" else set()
-    others = imported - set(sys.stdlib_module_names) - beside
-    assert others == ({RUNNER: {"numpy", "onnxruntime"}, CHECKS: {"numpy", "onnxruntime"}}.get(path, set()))
+    assert found - set(sys.stdlib_module_names) - beside <= allowed
 
 
 def test_an_emulated_clock_counts_in_processes_of_their_own_until_they_agree(job: Callable[..., Path]) -> None:
@@ -540,7 +541,7 @@ def test_cases_of_two_runtimes_are_kept_apart_and_each_has_its_own(job: Callable
     for case, name in zip(request["cases"], ("one", "two"), strict=True):
         case["runtime"] = name
     (folder / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-I", "-S", str(program.job()), str(folder), str(RUNNER)]
+    command = [sys.executable, "-I", "-S", str(program.job()), str(folder), str(program.runner())]
     packages = os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
     subprocess.run(command, check=True, timeout=120, env={**os.environ, "QUANT_HARNESS_PATH": packages})
     (apart,) = [event for event in events(folder) if isinstance(event, SeparateProcesses)]
@@ -554,7 +555,7 @@ def test_one_job_at_a_time_holds_the_device(job: Callable[..., Path]) -> None:
     folder = job(broken=False, rounds=1000, who={"user": "ci", "host": "agent3", "pid": 7})
     second = folder.with_name("k")
     shutil.copytree(folder, second)
-    first = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(RUNNER)])
+    first = subprocess.Popen([sys.executable, str(program.job()), str(folder), str(program.runner())])
     try:
         deadline = time.monotonic() + 60
         while not ((folder / "journal.jsonl").exists() and duets(folder)) and time.monotonic() < deadline:
@@ -648,7 +649,7 @@ class TestModels:
         }  # fmt: skip
 
     def outputs(self, case: dict[str, Any]) -> Any:
-        model = runpy.run_path(str(RUNNER))["Model"](case)
+        model = runpy.run_path(str(RUNNERS / "ort_runner" / "model.py"))["Model"](case)
         model.first()()
         return model.session.run(None, model.feeds[0])[0]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.paths import CHECKS, PROBER
+from harness.devices import program
 
 ASKED = """\
 import json, sys, onnxruntime
@@ -39,7 +39,7 @@ class Board:
         return self.folder / "packages" / "onnxruntime" / "__init__.py"
 
     def probe(self) -> dict[str, Any]:
-        words = [PROBER, self.folder / self.runner, CHECKS, self.kept]
+        words = [program.prober(), self.folder / self.runner, self.kept]
         env = {**os.environ, "PYTHONPATH": str(self.folder / "packages")}
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=env, timeout=60, check=False)
         assert done.returncode == 0, done.stderr

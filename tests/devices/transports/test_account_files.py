@@ -14,7 +14,7 @@ import pytest
 from harness.devices import facts as device_facts
 from harness.devices import registry
 from harness.devices.link import Link
-from harness.paths import AGENT
+from harness.paths import RUNNERS
 from tests import account
 from tests.sshd import BASH, SshServer
 
@@ -124,7 +124,9 @@ def test_what_pip_installed_for_the_user_is_found(evil: tuple[SshServer, str]) -
 
 def test_folders_are_those_that_python_itself_searches(tmp_path: Path) -> None:
     python = account.venv(tmp_path / "venv", sys.executable)
-    agent = f"import sys; sys.path.insert(0, {str(AGENT)!r}); import packages; print(*packages.installed(), sep='\\n')"
+    agent = (
+        f"import sys; sys.path.insert(0, {str(RUNNERS / 'agent')!r}); import packages; print(*packages.installed(), sep='\\n')"
+    )
     done = subprocess.run([python, "-I", "-S", "-c", agent], capture_output=True, text=True, check=True)
     own = subprocess.run(
         [python, "-c", "import sys; print(*sys.path[1:], sep='\\n')"], capture_output=True, text=True, check=True
@@ -157,7 +159,7 @@ def test_variables_that_change_what_is_loaded_or_measured_are_cleared() -> None:
         "GLIBC_TUNABLES": "x",
     }
     kept = {"LD_LIBRARY_PATH": "/x", "PATH": "/x", "HOME": "/x", "CUDA_VISIBLE_DEVICES": "0", "LC_ALL": "C.UTF-8"}
-    code = f"import sys; sys.path.insert(0, {str(AGENT)!r}); import json, packages; print(json.dumps(packages.environment('/first')))"
+    code = f"import sys; sys.path.insert(0, {str(RUNNERS / 'agent')!r}); import json, packages; print(json.dumps(packages.environment('/first')))"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], env=cleared | kept, capture_output=True, text=True, check=True
     )

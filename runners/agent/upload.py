@@ -7,68 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import json
 import os
-import select
 import sys
 import time
 
-import room
+import eviction
 import store
+from stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
+    from protocol import Layouts, Offer
+
 # A sender that says nothing for so long is gone; until then its place in the store is its own.
 IDLE_SECONDS = 20.0
-THINKING_SECONDS = 300.0
 BUFFER = 1 << 20
-LINE_BUFFER = 1 << 16
-# F_SETPIPE_SZ of fcntl(2), which Python names from 3.10 on.
-SET_PIPE_SIZE = 1031
-
-
-class Stream:
-    """Standard input, as lines and as counted bytes, with a limit on silence."""
-
-    def __init__(self) -> None:
-        self.descriptor = sys.stdin.fileno()
-        self.poll = select.poll()
-        self.poll.register(self.descriptor)
-        # sshd hands over 32 KiB at a time: what fits into the pipe need not wait for this process to be woken.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self.descriptor, SET_PIPE_SIZE, BUFFER)
-        # Reading the program from there, Python may have read ahead.
-        self.rest = sys.stdin.buffer.read(len(sys.stdin.buffer.peek()))  # type: ignore[union-attr]
-
-    def more(self, buffer: memoryview, seconds: float) -> int:
-        """Put some bytes into a buffer; gives how many, none at the end."""
-        if self.rest:
-            count = min(len(self.rest), len(buffer))
-            buffer[:count] = self.rest[:count]
-            self.rest = self.rest[count:]
-            return count
-        if not self.poll.poll(1000 * seconds):
-            raise EOFError("the sender said nothing for %g s" % seconds)
-        return os.readv(self.descriptor, [buffer])
-
-    def line(self) -> bytes:
-        """A line without its end; empty at the end of the stream."""
-        found = []
-        buffer = memoryview(bytearray(LINE_BUFFER))
-        while True:
-            data = bytes(buffer[: self.more(buffer, THINKING_SECONDS)])
-            line, newline, rest = data.partition(b"\n")
-            self.rest = rest + self.rest
-            found.append(line)
-            if newline or not data:
-                return b"".join(found)
-            if sum(map(len, found)) > store.LINE_LIMIT:
-                raise ValueError("a line of more than %d bytes" % store.LINE_LIMIT)
 
 
 def receive() -> None:
@@ -80,17 +38,17 @@ def receive() -> None:
         line = stream.line()
         if not line:
             return
-        asked = json.loads(line)
+        asked: Offer = json.loads(line)
         sizes = {store.hashed(sha256): int(size) for sha256, size in asked["files"]}
         missing = [sha256 for sha256, size in sizes.items() if not is_there(sha256, size)]
-        store.say("missing", sha256=missing)
+        store.say({"event": "missing", "sha256": missing})
         if not missing and asked.get("quota"):
             # It may have been set, or lowered, since the last delivery; what is in use stays in any case.
             with contextlib.suppress(ValueError):
-                room.make(0, asked["quota"], set(sizes), store.Alive())
+                eviction.make_room(0, asked["quota"], set(sizes), store.Alive())
         if missing:
             with locked() as alone:
-                Delivery(stream, sizes, missing, alone).take(asked.get("quota"))
+                Upload(stream, sizes, missing, alone).take(asked.get("quota"))
 
 
 def is_there(sha256: str, size: int) -> bool:
@@ -131,7 +89,7 @@ def locked() -> Any:  # noqa: ANN401 - an iterator
         yield alone
 
 
-class Delivery:
+class Upload:
     """Some missing files, built one after the other.
 
     A piece comes from a file that is there, from one that was built before, or from the stream.
@@ -144,7 +102,7 @@ class Delivery:
 
     def take(self, quota: int | None) -> None:
         """Read the layouts, ask for what is needed, and build."""
-        said = json.loads(self.stream.line())
+        said: Layouts = json.loads(self.stream.line())
         fresh = bool(said.get("fresh"))
         layouts = {
             sha256: [(store.hashed(piece), int(size)) for piece, size in said["layouts"][sha256]] for sha256 in self.missing
@@ -153,11 +111,13 @@ class Delivery:
             if sum(size for _, size in pieces) != self.sizes[sha256] or min([size for _, size in pieces], default=0) < 0:
                 raise ValueError("the pieces of %s do not make it up" % sha256)
         begun = {} if fresh else {sha256: self.begun(sha256) for sha256 in self.missing}
-        room.make(sum(self.sizes[sha256] - begun.get(sha256, 0) for sha256 in self.missing), quota, set(self.sizes), self.alive)
+        eviction.make_room(
+            sum(self.sizes[sha256] - begun.get(sha256, 0) for sha256 in self.missing), quota, set(self.sizes), self.alive
+        )
         known = {} if fresh else index()
         steps = {sha256: self.plan(sha256, pieces, begun.get(sha256, 0), known) for sha256, pieces in layouts.items()}
         needed = [step[3] for plan in steps.values() for step in plan if step[0] is None]
-        store.say("needed", pieces=needed)
+        store.say({"event": "needed", "pieces": needed})
         open(os.path.join(store.root(), "blobs", "unsynced"), "wb").close()
         for sha256, plan in steps.items():
             self.build(sha256, plan, begun.get(sha256, 0), layouts[sha256])
@@ -217,12 +177,12 @@ class Delivery:
             os.unlink(part)
             for source in {step[0] for step in steps} - {None, sha256}:
                 self.check(source)
-            store.say("damaged", sha256=sha256)
+            store.say({"event": "damaged", "sha256": sha256})
             return
         if len(pieces) > 1:
             store.write_whole(layouts_path(sha256), json.dumps(pieces))
         os.rename(part, store.blob_path(sha256))
-        store.mention("stored", sha256=sha256)
+        store.mention({"event": "stored", "sha256": sha256})
 
     def fill(self, size: int, digest: Any, file: BinaryIO) -> None:  # noqa: ANN401 - hashlib's type has no public name
         """Write bytes of the stream."""

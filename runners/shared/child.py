@@ -1,26 +1,29 @@
-"""The processes that a job starts: how they are started and bounded, and what can be read of how they ended."""
+"""The processes that a program on a device starts: how they are isolated, and what can be read of their answer and their end."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import signal
 import sys
-from typing import Any
+
+# The module typing itself takes longer to import than most of what the agent uses.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MESSAGE_LIMIT = 2000
-# What a job starts is kept from the account's own files as it is itself: no user site, no sitecustomize, no PYTHON variables.
+# A child is kept from the account's own files as its parent is: no user site, no sitecustomize, no PYTHON variables.
 ISOLATED = ("-I", "-S") if sys.flags.isolated and sys.flags.no_site else ()
 
 
 def ending(code: int, log: str) -> str:
-    """Words for how a process ended."""
-    last = [line for line in log.strip().splitlines() if line.strip()][-1:] or ["no message"]
+    """Words for how a process ended: the last line of its standard error, and the signal that killed it, if one did."""
+    last = ([line.strip() for line in log.splitlines() if line.strip()] or ["no message"])[-1]
     if code < 0:
         names = {sign.value: sign.name for sign in signal.Signals}
-        return "killed by %s; last words: %s" % (names.get(-code, "signal %d" % -code), last[0][:MESSAGE_LIMIT])
-    return last[0][:MESSAGE_LIMIT]
+        last = "killed by %s; last words: %s" % (names.get(-code, "signal %d" % -code), last)
+    return last[:MESSAGE_LIMIT]
 
 
 def answer(out: str, key: str | None = None) -> dict[str, Any] | None:
@@ -41,12 +44,3 @@ def answer(out: str, key: str | None = None) -> dict[str, Any] | None:
 def unread(out: str) -> str:
     """Words for an output without an answer."""
     return "it sent something that is not in its protocol: %r" % out[:100]
-
-
-def bound(pid: int, memory: int | None) -> None:
-    """Limit what a worker may take before it begins, and let the kernel end it, not this job, where memory runs out."""
-    with contextlib.suppress(OSError), open("/proc/%d/oom_score_adj" % pid, "w", encoding="ascii") as file:
-        file.write("1000")
-    if memory:
-        with contextlib.suppress(OSError):
-            resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))

@@ -20,7 +20,7 @@ RESERVE = 32 << 20
 JOB_SECONDS = 86400.0
 
 
-def make(needed: int, quota: int | None, keep: set[str], alive: store.Alive) -> None:
+def make_room(needed: int, quota: int | None, keep: set[str], alive: store.Alive) -> None:
     """Remove what was not used for longest until so many bytes fit, on the disk and into the quota.
 
     Raises ValueError, which names the disk or the quota, when that is not enough; nothing is removed then.
