@@ -159,7 +159,8 @@ def test_a_gate_s_limits_travel_to_the_devices_that_they_are_for() -> None:
 
     found = asked("board")
     ((unit, limit),) = found["limits"]
-    assert (unit, limit) == (["c0", "c1"], pytest.approx(math.log1p(0.05)))
+    assert unit == ["c0", "c1"]
+    assert limit == pytest.approx(math.log1p(0.05))
     assert (found["least_rounds"], found["first_round"]) == (3, 20)
     assert found["t"][:1] == [127.321336]
     assert asked("other")["limits"] == []
