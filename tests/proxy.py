@@ -62,7 +62,7 @@ class Proxy:
         # Wakes up accept.
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
         for link in self.links:
             link.frozen.set()
             _end(link, "fin")
@@ -88,7 +88,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                theirs = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                theirs = socket.create_connection(("127.0.0.1", self.target), timeout=60)
             except OSError:
                 self.refused += 1
                 ours.close()

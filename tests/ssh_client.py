@@ -28,7 +28,7 @@ def agent(*keys: Path) -> Iterator[str]:
             yield str(place)
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def ssh_gets_in(alias: str, config: Path, **environment: str) -> bool:

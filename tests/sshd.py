@@ -123,7 +123,7 @@ class SshServer:
     def stop(self) -> None:
         """Stop the server and the connections that it serves."""
         self._process.terminate()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
         self._log.close()
 
     def drop_connections(self) -> None:
@@ -158,7 +158,7 @@ class SshServer:
         return "\n".join([f"[{name}]", *lines, ""])
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.network is not None and "Server listening" in (self.folder / "log").read_text():
                 return

@@ -19,16 +19,30 @@ if TYPE_CHECKING:
 
 TEST = """
 def test_model(device_benchmark):
-    found = device_benchmark("model.onnx", max_regression=0.15, max_time="{time}")
+    found = device_benchmark("model.onnx", max_regression=0.5)
     assert found.folder.is_dir()
     assert found.median_ms > 0
 """
 
 
-# What is exact is decided on a busy machine, too.
 EXACT = """
 def test_model(device_benchmark):
-    assert device_benchmark("model.onnx", device="{device}", metric="size", max_time="2s").folder.is_dir()
+    assert device_benchmark("model.onnx", device="{device}", metric="size").folder.is_dir()
+"""
+
+
+# A few short rounds, however long they take on a busy machine.
+SHORT = """
+from harness.pytest_plugin import DeviceBenchmark
+
+whole = DeviceBenchmark._study
+
+def short(self, *given):
+    study = whole(self, *given)
+    measure = {"rounds": 8, "rebuilds": 2, "warmup": 0.02, "block": 0.004}
+    return study.model_copy(update={"measure": study.measure.model_copy(update=measure)})
+
+DeviceBenchmark._study = short
 """
 
 
@@ -36,7 +50,8 @@ def test_model(device_benchmark):
 def team(pytester: pytest.Pytester) -> pytest.Pytester:
     """A test file and a model."""
     conv_chain(pytester.path / "model.onnx", 3)
-    pytester.makepyfile(TEST.format(time="5s"))
+    pytester.makeconftest(SHORT)
+    pytester.makepyfile(TEST)
     return pytester
 
 
@@ -54,10 +69,11 @@ def test_a_gate_beside_the_tests(team: pytest.Pytester) -> None:
     same.assert_outcomes(passed=1)
     same.stdout.fnmatch_lines(["model on local: PASSED: 2 passed; against baseline '1.0.model.local' *"])
 
-    conv_chain(team.path / "model.onnx", 6)
+    # Four times as much work, so that noise decides nothing.
+    conv_chain(team.path / "model.onnx", 12)
     slower = team.runpytest_subprocess("--device-baseline", "1.0")
     slower.assert_outcomes(failed=1)
-    slower.stdout.fnmatch_lines(["*latency.median got worse: *where +15 % is allowed*"])
+    slower.stdout.fnmatch_lines(["*latency.median got worse: *where +50 % is allowed*"])
     slower.stdout.no_fnmatch_line("*Traceback*")
 
 

@@ -108,7 +108,7 @@ def server(tmp_path: Path, sshd: SshServer, harness: Command) -> Server:
 def agents(server: Server) -> list[str]:
     """The ssh-agents that a workspace's gates began and that still run, and what they left in its folder for temporary files."""
     folder = server.environment["TMPDIR"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := [*_commands_with(f"-a {folder}"), *map(str, Path(folder).iterdir())]) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
@@ -145,7 +145,7 @@ def test_a_build_passes_and_one_with_an_injected_slowdown_fails(server: Server) 
     assert became == "failure"
     message = case[0].attrib["message"]
     assert re.search(
-        r"got worse: .* ms → .* ms, \+\d+\.\d % \[\+.*\], where \+15 % is allowed, against baseline 'release' \(run chain/",
+        r"got worse: .* ms → .* ms, \+\d+\.\d % \[\+.*\], where \+50 % is allowed, against baseline 'release' \(run chain/",
         message,
     )
     reports = {path.name for path in (server.workspace / "reports").iterdir()}

@@ -27,7 +27,7 @@ precision = 0.00001
 rebuilds = 2
 warmup = 0.01
 block = 0.004
-max_time = "2m"
+max_time = "20m"
 """
 
 

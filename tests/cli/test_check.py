@@ -30,11 +30,12 @@ rounds = 8
 rebuilds = 2
 warmup = 0.02
 block = 0.004
-max_time = "1m"
+max_time = "20m"
 [gate]
-max_regression = 0.15
+max_regression = 0.5
 """
-BASE, SLOWER = 3, 5
+# Four times as much work, so that noise decides nothing.
+BASE, SLOWER = 3, 12
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_same_model_passes_and_a_slower_one_fails(harness: Command, chain: P
     assert done.code == 1, done.out + done.err
     check, outputs = done.json["devices"][0]["checks"]
     assert check["verdict"] == "regressed"
-    assert check["confirmed"] > 1.2
+    assert check["confirmed"] > 1.5
     assert (outputs["metric"], outputs["verdict"]) == ("outputs", "passed")
     assert "confirming: round 1 " in done.err
     # The run says the same later on, in every format.

@@ -143,19 +143,19 @@ def test_no_time_is_exit_4_and_nothing_is_invented(harness: Command, study: Path
 @pytest.mark.slow
 def test_when_the_time_is_up_everything_says_so_and_resume_measures_on(harness: Command, study: Path) -> None:
     words = ["run", str(study), "--variant", "fp16", "--rounds", "100000"]
-    assert harness(*words, "--max-time", "5s").code == 4
+    assert harness(*words, "--max-time", "10s").code == 4
     shown = harness("show", "latest")
-    assert "! Stopped after 5s (max_time), " in shown.out
+    assert "! Stopped after 10s (max_time), " in shown.out
     (folder,) = Path("results").glob("tiny/*")
     assert f"To go on: harness run --resume tiny/{folder.name}" in shown.out
     assert "out of time" in (folder / "report" / "index.html").read_text()
     before = (folder / "journal.jsonl").read_text().count('"event":"duet"')
-    done = harness("run", "--resume", "latest", "--max-time", "6s", "--json")
+    done = harness("run", "--resume", "latest", "--max-time", "20s", "--json")
     assert done.code == 4, done.err
     assert (done.json["state"], done.json["exit"]) == ("out of time", 4)
     (device,) = done.json["devices"]
     assert device["trouble"] is None
-    assert device["shortfall"]["sentence"].startswith("Stopped after 6s (max_time), ")
+    assert device["shortfall"]["sentence"].startswith("Stopped after 20s (max_time), ")
     rounds = [
         json.loads(line)["round"] for line in (folder / "journal.jsonl").read_text().splitlines() if '"event":"duet"' in line
     ]
@@ -359,7 +359,7 @@ def test_a_device_that_is_busy_is_exit_75_and_can_be_released(harness: Command, 
         assert f"process {process.pid}" in device["trouble"]
         assert "harness device release local" in device["trouble"]
         assert harness("device", "release", "local").out == "local: its job was ended\n"
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert harness("device", "release", "local", "--json").json == {"device": "local", "ended": False}
     finally:
         process.kill()
@@ -373,7 +373,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(study: Path) -> None:
     process = spawn("run", str(study), "--variant", "fp16", "--json")
     wait_for('"event":"round"')
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     (made,) = Path("results/tiny").iterdir()
     assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
@@ -387,7 +387,7 @@ def test_a_signal_that_comes_twice_ends_a_run_as_one_does(study: Path) -> None:
     process.send_signal(signal.SIGTERM)
     time.sleep(0.0002)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
 

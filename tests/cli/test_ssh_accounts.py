@@ -114,7 +114,7 @@ def test_nothing_is_pushed_while_another_account_measures(harness: Command, stud
         assert "the account that logs in for [mine] may not end it" in refused.err
         assert process.poll() is None
         assert harness("device", "release", "theirs").out == "theirs: its job was ended\n"
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == 3
         assert harness("device", "release", "mine").out == "mine: no job was there\n"
     finally:

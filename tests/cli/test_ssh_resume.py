@@ -104,7 +104,7 @@ def test_a_link_that_breaks_is_made_again_and_nothing_is_lost(
         watcher = Striker(kind, lambda: proxy.strike(fault))
         folder, exit_code = run(study, watcher)
         assert watcher.struck
-        assert time.monotonic() - begun < 45
+        assert time.monotonic() - begun < 240
     assert exit_code == Exit.PASSED
     check_whole(folder, sshd, 3)
     # The end of the job may have come through, and the word that its journal ends there not.
@@ -127,7 +127,7 @@ def test_a_link_that_breaks_at_the_start_is_a_failed_device_and_the_others_go_on
         proxy.plan(fault, at=int(share * whole), times=100)
         begun = time.monotonic()
         folder, exit_code = run(study, Striker("none", lambda: None), devices=("board", "other"))
-        assert time.monotonic() - begun < 45, step
+        assert time.monotonic() - begun < 240, step
     assert exit_code == Exit.INCOMPLETE
     (failed,) = [event for event in events(folder) if isinstance(event, DeviceFailed)]
     assert (failed.device, failed.step) == ("board", "connect")

@@ -114,7 +114,7 @@ def test_a_wrong_entry_that_is_not_selected_costs_a_warning(
     harness: Command, sshd: SshServer, lab: Path, study: Path, command: str
 ) -> None:
     lab.write_text(lab.read_text() + sshd.entry("typo", prot=22) + sshd.entry("keyed", host_key="ssh-ed25519 AAAA"))
-    words = [command, str(study), "--variant", "fp32", "--max-time", "5s", "--device", "good", "--json"]
+    words = [command, str(study), "--variant", "fp32", "--max-time", "10m", "--device", "good", "--json"]
     words += ["--baseline", str(study / "model.onnx")] if command == "check" else []
     done = harness(*words)
     assert done.code in {0, 4}, done.err

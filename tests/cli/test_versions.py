@@ -239,7 +239,7 @@ def test_a_running_job_of_another_version_is_told_of_and_can_be_ended(
             if more:
                 (store() / "layout").write_text('{"layout": 2}')
             assert harness("device", "release", "local").out == "local: its job was ended\n"
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         finally:
             process.kill()
 

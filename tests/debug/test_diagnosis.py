@@ -26,7 +26,7 @@ REPAIRED = 15.0
 
 def diagnosed(file: Path, **options: Any) -> Diagnosis:
     found = Diagnosis()
-    diagnose(studies.load(file), found, **{"samples": 8, "max_time": 60.0, **options})
+    diagnose(studies.load(file), found, **{"samples": 8, "max_time": 600.0, **options})
     return found
 
 
@@ -137,7 +137,7 @@ def test_an_interrupt_keeps_what_was_found(ruined: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(scan, "by_node", struck)
     found = Diagnosis()
     with pytest.raises(KeyboardInterrupt):
-        diagnose(studies.load(write_study(ruined, STATIC.format("QDQ"))), found, samples=4, max_time=60)
+        diagnose(studies.load(write_study(ruined, STATIC.format("QDQ"))), found, samples=4, max_time=600)
     assert len(found.nodes) == 2
     assert found.tensors
     assert found.op_types

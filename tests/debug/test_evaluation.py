@@ -59,7 +59,7 @@ def test_no_variant_of_a_random_model_is_explained(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.concatenate([feed["x"] for feed in FEEDS]))
     study = for_model(tmp_path / "m.onnx", calibration=str(tmp_path / "d.npz"))
     found = Diagnosis()
-    diagnose(study, found, globs=["dynamic-S8"], max_time=1)
+    diagnose(study, found, globs=["dynamic-S8"], max_time=600)
     assert [each.state for each in found.compared] == ["made"]
     assert found.chosen is None
     assert any("does not reproduce itself" in note for note in found.notes)

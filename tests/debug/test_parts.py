@@ -36,7 +36,7 @@ format = "{}"
 def diagnosed(folder: Path, form: str = "QDQ", more: str = "", **options: Any) -> Diagnosis:
     (folder / "study.toml").write_text(STUDY.format(form) + more)
     found = Diagnosis()
-    diagnose(studies.load(folder / "study.toml"), found, **{"samples": 8, "max_time": 60.0, **options})
+    diagnose(studies.load(folder / "study.toml"), found, **{"samples": 8, "max_time": 600.0, **options})
     return found
 
 

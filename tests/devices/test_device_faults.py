@@ -171,7 +171,7 @@ def test_what_was_measured_stands_when_closing_fails(harness: Command, study: Pa
 @pytest.mark.faults
 def test_a_gate_judges_the_others(harness: Command, study: Path, faulty: type[FaultyTransport]) -> None:
     faulty.fail("lines", "InvalidKey", "follow")
-    words = ["check", str(study), "--baseline", str(study / "model.onnx"), "--variant", "fp32", "--max-time", "5s", "--json"]
+    words = ["check", str(study), "--baseline", str(study / "model.onnx"), "--variant", "fp32", "--max-time", "10m", "--json"]
     done = harness(*words, "--device", "local", "--device", "faulty")
     devices = {device["device"]: device["state"] for device in done.json["devices"]}
     assert (done.code, devices) == (3, {"local": "measured", "faulty": "failed"}), done.err

@@ -64,7 +64,7 @@ def test_a_long_line_costs_no_more_than_its_bytes(evil: Evil) -> None:
     begun = time.monotonic()
     said = evil("say(event='machine', much='x' * 30_000_000)").machine()
     assert len(said["much"]) == 30 * MB
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
 
 
 def test_words_without_end_before_the_first_answer(evil: Evil) -> None:
@@ -90,8 +90,8 @@ def test_a_board_that_falls_silent(evil: Evil, sshd: SshServer) -> None:
         patient.machine()
     patient.close()
     link.close()
-    assert time.monotonic() - begun < 20
-    until(lambda: not subprocess.run(["pgrep", "-f", str(sshd.folder / "evil")], check=False, capture_output=True).stdout, 10)
+    assert time.monotonic() - begun < 120
+    until(lambda: not subprocess.run(["pgrep", "-f", str(sshd.folder / "evil")], check=False, capture_output=True).stdout)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,15 @@ def test_an_error_is_cut_to_a_length(evil: Evil) -> None:
     assert len(caught.value.reason) == 2000
 
 
-@pytest.mark.parametrize("data", [b"\xff" * MB, b"\x01" * MB, b"\x80" * MB + b"\x00"])
+@pytest.mark.parametrize("data", [b"\xff" * 4 * MB, b"\x01" * 4 * MB, b"\x80" * 4 * MB + b"\x00"])
 def test_samples_without_end_take_no_time(data: bytes) -> None:
     samples = {"base": 0, "unit": 1, "count": 3, "data": base64.b64encode(data).decode()}
     line = duets.line(["c0", "c1"], 0, duets.rebuild(duets.pair([[1, 1, 1]] * 2, samples=[samples] * 2)))
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(RunnerError, match=r"not of the protocol's shape: .*samples"):
         journal.check(line, "board")
-    assert time.monotonic() - begun < 2
+    # In time that grows with the square of the length it would be minutes.
+    assert time.process_time() - begun < 20
 
 
 def test_outputs_that_unpack_to_more() -> None:

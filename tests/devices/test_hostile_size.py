@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -87,14 +86,12 @@ GIGABYTE = (
 def test_a_journals_line_of_a_gigabyte_is_refused_in_bounded_memory() -> None:
     job = started(GIGABYTE.format(size=1_000_000_000))
     board = opened()
-    begun = time.monotonic()
     with (
         Peak(job) as peak,
         pytest.raises(DeviceError, match=r"^local: measure: the journal has a line of more than 67108864 bytes"),
     ):
         list(board.follow(job))
     board.close()
-    assert time.monotonic() - begun < 20
     assert 8 << 20 < peak.most < 160 << 20, "the agent holds the line up to its limit"
     assert peak.here < 32 << 20
 

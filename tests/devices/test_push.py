@@ -114,7 +114,7 @@ def test_a_push_that_was_cut_goes_on_from_where_it_stopped(sshd: SshServer, tmp_
         begun = time.monotonic()
         with link(sshd, proxy.port, silence_time=2) as board, pytest.raises(LostError, match="board: push: "):
             board.push(wanted)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 120
         if fault == "freeze":
             sshd.drop_connections()
         with link(sshd, proxy.port) as board:

@@ -47,7 +47,7 @@ def place(store: Path, job: str, *models: str, prober: str = PROBER, **changes: 
     request = {
         "protocol": 4, "prober": blob(prober), "who": {}, "wait": 0, "cases": cases, "units": [[case["id"]] for case in cases],
         "seed": 1, "rounds": 2, "least_rounds": 2, "precision": 1e-9, "t": [12.7, 4.3], "turns": False, "rebuilds": 1, "pairs": 1,
-        "block": 0.001, "warmup": 0.001, "launch": 1.0, "max_time": 60.0, "longest": 120.0, "timeout": 30.0, "samples": None,
+        "block": 0.001, "warmup": 0.001, "launch": 1.0, "max_time": 600.0, "longest": 900.0, "timeout": 120.0, "samples": None,
         "counter": None, "count_rounds": 0, "throughput": [], "throughput_rounds": 0,
     }  # fmt: skip
     blob(RUNNER)

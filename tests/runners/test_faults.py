@@ -27,14 +27,14 @@ DUET = "if task['task'] == 'duet': "
         ("said = 'no JSON'", "crash", r"it sent something that is not in its protocol: 'no JSON\n'"),
         ("said = '[]'", "crash", r"it sent something that is not in its protocol: '[]\n'"),
         ("said = '['*100_000", "crash", f"it sent something that is not in its protocol: {'[' * 100!r}"),
-        ("os.kill(os.getpid(), signal.SIGSTOP)", "timeout", "no result after 1.5 s"),
-        ("time.sleep(60)", "timeout", "no result after 1.5 s"),
+        pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", "timeout", "no result after 10 s", marks=pytest.mark.long),
+        pytest.param("time.sleep(600)", "timeout", "no result after 10 s", marks=pytest.mark.long),
     ],
 )
 def test_a_worker_that_fails_is_its_cases_outcome_and_the_others_go_on(
     tmp_path: Path, code: str, kind: str, message: str
 ) -> None:
-    folder = place(tmp_path, "j", WELL, DUET + code, WELL, timeout=1.5)
+    folder = place(tmp_path, "j", WELL, DUET + code, WELL, timeout=10.0)
     assert carry_out(folder)[0] == 0
     (failed,) = named(folder, "failed")
     assert (failed["case"], failed["round"], failed["kind"], failed["message"]) == ("c1", 0, kind, message)
@@ -50,12 +50,12 @@ def test_a_worker_that_fails_is_its_cases_outcome_and_the_others_go_on(
 
 @pytest.mark.long
 def test_a_workers_child_that_holds_its_pipes_does_not_hold_the_job(tmp_path: Path) -> None:
-    child = "import subprocess; subprocess.Popen(['sleep', '25']); time.sleep(25)"
-    folder = place(tmp_path, "j", WELL, f"exec({child!r})", timeout=1.0)
-    begun = time.monotonic()
+    pid = tmp_path / "pid"
+    child = f"import subprocess; open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)"
+    folder = place(tmp_path, "j", WELL, f"exec({child!r})", timeout=10.0)
     process = begin(folder)
-    until((folder / "rc").exists, 20)
-    assert time.monotonic() - begun < 15
+    until((folder / "rc").exists, 120)
+    os.kill(int(pid.read_text()), signal.SIGKILL)
     assert [(line["case"], line["kind"]) for line in named(folder, "failed")] == [("c1", "timeout")]
     assert len(named(folder, "duet")) == 2
     os.killpg(process.pid, signal.SIGKILL)
@@ -74,10 +74,8 @@ def test_memory_that_runs_out_is_the_cases_outcome_and_says_how_much_there_was(t
 
 
 def test_a_job_ends_itself_past_its_longest_time(tmp_path: Path) -> None:
-    folder = place(tmp_path, "j", WELL, DUET + "time.sleep(60)", longest=3.0, timeout=60.0, rounds=1000, least_rounds=1000)
-    begun = time.monotonic()
+    folder = place(tmp_path, "j", WELL, DUET + "time.sleep(600)", longest=3.0, timeout=600.0, rounds=1000, least_rounds=1000)
     assert carry_out(folder)[0] == 0
-    assert time.monotonic() - begun < 15
     assert journal(folder)[-1] == {"event": "end", "reason": "max_time"}
     assert len(named(folder, "evaluated")) == 2
 

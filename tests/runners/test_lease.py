@@ -107,7 +107,7 @@ def test_release_ends_the_workers_of_a_job_that_died(tmp_path: Path, monkeypatch
     process.communicate()
     assert alive(worker), "it holds the device on its own"
     assert agent("release")[0] == [{"event": "stopped", "was_running": True}]
-    until(lambda: not alive(worker), 5)
+    until(lambda: not alive(worker))
     assert agent("release")[0] == [{"event": "stopped", "was_running": False}]
 
 
@@ -118,7 +118,7 @@ def test_following_a_job_that_died_ends_its_workers(tmp_path: Path, monkeypatch:
     process.kill()
     process.communicate()
     assert agent("follow", folder.name, "0")[0][-1] == {"event": "died", "log": ""}
-    until(lambda: not alive(worker), 5)
+    until(lambda: not alive(worker))
 
 
 @pytest.mark.parametrize("freeze", [[], ["worker"], ["job", "worker"]])
@@ -130,7 +130,7 @@ def test_release_ends_a_job_also_one_that_is_frozen(tmp_path: Path, monkeypatch:
         os.kill({"worker": worker, "job": process.pid}[name], signal.SIGSTOP)
     begun = time.monotonic()
     assert agent("release")[0] == [{"event": "stopped", "was_running": True}]
-    assert time.monotonic() - begun < 9
-    process.communicate(timeout=5)
+    assert time.monotonic() - begun < 60
+    process.communicate(timeout=60)
     assert process.returncode == (-signal.SIGKILL if "job" in freeze else 0)
-    until(lambda: not alive(worker), 5)
+    until(lambda: not alive(worker))

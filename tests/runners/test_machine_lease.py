@@ -59,7 +59,7 @@ def killed(process: subprocess.Popen[str]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def held(shared: Path, account: str, job: str = "held", **changes: Any) -> tuple[subprocess.Popen[str], int]:
@@ -115,7 +115,7 @@ def test_another_account_is_refused_and_told_who_holds_the_machine(shared: Path)
         assert holder() == {**told, "mine": os.geteuid() == 0, "since": pytest.approx(time.time(), abs=600)}
     finally:
         killed(process)
-    until(lambda: holder() is None, 5)
+    until(lambda: holder() is None)
 
 
 def test_who_waits_gets_the_machine_when_the_other_account_has_ended(shared: Path) -> None:
@@ -133,7 +133,7 @@ def test_who_waits_gets_the_machine_when_the_other_account_has_ended(shared: Pat
 def test_the_workers_of_a_killed_job_hold_the_machine_until_they_have_ended(shared: Path) -> None:
     process, worker = held(shared, ACCOUNT)
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert alive(worker)
     folder = queue(shared, OTHER, "late", "pass")
     begin_as(OTHER, folder).communicate(timeout=60)
@@ -154,7 +154,7 @@ def test_a_frozen_job_is_named_by_the_kernel(shared: Path) -> None:
         told = holder()
         assert told is not None
         assert (told["account"], told["process"], told["answers"]) == (ACCOUNT, process.pid, False)
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 120
     finally:
         killed(process)
 
@@ -175,8 +175,8 @@ def test_only_the_same_account_and_root_may_end_a_job(shared: Path, freeze: bool
         assert alive(process.pid)
         # This test is root's.
         assert agent("release")[0] == [{"event": "stopped", "was_running": True}]
-        process.communicate(timeout=10)
-        until(lambda: not alive(worker), 10)
+        process.communicate(timeout=60)
+        until(lambda: not alive(worker))
         assert agent("release")[0] == [{"event": "stopped", "was_running": False}]
     finally:
         killed(process)
@@ -203,11 +203,11 @@ def test_release_ends_a_job_of_the_same_account_in_another_store(tmp_path: Path,
     try:
         if died:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
             assert alive(worker), "it holds the device on its own"
         assert agent("release")[0] == [{"event": "stopped", "was_running": True}]
-        process.communicate(timeout=10)
-        until(lambda: not alive(worker), 5)
+        process.communicate(timeout=60)
+        until(lambda: not alive(worker))
     finally:
         killed(process)
     assert holder() is None

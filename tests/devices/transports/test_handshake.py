@@ -54,7 +54,7 @@ def says(data: bytes, *, hold: bool = False) -> Iterator[int]:
         finally:
             ended.set()
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=10)
+            thread.join(timeout=60)
 
 
 def entry(port: int) -> str:

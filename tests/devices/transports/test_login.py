@@ -70,7 +70,7 @@ class Passwords(paramiko.ServerInterface):
     def __exit__(self, *_exc: object) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
 
     def _serve(self) -> None:
         while True:

@@ -112,7 +112,7 @@ def test_a_login_file_that_runs_something_else_is_named(bash: SshServer, what: s
         f"the account's login files do not run the command: {bash.python} did not start within 1 s ({said}). A file that its shell"
     )
     assert "Python 3.9" not in reason
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 50
 
 
 def test_nothing_of_ours_is_read_by_another_program(bash: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_nothing_of_ours_is_read_by_another_program(bash: SshServer, monkeypatch
     monkeypatch.setattr(startup, "PATIENCE", 1)
     refusal(bash)
     home = bash.folder / "home"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (home / "ended").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert (home / "read").read_bytes() == b""

@@ -76,7 +76,7 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Pat
         yield tmp_path, port
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         process.stderr.close()
         allowed.unlink()
 

@@ -55,7 +55,7 @@ def processes(mark: str) -> list[str]:
 
 
 def gone(mark: str) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while processes(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not processes(mark)
@@ -140,7 +140,7 @@ def test_one_that_stops_carrying_in_the_middle_is_noticed(
     finally:
         begun = time.monotonic()
         link.close()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     with pytest.raises(ProcessLookupError):
         os.kill(carrier, 0)
 

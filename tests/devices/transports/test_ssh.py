@@ -184,7 +184,7 @@ class HangsUp:
     def __exit__(self, *_exc: object) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
 
     def _serve(self) -> None:
         while True:
@@ -208,7 +208,7 @@ def test_refused_logins_leave_no_connection_behind(sshd: SshServer) -> None:
         with pytest.raises(HostKeyError):
             link(sshd.entry("board", host_key=sshd.public("other_key")))
     link(sshd.entry("board")).close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := paramiko_threads()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
