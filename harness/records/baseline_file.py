@@ -13,6 +13,7 @@ from harness.quantize.model import storage
 from harness.records.baseline import FORMAT, Baseline
 from harness.records.folder import write_text
 from harness.records.format import other_version
+from harness.records.variant_files import located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,7 +99,7 @@ def of_folder(baseline: Baseline, folder: Path) -> Baseline:
     Raises:
         ResultsError: if one is missing or was changed.
     """
-    variants = tuple(each.model_copy(update={"path": folder / each.path}) for each in baseline.variants if each.path)
+    variants = located(baseline.variants, folder)
     _check(variants, folder, "archive the run's folder with its variants/, or save a baseline of it while they are there")
     return baseline.model_copy(update={"variants": variants})
 

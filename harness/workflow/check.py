@@ -16,6 +16,7 @@ from harness.quantize.model import storage
 from harness.records import folder as run_folder
 from harness.records import isolation
 from harness.records import samples as run_samples
+from harness.records.variant_files import folder_of
 from harness.study.claims_and_gate import ALL_METRICS, MAX_REGRESSION, TIMES, GateSection
 from harness.study.toml_file import nearest
 from harness.workflow import check_preflight, references
@@ -162,7 +163,7 @@ def _bring_baseline(context: RunContext, source: BaselineSource, wanted: Sequenc
     """Bring the baseline's models into the run's folder, under names of their own."""
     if source.runtime is not None:
         return [], False
-    folder = context.folder / run_folder.VARIANTS / "baseline"
+    folder = folder_of(context.folder, baseline=True)
     interrupted = False
     if source.model is not None:
         study = context.preflight.study

@@ -95,7 +95,7 @@ class RunContext:
             model_size=preflight.model.size,
             versions=_versions(),
             seed=self.seed,
-            variants=tuple(_relative(variant, self.folder) for variant in variants),
+            variants=tuple(variant.model_copy(update={"path": None}) for variant in variants),
             cases=cases,
             devices=tuple(DeviceRecord(entry=device) for device in devices),
             warnings=preflight.warnings,
@@ -174,13 +174,6 @@ def build_url() -> str | None:
     return "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}".format_map(
         {key: os.environ.get(key, "") for key in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")}
     )
-
-
-def _relative(variant: Variant, folder: Path) -> Variant:
-    """Name a variant's file as seen from the run's folder, so that the folder can move."""
-    if variant.path is None:
-        return variant
-    return variant.model_copy(update={"path": variant.path.relative_to(folder)})
 
 
 def _versions() -> Versions:

@@ -11,6 +11,7 @@ from harness.measure import journal
 from harness.measure.progress import Progress, progress
 from harness.records import folder as run_folder
 from harness.records.run import DeviceRecord
+from harness.records.variant_files import located
 from harness.workflow.context import reopen
 from harness.workflow.preflight import check_inputs
 from harness.workflow.results import finish_run, read_run
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.registry import Registry
     from harness.judge.judgement import Judgement
-    from harness.quantize.recipe import Variant
     from harness.records.run import Run
     from harness.workflow.watcher import Watcher
 
@@ -85,7 +85,7 @@ def resume_run(
     if preflight.model.sha256 != begun.model_sha256:
         message = f"{begun.study.model.path}: is not the model any more that {folder} was begun with: start a new run"
         raise ResultsError(message)
-    variants = [_here(variant, folder) for variant in begun.variants]
+    variants = located(begun.variants, folder)
     for variant in variants:
         if gone := next((file for file in variant.files().values() if not file.is_file()), None):
             message = f"{gone}: is gone, and with it what {folder} was measuring: start a new run"
@@ -128,8 +128,3 @@ def _reached(entry: Device, registry: Registry) -> Device:
         )
         raise ResultsError(message)
     return registry.resolve(entry if now is None else entry.model_copy(update={key: getattr(now, key) for key in REACHED}))
-
-
-def _here(variant: Variant, folder: Path) -> Variant:
-    """A variant with its file's place."""
-    return variant if variant.path is None else variant.model_copy(update={"path": folder / variant.path})
