@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import command as shared
+from harness.cli.study_options import LimitOptions, StudyOptions
 from harness.errors import Exit
 
 BASELINES = Path("baselines")
@@ -18,13 +19,13 @@ Baselines = Annotated[
 
 @shared.command
 def check(
-    target: shared.Target = None,
+    *,
     baseline: Annotated[
         str,
         typer.Option(
             "--baseline", metavar="B", help="A run, a saved baseline, a model file, or onnxruntime==VERSION.", show_default=False
         ),
-    ] = ...,  # type: ignore[assignment]
+    ],
     device: shared.Devices = None,
     variant: shared.Variants = None,
     metric: Annotated[
@@ -52,14 +53,8 @@ def check(
             help="Whether broken outputs fail the gate, whatever the metric is. [default: the study's, or yes]",
         ),
     ] = None,
-    dim: shared.Dims = None,
-    calibration: shared.Calibration = None,
-    evaluation: shared.Evaluation = None,
-    output: shared.LabelOutput = None,
-    variants: shared.Methods = None,
-    rounds: shared.Rounds = None,
-    max_time: shared.MaxTime = None,
-    wait: shared.Wait = None,
+    model: StudyOptions,
+    limits: LimitOptions,
     registry: shared.Registry = None,
     baselines: Baselines = BASELINES,
     results: shared.Results = shared.RESULTS,
@@ -79,18 +74,15 @@ def check(
     """
     from harness.cli import known as registered
     from harness.cli import progress
-    from harness.cli import target as targets
     from harness.report import formats
     from harness.workflow.baselines import resolve
     from harness.workflow.check import run_check, with_gate
     from harness.workflow.preflight import check_inputs
 
-    bare = target is not None and target.suffix == ".onnx" and variants is None
-    study = targets.study_of(
-        target, dims=dim, calibration=calibration, evaluation=evaluation, methods="given" if bare else variants, output=output
-    )
+    # A bare model is taken as it is, quantized or not.
+    study = model.study(methods="given")
     study = with_gate(
-        targets.limited(study, rounds=rounds, max_time=max_time, wait=wait),
+        limits.apply(study),
         metric or [],
         max_regression=max_regression,
         max_drop_db=max_drop_db,

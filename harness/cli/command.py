@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -15,8 +17,6 @@ from harness.text import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Arguments = ParamSpec("Arguments")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of tables.")]
 Registry = Annotated[
@@ -29,32 +29,6 @@ Devices = Annotated[
 Variants = Annotated[
     list[str] | None, typer.Option("--variant", metavar="GLOB", help="Make only these variants (and fp32); may be repeated.")
 ]
-Target = Annotated[
-    Path | None,
-    typer.Argument(metavar="[STUDY|MODEL.onnx]", help="A study.toml, its folder, or a bare model.", show_default=False),
-]
-Dims = Annotated[
-    list[str] | None,
-    typer.Option("--dim", metavar="NAME=VALUE", help="A symbolic dimension of a bare model; VALUE may be a list: 1,8."),
-]
-Calibration = Annotated[
-    str | None,
-    typer.Option(
-        "--calibration",
-        metavar="DATA",
-        help="For a bare model: .npz, folder of arrays, images or recordings, module:callable, 'random', 'random:uniform(0,1)'.",
-    ),
-]
-Evaluation = Annotated[
-    str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")
-]
-LabelOutput = Annotated[
-    str | None, typer.Option("--output", metavar="NAME", help="For a bare model: the output that the labels are compared with.")
-]
-Methods = Annotated[
-    str | None,
-    typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static; or given: as it is."),
-]
 Platforms = Annotated[
     list[str] | None,
     typer.Option(
@@ -64,19 +38,6 @@ Platforms = Annotated[
     ),
 ]
 
-Rounds = Annotated[
-    int | None, typer.Option("--rounds", min=1, help="At most so many rounds for each device. [default: the study's]")
-]
-MaxTime = Annotated[
-    str | None,
-    typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),
-]
-Wait = Annotated[
-    str | None,
-    typer.Option(
-        "--wait", metavar="TIME", help="Queue this long for a device that another job holds, such as 10m. [default: exit 75]"
-    ),
-]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a unique prefix of its name, or 'latest'.")]
 
 RESULTS = Path("results")
@@ -90,24 +51,34 @@ def only_shows() -> bool:
     return not _acted
 
 
-def showing(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
+def showing(function: Callable[..., Exit]) -> Callable[..., None]:
     """As :func:`command`, for what does nothing but show something: it has failed if its output can't be written."""
     return _command(function, acts=False)
 
 
-def command(function: Callable[Arguments, Exit]) -> Callable[Arguments, None]:
-    """Turn a function that returns an exit code into a command: errors that are ours become one message."""
+def command(function: Callable[..., Exit]) -> Callable[..., None]:
+    """Turn a function that returns an exit code into a command: errors that are ours become one message.
+
+    A parameter whose type is a dataclass stands for its fields, each of which is an option: so several commands share a group of options.
+    """
     return _command(function, acts=True)
 
 
-def _command(function: Callable[Arguments, Exit], *, acts: bool) -> Callable[Arguments, None]:
+def _command(function: Callable[..., Exit], *, acts: bool) -> Callable[..., None]:
+    signature = inspect.signature(function, eval_str=True)
+    groups: dict[str, Any] = {
+        name: each.annotation for name, each in signature.parameters.items() if dataclasses.is_dataclass(each.annotation)
+    }
+
     @functools.wraps(function)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+    def run(**kwargs: Any) -> None:  # noqa: ANN401 - whatever the options are
         global _acted  # noqa: PLW0603 - one command runs in a process
         _acted = acts
         put_back = streams.keep()
+        for name, group in groups.items():
+            kwargs[name] = group(**{field.name: kwargs.pop(field.name) for field in dataclasses.fields(group)})
         try:
-            code = function(*args, **kwargs)
+            code = function(**kwargs)
         except HarnessError as exc:
             code = exc.exit
             say_error(str(exc), code, as_json=bool(kwargs.get("as_json")))
@@ -122,7 +93,21 @@ def _command(function: Callable[Arguments, Exit], *, acts: bool) -> Callable[Arg
             say_error(message, code, as_json=bool(kwargs.get("as_json")))
         raise typer.Exit(int(code))
 
+    parameters = [each for name, found in signature.parameters.items() for each in _options(groups.get(name), found)]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _options(group: Any, parameter: inspect.Parameter) -> list[inspect.Parameter]:  # noqa: ANN401 - a dataclass or None
+    """The options that a parameter stands for: itself, or the fields of a group."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    if group is None:
+        return [parameter.replace(kind=kind)]
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+        for field in dataclasses.fields(group)
+    ]
 
 
 def say_error(message: str, code: Exit, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import command as shared
 from harness.cli import streams
+from harness.cli.study_options import StudyOptions, duration
 from harness.errors import Exit
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ REASON = 100  # characters
 
 @shared.command
 def debug(
-    target: shared.Target = None,
+    *,
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,11 +40,7 @@ def debug(
     max_time: Annotated[
         str, typer.Option("--max-time", metavar="TIME", help="Time limit of the scan and the proposals, such as 10m.")
     ] = "2m",
-    dim: shared.Dims = None,
-    calibration: shared.Calibration = None,
-    evaluation: shared.Evaluation = None,
-    output: shared.LabelOutput = None,
-    variants: shared.Methods = None,
+    model: StudyOptions,
     as_json: shared.Json = False,
 ) -> Exit:
     """Show where a variant loses accuracy: tensors, weights and nodes, and the nodes to exclude.
@@ -52,12 +49,11 @@ def debug(
 
     Exit code: 0 explained, 2 wrong usage or input, or a variant that can't exist, 3 a variant could not be made or run.
     """
-    from harness.cli import target as targets
     from harness.debug.diagnosis import diagnose
     from harness.debug.findings import Diagnosis
 
-    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output)
-    limit = targets.duration(max_time, "--max-time")
+    study = model.study()
+    limit = duration(max_time, "--max-time")
     found, code, put_back = Diagnosis(), Exit.PASSED, streams.keep()
     try:
         diagnose(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from harness.cli import command as shared
+from harness.cli.study_options import duration
 from harness.errors import Exit
 
 if TYPE_CHECKING:
@@ -28,11 +29,10 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
     """
     from harness.cli import known as registered
     from harness.cli import progress
-    from harness.cli import target as targets
     from harness.judge.outcome import is_busy
     from harness.workflow import noise
 
-    seconds = targets.duration(time or MINUTE, "--time")
+    seconds = duration(time or MINUTE, "--time")
     _, devices = registered.selected(registry, device or _all(registry))
     with progress.watcher() as watcher:
         found = noise.measure(devices, seconds, watcher)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import command as shared
+from harness.cli.study_options import ModelOptions
 from harness.errors import Exit
 
 if TYPE_CHECKING:
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 
 @shared.command
 def quantize(
-    target: shared.Target = None,
+    *,
     out: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the variants go; --plan needs none.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be made, and what can't be and why.")] = False,
     variant: shared.Variants = None,
-    dim: shared.Dims = None,
-    calibration: shared.Calibration = None,
-    variants: shared.Methods = None,
+    source: ModelOptions,
     device: Annotated[
         list[str] | None,
         typer.Option("--device", metavar="NAME|@TAG", help="With --plan: ask these devices, not the study's; may be repeated."),
@@ -45,7 +44,6 @@ def quantize(
     """
     from harness import paths
     from harness.cli import known as registered
-    from harness.cli import target as targets
     from harness.cli.grid import console, grid
     from harness.devices import registry as registries
     from harness.errors import UsageError
@@ -57,7 +55,7 @@ def quantize(
     from harness.text import sanitize
     from harness.workflow import oldest_runtime
 
-    study = targets.study_of(target, dims=dim, calibration=calibration, evaluation=None, methods=variants)
+    study = source.study()
     recipes = matrix.select(matrix.plan(study), variant or [])
     if plan:
         # Platforms that are described take the place of the study's devices.

@@ -7,22 +7,17 @@ from typing import Annotated
 import typer
 
 from harness.cli import command as shared
+from harness.cli.study_options import LimitOptions, StudyOptions
 from harness.errors import Exit, UsageError
 
 
 @shared.command
 def run(
-    target: shared.Target = None,
+    *,
     device: shared.Devices = None,
     variant: shared.Variants = None,
-    dim: shared.Dims = None,
-    calibration: shared.Calibration = None,
-    evaluation: shared.Evaluation = None,
-    output: shared.LabelOutput = None,
-    variants: shared.Methods = None,
-    rounds: shared.Rounds = None,
-    max_time: shared.MaxTime = None,
-    wait: shared.Wait = None,
+    model: StudyOptions,
+    limits: LimitOptions,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +43,6 @@ def run(
     """
     from harness.cli import known as registered
     from harness.cli import progress
-    from harness.cli import target as targets
     from harness.devices import registry as registries
     from harness.report import formats
     from harness.workflow.preflight import check_inputs
@@ -56,14 +50,7 @@ def run(
     from harness.workflow.run import run_study
 
     if resume is not None:
-        given: dict[str, object] = {
-            "STUDY": target,
-            "--variant": variant,
-            "--dim": dim,
-            "--calibration": calibration,
-            "--evaluation": evaluation,
-        }
-        given |= {"--variants": variants, "--rounds": rounds}
+        given = {"STUDY": model.target, "--variant": variant, **model.given, "--rounds": limits.rounds}
         if said := [name for name, value in given.items() if value]:
             message = f"{', '.join(said)}: not with --resume: the run goes on as it was begun"
             raise UsageError(message)
@@ -74,14 +61,10 @@ def run(
                 registries.load(registry),
                 results,
                 watcher,
-                wait=None if wait is None else targets.duration(wait, "--wait"),
-                max_time=None if max_time is None else targets.duration(max_time, "--max-time"),
+                **limits.seconds,
             )
     else:
-        study = targets.study_of(
-            target, dims=dim, calibration=calibration, evaluation=evaluation, methods=variants, output=output
-        )
-        study = targets.limited(study, rounds=rounds, max_time=max_time, wait=wait)
+        study = limits.apply(model.study())
         _, devices = registered.selected(registry, device or study.devices.select)
         preflight = check_inputs(study, variant or [])
         with progress.watcher() as watcher:
