@@ -14,6 +14,7 @@
         ├── EntryError            exit 2: what devices.toml or ssh_config says of the device is wrong
         ├── ConnectError          no answer, refused, name unknown
         ├── HostKeyError          the host key is unknown or another one than expected
+        │   ├── UnknownHostKeyError   no key is known
         │   └── HostKeyMismatchError  it is another one than expected
         ├── AuthenticationError   the device refused the user or the key
         ├── TransferError         a file did not arrive whole, or its place is not writable
@@ -139,6 +140,10 @@ class HostKeyError(DeviceError):
     """The device showed a host key that is unknown or not the expected one."""
 
     failure: ClassVar[Failure] = Failure.HOST_KEY
+
+
+class UnknownHostKeyError(HostKeyError):
+    """The device showed a host key, and none is known."""
 
 
 class HostKeyMismatchError(HostKeyError):

@@ -72,8 +72,8 @@ def check(
     Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known precisely enough, 75 a device is
     busy, 130 interrupted.
     """
-    from harness.cli import known as registered
     from harness.cli import progress
+    from harness.cli.known import selected
     from harness.report import formats
     from harness.workflow.baselines import resolve
     from harness.workflow.check import run_check, with_gate
@@ -88,7 +88,7 @@ def check(
         max_drop_db=max_drop_db,
         check_outputs=check_outputs,
     )
-    known, devices = registered.selected(registry, device or study.devices.select)
+    known, devices = selected(registry, device or study.devices.select)
     source = resolve(baseline, results, baselines, study)
     preflight = check_inputs(study, variant or [])
     with progress.watcher() as watcher:

@@ -27,8 +27,8 @@ def claims(
     from pathlib import Path
 
     from harness.judge.claims import EXITS, together
-    from harness.report import claims as words
     from harness.report import sheets, table
+    from harness.report.claims import content
     from harness.study import study as studies
     from harness.workflow.results import read_run
 
@@ -39,7 +39,7 @@ def claims(
         message = f"{folder}: its study has no [[claim]]; write one, or judge another study's claims on this run: --study STUDY"
         raise UsageError(message)
     if as_json:
-        shared.say_json({"run": judgement.run.id, "claims": words.content(judgement.claims)})
+        shared.say_json({"run": judgement.run.id, "claims": content(judgement.claims)})
     else:
         for sheet in sheets.claims_sheets(judgement.claims):
             typer.echo(table.sheet(sheet).decode(), nl=False)

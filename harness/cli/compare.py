@@ -22,8 +22,8 @@ def compare(
     Exit code: 0 compared, 2 wrong usage or input, or contexts that don't allow it.
     """
     from harness.judge import comparison
-    from harness.report import comparison as words
     from harness.report import table
+    from harness.report.comparison import content, sheets
     from harness.workflow.results import read_run
 
     if len(runs) < 2:  # noqa: PLR2004 - one alone is 'harness show'
@@ -33,8 +33,8 @@ def compare(
     found = comparison.compare(judgements, force=force)
     only = [each.run for each in judgements]
     if as_json:
-        shared.say_json(words.content(only, found))
+        shared.say_json(content(only, found))
     else:
-        for sheet in words.sheets(only, found):
+        for sheet in sheets(only, found):
             typer.echo(table.sheet(sheet).decode(), nl=False)
     return Exit.PASSED

@@ -27,13 +27,13 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
     Raises:
         UsageError: a member of its branch, if there is no such device, or the time can't be read.
     """
-    from harness.cli import known as registered
     from harness.cli import progress
+    from harness.cli.known import selected
     from harness.judge.outcome import is_busy
     from harness.workflow import noise
 
     seconds = duration(time or MINUTE, "--time")
-    _, devices = registered.selected(registry, device or _all(registry))
+    _, devices = selected(registry, device or _all(registry))
     with progress.watcher() as watcher:
         found = noise.measure(devices, seconds, watcher)
     if as_json:

@@ -41,8 +41,8 @@ def run(
     Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before everything was known as closely
     as asked, 75 a device is busy, 130 interrupted.
     """
-    from harness.cli import known as registered
     from harness.cli import progress
+    from harness.cli.known import selected
     from harness.devices import registry as registries
     from harness.report import formats
     from harness.workflow.preflight import check_inputs
@@ -65,7 +65,7 @@ def run(
             )
     else:
         study = limits.apply(model.study())
-        _, devices = registered.selected(registry, device or study.devices.select)
+        _, devices = selected(registry, device or study.devices.select)
         preflight = check_inputs(study, variant or [])
         with progress.watcher() as watcher:
             folder, judgement = run_study(preflight, devices, results, watcher)

@@ -11,7 +11,15 @@ from harness.devices import lease
 from harness.devices.blame import blamed
 from harness.devices.link import Link
 from harness.devices.registry import WrongEntry
-from harness.errors import AuthenticationError, ConnectError, DeviceError, EntryError, HostKeyError, UnforeseenError
+from harness.errors import (
+    AuthenticationError,
+    ConnectError,
+    DeviceError,
+    EntryError,
+    HostKeyError,
+    UnforeseenError,
+    UnknownHostKeyError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +53,7 @@ class Answer:
         if self.error is None:
             return "reachable" if self.busy is None else "busy"
         if isinstance(self.error, HostKeyError):
-            return "unknown key" if "unknown host key" in self.error.reason else "wrong key"
+            return "unknown key" if isinstance(self.error, UnknownHostKeyError) else "wrong key"
         return next((state for kind, state in STATES.items() if isinstance(self.error, kind)), "no runner")
 
     @property

@@ -11,7 +11,7 @@ import paramiko
 from harness.devices.transports import certificates, known_hosts
 from harness.devices.transports.certificates import SUFFIX, fingerprint
 from harness.devices.transports.known_hosts import KnownKeys
-from harness.errors import HostKeyError, HostKeyMismatchError, RegistryError
+from harness.errors import HostKeyError, HostKeyMismatchError, RegistryError, UnknownHostKeyError
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
@@ -61,7 +61,7 @@ class Checked(paramiko.MissingHostKeyPolicy):
         if not self.known.trusted:
             unread = "".join(f"; {file}" for file in self.known.unread)
             reason = f"unknown host key of {hostname}: {key.get_name()} {key.fingerprint}{fault}{unread}; {self._advice.unknown}"
-            raise HostKeyError(self._device.name, "connect", reason)
+            raise UnknownHostKeyError(self._device.name, "connect", reason)
 
     @property
     def unwanted(self) -> list[str]:
