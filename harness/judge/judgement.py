@@ -59,6 +59,16 @@ class Judgement:
         """A gate's checks on all devices."""
         return tuple(check for each in self.tables for check in each.checks)
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The names of the devices that failed."""
+        return tuple(each.device.entry.name for each in self.tables if each.device.state == "failed")
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The names of the devices whose part of the run has not ended, or was interrupted."""
+        return tuple(each.device.entry.name for each in self.tables if each.device.state in {"pending", "stopped"})
+
     def with_tables(self, tables: Sequence[Table]) -> Judgement:
         """The same with other tables."""
         found = tuple(tables)

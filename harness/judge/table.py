@@ -48,6 +48,7 @@ class Table:
         remarks: what happened while measuring.
         checks: of a release gate; drifts: what became of its baseline since it was stored.
         noise: how far the replicates of a pair lie apart, as a share; None if none was measured often enough.
+        incomplete: whether it failed, has nothing to show, or did not end its part of a gate, which is no pass whatever was measured before.
     """
 
     device: DeviceRecord
@@ -60,6 +61,7 @@ class Table:
     checks: tuple[Check, ...] = ()
     drifts: Drifts = NONE
     noise: float | None = None
+    incomplete: bool = False
 
 
 def table(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> Table:
@@ -75,17 +77,21 @@ def table(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[fl
     # A baseline's cases are stored without the mark that tells them from the candidate's here.
     stored = {case.id: case.name.removeprefix(BASELINE) for case in run.cases}
     spread = noise.of_run(timing, run.units)
+    found = tuple(rows(run, device.entry.name, timing))
+    checks = gate.checks(run, device, quantiles)
+    is_gate = run.baseline is not None
     return Table(
         device=device,
-        rows=tuple(rows(run, device.entry.name, timing)),
+        rows=found,
         trouble=trouble(device),
         shortfall=shortfall(run, device, timing, names, REFERENCE),
         emulated=device.emulated,
-        pairs=() if device.emulated or run.baseline is not None else tuple(_pairs(run, device, timing, names)),
+        pairs=() if device.emulated or is_gate else tuple(_pairs(run, device, timing, names)),
         remarks=tuple(remarks(run, device, timing, names)),
-        checks=gate.checks(run, device, quantiles),
+        checks=checks,
         drifts=drifts(run, device, timing, stored, spread),
         noise=spread,
+        incomplete=device.state == "failed" or (is_gate and device.state != "measured") or not (checks if is_gate else found),
     )
 
 

@@ -144,15 +144,13 @@ def ranked(checks: Sequence[Check]) -> list[Check]:
 
 def verdict(judgement: Judgement) -> str:
     """One sentence for the whole; a pass is only said of what was measured."""
-    run, tables = judgement.run, judgement.tables
+    run = judgement.run
     counts = {name: sum(check.verdict == name for check in judgement.checks) for name in ORDER}
     against = run.baseline.described if run.baseline else "the baseline"
-    failed = [table.device.entry.name for table in tables if table.device.state == "failed"]
-    unfinished = [table.device.entry.name for table in tables if table.device.state in {"pending", "stopped"}]
     parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in ORDER if counts[name]]
     tail = f"{', '.join(parts) or 'nothing was judged'}; against {against}"
-    if failed:
-        tail += f"; without {', '.join(failed)}, which failed"
-    if unfinished:
-        tail += f"; not finished on {', '.join(unfinished)}"
+    if judgement.failed:
+        tail += f"; without {', '.join(judgement.failed)}, which failed"
+    if judgement.unfinished:
+        tail += f"; not finished on {', '.join(judgement.unfinished)}"
     return f"{judgement.outcome.upper()}: {tail}"

@@ -48,10 +48,7 @@ def _suite(run: Run, table: Table) -> TestSuite:
     suite = TestSuite(f"{run.study.name}.{name}")
     for title, value in _properties(run, table):
         suite.add_property(title, _line(value))
-    nothing = not table.checks if run.baseline else not table.rows
-    # A gate that did not end on a device is not green there, whatever was measured before.
-    cut = run.baseline is not None and table.device.state != "measured"
-    cases = [_device(run, table)] if table.device.state == "failed" or cut or nothing else []
+    cases = [_device(run, table)] if table.incomplete else []
     tests = [_check(run, check) for check in table.checks] if run.baseline else [_case(run, table, row) for row in table.rows]
     suite.add_testcases(cases + tests)
     rebuilds = [rebuild for launch in run.launches if launch.device == name for rebuild in launch.rebuilds]
