@@ -60,11 +60,11 @@ def check(
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Fail if a model got slower (or larger, or less accurate) than its baseline, or if its outputs are broken, and for nothing else.
+    """Fail if a model got slower (or larger, or less accurate) than its baseline, or if its outputs are broken.
 
-    The baseline's own model files are measured again, side by side with the candidate's. What looks like a regression is measured once
-    more, in processes of its own, before it is called one. A bare model is taken as it is, quantized or not, unless --variants says what to
-    make of it; a study makes its variants, and each is compared with the baseline's of the same name.
+    The baseline's model files are measured again, side by side with the candidate's. The exit code is 1 only for a regression that two
+    independent measurements confirm, or for broken outputs. A bare model is used as it is, quantized or not, unless --variants says which
+    variants to make. A study makes its variants, and each is compared with the baseline's variant of the same name.
 
     Whatever the metric is, a candidate fails if its outputs have constant parts, or values that are not finite, where the baseline's
     outputs have none. --metric outputs makes only this check.

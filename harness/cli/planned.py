@@ -55,7 +55,7 @@ def _platform(out: Console, plan: Plan, name: str, what: str) -> None:
     # A platform that was described on the command line is called by its description.
     _heading(out, f"on {name}" + ("" if "," in name else f" ({_short(what)})"))
     if not warned:
-        _line(out, "nothing is known against any of them", dash=True)
+        _line(out, "no rule applies; that is no recommendation: measure it", dash=True)
     for text, names in _grouped(warned).items():
         _line(out, f"{text}: {', '.join(names)}", dash=True)
 

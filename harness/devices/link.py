@@ -176,7 +176,9 @@ class Link:
                 return
             self.push({**files, **programs})
         raise RunnerError(
-            self.device.name, "start", "files go from its store as fast as they are sent: its quota or disk is too small"
+            self.device.name,
+            "start",
+            "the device evicts files from its store during the upload: raise quota in devices.toml, or free disk space there",
         )
 
     def has(self, job: str) -> bool:

@@ -68,7 +68,7 @@ def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
                 break
         else:
             names = ", ".join(files[sha256].name for sha256 in damaged[:3])
-            reason = f"{names} did not arrive as it was: it has another hash there; was it changed meanwhile, or is the device's disk at fault?"
+            reason = f"{names}: checksum mismatch after the upload; either the file changed during the upload, or the device's disk is faulty"
             raise TransferError(link.device.name, STEP, reason)
         channel.end()
     return sent

@@ -46,7 +46,7 @@ def _difference(row: Row, other: Row) -> str | None:
     """What differs, or None."""
     alike = row.samples == other.samples
     if alike and row.accuracy is not None and other.accuracy is not None and row.accuracy != other.accuracy:
-        return f"top-1 is {100 * row.accuracy:.2f} % on {row.device} and {100 * other.accuracy:.2f} % on {other.device}"
+        return f"top-1 is {100 * row.accuracy:.2f} % on {row.device}, but {100 * other.accuracy:.2f} % on {other.device}"
     if alike and (broken := _broken(row, other) or _broken(other, row)):
         return broken
     one, two = row.fidelity.sqnr_db, other.fidelity.sqnr_db
@@ -81,14 +81,14 @@ def _reason(recipe: Recipe, *devices: DeviceRecord) -> str:
     if recipe.method == "fp16":
         halves = [name for name, facts in known if HALF & set(facts.features)]
         if len(halves) == 1:
-            return f"likely because {halves[0]} computes in half precision, and the other only stores in it"
+            return f"likely because {halves[0]} computes in half precision, and the other device converts to float32"
     lacking = [name for name, facts in known if facts.arch in {"x86_64", "AMD64"} and not VNNI & set(facts.features)]
     if recipe.weight == "QInt8" and recipe.activation != "QInt8" and lacking and not recipe.reduce_range:
         return (
-            f"likely because {' and '.join(lacking)} has no VNNI: sums of two products saturate at 16 bits there "
-            "(onnxruntime's docs on quantization); reduce_range = true avoids it"
+            f"likely because {' and '.join(lacking)} has no VNNI, so sums of two products saturate at 16 bits "
+            "(see onnxruntime's page on quantization); reduce_range = true avoids this"
         )
     versions = {facts.onnxruntime.version for _, facts in known}
     if len(versions) > 1:
-        return f"their onnxruntimes differ: {', '.join(sorted(version or 'none' for version in versions))}"
+        return f"they run different versions of onnxruntime: {', '.join(sorted(version or 'none' for version in versions))}"
     return "their kernels round or accumulate differently"

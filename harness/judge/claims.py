@@ -166,7 +166,11 @@ def _judge(
         if record.state == "failed":
             return replace(pair, reason=f"{record.kind}: {record.reason}")
     if claim.kind in {"faster", "same_speed"} and claim.metric != "instructions" and device.emulated:
-        return replace(pair, evidence=effects.instructions(both), reason=f"emulated ({device.emulated}): it has no times")
+        return replace(
+            pair,
+            evidence=effects.instructions(both),
+            reason=f"the device is emulated ({device.emulated}), so its times mean nothing",
+        )
     effect = effects.measured(claim, run, timing, both)
     if isinstance(effect, str):
         return replace(pair, reason=effect)
@@ -192,7 +196,7 @@ def _outcomes(
             if record.state in {"unmeasured", "impossible"}:
                 found.append(PairVerdict(name, case.name, None, "not judged", reason=record.reason))
             else:
-                words = f"{record.kind}: {record.reason}" if record.state == "failed" else "it loads and runs"
+                words = f"{record.kind}: {record.reason}" if record.state == "failed" else "the variant loads and runs"
                 found.append(_outcome(claim, name, case.name, works=record.state == "measured", reason=words))
     return found
 
@@ -230,7 +234,7 @@ def _nothing(claim: ClaimSection, run: Run) -> str:
             return f"no variant with {words} could be made: {matching[0].reason}"
     if claim.on.get("runtime"):
         return f"no case runs under onnxruntime {claim.on['runtime']}"
-    return "no two of its variants differ in nothing else"
+    return "no two variants of the study differ only in what the claim compares"
 
 
 def together(words: Sequence[Word]) -> Word:

@@ -89,8 +89,8 @@ def compare(runs: Sequence[Judgement], *, force: bool) -> tuple[Comparison, ...]
         found.append(Comparison(name, _cases(runs, tables), differences, bool(decisive)))
     if refusals and not force:
         message = (
-            f"the contexts don't allow a comparison: {'; '.join(refusals)}; "
-            "--force compares all the same, and says so; 'harness check' measures both sides in one session"
+            f"the runs can't be compared, because their contexts differ: {'; '.join(refusals)}; "
+            "--force compares them anyway, and says so; 'harness check' measures both sides in one session"
         )
         raise UsageError(message)
     return tuple(found)
@@ -130,11 +130,11 @@ def _cell(before: Run, now: Run, first: Row | None, row: Row) -> Cell:
         return cell
     same = _sha(before, first.variant) == _sha(now, row.variant)
     if _sha(before, REFERENCE) is None or _sha(before, REFERENCE) != _sha(now, REFERENCE):
-        return Cell(row.median, row.speedup, count, None, "the two runs have no fp32 file in common", same)
+        return Cell(row.median, row.speedup, count, None, "the two runs have no fp32 model in common", same)
     if row.variant == REFERENCE:
-        return Cell(row.median, row.speedup, count, None, "it is what the others are compared through", same)
+        return Cell(row.median, row.speedup, count, None, "this is the case that the others are compared through", same)
     if first.speedup is None or row.speedup is None:
-        return Cell(row.median, row.speedup, count, None, "it was not measured beside fp32", same)
+        return Cell(row.median, row.speedup, count, None, "it was not measured side by side with fp32", same)
     return Cell(row.median, row.speedup, count, quotient(first.speedup, row.speedup), None, same)
 
 

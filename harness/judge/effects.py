@@ -89,12 +89,12 @@ class Effect:
     def _shortfall(self, low: float | None, high: float | None) -> str:
         """The smallest effect that could have been seen, and what it would take to settle this one."""
         if self.processes and self.processes < LEAST:
-            return "fewer than three processes tell nothing"
+            return "there are fewer than three launches"
         if self.error is None:
-            return "what was seen lies on both sides of the bound"
+            return "the measured values lie on both sides of the limit"
         reach = self.error * float(stats.t.ppf((1 + LEVEL) / 2, self.freedom))
         least = f"{100 * math.expm1(reach):.2g} %" if self.unit == "×" else f"{100 * reach:.2g} points"
-        words = f"the smallest effect that could have been seen is {least}"
+        words = f"the smallest effect that could have been detected is {least}"
         distance = min(
             (abs(self._scale(self.value) - self._scale(bound)) for bound in (low, high) if bound is not None), default=0.0
         )
@@ -102,7 +102,7 @@ class Effect:
             return words
         needed = self.processes * (reach / distance) ** 2
         more = max(1.0, needed - self.processes) * self.seconds
-        return f"{words}; about {_duration(more)} more of this pair would settle it, if it stays as it is"
+        return f"{words}; about {_duration(more)} more of measuring this pair would decide it, if the ratio stays the same"
 
 
 def measured(claim: ClaimSection, run: Run, timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
@@ -110,13 +110,13 @@ def measured(claim: ClaimSection, run: Run, timing: Timing, both: tuple[CaseReco
     if claim.kind == "smaller":
         sizes = [run.variant(next(case.variant for case in run.cases if case.id == record.case)).size for record in both]
         if not sizes[0] or not sizes[1]:
-            return "a size is not known"
+            return "the size of a file is not known"
         ratio = sizes[0] / sizes[1]
         return Effect(ratio, ratio, ratio, "×", "size")
     if claim.kind == "more_accurate":
         return _accuracy(claim, both)
     if claim.metric == "instructions":
-        return instructions(both) or "instructions were not counted there"
+        return instructions(both) or "instructions were not counted on this device"
     return _speed(timing, both)
 
 
@@ -169,7 +169,7 @@ def _accuracy(claim: ClaimSection, both: tuple[CaseRecord, CaseRecord]) -> Effec
         reach = error * float(stats.norm.ppf((1 + LEVEL) / 2))
         return Effect(difference, difference - reach, difference + reach, "points", "top-1", error)
     if than.sqnr_db is None or subject.sqnr_db is None:
-        return "no SQNR is known of them"
+        return "their SQNR is not known"
     difference = subject.sqnr_db - than.sqnr_db
     return Effect(difference, difference, difference, "dB", "SQNR")
 

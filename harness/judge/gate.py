@@ -131,12 +131,14 @@ class _Judge:
         second = self._finding(pair, metric, limit, 1)
         if second is None:
             return replace(
-                found, verdict="apparent", reason="a first set of processes says so; there is no second one to confirm it"
+                found,
+                verdict="apparent",
+                reason="the first set of launches shows a regression, but no second set was measured to confirm it",
             )
         reasons = {
             "slower": None,
-            "passed": "an apparent regression that a second, independent set of processes did not show",
-            "open": f"an apparent regression, and in the second set of processes {_undecided(second, limit)}",
+            "passed": "the first set of launches showed a regression, and a second, independent set did not",
+            "open": f"the first set of launches showed a regression; in the second set {_undecided(second, limit)}",
         }
         return replace(
             found,
@@ -171,10 +173,10 @@ class _Judge:
             if self._records[case].state == "impossible":
                 return self._records[case].reason
         if metric in TIMES and self._device.emulated:
-            return f"the device is emulated ({self._device.emulated}): it has no times"
+            return f"the device is emulated ({self._device.emulated}), so its times mean nothing"
         facts = self._device.facts
         if metric == "instructions" and self._device.emulated == "wall":
-            return "its clock is the host's: instructions are not counted"
+            return "instructions are not counted, because the board runs by the host's clock"
         if metric == "instructions" and not self._device.emulated and facts is not None and facts.uncountable is not None:
             return f"instructions are not counted: {facts.uncountable}"
         return None
@@ -195,9 +197,9 @@ class _Judge:
         if metric in outputs.FIGURES:
             return reasons[0] if reasons else outputs.LACKS[metric]
         if metric in (*QUANTILE, "load") and not self._all.launches_of(pair):
-            return "the two are measured in processes that alternate: only their medians are compared"
+            return "the two are measured in separate processes, so only their medians are compared"
         if metric in QUANTILE:
-            return "too few iterations in a process to tell it"
+            return "each launch has too few iterations for this percentile"
         return "it was not measured"
 
     def _value(self, case: str, metric: Metric) -> float | None:
@@ -286,7 +288,7 @@ def _undecided(found: _Finding, limit: float) -> str:
     """Why a finding is open."""
     effect = decision.smallest_effect(found.change)
     if effect is None or found.change is None:
-        return "fewer than three processes tell nothing"
+        return "there are fewer than three launches"
     if found.change.low is not None and found.change.low > 1 and effect < limit:
-        return f"it lies too close to the limit to tell on which side; the smallest difference to be seen is {100 * effect:.2g} %"
-    return f"not precise enough: the smallest slowdown that could be seen is {100 * effect:.2g} %"
+        return f"it is too close to the limit to decide; the smallest difference that could be detected is {100 * effect:.2g} %"
+    return f"not precise enough: the smallest slowdown that could be detected is {100 * effect:.2g} %"

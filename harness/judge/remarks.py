@@ -16,7 +16,7 @@ def trouble(device: DeviceRecord) -> str | None:
     if device.state == "failed":
         return f"{device.step}: {device.reason}"
     if device.state == "pending":
-        return "the run has not ended there, or was killed: harness run --resume goes on with it"
+        return "the run has not ended on this device, or was killed; to continue it: harness run --resume"
     return "interrupted before all rounds were done" if device.ended == "stopped" else None
 
 
@@ -27,22 +27,24 @@ def remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, 
     for separate in device.separate_processes:
         reasons.setdefault(separate.reason, []).append(" with ".join(names[case] for case in separate.cases))
     for reason, pairs in reasons.items():
-        found.append(f"{', '.join(pairs)}: measured in processes that alternate, not side by side: {reason}")
+        found.append(f"{', '.join(pairs)}: measured in separate processes, not side by side: {reason}")
     if device.lease_lacking is not None:
-        found.append(f"another account could measure there at the same time: {device.lease_lacking}")
+        found.append(f"another account could measure on this device at the same time: {device.lease_lacking}")
     governor = device.governor
     if governor is not None and governor.reason:
         found.append(f"the governor could not be set to {governor.governor}: {governor.reason}")
     elif governor is not None:
-        found.append(f"the governor was {governor.governor} while measuring, {' and '.join(governor.was)} before and after")
+        found.append(
+            f"the governor was set to {governor.governor} for the measurement; before and afterwards, it was {' and '.join(governor.was)}"
+        )
     kinds = device.facts.core_kinds if device.facts else []
     if len(kinds) > 1 and device.entry.cpus is None:
         cores = "; ".join(", ".join(map(str, kind.cpus)) for kind in kinds)
         found.append(
-            f"its cores are of {len(kinds)} kinds ({cores}), and nothing keeps a session on one: set cpus for it in devices.toml"
+            f"the device has {len(kinds)} kinds of cores ({cores}), and a session may move between them: set cpus for this device in devices.toml"
         )
     if run.study.measure.duet == "calls" and timing.launches:
         found.append(
-            "measured call by call (measure.duet): each model finds the other's data in the caches; levels are those of cold calls"
+            "measured call by call (measure.duet): each call finds the other model's data in the caches, so the latencies are those of cold caches"
         )
     return found

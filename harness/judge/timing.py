@@ -108,8 +108,8 @@ class Timing:
         if of_levels.low is None or of_levels.high is None or (of_levels.low <= ratio.high and ratio.low <= of_levels.high):
             return None
         return (
-            f"speed-up side by side {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], but the levels' ratio is "
-            f"{of_levels.value:.3f} [{of_levels.low:.3f}, {of_levels.high:.3f}]: what runs beside it, or when, matters"
+            f"speed-up side by side {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], but the ratio of the medians is "
+            f"{of_levels.value:.3f} [{of_levels.low:.3f}, {of_levels.high:.3f}]: the model's speed depends on what runs beside it"
         )
 
     def disturbances(self) -> list[str]:
@@ -120,11 +120,10 @@ class Timing:
         if not causes:
             return []
         words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
-        line = f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and do not count"
-        return [
-            line
-            + (f"; {kept} of these count nevertheless, because all pairs between two rebuilds were disturbed" if kept else "")
-        ]
+        line = (
+            f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and left out"
+        )
+        return [line + (f"; {kept} of these were kept, because their rebuild has no undisturbed pair" if kept else "")]
 
     def unsteady(self) -> list[str]:
         """Name the cases that were still warming up when they were measured."""
@@ -138,7 +137,7 @@ class Timing:
         total = Counter(self._names[name] for launch in self.launches for _ in launch.rebuilds for name in launch.cases)
         # On a noisy machine one in some misses the rule by chance.
         often = [f"{name} ({count} of {total[name]})" for name, count in late.items() if 2 * count > total[name]]
-        return [f"not steady within measure.warmup: {', '.join(often)}"] if often else []
+        return [f"still warming up after measure.warmup: {', '.join(often)}"] if often else []
 
 
 def _levels(launch: LaunchRecord, index: int) -> list[float]:

@@ -82,8 +82,8 @@ class Prepared:
         unverified = (f"preparation {found.unverified}",) if found.unverified else ()
         if not found.failures:
             return (*self.conversion, *unverified)
-        how = "was not prepared" if found.rung == RAW else f"was prepared with {found.rung} only"
-        return (*self.conversion, f"the model {how}, because the preparation failed: {found.failures[0]}", *unverified)
+        how = "an unprepared model" if found.rung == RAW else f"a partly prepared model ({found.rung}; usually harmless)"
+        return (*self.conversion, f"quantized from {how}, because the preparation failed: {found.failures[0]}", *unverified)
 
 
 class _OptimizerError(Exception):

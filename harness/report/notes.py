@@ -16,7 +16,7 @@ NAMED = 4
 FUSED = 4
 # Milliseconds.
 SMALL = 0.5
-OVERHEAD = "levels below 0.5 ms hold what Python takes per call: about 1 µs on a fast core (benchmarks/overhead.py)"
+OVERHEAD = "latencies below 0.5 ms include Python's own time for each call, about 1 µs on a fast core (benchmarks/overhead.py)"
 
 
 def heading(table: Table) -> str:
@@ -59,13 +59,13 @@ def notes(table: Table) -> list[str]:
     lines = [f"{_several(cases)}: {words}" for words, cases in said.items()]
     shown = [known for row in table.rows if row.state == "measured" for known in (row.median, row.speedup) if known]
     if any(known.low is None for known in shown):
-        lines.append("[?]: fewer than three processes allow no interval")
+        lines.append("[?]: no interval yet, because there are fewer than three launches")
     if any(row.median and row.median.value < SMALL for row in table.rows):
         lines.append(OVERHEAD)
     lines += _alike(table)
-    lines += [f"{pair.first} against {pair.second}: {_ratio(pair)}" for pair in table.pairs]
+    lines += map(_ratio, table.pairs)
     if any(row.fidelity.probabilities for row in table.rows):
-        lines.append("KL is of the outputs as they are: fp32's are probabilities already")
+        lines.append("KL: the outputs of fp32 are probabilities already, so no softmax is applied")
     lines += table.remarks
     return [*lines, *_unmeasured(table)]
 
@@ -76,11 +76,13 @@ def _unmeasured(table: Table) -> list[str]:
     if table.emulated:
         lines.append(f"times are not measured: the device is emulated ({table.emulated})")
         if table.emulated == "wall":
-            lines.append("instructions are not counted: its clock is the host's (harness board up --clock icount counts them)")
+            lines.append(
+                "instructions are not counted: the board runs by the host's clock; start it with 'harness board up --clock icount' to count them"
+            )
         samples = {row.samples for row in table.rows if row.samples}
         if samples:
             lines.append(
-                f"accuracy, MSE and SQNR are over the first {max(samples)} evaluation samples (measure.emulated_samples)"
+                f"accuracy, MSE and SQNR are computed over the first {max(samples)} evaluation samples (measure.emulated_samples)"
             )
     elif (facts := table.device.facts) is not None and facts.uncountable is not None and table.rows:
         lines.append(f"instructions are not counted: {facts.uncountable}")
@@ -88,9 +90,12 @@ def _unmeasured(table: Table) -> list[str]:
 
 
 def _ratio(pair: PairRatio) -> str:
+    against = f"{pair.second} against {pair.first}"
     if pair.ratio is None:
-        return "not known"
-    return f"the second is {estimate(pair.ratio, '×')} as fast, {'in processes that alternate' if pair.separate_processes else 'side by side'}"
+        return f"{against}: not measured"
+    is_decided = pair.ratio.low is not None and pair.ratio.high is not None and not pair.ratio.low <= 1 <= pair.ratio.high
+    how = ", in separate processes" if pair.separate_processes else ""
+    return f"{against}: {estimate(pair.ratio, '×')} as fast{how}{'' if is_decided else ' (undecided)'}"
 
 
 def _alike(table: Table) -> list[str]:

@@ -32,7 +32,7 @@ NEVER, MANY = 1e-9, 1000
 
 
 EMULATED = "not measured: emulated"
-TOO_SHORT = "fewer than three processes could measure in this time: give a longer --time"
+TOO_SHORT = "fewer than three launches fit into this time: give a longer --time"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def resume_run(
     fresh = tuple(DeviceRecord(entry=record.entry) for record in begun.devices)
     was, begun = begun, begun.model_copy(update={"devices": fresh, "state": "running", "finished": None})
     if begun.baseline is not None:
-        message = f"{folder}: a gate can't be gone on with, for both sides are measured in one session: run 'harness check' again"
+        message = (
+            f"{folder}: a gate can't be resumed, because both sides must be measured in one session: run 'harness check' again"
+        )
         raise ResultsError(message)
     so_far = progress(journal.read(folder / run_folder.JOURNAL))
     wanted = [entry for entry in _entries(begun) if not names or entry.name in names]

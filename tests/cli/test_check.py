@@ -206,7 +206,7 @@ def test_outputs_that_are_no_numbers_are_told(harness: Command, chain: Path) -> 
 def test_too_few_processes_are_inconclusive(harness: Command, chain: Path) -> None:
     done = harness("check", str(chain), "--baseline", str(chain / "base.onnx"), "--rounds", "2")
     assert done.code == 4
-    assert "fewer than three processes" in done.out
+    assert "fewer than three launches" in done.out
     assert done.out.splitlines()[-2].startswith("INCONCLUSIVE")
 
 
@@ -217,7 +217,7 @@ def test_claims_of_a_run(harness: Command, study: Path) -> None:
     assert "[1] fp16 works: SUPPORTED" in done.out
     done = harness("claims")
     assert done.code == 0, done.err
-    assert "local: supported; it loads and runs" in done.out
+    assert "local: supported; the variant loads and runs" in done.out
     (study / "study.toml").write_text(plain + '[[claim]]\ntext = "fp16 does not"\nfails = { method = "fp16" }\n')
     done = harness("claims", "latest", "--study", str(study), "--json")
     assert done.code == 1

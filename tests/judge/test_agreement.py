@@ -38,14 +38,14 @@ def test_equal_accuracy_says_nothing() -> None:
 
 def test_saturation_without_vnni_is_named() -> None:
     (line,) = said({"sqnr_db": 35.0, "accuracy": 0.9}, {"sqnr_db": 20.0, "accuracy": 0.8}, (["avx512_vnni"], ["avx2"]))
-    assert line.startswith("int8: top-1 is 90.00 % on one and 80.00 % on two; likely because two has no VNNI")
+    assert line.startswith("int8: top-1 is 90.00 % on one, but 80.00 % on two; likely because two has no VNNI")
     assert "reduce_range = true" in line
 
 
 def test_half_precision_that_is_computed_is_named() -> None:
     (line,) = said({"sqnr_db": 69.0}, {"sqnr_db": 55.0}, ([], ["asimdhp"]), arch="aarch64", method="fp16")
     assert line == (
-        "int8: SQNR is 69.0 dB on one and 55.0 dB on two; likely because two computes in half precision, and the other only stores in it"
+        "int8: SQNR is 69.0 dB on one and 55.0 dB on two; likely because two computes in half precision, and the other device converts to float32"
     )
 
 

@@ -108,10 +108,10 @@ def test_what_is_open_says_what_could_have_been_seen_and_what_it_would_take() ->
     found = verdict(QDQ_FASTER, duet("qop", "qdq", 1.01, spread=0.1))
     assert found.verdict == "open"
     reason = found.devices[0].pairs[0].reason or ""
-    assert "the smallest effect that could have been seen is " in reason
-    assert "would settle it" in reason
+    assert "the smallest effect that could have been detected is " in reason
+    assert "would decide it" in reason
     few = verdict(QDQ_FASTER, duet("qop", "qdq", 1.5, count=2))
-    assert (few.verdict, few.devices[0].pairs[0].reason) == ("open", "fewer than three processes tell nothing")
+    assert (few.verdict, few.devices[0].pairs[0].reason) == ("open", "there are fewer than three launches")
 
 
 @pytest.mark.parametrize(("ratio", "word"), [(1.2, "refuted"), (2.5, "supported"), (2.0, "open")])
@@ -150,12 +150,12 @@ def test_an_emulated_device_is_not_judged_on_speed_but_on_instructions() -> None
     events: list[Event] = [counted(case, number, value) for number in (0, 1) for case, value in (("c2", 1e6), ("c3", 1.1e6))]
     found = verdict(QDQ_FASTER, events, emulated=True)
     (pair,) = found.devices[0].pairs
-    assert (found.verdict, pair.reason) == ("not judged", "emulated (qemu): it has no times")
+    assert (found.verdict, pair.reason) == ("not judged", "the device is emulated (qemu), so its times mean nothing")
     assert pair.evidence is not None
     assert pair.evidence.value == pytest.approx(1.1)
     said = claim(faster={"format": "QDQ"}, than={"format": "QOperator"}, metric="instructions")
     assert verdict(said, events, emulated=True).verdict == "supported"
-    assert verdict(said, [], emulated=True).devices[0].pairs[0].reason == "instructions were not counted there"
+    assert verdict(said, [], emulated=True).devices[0].pairs[0].reason == "instructions were not counted on this device"
 
 
 def test_places() -> None:

@@ -47,7 +47,7 @@ def test_a_change_goes_through_what_both_measured_side_by_side() -> None:
     assert second.change.value == pytest.approx(1.5, rel=0.01)
     reference = found.cases[FP32][1]
     assert reference is not None
-    assert (reference.change, reference.reason) == (None, "it is what the others are compared through")
+    assert (reference.change, reference.reason) == (None, "this is the case that the others are compared through")
 
 
 def test_without_a_common_fp32_no_change_is_told() -> None:
@@ -59,7 +59,7 @@ def test_without_a_common_fp32_no_change_is_told() -> None:
     assert (cell.change, cell.same_file) == (None, False)
     (sheet,) = words.sheets([one.run, other.run], [found])
     assert sheet.rows[1][3] == "–"
-    assert any("no fp32 file in common" in line for line in sheet.lines)
+    assert any("no fp32 model in common" in line for line in sheet.lines)
 
 
 @pytest.mark.parametrize(

@@ -70,13 +70,9 @@ def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
     found = rows(events)[1].speedup
     assert found is not None
     assert found.value == pytest.approx(2)
-    assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and do not count"
+    assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and left out"
     all_bad = [Launch.model_validate({**duets.line(PAIR, n, duets.rebuild(bad)), "device": "board"}) for n in range(3)]
-    assert (
-        table(all_bad)
-        .remarks[0]
-        .endswith("and do not count; 3 of these count nevertheless, because all pairs between two rebuilds were disturbed")
-    )
+    assert table(all_bad).remarks[0].endswith("and left out; 3 of these were kept, because their rebuild has no undisturbed pair")
 
 
 def test_processes_that_alternate_are_paired_by_round() -> None:
@@ -87,7 +83,7 @@ def test_processes_that_alternate_are_paired_by_round() -> None:
     found = rows(events)[1].speedup
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
-    assert table(events).remarks == ("fp32 with static-QDQ: measured in processes that alternate, not side by side: too large",)
+    assert table(events).remarks == ("fp32 with static-QDQ: measured in separate processes, not side by side: too large",)
 
 
 def test_levels_that_contradict_the_ratio_are_called_out() -> None:
@@ -96,7 +92,7 @@ def test_levels_that_contradict_the_ratio_are_called_out() -> None:
     assert not rows(together)[1].notes[1:]
     note = rows([*together, *alone])[1].notes[-1]
     assert "speed-up side by side 2.00" in note
-    assert "what runs beside it, or when, matters" in note
+    assert "depends on what runs beside it" in note
 
 
 def test_loads_are_those_of_a_processs_first_session() -> None:
@@ -150,7 +146,9 @@ def test_throughput_is_over_processes() -> None:
 
 def test_what_became_of_the_governor_is_told() -> None:
     done = Governor(device="board", governor="performance", was=["ondemand"])
-    assert table([done]).remarks == ("the governor was performance while measuring, ondemand before and after",)
+    assert table([done]).remarks == (
+        "the governor was set to performance for the measurement; before and afterwards, it was ondemand",
+    )
     failed = Governor(device="board", governor="performance", reason="scaling_governor: Permission denied")
     assert "could not be set to performance: scaling_governor: Permission denied" in table([failed]).remarks[0]
 
@@ -161,13 +159,13 @@ def test_cores_of_several_kinds_want_to_be_chosen() -> None:
     entry = Device(name="board", host="h")
     record = DeviceRecord.model_validate({"entry": entry, "facts": said})
     (found,) = finish([], record, variants=[variant(FP32)], cases=CASES[:1]).tables
-    assert found.remarks[0].startswith("its cores are of 2 kinds (0, 1, 2, 3; 4, 5)")
+    assert found.remarks[0].startswith("the device has 2 kinds of cores (0, 1, 2, 3; 4, 5)")
 
 
 def test_cases_that_warm_up_too_slowly_are_named() -> None:
     late = duets.rebuild(duets.pair([[10], [10]]), steady=[True, False])
     events = [Launch.model_validate({**duets.line(PAIR, n, late, late), "device": "board"}) for n in range(2)]
-    assert table(events).remarks == ("not steady within measure.warmup: static-QDQ (4 of 4)",)
+    assert table(events).remarks == ("still warming up after measure.warmup: static-QDQ (4 of 4)",)
 
 
 def test_a_pair_that_was_parted_counts_its_alternating_processes_alone() -> None:

@@ -470,7 +470,7 @@ class TestPrepare:
         assert found.rung == "raw"
         assert len(tried) == len(found.failures) == 6
         assert found.notes == (
-            "the model was not prepared, because the preparation failed: default: AssertionError: in fail of test_build.py",
+            "quantized from an unprepared model, because the preparation failed: default: AssertionError: in fail of test_build.py",
         )
         assert len(found.proto.graph.node) == 7
 

@@ -62,4 +62,4 @@ def test_the_mark_of_a_missing_interval_is_explained_wherever_it_stands() -> Non
     fast = {column.title: column.text(table.rows[1]) for column in columns.of(table)}
     assert "[?]" not in fast["median ms"]
     assert fast["speed-up"] == "2.00× [?]"
-    assert "[?]: fewer than three processes allow no interval" in notes.notes(table)
+    assert "[?]: no interval yet, because there are fewer than three launches" in notes.notes(table)

@@ -9,7 +9,7 @@ from harness.report import notes
 def test_reasons_of_a_measured_device(hostile: Judgement) -> None:
     lines = notes.notes(hostile.tables[0])
     assert sum(line.startswith(("broken: failed: crash:", "never: impossible:", "refused: unmade:")) for line in lines) == 3
-    assert "[?]: fewer than three processes allow no interval" in lines
+    assert "[?]: no interval yet, because there are fewer than three launches" in lines
 
 
 def test_the_reasons_of_a_failed_device_do_not_repeat_its_trouble(hostile: Judgement) -> None:

@@ -47,7 +47,7 @@ class Image:
 
 
 def user_behind_sudo() -> pwd.struct_passwd | None:
-    """The user who became root with sudo, or None: it is for her that root builds."""
+    """The user who became root with sudo, or None: files that root builds belong to this user."""
     uid = os.environ.get("SUDO_UID", "")
     if os.geteuid() != 0 or not uid.isdecimal():
         return None

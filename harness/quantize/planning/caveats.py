@@ -131,7 +131,7 @@ CAVEATS = (
     Rule(
         "opset-raised",
         lambda r, m: m is not None and made_opset(r, m) > m.opset,
-        "the opset is raised from {opset}; runtimes that are older than the new one refuse the file",
+        "the model is raised from {opset}; runtimes that do not know the new opset refuse the file",
         "update_opset_version in onnxruntime/quantization/quant_utils.py, onnx.version_converter",
     ),
     Rule(
@@ -143,7 +143,7 @@ CAVEATS = (
     Rule(
         "too-early",
         _too_early,
-        "MaxPool before opset 12 and Resize before opset 11 stay float; the model has opset {opset}",
+        "MaxPool before opset 12 and Resize before opset 11 stay float; the model has {opset}",
         f"{OPERATORS}/maxpool.py, {OPERATORS}/resize.py",
     ),
     Rule(

@@ -49,7 +49,7 @@ class Rule:
         """The reason and the advice, in words."""
         text = "; ".join(filter(None, [self.reason, self.advice]))
         text = text.replace("{gemms}", gemms(model) if model else "")
-        return text.replace("{opset}", str(model.opset) if model else "an older one")
+        return text.replace("{opset}", f"opset {model.opset}" if model else "an older opset")
 
     def __str__(self) -> str:
         return f"{self.told()} ({self.source})"

@@ -1,4 +1,4 @@
-"""Which recipes give the same file, as far as that can be known before any is made: rules as data that spell a recipe plainly."""
+"""Which recipes give the same file, as far as that can be known before any is made: rules that rewrite a recipe to its simplest equivalent, so that duplicates are built once."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ PLATFORM_RULES = (
         "qdq-s8s8-unfused",
         "slow",
         lambda p, r, m: _s8s8(r, "QDQ") and p.is_x86 and _branches(m),
-        "on x86 signed tensors with several takers (residual branches), Concat, and Add or Mul with a constant stay float",
+        "on x86, signed activations stay float at residual branches (tensors with several consumers), at Concat, and at Add or Mul with a constant",
         "onnxruntime/core/optimizer/qdq_transformer/qdq_s8_to_u8.cc; microsoft/onnxruntime#12487",
         "",
         "activations QUInt8",
