@@ -41,10 +41,11 @@ test-ssh: .venv/ready  ## Only the tests that need a real OpenSSH server.
 unit: .venv/ready  ## Only the fast tests, which need no server.
 	$(PYTEST) -m "not ssh and not slow and not boards and not faults and not large and not long"
 
-lint: .venv/ready  ## Style and types.
+lint: .venv/ready  ## Style, types, and Python 3.9 for the programs of a device.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- runners
 
 .venv/ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say where it is: make PYTHON=/path/to/python3" >&2; exit 2; }

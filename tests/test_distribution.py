@@ -43,7 +43,10 @@ def test_a_source_tree_without_an_installation_has_no_version(monkeypatch: pytes
 def test_the_wheel_installs_under_its_name_and_its_command_starts(wheel: Path, tmp_path: Path) -> None:
     assert wheel.name.startswith("onnx_quant_harness-")
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
+        names = set(archive.namelist())
+    runners = {f"harness/_shipped/{path.relative_to(ROOT)}" for path in (ROOT / "runners").rglob("*.py")}
+    assert {name for name in names if name.startswith("harness/_shipped/runners/") and name.endswith(".py")} == runners
+    tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"harness"}
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
