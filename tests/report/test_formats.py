@@ -21,7 +21,9 @@ def test_every_format_renders_every_run_twice_alike(name: str, which: str, reque
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_a_run_that_has_only_begun_can_be_rendered(name: str, simple: Judgement) -> None:
     begun = simple.run.model_copy(update={"results": (), "state": "running"})
-    assert formats.render(name, judge(begun, {}))
+    data = formats.render(name, judge(begun, {}))
+    assert data
+    assert data != formats.render(name, simple)
 
 
 def test_the_files_of_a_run(hostile: Judgement) -> None:

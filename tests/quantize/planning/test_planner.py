@@ -116,7 +116,9 @@ class TestPlan:
         told = planned(for_model(cnn, dims={"batch": [1]}, calibration="nowhere.npz"))
         assert told.needs.samples is None
         assert told.needs.seconds is None
-        assert told.needs.seconds_per_sample > 0
+        whole = planned(for_model(cnn, dims={"batch": [1]}, calibration="random")).needs
+        assert told.needs.seconds_per_sample == whole.seconds_per_sample
+        assert whole.seconds is not None
 
 
 class TestOddModels:
@@ -158,7 +160,8 @@ class TestOddModels:
         summary = brief(make_model([constant, clip], {"x": [2]}, {"y": [2]}))
         assert [node.kind for node in summary.nodes] == ["Clip"]
         assert calibrated(summary) == ("x", "y")
-        assert file_size(recipe(), summary) > 0
+        # A pair of nodes at the input and one at the output are added.
+        assert summary.size < file_size(recipe(), summary) < summary.size + 1000
 
 
 class TestForecast:

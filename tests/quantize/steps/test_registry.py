@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from harness.quantize.step import Step
 from harness.quantize.steps.registry import STEPS
 from harness.study.keys import StepKey
 from harness.study.specs import SPECS
@@ -32,8 +33,7 @@ def test_the_page_has_a_row_for_each_step() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.key)
-def test_a_step_does_something_for_recipes_that_can_skip_it(step: object) -> None:
-    found = next(each for each in STEPS if each == step)
-    assert found.rewrite is not None or found.decide is not None or found.patch is not None
-    assert (found.find is None) == (found.rewrite is None)
-    assert all("skip_steps" in SPECS[method].own_keys() for method in found.methods)
+def test_a_step_does_something_for_recipes_that_can_skip_it(step: Step) -> None:
+    assert step.rewrite is not None or step.decide is not None or step.patch is not None
+    assert (step.find is None) == (step.rewrite is None)
+    assert [method for method in step.methods if "skip_steps" not in SPECS[method].own_keys()] == []

@@ -140,5 +140,4 @@ def test_any_two_outputs_can_be_compared(data: st.DataObject, shape: tuple[int, 
     found = compare([[ref]], [[x]], batch=batch)
     assert not math.isnan(found.merit)
     assert found.identical == np.array_equal(ref, x, equal_nan=True)
-    assert all(isinstance(note, str) for note in found.notes)
     json.dumps(found.as_json(), allow_nan=False)
