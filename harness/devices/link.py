@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness import files
 from harness.devices import lease, program, protocol, startup
 from harness.devices import push as pushing
 from harness.devices.transports.transport import connect
@@ -271,11 +272,7 @@ class Link:
 
 def _programs() -> dict[str, Path]:
     """What runs on a device beside the agent, by sha256: the job, the runner, the prober."""
-    return {_hash(path): path for path in (program.job(), program.runner(), program.prober())}
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return {files.sha256(path): path for path in (program.job(), program.runner(), program.prober())}
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import paths
+from harness import files, paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,9 +103,7 @@ def _file(name: str) -> Path:
     path = paths.programs() / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.py"
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{id(content)}.new")
-        beside.write_bytes(content)
-        beside.replace(path)
+        files.write_bytes(path, content)
     return path
 
 

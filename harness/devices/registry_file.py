@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import tomllib
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
+from harness import files
 from harness.errors import RegistryError
 from harness.study import toml_file
 
@@ -39,7 +39,7 @@ def write_device(path: Path, device: Device) -> None:
         for key, value in device.model_dump(mode="json", exclude={"name"}, exclude_defaults=True).items():
             entry.add(key, value)
         added = tomlkit.dumps({device.name: entry})
-        _replace(path, f"{text.rstrip()}\n\n{added}" if text.strip() else added)
+        files.write_text(path, f"{text.rstrip()}\n\n{added}" if text.strip() else added)
 
 
 def remove_device(path: Path, name: str, **values: str) -> bool:
@@ -71,7 +71,7 @@ def remove_device(path: Path, name: str, **values: str) -> bool:
         if rest.strip() in {"", MADE.strip()}:
             path.unlink()
         else:
-            _replace(path, rest)
+            files.write_text(path, rest)
         return True
 
 
@@ -113,15 +113,6 @@ def _changing(path: Path) -> Iterator[None]:
         raise RegistryError(message) from exc
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write the file beside its place and rename it."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    if path.exists():
-        shutil.copymode(path, beside)
-    beside.replace(path)
-
-
 def write_key(registry: Registry, name: str, **values: str) -> None:
     """Set keys of a device in devices.toml; comments and order stay.
 
@@ -136,4 +127,4 @@ def write_key(registry: Registry, name: str, **values: str) -> None:
         table = document[name]
         for key, value in values.items():
             table[key] = value
-        _replace(registry.path, tomlkit.dumps(document))
+        files.write_text(registry.path, tomlkit.dumps(document))

@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 from pydantic import ValidationError
 
+from harness import files
 from harness.quantize.model import storage
 from harness.quantize.model.versions import limits
 from harness.quantize.recipe import Recipe, Variant
@@ -80,8 +81,8 @@ class Cache:
             notes = tuple(note for note in variant.notes if note not in about_data)
             told = variant.model_copy(update={"path": None, "notes": notes})
             if _depends(variant):
-                self._write(kept.with_suffix(".sample"), self._sample.encode())
-            self._write(kept.with_suffix(".json"), told.model_dump_json().encode())
+                files.write_bytes(kept.with_suffix(".sample"), self._sample.encode())
+            files.write_bytes(kept.with_suffix(".json"), told.model_dump_json().encode())
 
     def _is_of_sample(self, kept: Path, variant: Variant) -> bool:
         """Say whether the notes of a kept variant were found with this build's sample.
@@ -98,12 +99,6 @@ class Cache:
     def _about_data(self, recipe: Recipe) -> tuple[str, ...]:
         samples = self.samples.get(recipe.calibration_data) if recipe.is_calibrated else None
         return samples.notes if samples else ()
-
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write beside and rename, as two builds may share the folder."""
-        with NamedTemporaryFile(dir=self.folder, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(path)
 
     def _file(self, recipe: Recipe) -> Path:
         return self.folder / f"{self._key(recipe)}.onnx"

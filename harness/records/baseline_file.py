@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from harness import files
 from harness.errors import ResultsError
 from harness.quantize.model import storage
 from harness.records.baseline import FORMAT, Baseline
-from harness.records.folder import write_text
 from harness.records.format import other_version
 from harness.records.variant_files import located
 
@@ -49,7 +49,7 @@ def save(baseline: Baseline, path: Path, models: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         bare = tuple(variant.model_copy(update={"path": None}) for variant in baseline.variants)
         content = baseline.model_copy(update={"variants": bare}).model_dump(mode="json", exclude_defaults=True)
-        write_text(path, json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False) + "\n")
+        files.write_text(path, json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False) + "\n", sync=True)
     except OSError as exc:
         message = f"{exc.filename or path}: can't be written or read: {exc.strerror}"
         raise ResultsError(message) from exc

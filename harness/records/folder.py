@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from harness import files
 from harness.errors import Failure, ResultsError
 from harness.measure import journal
 from harness.records import isolation, samples
@@ -35,36 +36,17 @@ def create(root: Path, study: str, started: datetime) -> Path:
     folder = root / study / f"{started:%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(2)}"
     try:
         (folder / VARIANTS).mkdir(parents=True)
-        write_text(folder / JOURNAL, "")
+        files.write_text(folder / JOURNAL, "", sync=True)
     except OSError as exc:
         message = f"{folder}: a results folder can't be made there: {exc.strerror}; give another place: --results DIR"
         raise ResultsError(message) from exc
     if told := os.environ.get(RUN_FILE):
         try:
-            write_text(Path(told), f"{folder.resolve()}\n")
+            files.write_text(Path(told), f"{folder.resolve()}\n", sync=True)
         except OSError as exc:
             message = f"{RUN_FILE}={told}: can't be written: {exc.strerror}; unset it, or name another file"
             raise ResultsError(message) from exc
     return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place, see it to the disk, and rename it.
-
-    Raises:
-        OSError: if the disk does not take it.
-    """
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """As :func:`write_text`."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def save(folder: Path, run: Run) -> None:
@@ -74,7 +56,7 @@ def save(folder: Path, run: Run) -> None:
         ResultsError: if the disk does not take it.
     """
     try:
-        write_text(folder / RUN, run.model_dump_json(indent=1) + "\n")
+        files.write_text(folder / RUN, run.model_dump_json(indent=1) + "\n", sync=True)
     except OSError as exc:
         message = f"{folder / RUN}: can't be written: {exc.strerror}"
         raise ResultsError(message) from exc

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 import numpy as np
 
+from harness import files
 from harness.errors import ResultsError
 from harness.measure.launch import Launch
 from harness.records.assemble import counting
@@ -84,17 +85,16 @@ class Blocks:
             "iteration": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths] or [np.empty(0, np.int32)]),
             "nanoseconds": np.concatenate([*self._arrays, np.empty(0, np.int64)]),
         }
-        beside = path.with_name(path.name + ".new")
 
-        def copy(connection: duckdb.DuckDBPyConnection) -> None:
+        def copy(connection: duckdb.DuckDBPyConnection, beside: Path) -> None:
             connection.register("blocks", blocks)
             connection.register("samples", samples)
             query = f"SELECT {TYPED}, nanoseconds FROM samples JOIN blocks USING (id) ORDER BY ALL"  # noqa: S608 - constants
             connection.execute(f"COPY ({query}) TO ? (FORMAT parquet, COMPRESSION zstd)", [str(beside)])
 
         try:
-            _aside(copy)
-            beside.replace(path)
+            with files.replacing(path) as beside:
+                _aside(lambda connection: copy(connection, beside))
         except (OSError, duckdb.IOException) as exc:
             # DuckDB appends JSON to its words.
             words = str(exc).splitlines()[0].partition("{")[0].strip()

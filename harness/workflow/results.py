@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultsError
+from harness.files import write_bytes
 from harness.judge.judgement import judge
 from harness.records import folder as run_folder
 from harness.records import isolation
@@ -37,7 +38,7 @@ def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Ju
     try:
         for path, content in files.items():
             path.parent.mkdir(exist_ok=True)
-            run_folder.write_bytes(path, content)
+            write_bytes(path, content, sync=True)
     except OSError as exc:
         message = (
             f"{exc.filename or folder}: can't be written: {exc.strerror}; what was measured is in {folder / run_folder.JOURNAL}"

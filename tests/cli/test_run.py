@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness.records import folder as run_folder
+from harness.workflow import results
 from tests.models import tiny_cnn, tiny_mlp
 
 if TYPE_CHECKING:
@@ -246,10 +246,10 @@ def test_kill_9_of_the_runner_is_a_failed_device_and_exit_3(study: Path) -> None
 
 
 def test_a_full_results_disk_is_named(harness: Command, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_path: Path, _data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(_path))
+    def full(path: Path, _data: bytes, **_sync: bool) -> None:
+        raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(run_folder, "write_bytes", full)
+    monkeypatch.setattr(results, "write_bytes", full)
     done = harness("run", str(study), "--variant", "fp16")
     assert done.code == 2
     assert "No space left on device" in done.err

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from datetime import UTC, datetime
@@ -91,19 +90,6 @@ def test_a_run_whose_file_is_gone(tmp_path: Path, name: str) -> None:
     place = re.escape(str(tmp_path / name))
     with pytest.raises(ResultsError, match=f"^{place}: can't be read: No such file or directory; [^[]*$"):
         folder.load(tmp_path) if name == "run.json" else list(journal.read(tmp_path / name))
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "table.csv"
-    folder.write_text(path, "old")
-
-    def full(_fd: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        folder.write_text(path, "new")
-    assert path.read_text() == "old"
 
 
 def test_a_new_run_s_folder_is_told_to_the_file_that_a_script_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from harness import files
 from harness.devices.boards import process, qemu
 from harness.devices.boards.process import Process
 from harness.devices.boards.qemu import Clock, Cpu
@@ -67,10 +68,7 @@ class Board(BaseModel):
 
     def save(self) -> None:
         """Write the record, whole or not at all."""
-        path = place(self.name) / RECORD
-        beside = path.with_suffix(".new")
-        beside.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        beside.replace(path)
+        files.write_text(place(self.name) / RECORD, self.model_dump_json(indent=1))
 
 
 def check_name(name: str) -> str:

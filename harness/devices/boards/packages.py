@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shutil import which
 from typing import TYPE_CHECKING
 
+from harness import files
 from harness.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -75,20 +76,19 @@ def fetch(package: Package, mirror: str, proxy: str | None, folder: Path) -> Pat
     url = f"{mirror}/{package.path}"
     handlers = [urllib.request.ProxyHandler({"http": proxy})] if proxy else []
     opener = urllib.request.build_opener(*handlers)
-    part = path.with_suffix(".part")
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with opener.open(url, timeout=ANSWER_SECONDS) as answer, part.open("wb") as file:
-                while data := answer.read(1 << 20):
-                    file.write(data)
+            with files.replacing(path) as part:
+                with opener.open(url, timeout=ANSWER_SECONDS) as answer, part.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
+                if not _is(part, package):
+                    reason = f"{url}: what arrived is not what the index promises (sha256 {package.sha256})"
+                    raise DeviceError(WHO, "packages", reason)
             break
         except (urllib.error.URLError, OSError) as exc:
             if attempt == ATTEMPTS:
                 raise DeviceError(WHO, "packages", f"{url}: {exc}") from exc
             time.sleep(PAUSE_SECONDS)
-    if not _is(part, package):
-        raise DeviceError(WHO, "packages", f"{url}: what arrived is not what the index promises (sha256 {package.sha256})")
-    part.replace(path)
     return path
 
 
@@ -107,7 +107,4 @@ def unpack(deb: Path, folder: Path) -> None:
 
 def _is(path: Path, package: Package) -> bool:
     """Whether a file is the package, whole."""
-    if path.stat().st_size != package.size:
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+    return path.stat().st_size == package.size and files.sha256(path) == package.sha256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness import paths
 from harness.errors import UsageError
+from harness.files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,6 +126,5 @@ def _wheels(files: Iterable[Path]) -> tuple[Wheel, ...]:
     for path in files:
         name, version = path.name.split("-")[:2]
         if name in NEEDED:
-            with path.open("rb") as file:
-                found[name] = Wheel(name, version, path, hashlib.file_digest(file, "sha256").hexdigest())
+            found[name] = Wheel(name, version, path, sha256(path))
     return tuple(found[name] for name in NEEDED) if len(found) == len(NEEDED) else ()

@@ -6,19 +6,19 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from harness import files
 from harness.quantize.calibration.probe import kinds_of
 from harness.quantize.model import external_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from harness.quantize.calibration.calibration import Calibration
 
@@ -56,10 +56,7 @@ class Ranges:
         with suppress(OSError):
             for folder in (self.folder.parent, self.folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Beside, and renamed: two builds may share the folder.
-            with NamedTemporaryFile(dir=self.folder, delete=False) as file:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-            Path(file.name).replace(self._file(key))
+            files.write_bytes(self._file(key), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.ranges"
@@ -90,6 +87,5 @@ def digest_of(model: Path) -> str:
     beside = external_data.locations(onnx.load(model, load_external_data=False))
     digest = hashlib.sha256()
     for path in (model, *(model.with_name(name) for name in beside)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
-from harness import paths
+from harness import files, paths
 from harness.errors import ModelError
 from harness.quantize.model import external_data, storage, validity
 from harness.quantize.model.file_type import looks_like
@@ -155,7 +155,7 @@ def read_model(path: Path) -> SourceModel:
 def _sha256(data: bytes, beside: Iterable[Path]) -> str:
     """Hash a model's file, and those beside it that it names."""
     own = hashlib.sha256(data).hexdigest()
-    others = [storage.digest(file) for file in beside]
+    others = [files.sha256(file) for file in beside]
     return hashlib.sha256("".join([own, *others]).encode()).hexdigest() if others else own
 
 

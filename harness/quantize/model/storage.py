@@ -6,9 +6,7 @@ keeps files by their hashes, and variants that have the same tensors share one f
 
 from __future__ import annotations
 
-import hashlib
 import re
-import shutil
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import onnx
 from onnx import TensorProto, helper
 
+from harness import files
 from harness.quantize.model.external_data import locations, place_of, relocate
 from harness.quantize.model.graph import tensors
 
@@ -62,13 +61,7 @@ def describe(path: Path) -> ModelFile:
     """Hash and measure a model that was written by :func:`write` or :func:`settle`."""
     data = data_of(path)
     both = [path, *([path.with_name(data)] if data else [])]
-    return ModelFile(sha256=digest(path), size=sum(file.stat().st_size for file in both), data=data)
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelFile(sha256=files.sha256(path), size=sum(file.stat().st_size for file in both), data=data)
 
 
 def data_of(path: Path) -> str | None:
@@ -85,7 +78,7 @@ def is_whole(path: Path, sha256: str | None, data: str | None) -> bool:
     Raises:
         OSError: if one can't be read.
     """
-    return digest(path) == sha256 and (data is None or digest(path.with_name(data)) == data)
+    return files.sha256(path) == sha256 and (data is None or files.sha256(path.with_name(data)) == data)
 
 
 def write(model: ModelProto, path: Path, folder: Path | None = None) -> None:
@@ -143,7 +136,7 @@ def copy(source: Path, target: Path, data: str | None) -> None:
     """Copy a model and the file of its tensors, if it has one; each file is written beside and renamed."""
     if data is not None:
         _copy_data(source.with_name(data), target.with_name(data))
-    _copy_whole(source, target)
+    files.copy(source, target)
 
 
 def move(source: Path, target: Path, data: str | None) -> None:
@@ -201,7 +194,7 @@ def _copy_range(folder: Path, tensor: TensorProto, target: BinaryIO) -> None:
 
 def _name_by_hash(model: ModelProto, beside: Path, path: Path) -> None:
     """Give the tensors' file its name, and write the model that names it."""
-    name = digest(beside)
+    name = files.sha256(beside)
     beside.replace(path.with_name(name))
     for tensor in tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -226,11 +219,5 @@ def _remove_unused(data: Path) -> None:
 
 
 def _copy_data(source: Path, target: Path) -> None:
-    if not (target.is_file() and target.stat().st_size == source.stat().st_size and digest(target) == target.name):
-        _copy_whole(source, target)
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    shutil.copyfile(source, unfinished)
-    unfinished.replace(target)
+    if not (target.is_file() and target.stat().st_size == source.stat().st_size and files.sha256(target) == target.name):
+        files.copy(source, target)

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # has no stubs
 from onnx import TensorProto, helper
 
+from harness import files
 from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
 from tests.models import images, make_model, tiny_cnn
@@ -128,9 +129,9 @@ def test_a_copy_heals_what_is_there(place: Path) -> None:
     target.mkdir()
     (target / data).write_bytes(bytes((place / data).stat().st_size))
     storage.copy(path, target / "m.onnx", data)
-    assert storage.is_whole(target / "m.onnx", storage.digest(path), data)
+    assert storage.is_whole(target / "m.onnx", files.sha256(path), data)
     (target / data).write_bytes(b"other")
-    assert not storage.is_whole(target / "m.onnx", storage.digest(path), data)
+    assert not storage.is_whole(target / "m.onnx", files.sha256(path), data)
 
 
 def test_tensors_go_with_the_last_model_that_has_them(place: Path) -> None:
