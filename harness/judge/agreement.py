@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from harness.measure.pairs import REFERENCE
 from harness.quantize.verify.parts import is_single, name_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _difference(row: Row, other: Row) -> str | None:
     if alike and (broken := _broken(row, other) or _broken(other, row)):
         return broken
     one, two = row.fidelity.sqnr_db, other.fidelity.sqnr_db
-    if one is None or two is None or "fp32" in {row.variant, other.variant}:
+    if one is None or two is None or REFERENCE in {row.variant, other.variant}:
         return None
     if abs(one - two) <= (NEAR if alike else NEAR_OTHER_SAMPLES):
         return None

@@ -15,6 +15,7 @@ from harness.judge.intervals import Estimate, grouped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Verdict = Literal["slower", "passed", "open"]
 # One-sided, per look; over all looks, about 1 % of the candidates that are slower by exactly the limit are called slower (docs/validity.md).
 CONFIDENCE = 0.9975
 # As far as the interval that each look takes: two-sided 99.5 %.
@@ -33,9 +34,22 @@ class Decision:
         processes: how many it took.
     """
 
-    verdict: Literal["slower", "passed", "open"]
+    verdict: Verdict
     slowdown: Estimate | None
     processes: int
+
+
+def side(low: float, high: float, limit: float) -> Verdict:
+    """Say on which side of a limit the ratio of candidate over baseline lies.
+
+    Args:
+        low: the lower end of its interval, or the smallest ratio that was seen.
+        high: the upper end, or the largest.
+        limit: the increase that is allowed, such as 0.03 for 3 %.
+    """
+    if low > 1 + limit:
+        return "slower"
+    return "passed" if high <= 1 + limit else "open"
 
 
 def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
@@ -48,11 +62,7 @@ def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
     found = grouped(groups, LEVEL)
     if found is None or found.low is None or found.high is None or len(groups) < FIRST_LOOK:
         return Decision("open", found, len(groups))
-    if found.low > 1 + limit:
-        return Decision("slower", found, len(groups))
-    if found.high < 1 + limit:
-        return Decision("passed", found, len(groups))
-    return Decision("open", found, len(groups))
+    return Decision(side(found.low, found.high, limit), found, len(groups))
 
 
 def decide(groups: Sequence[Sequence[float]], limit: float) -> Decision:

@@ -42,7 +42,7 @@ class RunContext:
 
     Attributes:
         folder: of the run.
-        inputs: the evaluation inputs as files, one for each of the question's dims.
+        inputs: the evaluation inputs as files, one for each of the study's dims.
         seed: of the random order.
         oldest_runtime: the oldest version of onnxruntime that the variants are to load in, if it is known.
     """
@@ -56,7 +56,7 @@ class RunContext:
     oldest_runtime: str | None = None
 
     def make(self, study: Study | None = None, model: SourceModel | None = None, within: str = "") -> tuple[list[Variant], bool]:
-        """Make the variants of the question's recipes, of its own model or another; returns them, and whether that was interrupted.
+        """Make the variants of the study's recipes, of its own model or another; returns them, and whether that was interrupted.
 
         Raises:
             ResultsError: if the disk does not take them.

@@ -6,7 +6,7 @@ import pytest
 
 from harness.devices.device import Device
 from harness.errors import Exit
-from harness.judge import gate
+from harness.judge.checker import Checker
 from harness.judge.row import Row
 from harness.judge.table import Table
 from harness.measure.events import Begin, End, Event, Failed, FidelityLine
@@ -171,8 +171,7 @@ def test_a_file_for_another_platform_is_an_outcome_and_no_failure() -> None:
     assert [(row.state, row.reason) for row in table.rows] == [("measured", None), ("impossible", reason)]
     assert table.trouble is None
     assert judgement.exit == Exit.PASSED
-    judge = gate._Judge(run, run.devices[0], {each.id: each for each in cases}, {each.case: each for each in run.results}, {})
-    check = judge.check(("c0", "c1"), "size", 0.05)
+    check = Checker(run, run.devices[0], {}).check(("c0", "c1"), "size", 0.05)
     assert (check.verdict, check.reason) == ("skipped", reason)
 
 
