@@ -10,20 +10,22 @@ from harness.cli import command as shared
 from harness.cli.check import BASELINES, Baselines
 from harness.errors import Exit, ResultsError, UsageError
 
-app = typer.Typer(help="Keep a run as what releases are compared with.", no_args_is_help=True)
+app = typer.Typer(
+    help="Save a run as a baseline that later builds are compared with, or list the saved ones.", no_args_is_help=True
+)
 
 
 @app.command("save")
 @shared.command
 def save(
     run: shared.RunName,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it, such as 2.3.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the baseline, such as 2.3.")],
     baselines: Baselines = BASELINES,
-    force: Annotated[bool, typer.Option("--force", help="Replace one of that name.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a saved baseline of the same name.")] = False,
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Write a small file fit for git, and keep the run's models by hash on this machine.
+    """Save a run as a baseline: a small file for git. The run's models are kept on this machine, by their hash.
 
     Exit code: 0 saved, 2 wrong usage or input.
     """
@@ -35,19 +37,19 @@ def save(
     from harness.workflow.results import read_run
 
     if name == "latest" or name.endswith((".onnx", ".json")):
-        message = f"a baseline can't be called '{name}': --baseline {name} means something else"
+        message = f"'{name}' can't be the name of a baseline, because --baseline {name} has another meaning; choose another name"
         raise UsageError(message)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
         message = f"a baseline's name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {name!r:.120}"
         raise UsageError(message)
     path = baselines / f"{name}{baseline_file.SUFFIX}"
     if path.exists() and not force:
-        message = f"{path}: there is a baseline '{name}' already; --force replaces it"
+        message = f"{path}: a baseline '{name}' exists already; to replace it: --force"
         raise UsageError(message)
     folder, judgement = read_run(run, results)
     found = judgement.run
     if found.state != "complete" or not any(row.state == "measured" for table in judgement.tables for row in table.rows):
-        message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}: it is no baseline; save one that is whole"
+        message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}; only a complete run can be a baseline"
         raise UsageError(message)
     taken = baseline_file.of_folder(of_run(judgement, name), folder)
     added = baseline_file.save(taken, path, paths.models())
@@ -66,7 +68,7 @@ def save(
 def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exit:
     """List the saved baselines.
 
-    Exit code: 0 shown, also when there are none, 2 wrong usage, or one that can't be read.
+    Exit code: 0 shown, even if there are none, 2 wrong usage, or a baseline can't be read.
     """
     from harness import paths
     from harness.cli.grid import console, grid
@@ -95,7 +97,7 @@ def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exi
     if as_json:
         shared.say_json(found)
     elif not found:
-        typer.echo(f"{baselines} holds no baselines; 'harness baseline save RUN NAME' makes one")
+        typer.echo(f"{baselines} has no baselines; to save one: harness baseline save RUN NAME")
     else:
         titles = ["baseline", "run", "taken", "variants", "models here", "devices"]
         rows = [[", ".join(value) if isinstance(value, list) else str(value) for value in each.values()] for each in found]

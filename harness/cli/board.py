@@ -10,11 +10,15 @@ import typer
 from harness.cli import command as shared
 from harness.errors import Exit, UsageError
 
-app = typer.Typer(help="Virtual ARM boards: emulated, and labelled as such.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build, start, list and stop virtual ARM boards, which QEMU emulates on this machine.", no_args_is_help=True
+)
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", metavar="DIR", envvar="HARNESS_BOARDS", help="Where images are. [default: in the user's cache]"),
+    typer.Option(
+        "--folder", metavar="DIR", envvar="HARNESS_BOARDS", help="The folder of the images. [default: in the user's cache]"
+    ),
 ]
 Cpu = Literal["cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1", "max"]
 Clock = Literal["icount", "wall"]
@@ -25,13 +29,14 @@ Clock = Literal["icount", "wall"]
 def build(
     folder: Folder = None,
     mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="Of Debian. [default: the one of this machine's apt]")
+        str | None,
+        typer.Option("--mirror", metavar="URL", help="The Debian mirror to use. [default: the one of this machine's apt]"),
     ] = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Build the image that boards boot: about 4 minutes, once, as root. Safe to interrupt and to repeat.
+    """Build the image that virtual boards boot. This takes about 4 minutes, once, and needs root. It can be interrupted and repeated.
 
-    Exit code: 0 it is there, 2 something is missing on this machine, 3 a step failed.
+    Exit code: 0 the image exists, 2 something is missing on this machine, 3 a step failed.
     """
     import time
 
@@ -50,9 +55,9 @@ def build(
     if as_json:
         shared.say_json({"image": str(image.folder), "built": built, "seconds": round(seconds, 1), "bytes": size, "older": older})
         return Exit.PASSED
-    typer.echo(f"{image.folder}: {f'built in {seconds:.0f} s' if built else 'was built before'}, {size / 1e6:.0f} MB")
+    typer.echo(f"{image.folder}: {f'built in {seconds:.0f} s' if built else 'exists already'}, {size / 1e6:.0f} MB")
     for other in older:
-        typer.echo(f"of an older recipe, can be deleted: {other}")
+        typer.echo(f"no longer used, you can delete it: {other}")
     typer.echo("next: harness board up NAME --cpu cortex-a53")
     return Exit.PASSED
 
@@ -60,19 +65,23 @@ def build(
 @app.command("up")
 @shared.command
 def up(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="For devices.toml.")],
-    cpu: Annotated[Cpu, typer.Option("--cpu", help="The core.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the board in devices.toml.")],
+    cpu: Annotated[Cpu, typer.Option("--cpu", help="The processor core to emulate.")],
     clock: Annotated[
-        Clock, typer.Option("--clock", help="icount: one instruction is one nanosecond; wall: faster, counts nothing.")
+        Clock,
+        typer.Option(
+            "--clock",
+            help="icount: each instruction takes one nanosecond, so instructions can be counted; wall: faster, but counts nothing.",
+        ),
     ] = "icount",
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Until it must let us in.", min=1)] = 180,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait for its login.", min=1)] = 180,
     folder: Folder = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Start a board and enter it in devices.toml; from then on it is a device like others. Takes 5 to 10 seconds, no root.
+    """Start a virtual board and write it to devices.toml. From then on it is a device like any other. Takes 5 to 10 seconds; needs no root.
 
-    Exit code: 0 it is up, 2 wrong usage or no image, 3 it did not start.
+    Exit code: 0 the board is up, 2 wrong usage or no image, 3 the board did not start.
     """
     import time
 
@@ -98,15 +107,15 @@ def down(
     everything: Annotated[bool, typer.Option("--all", help="All boards of this user.")] = False,
     as_json: shared.Json = False,
 ) -> Exit:
-    """End boards and remove all that they left: processes, files, keys, their entries in devices.toml.
+    """Stop virtual boards, and remove their processes, files, keys and entries in devices.toml.
 
-    Exit code: 0 nothing is left, 2 no such board, 3 one does not end.
+    Exit code: 0 stopped and removed, 2 no such board, 3 a board does not stop.
     """
     from harness.devices.boards import board as boards
     from harness.devices.boards import lifecycle
 
     if not names and not everything:
-        message = "which board? give names, or --all"
+        message = "give the names of boards, or --all"
         raise UsageError(message)
     chosen = boards.names() if everything else [boards.find(name) for name in dict.fromkeys(names or [])]
     for name in chosen:
@@ -121,7 +130,7 @@ def down(
 @app.command("list")
 @shared.showing
 def list_boards(as_json: shared.Json = False) -> Exit:
-    """List the boards that were started: up, starting, dead (the emulator ended) or stale (left over).
+    """List the virtual boards: up, starting, dead (the emulator has ended) or stale (only files are left).
 
     Exit code: 0 shown, 2 wrong usage.
     """
@@ -135,7 +144,7 @@ def list_boards(as_json: shared.Json = False) -> Exit:
         )
         return Exit.PASSED
     if not found:
-        typer.echo("no board was started; harness board up NAME --cpu cortex-a53")
+        typer.echo("no virtual board is up; to start one: harness board up NAME --cpu cortex-a53")
         return Exit.PASSED
     rows = []
     for name, board in found.items():

@@ -31,7 +31,9 @@ def check(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", metavar="METRIC", help="A metric that must not get worse; may be repeated. [default: the study's]"
+            "--metric",
+            metavar="METRIC",
+            help="A metric that must not get worse, such as latency.median; may be repeated. [default: the study's]",
         ),
     ] = None,
     max_regression: Annotated[

@@ -15,14 +15,14 @@ def claims(
     run: shared.RunName = "latest",
     study: Annotated[
         str | None,
-        typer.Option("--study", metavar="STUDY", help="Judge the claims of this study instead of those kept with the run."),
+        typer.Option("--study", metavar="STUDY", help="Judge the claims of this study, instead of those in the run's own study."),
     ] = None,
     results: shared.Results = shared.RESULTS,
     as_json: shared.Json = False,
 ) -> Exit:
     """Judge the claims of a study on a run: supported, refuted, open, or not judged.
 
-    Exit code: 0 none is refuted or open, 1 a claim is refuted, 2 wrong usage or input, 3 none could be judged, 4 a claim is open.
+    Exit code: 0 no claim is refuted or open, 1 a claim is refuted, 2 wrong usage or input, 3 no claim could be judged, 4 a claim is open.
     """
     from pathlib import Path
 
@@ -36,7 +36,9 @@ def claims(
     if study is not None:
         judgement = judgement.with_claims(studies.load(Path(study)).claim)
     if not judgement.run.study.claim:
-        message = f"{folder}: its study has no [[claim]]; write one, or judge another study's claims on this run: --study STUDY"
+        message = (
+            f"{folder}: the study of this run has no [[claim]]; add one, or judge the claims of another study: --study STUDY"
+        )
         raise UsageError(message)
     if as_json:
         shared.say_json({"run": judgement.run.id, "claims": content(judgement.claims)})

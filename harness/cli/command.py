@@ -27,14 +27,15 @@ Devices = Annotated[
     list[str] | None, typer.Option("--device", metavar="NAME|@TAG", help="Measure on these devices; may be repeated.")
 ]
 Variants = Annotated[
-    list[str] | None, typer.Option("--variant", metavar="GLOB", help="Make only these variants (and fp32); may be repeated.")
+    list[str] | None,
+    typer.Option("--variant", metavar="GLOB", help="Make only these variants and fp32: a name or a glob; may be repeated."),
 ]
 Platforms = Annotated[
     list[str] | None,
     typer.Option(
         "--platform",
         metavar="ARCH,FEATURE,…,VERSION",
-        help="A processor and onnxruntime's version in a device's place, such as aarch64,asimddp,1.23.2; may be repeated.",
+        help="Plan for this platform instead of a device: processor, features and version of onnxruntime, such as aarch64,asimddp,1.23.2; may be repeated.",
     ),
 ]
 

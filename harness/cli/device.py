@@ -13,45 +13,58 @@ from harness.errors import Exit, HostKeyError, UsageError
 from harness.text import sanitize
 
 app = typer.Typer(
-    help="Add a device, look at one, trust its host key, bring onnxruntime to it, or end a job that was left there.",
+    help="Add a device, look at one, trust its host key, install onnxruntime on it, or end a job that was left there.",
     no_args_is_help=True,
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As in devices.toml.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a device in devices.toml.")]
 
 
 @app.command("add")
 @shared.command
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="For devices.toml.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the device in devices.toml.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="[USER@]HOST[:PORT], or an alias of ~/.ssh/config.")],
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Who logs in; by default as ssh does.")] = None,
-    port: Annotated[int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="By default as ssh does.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="The user to log in as. [default: as ssh]")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="The port. [default: as ssh]")
+    ] = None,
     identity_file: Annotated[
         Path | None,
-        typer.Option("--identity-file", metavar="FILE", help="A private key; by default the agent's, and as ssh does."),
+        typer.Option(
+            "--identity-file", metavar="FILE", help="The private key to log in with. [default: as ssh, with the SSH agent's keys]"
+        ),
     ] = None,
-    jump: Annotated[str | None, typer.Option("--jump", metavar="DEVICE", help="Go through this device of devices.toml.")] = None,
+    jump: Annotated[
+        str | None, typer.Option("--jump", metavar="DEVICE", help="Connect through this device of devices.toml.")
+    ] = None,
     password_env: Annotated[
-        str | None, typer.Option("--password-env", metavar="VAR", help="The variable that holds the password.")
+        str | None, typer.Option("--password-env", metavar="VAR", help="The environment variable that holds the password.")
     ] = None,
     python: Annotated[
         str | None,
         typer.Option(
-            "--python", metavar="PYTHON", help="Its Python; by default the first that has onnxruntime, or else the first."
+            "--python",
+            metavar="PYTHON",
+            help="The device's Python. [default: the first one with onnxruntime, or else the first one]",
         ),
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="FOLDER", help="Where its store is; by default ~/.cache/quant-harness there."),
+        typer.Option(
+            "--store", metavar="FOLDER", help="The folder of the device's store. [default: ~/.cache/quant-harness on the device]"
+        ),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="For --device @TAG; may be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag, for --device @TAG; may be repeated.")
+    ] = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Add a device to devices.toml: get its host key, log in, find a Python and ask what it is. Nothing is asked of you.
+    """Add a device to devices.toml: get its host key, log in, find its Python, and read what it is. No questions are asked.
 
-    A host key that your known_hosts has must be the one shown; one that is new is shown and trusted from now on.
-    Exit code: 0 written, 2 wrong usage or the name is taken, 3 not reachable, login refused or no Python; nothing is written then.
+    If your known_hosts has a host key for the device, only that key is accepted. A new key is shown, and trusted from now on.
+
+    Exit code: 0 written, 2 wrong usage or the name is taken, 3 not reachable, login refused or no Python (nothing is written).
     """
     from harness.devices import add as adding
     from harness.devices.probe import Answer
@@ -84,7 +97,7 @@ def add(
 @app.command("probe")
 @shared.showing
 def probe(name: Name, registry: shared.Registry = None, as_json: shared.Json = False) -> Exit:
-    """Show everything that a device says of itself.
+    """Show everything that a device reports about itself.
 
     Exit code: 0 reachable, 2 wrong usage or input, 3 not reachable.
     """
@@ -107,7 +120,7 @@ def probe(name: Name, registry: shared.Registry = None, as_json: shared.Json = F
 @shared.command
 def trust(
     name: Name,
-    replace: Annotated[bool, typer.Option("--replace", help="Trust the key although another one was trusted before.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Trust the key even if another one was trusted before.")] = False,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
@@ -119,13 +132,13 @@ def trust(
 
     known, device = registered.one(registry, name)
     if device.transport != "ssh":
-        message = f"'{name}' is not reached over SSH: it has no host key"
+        message = f"'{name}' has no host key, because it is not reached over SSH"
         raise UsageError(message)
     from harness.devices.transports.ssh import host_key
 
     key, fingerprint = host_key(device)
     if device.host_key is not None and device.host_key.split()[:2] != key.split() and not replace:
-        reason = f"it shows another key than the one trusted ({fingerprint}); if it was installed anew: harness device trust {name} --replace"
+        reason = f"the device shows another host key than the trusted one ({fingerprint}); if the device was reinstalled: harness device trust {name} --replace"
         raise HostKeyError(name, "trust", reason)
     registry_file.write_key(known, name, host_key=key)
     if as_json:
@@ -142,20 +155,23 @@ def trust(
 def provision(
     name: Name,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", metavar="VERSION", help="onnxruntime's. [default: this machine's, or what fits]")
+        str | None,
+        typer.Option(
+            "--runtime", metavar="VERSION", help="The version of onnxruntime. [default: this machine's, or the newest that fits]"
+        ),
     ] = None,
     wheelhouse: Annotated[
-        Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take wheels from this folder, not from pip's index.")
+        Path | None, typer.Option("--wheelhouse", metavar="DIR", help="Take the wheels from this folder instead of pip's index.")
     ] = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Bring onnxruntime and numpy to a device that needs neither internet nor pip, and use them there from now on.
+    """Install onnxruntime and numpy on a device, which needs neither internet nor pip, and use them from now on.
 
-    The wheels that fit are downloaded here with pip, pushed once, unpacked and imported there. Where the import dies, an older
-    version is tried.
+    pip downloads the wheels that fit the device to this machine. They are sent once, unpacked and imported on the device. If the import
+    fails there, an older version is tried.
 
-    Exit code: 0 it runs there, 2 wrong usage or input, 3 not reachable, or nothing fits.
+    Exit code: 0 onnxruntime runs on the device, 2 wrong usage or input, 3 not reachable, or no version fits.
     """
     from harness.devices.provisioning import provision as provisions
 
@@ -172,11 +188,11 @@ def provision(
 @app.command("release")
 @shared.command
 def release(name: Name, registry: shared.Registry = None, as_json: shared.Json = False) -> Exit:
-    """End the job that is measured on a device, whoever started it: for one that was left behind.
+    """End the job on a device, whoever started it, for example one that was left behind.
 
-    A job that another account of the device runs can be ended by that account and by root only.
+    Only root and the account that runs a job can end it.
 
-    Exit code: 0 it is free, 2 wrong usage or input, 3 not reachable, 75 it is held by another account.
+    Exit code: 0 the device is free, 2 wrong usage or input, 3 not reachable, 75 another account's job holds the device.
     """
     from harness.devices.link import Link
 
@@ -189,7 +205,7 @@ def release(name: Name, registry: shared.Registry = None, as_json: shared.Json =
     if as_json:
         shared.say_json({"device": name, "ended": ended})
     else:
-        typer.echo(f"{name}: {'its job was ended' if ended else 'no job was there'}")
+        typer.echo(f"{name}: {'the job was ended' if ended else 'no job was running'}")
     return Exit.PASSED
 
 

@@ -23,7 +23,7 @@ def devices(
         bool,
         typer.Option(
             "--noise",
-            help="Measure a small model against itself on each device: how small a slowdown it can detect, and what disturbs it.",
+            help="Measure how small a slowdown each device can detect, and what disturbs it, by comparing a small model with itself.",
         ),
     ] = False,
     time: Annotated[
@@ -32,19 +32,19 @@ def devices(
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Ask all devices at once: whether they can be reached, who is busy with them, and what they are.
+    """Ask all devices at once whether they can be reached, whether they are busy, and what they are.
 
     A device whose entry in devices.toml is wrong, or whose ssh_config can't be followed, is shown with the state 'wrong entry'.
 
-    Exit code: 0 all reachable (some may be busy), 2 wrong usage or input, 3 one is not. With --noise: 3 one was not
-    measured, 75 another job is measured on those that were not, 130 interrupted.
+    Exit code: 0 all can be reached (some may be busy), 2 wrong usage or input, 3 a device can't be reached. With --noise: 3 a device
+    was not measured, 75 a device was not measured because it is busy, 130 interrupted.
     """
     if noise:
         from harness.cli import noise as noises
 
         return noises.measure(device, registry, time, as_json=as_json)
     if time is not None:
-        message = "--time says how long --noise measures: give --noise too"
+        message = "--time needs --noise, because it is the duration of that measurement"
         raise UsageError(message)
     from harness.cli import known as registered
     from harness.cli.grid import console, grid

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 @shared.showing
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.")],
     device: Annotated[
-        list[str] | None, typer.Option("--device", metavar="NAME|@TAG", help="Where variants would run; may be repeated.")
+        list[str] | None,
+        typer.Option("--device", metavar="NAME|@TAG", help="A device on which variants would run; may be repeated."),
     ] = None,
     platform: shared.Platforms = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Show a model's nodes, operators, inputs and outputs, and what each recipe can and can't do with it.
+    """Show a model's nodes, operators, inputs and outputs, and which recipes work on it.
 
     Exit code: 0 shown, 2 wrong usage or input, 3 a device can't be reached.
     """
@@ -38,7 +39,9 @@ def inspect(
     else:
         _print(facts)
         for name, reason in silent.items():
-            shared.say_error(f"{name}: nothing is known of it: {reason}", Exit.INCOMPLETE, as_json=False)
+            shared.say_error(
+                f"{name}: could not be asked, so no rule was checked for it: {reason}", Exit.INCOMPLETE, as_json=False
+            )
     return Exit.INCOMPLETE if silent else Exit.PASSED
 
 
@@ -65,7 +68,7 @@ def _print(facts: ModelFacts) -> None:
         out.print(f"dimensions that need a value: {options}", markup=False)
     if facts.quantized:
         kinds = ", ".join(f"{count} {kind}" for kind, count in facts.quantized.items())
-        out.print(f"quantized already: {kinds}", markup=False)
+        out.print(f"already quantized: {kinds}", markup=False)
     nodes = [
         [str(node.index), node.name, node.op_type, ", ".join(node.inputs), node.inside] if node.inside else
         [str(node.index), node.name, node.op_type, ", ".join(node.inputs), ""]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.workflow.noise import Finding
 
 MINUTE = "1m"
-LONGER = "not known, because three processes take longer"
+LONGER = "unknown, because three launches take longer"
 
 
 def measure(device: Sequence[str] | None, registry: Path | None, time: str | None, *, as_json: bool) -> Exit:
@@ -67,18 +67,18 @@ def _print(name: str, found: Noise) -> None:
     screen = console()
     told = [f"after {each.seconds:g} s: {LONGER if each.slowdown is None else _percent(each.slowdown)}" for each in found.floors]
     screen.print(
-        f"{name}: the smallest slowdown that it detects in 95 of 100 cases, {'; '.join(told)}", markup=False, soft_wrap=True
+        f"{name}: smallest slowdown that the device detects in 95 of 100 cases: {'; '.join(told)}", markup=False, soft_wrap=True
     )
     seen = [
         f"{_percent(found.disturbed['any'])} of the blocks were disturbed",
         f"{found.switches:,.0f} switches to other processes per second",
     ]
-    seen += [] if found.stolen is None else [f"{_percent(found.stolen)} of the time stolen by the hypervisor"]
+    seen += [] if found.stolen is None else [f"the hypervisor took {_percent(found.stolen)} of the time"]
     seen += [] if found.interrupts is None else [f"{found.interrupts:,.0f} interrupts per second"]
     seen += [] if found.khz is None else [f"{found.khz[0] / 1e6:.2f} to {found.khz[1] / 1e6:.2f} GHz"]
     seen += [] if found.celsius is None else [f"up to {found.celsius:.0f} °C"]
     screen.print(
-        f"  a model of {found.milliseconds:.3g} ms was compared with itself in {found.processes} processes; {', '.join(seen)}",
+        f"  a model of {found.milliseconds:.3g} ms was compared with itself in {found.processes} launches; {', '.join(seen)}",
         markup=False,
         soft_wrap=True,
     )

@@ -29,13 +29,13 @@ def show(plan: Plan, out: Console) -> None:
     made = plan.of("made")
     notes = _numbered(known for each in made for known in each.caveats)
     if made:
-        _heading(out, f"made ({len(made)})")
+        _heading(out, f"to build ({len(made)})")
         rows = [[each.name, _megabytes(each.size), _kinds(each), _numbers(each, notes)] for each in made]
         out.print(grid(["variant", "size, about", "works on", "see"], rows))
         for text, number in notes.items():
             _line(out, f"{number}. {text}")
     if same := plan.of("same"):
-        _heading(out, f"the same file as another, made once ({len(same)})")
+        _heading(out, f"duplicates of another variant, built once ({len(same)})")
         rows = [[each.name, each.same_as or "", each.why.text if each.why else ""] for each in same]
         out.print(grid(["variant", "the same as", "why"], rows))
     if impossible := plan.of("impossible"):
@@ -63,24 +63,24 @@ def _platform(out: Console, plan: Plan, name: str, what: str) -> None:
 def _needs(out: Console, plan: Plan) -> None:
     """What it takes, said to be estimated."""
     needs = plan.needs
-    _heading(out, "what it takes, estimated")
+    _heading(out, "estimated cost")
     _line(out, f"{len(plan.of('made'))} files, about {_megabytes(plan.disk)} together", dash=True)
     if needs.passes:
         _line(out, _calibration(needs), dash=True)
     if needs.seconds is not None:
-        _line(out, f"about {_duration(needs.seconds)} on this machine, within a factor of 3 if it does nothing else", dash=True)
+        _line(out, f"about {_duration(needs.seconds)} on this machine, if it is otherwise idle (within a factor of 3)", dash=True)
     if needs.checks:
-        what = "checking on one sample what preparation and the recipes make of the model"
+        what = "verifying the prepared model and the variants on one sample"
         _line(out, f"{what}: {_duration(needs.checks)}{' of that' if needs.seconds is not None else ''}", dash=True)
     if needs.unknown:
         _line(
             out,
-            f"{needs.unknown} tensors have shapes that can't be told before the model runs; they are not counted",
+            f"the shapes of {needs.unknown} tensors are known only when the model runs; these tensors are not counted",
             dash=True,
         )
     if plan.assumed:
         names = " ".join(f"--dim {name}=…" for name in plan.assumed)
-        _line(out, f"dimensions without a value count as 1; harness quantize --plan takes {names}", dash=True)
+        _line(out, f"dimensions without a value count as 1; to set them: harness quantize --plan {names}", dash=True)
 
 
 def _calibration(needs: Forecast) -> str:
@@ -88,8 +88,8 @@ def _calibration(needs: Forecast) -> str:
     samples = "each sample" if needs.samples is None else f"each of {needs.samples} samples"
     cost = f", {_duration(needs.seconds_per_sample)} each" if needs.seconds is None else ""
     return (
-        f"calibration: {times} for {samples}{cost}; {_megabytes(needs.activations)} of activations at once, "
-        f"{_megabytes(needs.memory)} of memory in all, beside Python's own"
+        f"calibration: {times} for {samples}{cost}; {_megabytes(needs.activations)} of activations at a time, "
+        f"{_megabytes(needs.memory)} of memory in total, in addition to Python's"
     )
 
 

@@ -112,10 +112,10 @@ class Bars:
             "connected": "pushing",
             "pushed": "starting",
             "waiting": "waiting in the queue",
-            "lost": "looking for it again",
+            "lost": "reconnecting",
             "evaluated": "accuracy",
             "counted": "counting instructions",
-            "throughput": "several sessions at once",
+            "throughput": "measuring throughput",
             "end": "fetching outputs",
             "fidelity": "comparing outputs",
         }.get(event.event)
@@ -144,7 +144,7 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
             again = "confirming: " if event.round >= rounds > 0 else ""
             return f"{again}round {event.round % max(rounds, 1) + 1} of at most {rounds} done after {event.elapsed:.0f} s"
         case End(reason=reason) if reason != "stopped":
-            return f"{'the time is up' if reason == 'max_time' else 'all is measured'}; fetching outputs"
+            return f"{'time limit reached' if reason == 'max_time' else 'everything is measured'}; fetching outputs"
         case DeviceFailed():
             return f"failed: {event.step}: {event.reason}"
     return _describe_way(event) or _describe_case(event, names)
@@ -154,11 +154,11 @@ def _describe_way(event: Event) -> str | None:
     """Put in words what is between us and the device."""
     match event:
         case Provisioned():
-            return f"had no onnxruntime: {event.onnxruntime} was brought in {event.seconds:.0f} s"
+            return f"had no onnxruntime: installed {event.onnxruntime} in {event.seconds:.0f} s"
         case Waiting():
-            return f"waits: another job is being measured there ({holder(event.holder)})"
+            return f"waiting: the device is busy with another job ({holder(event.holder)})"
         case Lost():
-            return f"{event.step}: {event.reason}; looking for it again"
+            return f"{event.step}: {event.reason}; reconnecting"
     return None
 
 

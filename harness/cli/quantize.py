@@ -22,25 +22,29 @@ if TYPE_CHECKING:
 def quantize(
     *,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the variants go; --plan needs none.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="The folder to write the variants to; not needed with --plan."),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be made, and what can't be and why.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be built, and what can't be built and why.")] = False,
     variant: shared.Variants = None,
     source: ModelOptions,
     device: Annotated[
         list[str] | None,
-        typer.Option("--device", metavar="NAME|@TAG", help="With --plan: ask these devices, not the study's; may be repeated."),
+        typer.Option(
+            "--device", metavar="NAME|@TAG", help="With --plan: ask these devices instead of the study's; may be repeated."
+        ),
     ] = None,
     platform: shared.Platforms = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
-    """Make the variants of a model without measuring them; with --plan, only say what would be made.
+    """Make the variants of a model without measuring them; with --plan, only show what would be built.
 
-    A plan needs no calibration: it lists what is made, what would be the same file, what can't exist and why, and what the devices'
-    runtimes and processors make of each. --platform x86_64,avx512_vnni,1.31.1 stands for a device that is not there.
+    A plan needs no calibration. It lists which variants would be built, which ones are duplicates, which ones can't exist and why, and
+    how each device's onnxruntime and processor run them. --platform x86_64,avx512_vnni,1.31.1 describes a device that you don't have.
 
-    Exit code: 0 all made that can exist, 2 wrong usage or input, 3 a tool refused one or, with --plan, a device can't be reached.
+    Exit code: 0 every variant that can exist was made, 2 wrong usage or input, 3 a tool refused one or, with --plan, a device can't be
+    reached.
     """
     from harness import paths
     from harness.cli import known as registered
@@ -62,10 +66,10 @@ def quantize(
         asked = device or ([] if platform else study.devices.select)
         return _plan(study, recipes, platform or [], asked, registry, as_json=as_json)
     if device or platform:
-        message = "--device and --platform go with --plan: making variants needs no device"
+        message = "--device and --platform need --plan, because making variants needs no device"
         raise UsageError(message)
     if out is None:
-        message = "say where the variants go: -o DIR; or --plan to see what would be made"
+        message = "give a folder for the variants: -o DIR; or --plan to see what would be built"
         raise UsageError(message)
     model = build.open_source(study)
     drawn = random_nodes.sentence(random_nodes.find(model.proto))
@@ -122,5 +126,7 @@ def _plan(
     else:
         planned.show(told, console())
         for name, reason in silent.items():
-            shared.say_error(f"{name}: nothing is known of it: {reason}", Exit.INCOMPLETE, as_json=False)
+            shared.say_error(
+                f"{name}: could not be asked, so no rule was checked for it: {reason}", Exit.INCOMPLETE, as_json=False
+            )
     return Exit.INCOMPLETE if silent else Exit.PASSED

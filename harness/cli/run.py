@@ -23,7 +23,7 @@ def run(
         typer.Option(
             "--resume",
             metavar="RUN",
-            help="Go on with a run that was cut short or whose time was up, from what it and its devices kept.",
+            help="Continue a run that was interrupted or reached its time limit.",
         ),
     ] = None,
     registry: shared.Registry = None,
@@ -32,14 +32,13 @@ def run(
 ) -> Exit:
     """Make the variants of a model, measure them on the devices, and compare them.
 
-    Without an argument: the shipped digits study on this machine. Progress goes to stderr, the tables to stdout.
+    Without an argument, it measures the included digits study on this machine. Progress goes to stderr, the tables to stdout.
 
-    A device measures on when the connection to it breaks; it is looked for again, and --resume RUN goes on later, even after a crash here.
+    If the connection to a device breaks, the device continues to measure, and the harness reconnects. --resume RUN continues a run later,
+    even after this machine crashed, and also a run that reached its time limit before its figures were as precise as asked.
 
-    Where the time is up before everything is known as closely as asked, the tables say how precise it got, and --resume RUN measures on.
-
-    Exit code: 0 all measured, 2 wrong usage or input, 3 a device or case failed, 4 the time was up before everything was known as closely
-    as asked, 75 a device is busy, 130 interrupted.
+    Exit code: 0 everything was measured, 2 wrong usage or input, 3 a device or case failed, 4 the time limit was reached before the
+    figures were as precise as asked, 75 a device is busy, 130 interrupted.
     """
     from harness.cli import progress
     from harness.cli.known import selected
@@ -52,7 +51,7 @@ def run(
     if resume is not None:
         given = {"STUDY": model.target, "--variant": variant, **model.given, "--rounds": limits.rounds}
         if said := [name for name, value in given.items() if value]:
-            message = f"{', '.join(said)}: not with --resume: the run goes on as it was begun"
+            message = f"{', '.join(said)}: can't be combined with --resume, which continues the run with its own settings"
             raise UsageError(message)
         with progress.watcher() as watcher:
             folder, judgement = resume_run(

@@ -17,7 +17,7 @@ def show(
         str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json, html, junit, github or pytest-benchmark.")
     ] = "table",
     ops: Annotated[
-        bool, typer.Option("--ops", help="Which operators take the time, from onnxruntime's profiler; with --json as a list.")
+        bool, typer.Option("--ops", help="Show which operators take the time, by onnxruntime's profiler; with --json as a list.")
     ] = False,
     device: shared.Devices = None,
     variant: shared.Variants = None,
@@ -36,7 +36,7 @@ def show(
 
     name = "json" if as_json else form
     if name not in formats.FORMATS:
-        message = f"--format: no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
+        message = f"--format: there is no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
         raise UsageError(message)
     folder, judgement = read_run(run, results)
     chosen = judgement.select(device or [], variant or [])
@@ -47,7 +47,7 @@ def show(
     typer.echo(formats.render(name, chosen).decode(), nl=False)
     if judgement.run.state == "running":
         typer.echo(
-            f"harness: {folder}: the run has not ended, or was killed; this is what its journal holds. harness run --resume goes on with it",
+            f"harness: {folder}: the run has not ended, or was killed; this is what it measured so far. To continue it: harness run --resume",
             err=True,
         )
     return Exit.PASSED

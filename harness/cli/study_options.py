@@ -19,37 +19,48 @@ Target = Annotated[
 ]
 Dims = Annotated[
     list[str] | None,
-    typer.Option("--dim", metavar="NAME=VALUE", help="A symbolic dimension of a bare model; VALUE may be a list: 1,8."),
+    typer.Option(
+        "--dim",
+        metavar="NAME=VALUE",
+        help="The value of a symbolic dimension of a bare model; several values make several cases: 1,8.",
+    ),
 ]
 Calibration = Annotated[
     str | None,
     typer.Option(
         "--calibration",
         metavar="DATA",
-        help="For a bare model: .npz, folder of arrays, images or recordings, module:callable, 'random', 'random:uniform(0,1)'.",
+        help="For a bare model: calibration inputs, as .npz, a folder of arrays, images or recordings, module:callable, 'random' or 'random:uniform(0,1)'.",
     ),
 ]
 Evaluation = Annotated[
-    str | None, typer.Option("--evaluation", metavar="DATA", help="For a bare model: inputs and, where there are any, labels.")
+    str | None,
+    typer.Option("--evaluation", metavar="DATA", help="For a bare model: evaluation inputs and, if you have them, labels."),
 ]
 LabelOutput = Annotated[
-    str | None, typer.Option("--output", metavar="NAME", help="For a bare model: the output that the labels are compared with.")
+    str | None, typer.Option("--output", metavar="NAME", help="For a bare model: the output that is compared with the labels.")
 ]
 Methods = Annotated[
     str | None,
-    typer.Option("--variants", metavar="METHODS", help="For a bare model: of fp32,fp16,dynamic,static; or given: as it is."),
+    typer.Option(
+        "--variants",
+        metavar="METHODS",
+        help="For a bare model: the methods, out of fp32,fp16,dynamic,static; or given, which uses the model as it is.",
+    ),
 ]
 Rounds = Annotated[
-    int | None, typer.Option("--rounds", min=1, help="At most so many rounds for each device. [default: the study's]")
+    int | None, typer.Option("--rounds", min=1, help="The maximum number of rounds on each device. [default: the study's]")
 ]
 MaxTime = Annotated[
     str | None,
-    typer.Option("--max-time", metavar="TIME", help="At most this long for each device, such as 5m. [default: the study's]"),
+    typer.Option("--max-time", metavar="TIME", help="The time limit for each device, such as 5m. [default: the study's]"),
 ]
 Wait = Annotated[
     str | None,
     typer.Option(
-        "--wait", metavar="TIME", help="Queue this long for a device that another job holds, such as 10m. [default: exit 75]"
+        "--wait",
+        metavar="TIME",
+        help="How long to wait for a device that is busy with another job, such as 10m. [default: exit 75 at once]",
     ),
 ]
 
@@ -84,7 +95,7 @@ class ModelOptions:
         target = self.target
         if target is None or target.is_dir() or target.suffix == ".toml":
             if self.given:
-                message = f"{', '.join(self.given)}: for a bare model only; in a study, say it in study.toml"
+                message = f"{', '.join(self.given)}: only for a bare model; for a study, set it in study.toml"
                 raise UsageError(message)
             return study.load(paths.DIGITS if target is None else target)
         made = study.for_model(target, **self._section())
@@ -94,7 +105,7 @@ class ModelOptions:
         words = [word.strip() for word in chosen.split(",")]
         for word in words:
             if word not in specs.SPECS:
-                message = f"--variants: '{word}' is no method; known: {', '.join(specs.SPECS)}"
+                message = f"--variants: there is no method '{word}'; known: {', '.join(specs.SPECS)}"
                 raise UsageError(message)
         return made.model_copy(update={"variants": made.variants.model_copy(update={"methods": words})})
 

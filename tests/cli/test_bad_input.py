@@ -123,7 +123,7 @@ def test_a_misspelt_key_in_the_registry(harness: Command, study: Path) -> None:
         (["--device", "lokal"], "no device 'lokal' in the registry; did you mean 'local'?"),
         (["--device", "@arm64"], "has the tag 'arm64'"),
         (["--variant", "static-QDQ-U8U9"], "did you mean 'static-QDQ-U8"),
-        (["--dim", "batch=1"], "for a bare model only"),
+        (["--dim", "batch=1"], "only for a bare model"),
         (["--max-time", "soon"], "--max-time: a duration"),
     ],
 )
@@ -133,7 +133,7 @@ def test_options_that_match_nothing(harness: Command, study: Path, options: list
 
 def test_unknown_methods(harness: Command) -> None:
     tiny_cnn(Path("model.onnx"))
-    assert "'statik' is no method; known: fp32, prepared, fp16" in refused(
+    assert "there is no method 'statik'; known: fp32, prepared, fp16" in refused(
         harness, "run", "model.onnx", "--dim", "batch=1", "--variants", "statik"
     )
 

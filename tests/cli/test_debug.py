@@ -86,7 +86,7 @@ def test_an_interrupt_prints_what_was_found(harness: Command, ruined: Path, monk
     [
         (("--variant", "qbq"), "did you mean 'qdq'"),
         (("--max-time", "soon"), "--max-time: a duration is a number above zero"),
-        (("--calibration", "x.npz"), "--calibration: for a bare model only"),
+        (("--calibration", "x.npz"), "--calibration: only for a bare model"),
     ],
 )
 def test_wrong_usage(harness: Command, ruined: Path, words: tuple[str, ...], said: str) -> None:

@@ -45,7 +45,7 @@ def test_it_is_told_in_sentences_and_a_wrong_entry_costs_itself_alone(harness: C
     Path("devices.toml").write_text('[far]\nhots = "far.invalid"\n')
     done = harness(*LONG)
     assert done.code == 0, done.err
-    assert "local: the smallest slowdown that it detects in 95 of 100 cases, after 10 s: " in done.out
+    assert "local: smallest slowdown that the device detects in 95 of 100 cases: after 10 s: " in done.out
     assert "of the blocks were disturbed" in done.out
     assert "devices.toml:2: unknown key 'far.hots'" in done.err
 
@@ -60,7 +60,7 @@ def test_a_device_that_is_down_is_named_with_its_reason(harness: Command) -> Non
 
 def test_a_time_is_only_for_noise(harness: Command) -> None:
     done = harness("devices", "--time", "10s")
-    assert (done.code, done.err.strip()) == (2, "harness: --time says how long --noise measures: give --noise too")
+    assert (done.code, done.err.strip()) == (2, "harness: --time needs --noise, because it is the duration of that measurement")
     done = harness("devices", "--noise", "--time", "soon")
     assert done.code == 2
     assert "--time: " in done.err

@@ -43,15 +43,15 @@ def test_a_plan_in_words(study: str, harness: Command) -> None:
     done = harness("quantize", study, "--plan", "--platform", "aarch64,asimd,1.17.3")
     assert (done.code, done.err) == (0, "")
     headings = (
-        *("made (9)", "the same file as another, made once (6)", "impossible (4)"),
-        *("on aarch64,asimd,1.17.3", "what it takes, estimated"),
+        *("to build (9)", "duplicates of another variant, built once (6)", "impossible (4)"),
+        *("on aarch64,asimd,1.17.3", "estimated cost"),
     )
     for heading in headings:
         assert f"\n{heading}\n" in done.out
     assert "refused: before 1.24.1 onnxruntime has no ConvInteger for QInt8 weights" in done.out
     # Entropy is not calibrated: its variants are those of MinMax.
     assert "calibration: one inference for each of 16 samples" in done.out
-    assert "- checking on one sample what preparation and the recipes make of the model: " in done.out
+    assert "- verifying the prepared model and the variants on one sample: " in done.out
     assert sorted(path.name for path in Path().iterdir()) == ["cnn.onnx", "study.toml"]
 
 
@@ -87,8 +87,8 @@ def test_a_device_that_can_t_be_reached(study: str, harness: Command) -> None:
         Path("devices.toml").write_text(f'[gone]\nhost = "127.0.0.1"\nport = {port}\nconnect_time = "2s"\n')
         done = harness("quantize", study, "--plan", "--device", "gone")
     assert done.code == 3
-    assert "made (9)" in done.out
-    assert "gone: nothing is known of it:" in done.err
+    assert "to build (9)" in done.out
+    assert "gone: could not be asked, so no rule was checked for it:" in done.err
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_device_that_can_t_be_reached(study: str, harness: Command) -> None:
         (["--plan", "--platform", "arm64,1.x"], "is no version of onnxruntime"),
         (["--plan", "--device", "nobody"], "no device 'nobody'"),
         (["--plan", "--variant", "nothing*"], "no variant matches"),
-        ([], "say where the variants go: -o DIR; or --plan"),
-        (["-o", "out", "--platform", "arm64"], "go with --plan"),
+        ([], "give a folder for the variants: -o DIR; or --plan"),
+        (["-o", "out", "--platform", "arm64"], "need --plan"),
     ],
 )
 def test_wrong_usage(study: str, harness: Command, words: list[str], said: str) -> None:
@@ -114,6 +114,6 @@ def test_inspect_ends_with_the_plan(study: str, harness: Command) -> None:
     assert done.code == 0
     assert "impossible (2)" in done.out
     assert "refused: before 1.24.1" in done.out
-    assert "dimensions without a value count as 1; harness quantize --plan takes --dim batch=…" in done.out
+    assert "dimensions without a value count as 1; to set them: harness quantize --plan --dim batch=…" in done.out
     told = harness("inspect", "cnn.onnx", "--json").json
     assert (told["plan"]["study"], told["unreached"]) == ("cnn", {})

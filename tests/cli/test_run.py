@@ -358,7 +358,7 @@ def test_a_device_that_is_busy_is_exit_75_and_can_be_released(harness: Command, 
         (device,) = done.json["devices"]
         assert f"process {process.pid}" in device["trouble"]
         assert "harness device release local" in device["trouble"]
-        assert harness("device", "release", "local").out == "local: its job was ended\n"
+        assert harness("device", "release", "local").out == "local: the job was ended\n"
         process.communicate(timeout=60)
         assert harness("device", "release", "local", "--json").json == {"device": "local", "ended": False}
     finally:

@@ -77,7 +77,7 @@ def test_a_server_with_one_channel_runs_queues_and_releases(harness: Command, st
     wait_for('"event":"waiting"')
     ended(queued, signal.SIGINT)
     assert alive(pid)
-    assert harness("device", "release", "board").out == "board: its job was ended\n"
+    assert harness("device", "release", "board").out == "board: the job was ended\n"
     first.communicate(timeout=60)
     assert first.returncode == 3
     assert not alive(pid)
@@ -119,5 +119,5 @@ def test_what_could_not_be_stopped_is_told(harness: Command, study: Path, sshd: 
         (run,) = Path("results/tiny").iterdir()
         assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
         proxy.target = sshd.port
-        assert harness("device", "release", "board").out == "board: its job was ended\n"
+        assert harness("device", "release", "board").out == "board: the job was ended\n"
     assert not alive(pid)

@@ -113,10 +113,10 @@ def test_nothing_is_pushed_while_another_account_measures(harness: Command, stud
         assert f"account {OTHER} on the device" in refused.err
         assert "the account that logs in for [mine] may not end it" in refused.err
         assert process.poll() is None
-        assert harness("device", "release", "theirs").out == "theirs: its job was ended\n"
+        assert harness("device", "release", "theirs").out == "theirs: the job was ended\n"
         process.communicate(timeout=60)
         assert process.returncode == 3
-        assert harness("device", "release", "mine").out == "mine: no job was there\n"
+        assert harness("device", "release", "mine").out == "mine: no job was running\n"
     finally:
         process.kill()
         process.communicate()

@@ -178,7 +178,7 @@ def test_release_over_ssh_ends_a_job_and_a_dead_jobs_worker(harness: Command, ss
         os.kill(workers[0], signal.SIGSTOP)
         os.kill(pid, signal.SIGSTOP if freeze else signal.SIGKILL)
         if freeze:
-            assert harness("device", "release", "board").out == "board: its job was ended\n"
+            assert harness("device", "release", "board").out == "board: the job was ended\n"
 
     folder, exit_code = run(study, Striker("round", strike), rounds=500)
     assert exit_code == Exit.INCOMPLETE
@@ -187,4 +187,4 @@ def test_release_over_ssh_ends_a_job_and_a_dead_jobs_worker(harness: Command, ss
     while alive(workers[0]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(workers[0])
-    assert harness("device", "release", "board").out == "board: no job was there\n"
+    assert harness("device", "release", "board").out == "board: no job was running\n"

@@ -253,7 +253,7 @@ def test_a_second_run_queues_and_says_for_whom(study: Path, sshd: SshServer) -> 
         _, told = first.communicate(timeout=120)
         _, said = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (0, 0), told + said
-    assert "board: waits: another job is being measured there" in said
+    assert "board: waiting: the device is busy with another job" in said
 
 
 def test_a_run_that_waits_sends_nothing_while_another_is_measured(harness: Command, study: Path, sshd: SshServer) -> None:
@@ -273,7 +273,7 @@ def test_a_job_that_was_released_is_a_failed_device_and_goes_on_later(harness: C
     Path("devices.toml").write_text(sshd.entry("board"))
     process = spawn("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "12")
     folder = wait_for('"event":"round"')
-    assert "its job was ended" in harness("device", "release", "board").out
+    assert "the job was ended" in harness("device", "release", "board").out
     _, said = process.communicate(timeout=60)
     assert process.returncode == 3, said
     assert "board: failed: measure: the job was ended there, as 'harness device release' does" in said

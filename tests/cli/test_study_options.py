@@ -30,12 +30,12 @@ def test_a_group_stands_for_its_options_in_its_place() -> None:
 
 def test_options_for_a_bare_model_do_not_go_with_a_study(tmp_path: Path) -> None:
     asked = StudyOptions(target=tmp_path, dim=["batch=1"], output="scores")
-    with pytest.raises(UsageError, match="--dim, --output: for a bare model only"):
+    with pytest.raises(UsageError, match="--dim, --output: only for a bare model"):
         asked.study()
 
 
 def test_a_method_that_is_none_is_named() -> None:
-    with pytest.raises(UsageError, match="--variants: 'int4' is no method"):
+    with pytest.raises(UsageError, match="--variants: there is no method 'int4'"):
         ModelOptions(target=Path("model.onnx"), variants="int4").study()
 
 

@@ -238,7 +238,7 @@ def test_a_running_job_of_another_version_is_told_of_and_can_be_ended(
             assert told in harness("devices", "--json").json["devices"][0]["busy"]
             if more:
                 (store() / "layout").write_text('{"layout": 2}')
-            assert harness("device", "release", "local").out == "local: its job was ended\n"
+            assert harness("device", "release", "local").out == "local: the job was ended\n"
             process.wait(timeout=60)
         finally:
             process.kill()
