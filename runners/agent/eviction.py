@@ -1,4 +1,4 @@
-"""Room on a device's disk: what is used least recently goes when it is needed, but nothing that a running job uses."""
+"""Eviction from a device's store: the least recently used entries are deleted when room is needed, but nothing that a running job uses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ JOB_SECONDS = 86400.0
 
 
 def make_room(needed: int, quota: int | None, keep: set[str], alive: store.Alive) -> None:
-    """Remove what was not used for longest until so many bytes fit, on the disk and into the quota.
+    """Delete the least recently used entries until so many bytes fit, on the disk and into the quota.
 
-    Raises ValueError, which names the disk or the quota, when that is not enough; nothing is removed then.
+    Raises:
+        ValueError: if that is not enough; it names the disk or the quota, and nothing is deleted then.
     """
     excess = max(0, needed + RESERVE - free())
     if quota is not None:
@@ -36,14 +37,16 @@ def make_room(needed: int, quota: int | None, keep: set[str], alive: store.Alive
         chosen.append(found.pop(0))
     lacking = excess - sum(size for _, size, _ in chosen)
     if lacking > 0:
-        what = "%s are needed in %s, and %s are lacking" % (told(needed), store.root(), told(lacking))
-        rest = "what is stored is in use, was just sent or belongs to a runtime that is used"
+        what = "%s are needed in %s, which is %s more than can be freed" % (megabytes(needed), store.root(), megabytes(lacking))
+        rest = "everything else there is in use, was just sent, or belongs to a runtime in use"
         if quota is not None and used() + needed > quota:
             raise ValueError(
-                "its store's quota of %s is too small: %s; %s: raise quota for it in devices.toml" % (told(quota), what, rest)
+                "the quota of its store, %s, is too small: %s; %s; raise quota for it in devices.toml"
+                % (megabytes(quota), what, rest)
             )
         raise ValueError(
-            "its disk is full: %s, though %s are free: some stays free for the device itself; %s" % (what, told(free()), rest)
+            "its disk is full: %s; %s are free, and %s must stay free for the device itself; %s"
+            % (what, megabytes(free()), megabytes(RESERVE), rest)
         )
     for _, _, path in chosen:
         alive.tick()
@@ -135,6 +138,6 @@ def remove(path: str) -> None:
             os.unlink(each)
 
 
-def told(size: int) -> str:
+def megabytes(size: int) -> str:
     """A size for people."""
     return "%.1f MB" % (size / 1e6)

@@ -1,4 +1,4 @@
-"""The jobs of a device: started detached, followed from any byte on, stopped by their process group."""
+"""The jobs of a device: starting them, detached from the link; following their journals; ending them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from protocol import Request
 
 STOP_SECONDS = 5.0
-# Following must not disturb what is measured.
+# Following must not disturb the measurement.
 POLL_SECONDS = 0.2
 # A disk with less room than this is full.
 FULL = 1 << 20
 
 
 def start(job: str, program: str, runner: str) -> None:
-    """Write the request, then run the job detached from this process and its link.
+    """Write the request and start the job, detached from this process and its link.
 
-    Asked again about a job that runs already, it says so: the first answer may have been lost.
+    A job that was started before is not changed, and the answer is the same: the first answer may have been lost.
     """
     request: Request = json.loads(sys.stdin.buffer.read())
     if request.get("protocol") != version.PROTOCOL:
@@ -48,8 +48,8 @@ def start(job: str, program: str, runner: str) -> None:
     if missing:
         store.say({"event": "missing", "sha256": missing})
         return
-    settle()
-    bury()
+    sync_uploads()
+    end_orphaned_workers()
     store.folder(store.job_path(job, "outputs"))
     # Taken here and inherited, so that no follower can find it free before the job holds it.
     lock = open(store.job_path(job, "lock"), "ab")
@@ -74,7 +74,7 @@ def start(job: str, program: str, runner: str) -> None:
 
 
 def has(job: str) -> None:
-    """Say whether a job was started here, and by which version of the harness."""
+    """Report whether a job was started here, and by which version of the harness."""
     asked: dict[str, Any] = {}
     with contextlib.suppress(ValueError, TypeError):
         asked = dict(json.loads(store.read_small(store.job_path(job, "request.json"))))
@@ -85,12 +85,12 @@ def has(job: str) -> None:
 
 
 def holder() -> None:
-    """Say who holds this device."""
+    """Report who holds this device."""
     store.say({"event": "holder", "holder": holders.holder()})
 
 
-def settle() -> None:
-    """See what arrived to the disk: power may be lost later, and writing back must not fall into the measuring."""
+def sync_uploads() -> None:
+    """Write uploaded files to the disk before a job starts: writing them back later would disturb it, and power may be lost."""
     marker = os.path.join(store.root(), "blobs", "unsynced")
     if os.path.exists(marker):
         alive, thread = store.Alive(), threading.Thread(target=os.sync, daemon=True)
@@ -103,7 +103,7 @@ def settle() -> None:
 
 
 def follow(job: str, offset: str) -> None:
-    """Write the journal from an offset on, until the job has ended."""
+    """Send the journal from a byte offset on, until the job has ended."""
     with open(store.job_path(job, "journal.jsonl"), "rb") as journal, open(store.job_path(job, "lock"), "rb") as lock:
         journal.seek(int(offset))
         rest: list[bytes] = []
@@ -132,13 +132,13 @@ def follow(job: str, offset: str) -> None:
     if store.read_small(store.job_path(job, "rc")) == "0":
         store.say({"event": "ended"})
     else:
-        bury()
+        end_orphaned_workers()
         words = [*last_words(store.job_path(job, "log")).splitlines()[-5:], disk()]
         store.say({"event": "died", "log": "\n".join(filter(None, words))[-store.MESSAGE_LIMIT :]})
 
 
 def last_words(path: str) -> str:
-    """The end of a file."""
+    """The end of a text file."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - store.MESSAGE_LIMIT))
         return file.read(store.MESSAGE_LIMIT).decode(errors="replace")
@@ -146,7 +146,7 @@ def last_words(path: str) -> str:
 
 
 def disk() -> str:
-    """What is wrong with the store's disk; a job that died of it could not write that down."""
+    """What is wrong with the store's disk: a job that died of it could not write that down. Empty if nothing is."""
     found = os.statvfs(store.root())
     if found.f_flag & os.ST_RDONLY:
         return "the disk of %s is read-only" % store.root()
@@ -156,7 +156,7 @@ def disk() -> str:
 
 
 def read(job: str, *names: str) -> None:
-    """Write files of a job's outputs as base64 lines, one after the other."""
+    """Send files of a job's outputs, one after the other."""
     import base64
     import hashlib
 
@@ -176,7 +176,11 @@ def stop(job: str) -> None:
 
 
 def end(job: str) -> bool:
-    """Ask a job to stop; kill its process group when it doesn't within five seconds. Tells whether it ran."""
+    """Ask a job to stop, and kill its process group if it has not stopped within five seconds.
+
+    Returns:
+        Whether it was running.
+    """
     pid = int(store.read_small(store.job_path(job, "pid")) or 0)
     with open(store.job_path(job, "lock"), "rb") as lock:
         running = store.is_locked(lock)
@@ -191,12 +195,12 @@ def end(job: str) -> bool:
 
 
 def release() -> None:
-    """Stop the job that holds this device; its workers too, where it died and they live. Another account's job only root can end."""
+    """End the job that holds this device, and workers that a dead job left behind. Only root can end a job of another account."""
     ended = False
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         job = str(json.loads(holders.holder_here() or "{}")["job"])
         ended = end(job)
-        ended = bury() or ended
+        ended = end_orphaned_workers() or ended
     held = machine_lease.peer()
     mine = held is not None and os.geteuid() in (0, held[1])
     if mine:
@@ -209,8 +213,12 @@ def release() -> None:
         store.say({"event": "stopped", "was_running": ended})
 
 
-def bury() -> bool:
-    """Kill the workers of a job that died and left them this device; they have its process group, which is nobody else's till then."""
+def end_orphaned_workers() -> bool:
+    """Kill the workers of a job that died while they still hold the device; their process group is the job's.
+
+    Returns:
+        Whether there were any.
+    """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         said = holders.holder_here()
         job = str(json.loads(said or "{}")["job"])

@@ -42,7 +42,7 @@ answer.close()
 
 
 def machine() -> None:
-    """Say what decides which wheels fit; a store that no library can be loaded from is refused, for a runtime would be brought there in vain."""
+    """Report what decides which wheels fit. A store that no library can be loaded from is refused before a runtime is sent there."""
     runtimes = store.runtime_path()
     place.check_loadable(runtimes if os.path.isdir(runtimes) else store.root())
     check_memory()
@@ -76,7 +76,7 @@ def check_memory() -> None:
 
 
 def unpack() -> None:
-    """Unpack wheels of the store into a runtime's folder, whole or not at all."""
+    """Unpack wheels of the store into a runtime's folder, completely or not at all."""
     import hashlib  # here, as all that few commands take: an agent starts for each of them, and slowly on a small board
     import shutil
 
@@ -124,16 +124,20 @@ def unpack_all(wheels: list[Wheel], folder: str) -> None:
 
 
 def check_room(files: int, size: int) -> None:
-    """Refuse a runtime that is larger than one may be, or than the disk has room for."""
+    """Refuse a runtime that is larger than allowed, or that the disk has no room for."""
     import shutil
 
     room = min(RUNTIME_BYTES, shutil.disk_usage(store.runtime_path()).free)
     if size > room or files > RUNTIME_FILES:
-        raise ValueError("%d files of %d MB are too much: there is room for %d MB" % (files, size >> 20, room >> 20))
+        raise ValueError("%d MB in %d files are too much: there is room for %d MB" % (size >> 20, files, room >> 20))
 
 
 def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """What a runtime takes of a wheel; what leads out of it, is no plain file, or lies beside the packages (sitecustomize) is refused."""
+    """The members of a wheel that a runtime consists of.
+
+    Raises:
+        ValueError: if a member leads out of the folder, is no plain file, or lies beside the packages (such as sitecustomize).
+    """
     found = []
     for member in archive.infolist():
         parts = member.filename.split("/")
@@ -148,10 +152,10 @@ def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def adopt(runtime: str, use: str = "always") -> None:
-    """Let this Python use a runtime from now on, or keep it beside, if it can be imported; a folder that can't is removed."""
+    """Use a runtime for this Python from now on, or (``beside``) only for cases that name it. A runtime that can't be imported is removed."""
     if not os.path.isdir(store.runtime_path(runtime)):
-        raise ValueError("the runtime %s is not there" % runtime)
-    code, out, log = store.attend([sys.executable, *packages.ISOLATED, "-c", VERSIONS], environment(runtime))
+        raise ValueError("the runtime %s is not in the store" % runtime)
+    code, out, log = store.run_child([sys.executable, *packages.ISOLATED, "-c", VERSIONS], environment(runtime))
     versions = child.answer(out)
     if code != 0 or versions is None:
         import shutil
@@ -169,7 +173,7 @@ def adopt(runtime: str, use: str = "always") -> None:
 
 
 def adopted() -> dict[str, dict[str, str]]:
-    """What was provisioned for each Python of this account."""
+    """The runtime that was provisioned for each Python of this account."""
     try:
         return dict(json.loads(store.read_small(os.path.join(store.runtime_path(), "current"))))
     except (ValueError, TypeError):
@@ -177,12 +181,12 @@ def adopted() -> dict[str, dict[str, str]]:
 
 
 def python_tag() -> str:
-    """What a runtime is for: this Python, as compiled modules see it, and where it is."""
+    """The key of this Python in ``current``: what compiled modules depend on, and its path."""
     return "%s%s-%s %s" % (sys.implementation.cache_tag, sys.abiflags, os.uname().machine, sys.executable)
 
 
 def current() -> str | None:
-    """The runtime that was provisioned for this Python, or None: then it is on its own."""
+    """The runtime that was provisioned for this Python; None if it uses its own packages."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         runtime = adopted()[python_tag()]["runtime"]
         return runtime if os.path.isdir(store.runtime_path(runtime)) else None
@@ -199,14 +203,14 @@ def environment(runtime: str | None) -> dict[str, str]:
 
 
 def probe(*programs: str) -> None:
-    """Pass on what the prober (with the runner's programs) says of this device, and which runtime it found."""
+    """Run the prober with the runner, and send its facts with the runtimes and the holder of the device."""
     missing = [program for program in programs if not os.path.exists(store.blob_path(program))]
     if missing:
         store.say({"event": "missing", "sha256": missing})
         return
     env = environment(current())
     words = [sys.executable, *packages.ISOLATED, *map(store.blob_path, programs), os.path.join(store.root(), "imported")]
-    code, out, log = store.attend(words, env)
+    code, out, log = store.run_child(words, env)
     facts: Any = child.answer(out)
     if code != 0 or facts is None:
         raise ValueError("its prober failed: " + child.ending(code, log))

@@ -40,12 +40,12 @@ CHILD_SECONDS = 300.0
 
 @functools.lru_cache(maxsize=1)
 def root() -> str:
-    """The folder that holds everything; created with mode 0700."""
+    """The store's folder; created with mode 0700 if it does not exist."""
     return place.made(place.chosen())
 
 
 def check_layout() -> None:
-    """Refuse a store that a newer version has made; one without a number gets this one's."""
+    """Refuse a store that a newer version has made. A store without a number gets the number of this version."""
     path = os.path.join(root(), "layout")
     try:
         said = json.loads(read_small(path))
@@ -66,7 +66,7 @@ def check_layout() -> None:
 
 
 def check_shape() -> None:
-    """Refuse a store in which something else has the place of a folder or of a file of this project."""
+    """Refuse a store in which a file stands where a folder should be, or the other way round."""
     for kind, names, is_one in (("folder", FOLDERS, os.path.isdir), ("file", FILES, os.path.isfile)):
         for name in names:
             path = os.path.join(root(), name)
@@ -75,18 +75,18 @@ def check_shape() -> None:
 
 
 def folder(path: str) -> str:
-    """A folder of the owner's alone, created with those above it."""
+    """Create a folder with mode 0700, and those above it, if they do not exist."""
     os.makedirs(path, mode=place.OWNER_ONLY, exist_ok=True)
     return path
 
 
 def blob_path(sha256: str) -> str:
-    """The place of a blob; a name that is no hash is refused."""
+    """The path of a blob; a name that is no hash is refused."""
     return os.path.join(root(), "blobs", "sha256", hashed(sha256))
 
 
 def hashed(sha256: str) -> str:
-    """A hash; what is none is refused."""
+    """The hash itself; anything else is refused."""
     if not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
         raise ValueError("not a sha256: %r" % str(sha256)[:100])
     return sha256
@@ -111,7 +111,7 @@ def jobs() -> list[str]:
 
 
 def runtime_path(*names: str) -> str:
-    """The place of the runtimes, or of the one with this hash."""
+    """The path of the runtimes, or of the one with this hash."""
     if names and not re.fullmatch(r"[0-9a-f]{64}", names[0]):
         raise ValueError("not a runtime: %r" % names[0][:100])
     return os.path.join(root(), "runtimes", *names)
@@ -124,25 +124,25 @@ def say(reply: Reply | Facts) -> None:
 
 
 def mention(reply: Reply | Facts) -> None:
-    """The same, but it may wait for the next one that is said."""
+    """Write one line of the protocol, which may be sent together with the next one."""
     sys.stdout.write(json.dumps(reply) + "\n")
 
 
 class Alive:
-    """Tells the link every few seconds that a long step goes on."""
+    """Sends ``alive`` every few seconds while a long step is running."""
 
     def __init__(self) -> None:
         self.told = time.monotonic()
 
     def tick(self) -> None:
-        """Say it when it is time to."""
+        """Send ``alive`` if it is time to."""
         if time.monotonic() - self.told > ALIVE_SECONDS:
             say({"event": "alive"})
             self.told = time.monotonic()
 
 
 def read_small(path: str) -> str:
-    """A small file's text, or an empty one."""
+    """A small file's text; empty if it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(1 << 20)
@@ -151,7 +151,7 @@ def read_small(path: str) -> str:
 
 
 def write_whole(path: str, text: str) -> None:
-    """Write a small file beside its place and rename it."""
+    """Write a small file under another name and rename it."""
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(text)
     os.rename(path + ".new", path)
@@ -185,8 +185,12 @@ def is_running(job: str) -> bool:
         return False
 
 
-def attend(words: list[str], env: dict[str, str]) -> tuple[int, str, str]:
-    """Run a child to its end, with signs of life; gives its code, output and standard error, which says so if it took too long."""
+def run_child(words: list[str], env: dict[str, str]) -> tuple[int, str, str]:
+    """Run a child to its end, and send ``alive`` meanwhile.
+
+    Returns:
+        Its exit code, its output, and its standard error; if it took too long, a message that says so in place of the latter.
+    """
     pipe = subprocess.PIPE
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, start_new_session=True)
     deadline, late = time.monotonic() + CHILD_SECONDS, False

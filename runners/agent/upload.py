@@ -109,7 +109,7 @@ class Upload:
         }
         for sha256, pieces in layouts.items():
             if sum(size for _, size in pieces) != self.sizes[sha256] or min([size for _, size in pieces], default=0) < 0:
-                raise ValueError("the pieces of %s do not make it up" % sha256)
+                raise ValueError("the sizes of the pieces of %s do not add up to its size" % sha256)
         begun = {} if fresh else {sha256: self.begun(sha256) for sha256 in self.missing}
         eviction.make_room(
             sum(self.sizes[sha256] - begun.get(sha256, 0) for sha256 in self.missing), quota, set(self.sizes), self.alive

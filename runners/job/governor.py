@@ -54,7 +54,7 @@ def held(wanted: str | None, note: Callable[[Governor], None]) -> Any:  # noqa: 
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert guardian.stdin is not None and guardian.stdout is not None  # noqa: S101, PT018 - for the type checker
-    said: GovernorOutcome = json.loads(guardian.stdout.readline() or '{"reason": "its guardian died"}')
+    said: GovernorOutcome = json.loads(guardian.stdout.readline() or '{"reason": "the process that sets it ended"}')
     if not paths:
         said = {"reason": "this device's kernel offers no choice of governor"}
     note({**said, "event": "governor", "governor": wanted})

@@ -65,7 +65,7 @@ class WorkerProcess:
     def with_limit(self, failure: Failure) -> Failure:
         """Name the limit of memory in a failure that may come from it."""
         if self.memory and failure["kind"] in ("crash", "memory"):
-            failure["message"] += " (it may take %.1f MB: memory in devices.toml)" % (self.memory / 1e6)
+            failure["message"] += " (its limit is %.1f MB: memory in devices.toml)" % (self.memory / 1e6)
         return failure
 
 

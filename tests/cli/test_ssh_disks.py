@@ -103,7 +103,7 @@ def test_a_runtime_that_does_not_fit_is_told_and_leaves_nothing(sshd: SshServer,
         with (sshd.store / "fill").open("wb") as file:
             file.write(bytes(25_000_000))
         with pytest.raises(
-            DeviceError, match=r"^board: provision: can't unpack numpy.*: 1 files of 28 MB are too much: there is room for "
+            DeviceError, match=r"^board: provision: can't unpack numpy.*: 28 MB in 1 files are too much: there is room for "
         ):
             link.unpack({name: path.name for name, path in wanted.items()})
         # More files than the disk has places for: it is noticed on the way.

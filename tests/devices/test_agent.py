@@ -63,7 +63,7 @@ def test_the_store_is_its_owners_alone() -> None:
                 b'"layouts": {"%s": [["%s", 11]' % (2 * (HASH.encode(),)),
                 b'"layouts": {"%s": [["%s", 12]' % (2 * (HASH.encode(),)),
             ),
-            "do not make it up",
+            "do not add up to its size",
         ),
     ],
 )

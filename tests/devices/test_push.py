@@ -191,7 +191,8 @@ def test_the_quota_lets_go_what_was_unused_for_longest(sshd: SshServer, tmp_path
         board.push(files(new))
         assert set(blobs(sshd)) == set(files(old, new))
         with pytest.raises(
-            TransferError, match=r"board: push: its store's quota of 5\.0 MB is too small: 6\.0 MB are needed in /.*raise quota"
+            TransferError,
+            match=r"board: push: the quota of its store, 5\.0 MB, is too small: 6\.0 MB are needed in /.*raise quota",
         ):
             board.push(files(noise(tmp_path / "large", 6 * MB)))
         assert set(blobs(sshd)) == set(files(old, new)), "what does not fit anyway costs nothing that is there"
@@ -285,7 +286,7 @@ def test_a_full_disk_is_named_before_anything_is_sent(sshd: SshServer, tmp_path:
             with Proxy(sshd.port) as proxy, link(sshd, proxy.port) as thin:
                 with pytest.raises(
                     TransferError,
-                    match=r"board: push: its disk is full: 20\.0 MB are needed in /.*, and [0-9.]+ MB are lacking, though [0-9.]+ MB are free",
+                    match=r"board: push: its disk is full: 20\.0 MB are needed in /.*, which is [0-9.]+ MB more than can be freed; [0-9.]+ MB are free",
                 ):
                     thin.push(files(noise(tmp_path / "b", 20 * MB)))
                 assert proxy.carried < MB

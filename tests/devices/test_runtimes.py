@@ -107,7 +107,7 @@ def test_a_wheel_that_claims_to_be_larger_than_a_runtime_may_be(tmp_path: Path) 
     path.write_bytes(data)
     said, code = unpack(path)
     assert code == 1
-    assert "1 files of 3840 MB are too much: there is room for " in said["message"]
+    assert "3840 MB in 1 files are too much: there is room for " in said["message"]
     assert runtimes() == []
 
 
@@ -196,7 +196,7 @@ def test_a_runtime_that_dies_at_import_is_not_adopted(tmp_path: Path) -> None:
     said, code = run("adopt", runtime)
     assert (said, code) == ([{"event": "unusable", "message": "killed by SIGILL; last words: no message"}], 0)
     assert runtimes() == []
-    assert run("adopt", runtime)[0][-1]["message"] == f"the runtime {runtime} is not there"
+    assert run("adopt", runtime)[0][-1]["message"] == f"the runtime {runtime} is not in the store"
 
 
 def test_an_import_that_fails_says_how(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_memory_that_runs_out_is_the_cases_outcome_and_says_how_much_there_was(t
     folder = place(tmp_path, "j", WELL, "bytearray(300 << 20)", WELL, memory=200 << 20)
     assert carry_out(folder)[0] == 0
     (failed,) = named(folder, "failed")
-    assert failed["message"] == "MemoryError (it may take 209.7 MB: memory in devices.toml)"
+    assert failed["message"] == "MemoryError (its limit is 209.7 MB: memory in devices.toml)"
     assert len(named(folder, "duet")) == 4
     folder = place(tmp_path, "k", "bytearray(300 << 20)", memory=None)
     assert carry_out(folder)[0] == 0
@@ -137,4 +137,4 @@ def test_a_model_too_large_for_its_allowance_fails_for_memory_in_the_real_runner
     assert carry_out(folder, runner=program.runner())[0] == 0
     (failed,) = named(folder, "failed")
     assert failed["kind"] == "memory", failed
-    assert failed["message"].endswith("(it may take 1073.7 MB: memory in devices.toml)")
+    assert failed["message"].endswith("(its limit is 1073.7 MB: memory in devices.toml)")
