@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import stats
@@ -45,6 +45,13 @@ class Estimate:
     def half_width(self) -> float | None:
         """Half the interval's width relative to the value; None where there is no interval."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2 / self.value
+
+    @property
+    def direction(self) -> Literal[-1, 0, 1]:
+        """Of a ratio: 1 if its interval lies above 1, -1 if it lies below, 0 if that is not decided."""
+        if self.low is None or self.high is None:
+            return 0
+        return 1 if self.low > 1 else -1 if self.high < 1 else 0
 
 
 def geometric(values: Sequence[float]) -> Estimate | None:

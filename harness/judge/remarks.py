@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from harness.judge.row import Row
     from harness.judge.timing import Timing
     from harness.records.run import DeviceRecord, Run
 
@@ -48,3 +49,22 @@ def remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, 
             "measured call by call (measure.duet): each call finds the other model's data in the caches, so the latencies are those of cold caches"
         )
     return found
+
+
+def unmeasured(device: DeviceRecord, rows: Sequence[Row]) -> list[str]:
+    """What is not measured on a device, and why, in sentences."""
+    lines = []
+    if device.emulated:
+        lines.append(f"times are not measured: the device is emulated ({device.emulated})")
+        if device.emulated == "wall":
+            lines.append(
+                "instructions are not counted: the board runs by the host's clock; start it with 'harness board up --clock icount' to count them"
+            )
+        samples = {row.samples for row in rows if row.samples}
+        if samples:
+            lines.append(
+                f"accuracy, MSE and SQNR are computed over the first {max(samples)} evaluation samples (measure.emulated_samples)"
+            )
+    elif (facts := device.facts) is not None and facts.uncountable is not None and rows:
+        lines.append(f"instructions are not counted: {facts.uncountable}")
+    return lines

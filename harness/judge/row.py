@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 State = Literal["measured", "failed", "unmeasured", "impossible", "unmade"]
 NOT_COMPARED = Fidelity()
+# So many QuantizeLinear and DequantizeLinear remain in a graph that is fused throughout: at its input and at its output.
+FUSED = 4
+# Milliseconds; a latency below it includes Python's own time for each call.
+SMALL = 0.5
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
@@ -89,6 +93,16 @@ class Row:
     metrics_better: Literal["higher", "lower"] | None = None
     rung: str | None = None
     id: str | None = None
+
+    @property
+    def is_unfused(self) -> bool:
+        """Whether onnxruntime left QuantizeLinear and DequantizeLinear nodes between operators."""
+        return self.unfused is not None and self.unfused > FUSED
+
+    @property
+    def includes_overhead(self) -> bool:
+        """Whether the latency is so small that Python's own time for each call shows in it."""
+        return self.median is not None and self.median.value < SMALL
 
 
 def rows(run: Run, device: str, timing: Timing) -> Iterator[Row]:

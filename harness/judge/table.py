@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.judge import gate, noise
 from harness.judge.drift import NONE, Drifts, drifts
-from harness.judge.remarks import remarks, trouble
+from harness.judge.remarks import remarks, trouble, unmeasured
 from harness.judge.row import Row, reference_of, rows
 from harness.judge.shortfall import Shortfall, shortfall
 from harness.judge.timing import Timing
@@ -46,6 +46,7 @@ class Table:
         emulated: what emulates the device; its times are not latencies and are left out.
         pairs: what was measured side by side beside the speed-ups.
         remarks: what happened while measuring.
+        unmeasured: what is not measured there, and why.
         checks: of a release gate; drifts: what became of its baseline since it was stored.
         noise: how far the replicates of a pair lie apart, as a share; None if none was measured often enough.
         incomplete: whether it failed, has nothing to show, or did not end its part of a gate, which is no pass whatever was measured before.
@@ -58,6 +59,7 @@ class Table:
     emulated: str | None = None
     pairs: tuple[PairRatio, ...] = ()
     remarks: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     drifts: Drifts = NONE
     noise: float | None = None
@@ -88,6 +90,7 @@ def table(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[fl
         emulated=device.emulated,
         pairs=() if device.emulated or is_gate else tuple(_pairs(run, device, timing, names)),
         remarks=tuple(remarks(run, device, timing, names)),
+        unmeasured=tuple(unmeasured(device, found)),
         checks=checks,
         drifts=drifts(run, device, timing, stored, spread),
         noise=spread,

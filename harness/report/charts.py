@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.judge.table import Table
 
 FASTER, SLOWER, ALIKE, INK, FAINT = "#0072b2", "#d55e00", "#6b7280", "#1f2933", "#d9dee5"
+COLOURS = {1: FASTER, -1: SLOWER, 0: ALIKE}
 FONT = "DejaVu Sans"
 STYLE: dict[Any, Any] = {
     "font.family": FONT,
@@ -112,7 +113,7 @@ def _draw(axes: Axes, position: int, row: Row) -> None:
     known = speedup.low is not None and speedup.high is not None
     colour = ALIKE
     if speedup.low is not None and speedup.high is not None:
-        colour = FASTER if speedup.low > 1 else SLOWER if speedup.high < 1 else ALIKE
+        colour = COLOURS[speedup.direction]
         axes.hlines(position, speedup.low, speedup.high, color=colour, linewidth=1.6)
         axes.plot([speedup.low, speedup.high], [position] * 2, "|", color=colour, markersize=7)
     # A hollow point has no interval.

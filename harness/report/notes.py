@@ -12,10 +12,6 @@ if TYPE_CHECKING:
 
 # So many cases are named where several have the same reason.
 NAMED = 4
-# So many QuantizeLinear and DequantizeLinear remain in a graph that is fused throughout: at its input and output.
-FUSED = 4
-# Milliseconds.
-SMALL = 0.5
 OVERHEAD = "latencies below 0.5 ms include Python's own time for each call, about 1 µs on a fast core (benchmarks/overhead.py)"
 
 
@@ -60,42 +56,22 @@ def notes(table: Table) -> list[str]:
     shown = [known for row in table.rows if row.state == "measured" for known in (row.median, row.speedup) if known]
     if any(known.low is None for known in shown):
         lines.append("[?]: no interval yet, because there are fewer than three launches")
-    if any(row.median and row.median.value < SMALL for row in table.rows):
+    if any(row.includes_overhead for row in table.rows):
         lines.append(OVERHEAD)
     lines += _alike(table)
     lines += map(_ratio, table.pairs)
     if any(row.fidelity.probabilities for row in table.rows):
         lines.append("KL: the outputs of fp32 are probabilities already, so no softmax is applied")
     lines += table.remarks
-    return [*lines, *_unmeasured(table)]
-
-
-def _unmeasured(table: Table) -> list[str]:
-    """What this device can't tell, and why."""
-    lines = []
-    if table.emulated:
-        lines.append(f"times are not measured: the device is emulated ({table.emulated})")
-        if table.emulated == "wall":
-            lines.append(
-                "instructions are not counted: the board runs by the host's clock; start it with 'harness board up --clock icount' to count them"
-            )
-        samples = {row.samples for row in table.rows if row.samples}
-        if samples:
-            lines.append(
-                f"accuracy, MSE and SQNR are computed over the first {max(samples)} evaluation samples (measure.emulated_samples)"
-            )
-    elif (facts := table.device.facts) is not None and facts.uncountable is not None and table.rows:
-        lines.append(f"instructions are not counted: {facts.uncountable}")
-    return lines
+    return [*lines, *table.unmeasured]
 
 
 def _ratio(pair: PairRatio) -> str:
     against = f"{pair.second} against {pair.first}"
     if pair.ratio is None:
         return f"{against}: not measured"
-    is_decided = pair.ratio.low is not None and pair.ratio.high is not None and not pair.ratio.low <= 1 <= pair.ratio.high
     how = ", in separate processes" if pair.separate_processes else ""
-    return f"{against}: {estimate(pair.ratio, '×')} as fast{how}{'' if is_decided else ' (undecided)'}"
+    return f"{against}: {estimate(pair.ratio, '×')} as fast{how}{'' if pair.ratio.direction else ' (undecided)'}"
 
 
 def _alike(table: Table) -> list[str]:
@@ -110,9 +86,8 @@ def _alike(table: Table) -> list[str]:
         if len({row.variant for row in rows}) > 1
     ]
     for row in table.rows:
-        # One at the input and one at the output are no waste.
-        if row.unfused is not None and row.unfused > FUSED:
-            more = " …" if row.unfused + (row.casts or 0) > len(row.left) else ""
+        if row.is_unfused:
+            more = " …" if (row.unfused or 0) + (row.casts or 0) > len(row.left) else ""
             lines.append(
                 f"{row.case}: {row.unfused} QuantizeLinear and DequantizeLinear of {row.nodes} nodes stayed unfused: {', '.join(row.left[:NAMED])}{more}"
             )
