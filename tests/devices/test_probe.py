@@ -19,7 +19,7 @@ from harness.devices.device import Device
 from harness.devices.facts import Facts
 from harness.devices.lease import holder
 from harness.devices.probe import Answer, probe_all
-from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyError, RunnerError
+from harness.errors import AuthenticationError, ConnectError, DeviceError, HostKeyMismatchError, RunnerError, UnknownHostKeyError
 
 SAID = {"arch": "aarch64", "cpu_model": "Cortex-A76", "cores": 4, "python": "3.11.2", "onnxruntime": {"version": "1.31.1"}}
 HOLDER = {"user": "ci", "host": "jenkins", "pid": 4711, "url": "https://ci/job/7", "since": 1_790_000_000, "protocol": 4}
@@ -76,8 +76,8 @@ def test_what_a_board_says_is_bounded(wrong: dict[str, Any]) -> None:
     ("error", "state"),
     [
         (ConnectError("b", "connect", "no answer"), "unreachable"),
-        (HostKeyError("b", "connect", "unknown host key of b: …"), "unknown key"),
-        (HostKeyError("b", "connect", "the host key of b is not the one expected: …"), "wrong key"),
+        (UnknownHostKeyError("b", "connect", "unknown host key of b: …"), "unknown key"),
+        (HostKeyMismatchError("b", "connect", "the host key of b is not the one expected: …"), "wrong key"),
         (AuthenticationError("b", "connect", "refused"), "refused"),
         (RunnerError("b", "probe", "died"), "no runner"),
     ],
