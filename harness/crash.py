@@ -1,4 +1,4 @@
-"""Reports of exceptions that nobody foresaw: a file for the maintainers, and one message for the user."""
+"""Reports of unexpected exceptions: a file for the maintainers, and one message for the user."""
 
 from __future__ import annotations
 

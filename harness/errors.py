@@ -2,27 +2,27 @@
 
 ::
 
-    HarnessError                  anything the harness says in one message; never a traceback
+    HarnessError                  an error that is shown as one message, without a traceback
     ├── UsageError                exit 2: the request, a file or a setting is wrong
     │   ├── StudyError            study.toml: syntax, unknown key, wrong value
     │   ├── RegistryError         devices.toml: the same, or a device that is not in it
     │   ├── ModelError            the model file: missing, not ONNX, truncated, quantized already, open dimensions
     │   ├── DataError             calibration or evaluation data that don't fit the model
-    │   ├── SelectionError        no device or variant is called that
+    │   ├── SelectionError        there is no device or variant of this name
     │   └── ResultsError          a results folder that can't be written, found or read
-    └── DeviceError               exit 3: a device or the way to it; never read as a slower model
-        ├── EntryError            exit 2: what devices.toml or ssh_config says of the device is wrong
+    └── DeviceError               exit 3: a device or the connection to it failed; never reported as a slower model
+        ├── EntryError            exit 2: the device's entry in devices.toml or ssh_config is wrong
         ├── ConnectError          no answer, refused, name unknown
-        ├── HostKeyError          the host key is unknown or another one than expected
+        ├── HostKeyError          the host key is unknown, or not the expected one
         │   ├── UnknownHostKeyError   no key is known
-        │   └── HostKeyMismatchError  it is another one than expected
+        │   └── HostKeyMismatchError  it differs from the expected one
         ├── AuthenticationError   the device refused the user or the key
-        ├── TransferError         a file did not arrive whole, or its place is not writable
-        ├── RunnerError           the runner did not start, died, or said something it must not say
-        │   ├── LostError         the connection broke in the middle of a step; it can be made again
-        │   └── DiedError         the job ended without saying so: killed, or the device was restarted
-        ├── UnforeseenError       an exception that no code foresaw, while one device was dealt with
-        └── BusyError             exit 75: another job is measured there
+        ├── TransferError         a file arrived damaged, or its folder is not writable
+        ├── RunnerError           the runner did not start, died, or violated the protocol
+        │   ├── LostError         the connection broke in the middle of a step; reconnecting may help
+        │   └── DiedError         the job ended without a last message: killed, or the device was restarted
+        ├── UnforeseenError       an unexpected exception that concerns one device only
+        └── BusyError             exit 75: the device is busy with another job
 
 ``Exit`` is the only list of exit codes; commands return a member of it. ``Failure`` is what run.json keeps of a ``DeviceError``'s class.
 """
@@ -65,7 +65,7 @@ class Failure(StrEnum):
 
 
 class HarnessError(Exception):
-    """The base of every error that is shown as one message."""
+    """The base class of every error that is shown to the user as one message."""
 
     exit: ClassVar[Exit] = Exit.USAGE
 
@@ -75,7 +75,7 @@ class UsageError(HarnessError):
 
 
 class StudyError(UsageError):
-    """The study file can't be read or says something that it can't say."""
+    """The study file can't be read, or has an unknown key or a wrong value."""
 
 
 class RegistryError(UsageError):
@@ -103,7 +103,7 @@ class DeviceError(HarnessError):
 
     Args:
         device: the device's name in the registry.
-        step: what was being done: connect, push, start, measure, collect.
+        step: the step that failed: connect, push, start, measure or collect.
         reason: what went wrong, and the next step where there is one.
 
     Attributes:
@@ -124,7 +124,7 @@ class DeviceError(HarnessError):
 
 
 class EntryError(DeviceError):
-    """What devices.toml or ssh_config says of the device is wrong; it was not asked."""
+    """The device's entry in devices.toml or ssh_config is wrong; no connection was tried."""
 
     exit: ClassVar[Exit] = Exit.USAGE
     failure: ClassVar[Failure] = Failure.ENTRY
@@ -137,7 +137,7 @@ class ConnectError(DeviceError):
 
 
 class HostKeyError(DeviceError):
-    """The device showed a host key that is unknown or not the expected one."""
+    """The device's host key is unknown, or not the expected one."""
 
     failure: ClassVar[Failure] = Failure.HOST_KEY
 
@@ -147,7 +147,7 @@ class UnknownHostKeyError(HostKeyError):
 
 
 class HostKeyMismatchError(HostKeyError):
-    """The device showed another host key than the one that is known."""
+    """The device's host key differs from the known one."""
 
 
 class AuthenticationError(DeviceError):
@@ -166,7 +166,7 @@ class AuthenticationError(DeviceError):
 
 
 class TransferError(DeviceError):
-    """A file did not arrive whole."""
+    """A file arrived damaged."""
 
     failure: ClassVar[Failure] = Failure.TRANSFER
 
@@ -184,13 +184,13 @@ class LostError(RunnerError):
 
 
 class DiedError(RunnerError):
-    """The job on the device ended without saying so."""
+    """The job on the device ended without a last message."""
 
     failure: ClassVar[Failure] = Failure.DIED
 
 
 class UnforeseenError(DeviceError):
-    """An exception that no code foresaw, while one device was dealt with."""
+    """An unexpected exception that concerns one device only."""
 
     failure: ClassVar[Failure] = Failure.UNFORESEEN
 

@@ -35,7 +35,7 @@ def expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        message = f"{path}: '{path.parts[0]}' can't be replaced, because there is no home directory; write an absolute path, or set HOME"
+        message = f"{path}: '{path.parts[0]}' can't be expanded, because there is no home directory; write an absolute path, or set HOME"
         raise UsageError(message) from None
 
 
@@ -60,7 +60,7 @@ def refuse_stream(path: Path, error: type[UsageError]) -> None:
         return
     if path == Path(os.devnull) or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return
-    message = f"{path}: not a regular file; copy its content to one, and name that"
+    message = f"{path}: not a regular file; copy its content into a regular file, and give that path"
     raise error(message)
 
 
@@ -84,8 +84,8 @@ def settle() -> str | None:
     if own is not None and _is_writable(own / ".cache" / "quant-harness"):
         return None
     os.environ[CACHE] = str(_temporary())
-    lack = "there is no home directory" if own is None else f"the home directory {own} can't be written"
-    return f"{lack}: the cache and the models of baselines go to the temporary folder {os.environ[CACHE]}; set {CACHE} to a permanent folder"
+    lack = "there is no home directory" if own is None else f"the home directory {own} is not writable"
+    return f"{lack}: the cache and the models of baselines are kept in the temporary folder {os.environ[CACHE]}; set {CACHE} to a permanent folder"
 
 
 def _is_writable(path: Path) -> bool:

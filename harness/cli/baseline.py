@@ -40,7 +40,7 @@ def save(
         message = f"'{name}' can't be the name of a baseline, because --baseline {name} has another meaning; choose another name"
         raise UsageError(message)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name):
-        message = f"a baseline's name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {name!r:.120}"
+        message = f"a baseline's name has at most 100 letters, digits, '.', '_', '+' or '-', and begins with a letter or digit; this one is {name!r:.120}"
         raise UsageError(message)
     path = baselines / f"{name}{baseline_file.SUFFIX}"
     if path.exists() and not force:

@@ -1,1 +1,1 @@
-"""study.toml: what was asked, checked."""
+"""study.toml: read and checked."""

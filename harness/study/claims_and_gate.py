@@ -1,4 +1,4 @@
-"""What a study expects of its results: ``[[claim]]``, which a run supports or refutes, and ``[gate]``, which a candidate must pass."""
+"""The parts of a study that judge its results: ``[[claim]]``, which a run supports or refutes, and ``[gate]``, which a candidate must pass."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def _known_traits(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse what no recipe has."""
     for key, wanted in value.items():
         if key not in (traits := ("name", "method", *all_keys())):
-            message = f"a recipe has no '{key}'; {nearest(key, traits)}"
+            message = f"a recipe has no key '{key}'; {nearest(key, traits)}"
             raise ValueError(message)
         known = choices(key)
         for each in wanted if isinstance(wanted, list) else [wanted]:
             if known and each not in known:
-                message = f"{key} is never {each!r}; {nearest(str(each), [str(one) for one in known])}"
+                message = f"{key} can't be {each!r}; {nearest(str(each), [str(one) for one in known])}"
                 raise ValueError(message)
     return value
 
 
 def _a_share(value: float) -> float:
-    """Refuse what was meant in per cent."""
+    """Refuse a share that was meant as a percentage."""
     if not 0 <= value < 1:
         hint = f"; {value:g} % is {value / 100:g}" if 1 <= value <= PERCENT else ""
-        message = f"max_regression is a share, at least 0 and below 1: 0.05 is 5 %, not {value:g}{hint}"
+        message = f"max_regression must be a share of at least 0 and below 1, such as 0.05 for 5 %, not {value:g}{hint}"
         raise ValueError(message)
     return value
 
@@ -63,7 +63,7 @@ def _a_share(value: float) -> float:
 def _decibels(value: float) -> float:
     """Refuse a drop that is none."""
     if not 0 <= value < math.inf:
-        message = f"max_drop_db is a number of decibels, 0 or more, not {value:g}"
+        message = f"max_drop_db must be a number of decibels, 0 or more, not {value:g}"
         raise ValueError(message)
     return value
 
@@ -110,26 +110,28 @@ class ClaimSection(Section):
     def _is_one_sentence(self) -> ClaimSection:
         said = [name for name in (*COMPARING, *OUTCOMES) if getattr(self, name) is not None]
         if len(said) != 1:
-            message = f"a claim says exactly one of {', '.join((*COMPARING, *OUTCOMES))}, not {', '.join(said) or 'none'}"
+            message = (
+                f"a claim needs exactly one of the keys {', '.join((*COMPARING, *OUTCOMES))}, not {', '.join(said) or 'none'}"
+            )
             raise ValueError(message)
         if said[0] in COMPARING and self.than is None:
-            message = f"{said[0]} needs 'than': what it is compared with"
+            message = f"{said[0]} needs 'than', the variants that it is compared with"
             raise ValueError(message)
         if said[0] in OUTCOMES and (self.than is not None or self.by is not None or self.between is not None):
-            message = f"{said[0]} stands alone: no 'than', 'by' or 'between'"
+            message = f"{said[0]} can't be combined with 'than', 'by' or 'between'"
             raise ValueError(message)
         if self.between is not None and (self.by is not None or not 0 < self.between[0] < self.between[1]):
-            message = "between = [LOW, HIGH] with 0 < LOW < HIGH, and no 'by' beside it"
+            message = "between must be [LOW, HIGH] with 0 < LOW < HIGH, and can't be combined with 'by'"
             raise ValueError(message)
         if said[0] == "same_speed" and self.by is not None and self.by <= 1:
-            message = "of same_speed, 'by' is the ratio that still counts as the same, above 1, such as 1.05"
+            message = "with same_speed, 'by' is the ratio up to which speeds count as the same; it must be above 1, such as 1.05"
             raise ValueError(message)
         fitting = METRICS_OF.get(said[0], ())
         if self.metric is not None and self.metric not in fitting:
-            message = f"{said[0]} goes by {' or '.join(fitting) or 'no metric'}, not by {self.metric}"
+            message = f"{said[0]} is judged by {' or '.join(fitting) or 'no metric'}, not by {self.metric}"
             raise ValueError(message)
         if said[0] in {"faster", "smaller"} and self.by is not None and self.by < 1:
-            message = f"{said[0]} by {self.by:g} is no claim: 'by' is a ratio of 1 or more"
+            message = f"{said[0]}: 'by' must be a ratio of 1 or more, not {self.by:g}"
             raise ValueError(message)
         return self
 
@@ -137,13 +139,13 @@ class ClaimSection(Section):
     def _has_known_places(self) -> ClaimSection:
         for key, wanted in self.on.items():
             if key not in PLACES:
-                message = f"'on' knows no '{key}'; {nearest(key, PLACES)}"
+                message = f"'on' has no key '{key}'; {nearest(key, PLACES)}"
                 raise ValueError(message)
             if key == "emulated" and wanted not in EMULATED:
-                message = f"on.emulated is never '{wanted}'; {nearest(wanted, EMULATED)}"
+                message = f"on.emulated can't be '{wanted}'; {nearest(wanted, EMULATED)}"
                 raise ValueError(message)
             if key == "runtime" and not re.fullmatch(RUNTIME, wanted):
-                message = f"on.runtime is a version or a comparison such as '<1.24.1' or '>=1.24,<1.26', not '{wanted}'"
+                message = f"on.runtime must be a version or a comparison such as '<1.24.1' or '>=1.24,<1.26', not '{wanted}'"
                 raise ValueError(message)
         return self
 
@@ -188,14 +190,12 @@ class LimitSection(Section):
     @model_validator(mode="after")
     def _has_the_limit_of_its_metric(self) -> LimitSection:
         if self.metric == "outputs":
-            message = "outputs takes no limit: the gate fails for every fault of the candidate's outputs that the baseline does not have"
+            message = "the metric outputs has no limit: the gate fails for every fault of the candidate's outputs that the baseline does not have"
             raise ValueError(message)
         wanted, other = ("max_drop_db", "max_regression") if self.metric == "sqnr" else ("max_regression", "max_drop_db")
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             unit = "decibels, such as 1.0" if wanted == "max_drop_db" else "a share, such as 0.05"
-            message = (
-                f"the limit of {self.metric} is {wanted} ({unit}){f', not {other}' if getattr(self, other) is not None else ''}"
-            )
+            message = f"the limit of {self.metric} must be given as {wanted} ({unit}){f', not {other}' if getattr(self, other) is not None else ''}"
             raise ValueError(message)
         return self
 
@@ -231,13 +231,13 @@ class GateSection(Section):
         for metric, allowed in limits:
             if metric in TIMES and allowed < LEAST_SLOWDOWN:
                 message = (
-                    f"{metric}: max_regression = {allowed:g} is below {LEAST_SLOWDOWN:g}: where memory happens to lie gives as much; "
+                    f"{metric}: max_regression = {allowed:g} is below {LEAST_SLOWDOWN:g}, and the position in memory alone causes differences of that size; "
                     f"give {LEAST_SLOWDOWN:g} or more"
                 )
                 raise ValueError(message)
         # By its value: a run's own record of its gate says every key.
         if set(self.metric) == {"sqnr"} and self.max_regression != MAX_REGRESSION:
-            message = "max_regression is a share, and the limit of sqnr is in decibels: give max_drop_db (--max-drop-db)"
+            message = "the limit of sqnr is in decibels, and max_regression is a share: give max_drop_db (--max-drop-db)"
             raise ValueError(message)
         return self
 

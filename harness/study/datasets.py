@@ -1,4 +1,4 @@
-"""Where a study's data come from: text, or a table that says how images or recordings become inputs, or how random data are drawn."""
+"""The sources of a study's data: a text, or a table that says how images or recordings become inputs, or how random data are drawn."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class DataTable(Section):
         kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
             said = f"{' and '.join(kinds)} are given" if kinds else "none is given"
-            message = f"data are one of {', '.join(KINDS)}; {said}"
+            message = f"data need exactly one of the keys {', '.join(KINDS)}; {said}"
             raise ValueError(message)
         known = KINDS[kinds[0]]
         # A run's record says every key, with its default.
@@ -100,7 +100,7 @@ class DataTable(Section):
             if name not in {*known, *KINDS} and getattr(self, name) != field.get_default()
         ]
         if strange:
-            message = f"'{strange[0]}' means nothing to {kinds[0]}; keys of {kinds[0]}: {', '.join(known) or 'none'}"
+            message = f"'{strange[0]}' has no effect with {kinds[0]}; the keys for {kinds[0]} are: {', '.join(known) or 'none'}"
             raise ValueError(message)
         self._check_values()
         return self
@@ -112,19 +112,19 @@ class DataTable(Section):
             ValueError: if a value does not suit the kind.
         """
         if self.images is not None and isinstance(self.channels, int):
-            message = "channels of images are 'RGB', 'BGR' or 'grey'"
+            message = "channels must be 'RGB', 'BGR' or 'grey' for images"
             raise ValueError(message)
         if self.audio is not None and isinstance(self.channels, str):
-            message = "channels of recordings are a number, such as 1"
+            message = "channels must be a number for recordings, such as 1"
             raise ValueError(message)
         if self.short_side is not None and self.resize != "crop":
             message = 'short_side needs resize = "crop"'
             raise ValueError(message)
         if 0.0 in (self.std if isinstance(self.std, list) else [self.std]):
-            message = "std is divided by, and can't be 0"
+            message = "std can't be 0, because the values are divided by it"
             raise ValueError(message)
         if self.features is not None and not CALLABLE.fullmatch(self.features):
-            message = f"features is 'module:callable', not {self.features!r}"
+            message = f"features must be 'module:callable', not {self.features!r}"
             raise ValueError(message)
 
 

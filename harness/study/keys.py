@@ -41,11 +41,9 @@ StepKey = Literal[
 
 
 def _plain_name(value: str) -> str:
-    """Refuse names that can't be a folder's or a file's."""
+    """Refuse names that can't be the name of a folder or file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", value):
-        message = (
-            f"a name is up to 100 letters, digits, '.', '_', '+' and '-', and begins with a letter or digit, not {value!r:.120}"
-        )
+        message = f"a name has at most 100 letters, digits, '.', '_', '+' or '-', and begins with a letter or digit; this one is {value!r:.120}"
         raise ValueError(message)
     return value
 

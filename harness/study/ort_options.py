@@ -109,7 +109,7 @@ def check_extra(value: dict[str, Any]) -> dict[str, Any]:
             _check_override(f"TensorQuantOverrides of '{tensor}'", each, OVERRIDES)
     kind = value.get("DefaultTensorType", FLOATS[0])
     if kind not in FLOATS:
-        message = f"DefaultTensorType is one of {', '.join(FLOATS)}, not {kind!r}"
+        message = f"DefaultTensorType must be one of {', '.join(FLOATS)}, not {kind!r}"
         raise ValueError(message)
     return value
 
@@ -136,7 +136,7 @@ def check_calibration(value: dict[str, Any]) -> dict[str, Any]:
         _check_kind(name, given, CALIBRATION_OPTIONS[name])
         least, most = CALIBRATION_LIMITS.get(name, (given, given))
         if not least <= given <= most:
-            message = f"{name} is from {least} to {most}, not {given}"
+            message = f"{name} must be from {least} to {most}, not {given}"
             raise ValueError(message)
     return value
 
@@ -146,7 +146,7 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as exc:
-        message = f"options are numbers, text, booleans, lists and tables: {exc}"
+        message = f"options must be numbers, text, booleans, lists or tables: {exc}"
         raise ValueError(message) from exc
     return value
 
@@ -154,11 +154,11 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
 def _check_override(where: str, given: object, known: dict[str, str]) -> None:
     """Check one table of a tensor; of several, each is for a channel."""
     if not isinstance(given, dict):
-        message = f"{where} is a table, not {given!r}"
+        message = f"{where} must be a table, not {given!r}"
         raise ValueError(message)  # noqa: TRY004 - pydantic takes ValueError
     for key, value in given.items():
         if key not in known:
-            message = f"{where} knows no '{key}'; {nearest(key, list(known))}"
+            message = f"{where} has no key '{key}'; {nearest(key, list(known))}"
             raise ValueError(message)
         if key == "convert":
             _check_override(f"{where}, convert", value, CONVERSION)
@@ -166,17 +166,17 @@ def _check_override(where: str, given: object, known: dict[str, str]) -> None:
             _check_kind(f"{where}: {key}", value, known[key])
     kind = given.get("quant_type")
     if kind is not None and kind not in TYPES:
-        message = f"{where}: quant_type is never '{kind}'; {nearest(kind, TYPES)}"
+        message = f"{where}: quant_type can't be '{kind}'; {nearest(kind, TYPES)}"
         raise ValueError(message)
     if known is CONVERSION and kind is None:
         message = f"{where} needs a quant_type"
         raise ValueError(message)
     for one, other in TOGETHER:
         if (one in given) != (other in given):
-            message = f"{where}: {one} and {other} are given together"
+            message = f"{where}: {one} and {other} must be given together"
             raise ValueError(message)
     if "scale" in given and (spare := SAID_BY_SCALE & set(given)):
-        message = f"{where}: {', '.join(sorted(spare))} and scale don't go together"
+        message = f"{where}: {', '.join(sorted(spare))} can't be combined with scale"
         raise ValueError(message)
 
 

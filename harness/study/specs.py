@@ -72,7 +72,7 @@ class VariantSpec(Section):
         elsewhere = sorted(key for key in set(value) & set(all_keys()) if key not in spec.model_fields)
         if elsewhere:
             takes = ", ".join(spec.own_keys()) or "none"
-            message = f"{value.get('name') or ''}: {', '.join(elsewhere)} means nothing to {method}; keys of {method}: {takes}"
+            message = f"{value.get('name') or ''}: {', '.join(elsewhere)} has no effect with {method}; the keys for {method} are: {takes}"
             raise ValueError(message.removeprefix(": "))
         return spec.model_validate(value)
 

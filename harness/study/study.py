@@ -1,4 +1,4 @@
-"""study.toml → :class:`Study`: the question that a run answers, checked and with its defaults filled in."""
+"""study.toml as a :class:`Study`: read, checked, and completed with the defaults."""
 
 from __future__ import annotations
 
@@ -42,22 +42,20 @@ def seconds(value: object) -> float:
     except ValueError:
         result = 0.0
     if not 0 < result <= LONGEST:
-        message = (
-            f"a duration is a number above zero with ms, s, m or h, such as '5m', and at most a year, not {str(value)[:50]!r}"
-        )
+        message = f"a duration must be a number above zero with ms, s, m or h, such as '5m', and at most a year, not {str(value)[:50]!r}"
         raise ValueError(message)
     return result
 
 
 def _dim_values(value: object) -> object:
-    """Let one value stand for a list of one."""
+    """Accept one value as a list of one."""
     return [value] if isinstance(value, int) else value
 
 
 def _callable_name(value: str) -> str:
-    """Refuse what can't be imported."""
+    """Refuse a metric that can't be imported."""
     if not CALLABLE.fullmatch(value):
-        message = f"a metric is a Python function, 'module:callable', such as 'word_errors:rate', not {value!r:.120}"
+        message = f"a metric must be a Python function as 'module:callable', such as 'word_errors:rate', not {value!r:.120}"
         raise ValueError(message)
     return value
 
@@ -146,12 +144,10 @@ class Study(Section):
     @model_validator(mode="after")
     def _has_variants(self) -> Study:
         if not self.variants.methods and not self.variant:
-            message = "no variants are asked for: name methods under [variants] or add a [[variant]]"
+            message = "the study has no variants: name methods under [variants], or add a [[variant]]"
             raise ValueError(message)
         if GIVEN in self.variants.methods and (len(self.variants.methods) > 1 or self.variant):
-            message = (
-                f"'{GIVEN}' takes the model as it is, quantized or not, and nothing beside it: no other method and no [[variant]]"
-            )
+            message = f"'{GIVEN}' uses the model as it is, quantized or not, so it can't be combined with other methods or a [[variant]]"
             raise ValueError(message)
         return self
 

@@ -1,4 +1,4 @@
-"""TOML read into a checked model, with errors that name the line and the nearest key.
+"""Read TOML into a checked model; errors name the line and the nearest known key.
 
 ``tomllib`` tells no line numbers, so :func:`line_of` finds them in the text.
 """

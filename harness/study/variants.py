@@ -197,7 +197,7 @@ class GivenSpec(VariantSpec):
     def _names_its_model(self) -> GivenSpec:
         if self.model is None:
             message = (
-                'given takes a finished model as it is: model = "FILE.onnx"; for the study\'s own, and nothing beside it, '
+                'a variant of method given needs a finished model: model = "FILE.onnx"; to use the study\'s own model as it is, '
                 'methods = ["given"] under [variants]'
             )
             raise ValueError(message)

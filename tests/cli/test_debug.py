@@ -85,7 +85,7 @@ def test_an_interrupt_prints_what_was_found(harness: Command, ruined: Path, monk
     ("words", "said"),
     [
         (("--variant", "qbq"), "did you mean 'qdq'"),
-        (("--max-time", "soon"), "--max-time: a duration is a number above zero"),
+        (("--max-time", "soon"), "--max-time: a duration must be a number above zero"),
         (("--calibration", "x.npz"), "--calibration: only for a bare model"),
     ],
 )

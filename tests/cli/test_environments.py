@@ -237,5 +237,5 @@ def test_without_a_home_directory_a_cache_is_found(prepared: Path, tmp_path: Pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert ("can't be written: the cache and the models of baselines go to" in done.stderr) == (not writable)
+    assert ("is not writable: the cache and the models of baselines are kept in" in done.stderr) == (not writable)
     assert (tmp_path / f"quant-harness-{os.getuid()}").is_dir() == (not writable)

@@ -36,7 +36,7 @@ def test_it_is_refused(harness: Command, study: Path, what: str, kind: str) -> N
     ]
     done = harness(*words)
     assert done.code == 2
-    assert f"{stream}: not a regular file; copy its content to one, and name that" in done.err
+    assert f"{stream}: not a regular file; copy its content into a regular file, and give that path" in done.err
 
 
 def test_an_empty_registry_may_be_dev_null(harness: Command) -> None:

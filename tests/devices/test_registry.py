@@ -74,7 +74,7 @@ def test_an_unknown_selector_names_the_nearest(file: Path, selector: str, words:
         ),
         ('[rpi4]\nhost = "h"\npython = ""\n', "'rpi4.python': string should have at least 1 character"),
         ('rpi4 = "host"\n', "devices.toml:1: 'rpi4' is not a device: write it as a table, [rpi4]"),
-        ('["bad name"]\nhost = "h"\n', "a name is up to 100 letters"),
+        ('["bad name"]\nhost = "h"\n', "a name has at most 100 letters"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: str) -> None:
@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_file_without_end_is_refused() -> None:
-    with pytest.raises(RegistryError, match=r"^/dev/zero: not a regular file; copy its content to one"):
+    with pytest.raises(RegistryError, match=r"^/dev/zero: not a regular file; copy its content into a regular file"):
         registry.load(Path("/dev/zero"))
 
 

@@ -71,18 +71,18 @@ TENSOR = "TensorQuantOverrides of 'y'"
         ({"ActivationSymmetric": 1}, "ActivationSymmetric is true or false, not 1"),
         ({"MinimumRealRange": True}, "MinimumRealRange is a number, not True"),
         ({"BlockSize": 1.5}, "BlockSize is a whole number, not 1.5"),
-        ({"DefaultTensorType": "INT8"}, "DefaultTensorType is one of FLOAT, FLOAT16, BFLOAT16, DOUBLE, not 'INT8'"),
-        ({"MinimumRealRange": float("nan")}, "options are numbers, text, booleans, lists and tables: "),
-        ({"TensorQuantOverrides": {"y": [1]}}, f"{TENSOR} is a table, not 1"),
-        ({"TensorQuantOverrides": {"y": {"type": "QInt8"}}}, f"{TENSOR} knows no 'type'; "),
-        ({"TensorQuantOverrides": {"y": {"quant_type": "Int8"}}}, f"{TENSOR}: quant_type is never 'Int8'; did you mean 'QInt8'?"),
-        ({"TensorQuantOverrides": {"y": {"scale": 0.1}}}, f"{TENSOR}: scale and zero_point are given together"),
-        ({"TensorQuantOverrides": {"y": {"rmax": 0.1}}}, f"{TENSOR}: rmin and rmax are given together"),
+        ({"DefaultTensorType": "INT8"}, "DefaultTensorType must be one of FLOAT, FLOAT16, BFLOAT16, DOUBLE, not 'INT8'"),
+        ({"MinimumRealRange": float("nan")}, "options must be numbers, text, booleans, lists or tables: "),
+        ({"TensorQuantOverrides": {"y": [1]}}, f"{TENSOR} must be a table, not 1"),
+        ({"TensorQuantOverrides": {"y": {"type": "QInt8"}}}, f"{TENSOR} has no key 'type'; "),
+        ({"TensorQuantOverrides": {"y": {"quant_type": "Int8"}}}, f"{TENSOR}: quant_type can't be 'Int8'; did you mean 'QInt8'?"),
+        ({"TensorQuantOverrides": {"y": {"scale": 0.1}}}, f"{TENSOR}: scale and zero_point must be given together"),
+        ({"TensorQuantOverrides": {"y": {"rmax": 0.1}}}, f"{TENSOR}: rmin and rmax must be given together"),
         (
             {"TensorQuantOverrides": {"y": {"scale": 0.1, "zero_point": 1, "symmetric": True}}},
-            f"{TENSOR}: symmetric and scale don't go together",
+            f"{TENSOR}: symmetric can't be combined with scale",
         ),
-        ({"TensorQuantOverrides": {"y": {"convert": {"axis": 1}}}}, f"{TENSOR}, convert knows no 'axis'"),
+        ({"TensorQuantOverrides": {"y": {"convert": {"axis": 1}}}}, f"{TENSOR}, convert has no key 'axis'"),
         ({"TensorQuantOverrides": {"y": {"convert": {"symmetric": True}}}}, f"{TENSOR}, convert needs a quant_type"),
     ],
 )
@@ -98,7 +98,7 @@ def test_calibration_options() -> None:
         variant_spec(method="static", calibration_options={"bins": 1})
     with pytest.raises(ValidationError, match="num_bins is a whole number, not '1'"):
         variant_spec(method="static", calibration_options={"num_bins": "1"})
-    with pytest.raises(ValidationError, match="percentile is from 0 to 100, not 101"):
+    with pytest.raises(ValidationError, match="percentile must be from 0 to 100, not 101"):
         variant_spec(method="static", calibration_options={"percentile": 101})
-    with pytest.raises(ValidationError, match="num_bins is from 1 to 1048576, not 0"):
+    with pytest.raises(ValidationError, match="num_bins must be from 1 to 1048576, not 0"):
         variant_spec(method="static", calibration_options={"num_bins": 0})

@@ -80,12 +80,12 @@ max_regression = 0.05
         ),
         (
             LEAST + '[measure]\nmax_time = "soon"\n',
-            "study.toml:5: 'measure.max_time': a duration is a number above zero with ms, s, m or h",
+            "study.toml:5: 'measure.max_time': a duration must be a number above zero with ms, s, m or h",
         ),
         (LEAST + "[measure]\nrounds = 0\n", "study.toml:5: 'measure.rounds'"),
         ('name = "s"\n', "study.toml: 'model' is missing"),
-        ('name = "../up"\n[model]\npath = "m"\n', "study.toml:1: 'name': a name is up to 100 letters"),
-        (LEAST + "[variants]\nmethods = []\n", "no variants are asked for"),
+        ('name = "../up"\n[model]\npath = "m"\n', "study.toml:1: 'name': a name has at most 100 letters"),
+        (LEAST + "[variants]\nmethods = []\n", "the study has no variants"),
         (
             LEAST + '[[variant]]\nmethod = "static"\nformat = "QDQ"\nwieght = "QInt8"\n',
             "study.toml:7: unknown key 'variant.0.wieght'; did you mean 'weight'?",

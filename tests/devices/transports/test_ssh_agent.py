@@ -183,7 +183,7 @@ def test_which_agent_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_agent_in_a_home_that_there_is_not() -> None:
-    with pytest.raises(UsageError, match="'~nobody-has-this-name' can't be replaced, because there is no home directory"):
+    with pytest.raises(UsageError, match="'~nobody-has-this-name' can't be expanded, because there is no home directory"):
         socket_of("~nobody-has-this-name/agent")
 
 
