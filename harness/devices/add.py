@@ -17,8 +17,8 @@ from harness.devices.device import Device
 from harness.devices.link import Link
 from harness.devices.registry import Registry
 from harness.devices.transports import ssh_config
+from harness.devices.transports.connect import connect
 from harness.devices.transports.route import shown_key
-from harness.devices.transports.transport import connect
 from harness.errors import HostKeyError, HostKeyMismatchError, RegistryError, RunnerError, UsageError
 from harness.study import toml_file
 

@@ -1,7 +1,4 @@
-"""The controller's end of the agent: runs its commands over a transport and checks what comes back.
-
-What a device says is input: every line is bounded by the transport and read as JSON, and nothing of it reaches a shell.
-"""
+"""What a device can be asked to do: probed, pushed to, provisioned, and given jobs that are followed, read and stopped."""
 
 from __future__ import annotations
 
@@ -9,29 +6,23 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import json
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from harness import files
-from harness.devices import lease, program, protocol, startup
+from harness.devices import lease, program, protocol
 from harness.devices import push as pushing
-from harness.devices.transports.transport import connect
+from harness.devices.conversation import Agent
 from harness.errors import BusyError, DiedError, RunnerError, TransferError
-from harness.text import sanitize_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from protocol import Order, Request, Unpack
 
+    from harness.devices.conversation import Conversation
     from harness.devices.device import Device
-    from harness.devices.transports.transport import Channel
 
-# An answer, and its length in bytes.
-Replies = Iterator[tuple[dict[str, Any], int]]
 RESTARTED = "killed, or the board was restarted"
 OUTPUT_LIMIT = 1 << 30
 # A day of measuring writes far less.
@@ -41,81 +32,23 @@ HOLDER_LIMIT = 2000
 
 
 class Link:
-    """An open way to a device's agent.
+    """An open connection to a device.
 
-    Every method raises a :class:`~harness.errors.DeviceError`, naming device and step, when the device or the way to it fails.
+    Every method raises a :class:`~harness.errors.DeviceError`, naming device and step, when the device or the connection fails.
     """
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.python = device.python or (sys.executable if device.transport == "local" else "python3")
-        self._settings = program.settings(device)
-        self._transport = connect(device)
+        self._agent = Agent(device)
+
+    @property
+    def python(self) -> str:
+        """The Python that runs the agent on the device."""
+        return self._agent.python
 
     def close(self) -> None:
-        """Close the way."""
-        self._transport.close()
-
-    @contextlib.contextmanager
-    def agent(self, step: str, *words: str) -> Iterator[Channel]:
-        """Run one agent command; its channel is closed in the end."""
-        source = program.agent(words[0], self._settings)
-        command = startup.command(self.python, source, words)
-        channel = self._transport.open(command, step)
-        try:
-            startup.wait(channel, startup.first_line(command), self.python, self.device, step)
-            try:
-                channel.write(source)
-            except RunnerError:
-                # It ended before it read all: how it ended says more than that.
-                next(self.replies(channel, step), None)
-                raise
-            yield channel
-        finally:
-            channel.close()
-
-    def replies(self, channel: Channel, step: str) -> Replies:
-        """Yield the agent's lines as objects, with their length in bytes; signs of life are passed over."""
-        heard = False
-        for line in channel.lines():
-            reply = _parse(line)
-            if reply is None:
-                raise RunnerError(self.device.name, step, f"the agent sent something that is not in its protocol: {line[:100]!r}")
-            heard = True
-            if reply["event"] == "error":
-                raise self._refusal(step, str(reply.get("message"))[:2000], place=reply.get("kind") == "PlaceError")
-            if reply["event"] != "alive":
-                yield reply, len(line)
-        if not heard:
-            log = channel.close()
-            last = log.splitlines()[-1:] or ["no message"]
-            raise self._refusal(
-                step, log if startup.standard_module(log) else f"the agent ended without an answer: {last[0][:300]}"
-            )
-
-    def _refusal(self, step: str, message: str, *, place: bool = False) -> RunnerError | TransferError:
-        """The error for what the agent could not do; the next step where the store can't be where it is."""
-        kind = TransferError if step == "push" else RunnerError
-        if module := startup.standard_module(message):
-            message = startup.without_module(module, self.python, self.device.name)
-        if place:
-            message += f'; set store = "/a/folder" for [{self.device.name}] in devices.toml to one that the account can use'
-        return kind(self.device.name, step, message)
-
-    def expect(self, replies: Replies, step: str, *events: str) -> dict[str, Any]:
-        """The next reply, which must be one of the given events."""
-        reply = next((reply for reply, _ in replies), None)
-        if reply is None or reply["event"] not in events:
-            raise RunnerError(self.device.name, step, f"expected '{' or '.join(events)}' from the agent, got {str(reply)[:200]}")
-        return reply
-
-    def _ask(self, step: str, words: list[str], events: list[str], request: Request | Unpack | None = None) -> dict[str, Any]:
-        """Run an agent command that gives one reply."""
-        with self.agent(step, *words) as channel:
-            if request is not None:
-                channel.write(json.dumps(request).encode())
-            channel.end()
-            return self.expect(self.replies(channel, step), step, *events)
+        """Close the connection."""
+        self._agent.close()
 
     def probe(self) -> dict[str, Any]:
         """Ask the prober for the device's facts; they are unchecked here."""
@@ -123,15 +56,15 @@ class Link:
         _, runner, prober = programs
         asked = (prober, runner)
         # Most often they are there already: then one question is enough.
-        if (facts := self._ask("probe", ["probe", *asked], ["facts", "missing"]))["event"] == "missing":
+        if (facts := self._agent.ask("probe", ["probe", *asked], ["facts", "missing"]))["event"] == "missing":
             # With the job's, which a start would ask for: a new board is asked less often.
             self.push(programs)
-            facts = self._ask("probe", ["probe", *asked], ["facts"])
+            facts = self._agent.ask("probe", ["probe", *asked], ["facts"])
         return facts
 
     def machine(self) -> dict[str, Any]:
         """Ask the agent for what decides which wheels fit; it is unchecked here."""
-        return self._ask("provision", ["machine"], ["machine"])
+        return self._agent.ask("provision", ["machine"], ["machine"])
 
     def unpack(self, wheels: dict[str, str]) -> str:
         """Unpack wheels that were pushed.
@@ -143,7 +76,7 @@ class Link:
             The runtime that they make; the agent's word for it, unchecked here.
         """
         request: Unpack = {"wheels": [{"sha256": sha256, "name": name} for sha256, name in wheels.items()]}
-        return str(self._ask("provision", ["unpack"], ["unpacked"], request).get("runtime"))
+        return str(self._agent.ask("provision", ["unpack"], ["unpacked"], request).get("runtime"))
 
     def adopt(self, runtime: str, use: str = "always") -> dict[str, Any]:
         """Use a runtime from now on, or keep it ``beside``, if it can be imported there.
@@ -151,7 +84,7 @@ class Link:
         Returns:
             ``adopted`` with versions, or ``unusable`` with a message; unchecked here.
         """
-        return self._ask("provision", ["adopt", runtime, use], ["adopted", "unusable"])
+        return self._agent.ask("provision", ["adopt", runtime, use], ["adopted", "unusable"])
 
     def push(self, files: dict[str, Path]) -> int:
         """Bring files, by sha256, to the device's store; what is there already is not sent. Gives the number of bytes sent.
@@ -159,7 +92,7 @@ class Link:
         Raises:
             TransferError: if one did not arrive whole or can't be stored.
         """
-        return pushing.push(self, files, self.device.quota)
+        return pushing.push(self._agent, files, self.device.quota)
 
     def start(self, job: str, order: Order, files: dict[str, Path]) -> None:
         """Start a job; it goes on without this link. Starting it again finds it running.
@@ -173,7 +106,7 @@ class Link:
         main, runner, prober = programs
         asked: Request = {**order, "prober": prober}
         for _ in range(START_ATTEMPTS):
-            if self._ask("start", ["start", job, main, runner], ["started", "missing"], asked)["event"] == "started":
+            if self._agent.ask("start", ["start", job, main, runner], ["started", "missing"], asked)["event"] == "started":
                 return
             self.push({**files, **programs})
         raise RunnerError(
@@ -188,14 +121,14 @@ class Link:
         Raises:
             RunnerError: if it speaks another version of the protocol.
         """
-        said = self._ask("start", ["has", job], ["has"])
+        said = self._agent.ask("start", ["has", job], ["has"])
         if said.get("found"):
             protocol.check_job(said, self.device.name, "resume", job)
         return bool(said.get("found"))
 
     def holder(self) -> str | None:
         """What the job that holds the device wrote of itself; None if none does."""
-        said = self._ask("lease", ["holder"], ["holder"]).get("holder")
+        said = self._agent.ask("lease", ["holder"], ["holder"]).get("holder")
         return None if said is None else str(said)[:HOLDER_LIMIT]
 
     def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
@@ -207,9 +140,9 @@ class Link:
         Raises:
             DiedError: if the job died.
         """
-        with self.agent("measure", "follow", job, str(offset)) as channel:
-            channel.end()
-            for reply, length in self.replies(channel, "measure"):
+        with self._agent.run("measure", "follow", job, str(offset)) as talk:
+            talk.end()
+            for reply, length in talk.replies:
                 if reply["event"] == "ended":
                     return
                 if reply["event"] == "died":
@@ -222,16 +155,15 @@ class Link:
 
     def read_outputs(self, job: str, names: Sequence[str]) -> Iterator[bytes]:
         """Fetch files of the job's outputs in their order, each verified; all in one call, for each costs the device a start of its Python."""
-        with self.agent("collect", "read", job, *names) as channel:
-            channel.end()
-            replies = self.replies(channel, "collect")
+        with self._agent.run("collect", "read", job, *names) as talk:
+            talk.end()
             for name in names:
-                yield self._read_output(replies, name)
+                yield self._read_output(talk, name)
 
-    def _read_output(self, replies: Replies, name: str) -> bytes:
+    def _read_output(self, talk: Conversation, name: str) -> bytes:
         """Put one file together."""
         data = bytearray()
-        for reply, _ in replies:
+        for reply, _ in talk.replies:
             if reply["event"] == "ended":
                 if reply.get("sha256") == hashlib.sha256(data).hexdigest():
                     return bytes(data)
@@ -252,7 +184,7 @@ class Link:
         Raises:
             BusyError: if it is one of another account, which this account can't end.
         """
-        said = self._ask("release", ["release"], ["stopped", "held"])
+        said = self._agent.ask("release", ["release"], ["stopped", "held"])
         if said["event"] == "held":
             who = lease.holder(str(said.get("holder"))[:HOLDER_LIMIT])
             account = f"the account that logs in for [{self.device.name}]"
@@ -267,24 +199,9 @@ class Link:
 
     def stop(self, job: str) -> None:
         """Ask the job to stop, and wait until it has."""
-        self._ask("stop", ["stop", job], ["stopped"])
+        self._agent.ask("stop", ["stop", job], ["stopped"])
 
 
 def _programs() -> dict[str, Path]:
     """What runs on a device beside the agent, by sha256: the job, the runner, the prober."""
     return {files.sha256(path): path for path in (program.job(), program.runner(), program.prober())}
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Read one line of the protocol; None if it is none. NaN and Infinity are no JSON."""
-
-    def refuse(constant: str) -> None:
-        message = f"{constant} is no JSON"
-        raise ValueError(message)
-
-    try:
-        # Readable from here on: what a device says is shown to people sooner or later.
-        reply = sanitize_all(json.loads(line, parse_constant=refuse))
-    except (ValueError, RecursionError):
-        return None
-    return reply if isinstance(reply, dict) and isinstance(reply.get("event"), str) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from protocol import Layouts, Offer
-
-    from harness.devices.link import Link, Replies
+    from harness.devices.conversation import Agent, Conversation
     from harness.devices.pieces import Piece
-    from harness.devices.transports.transport import Channel
 
 STEP = "push"
 # Small pieces are gathered: an SSH packet has a price of its own.
@@ -26,11 +22,11 @@ CHUNK = 1 << 18
 ATTEMPTS = 2
 
 
-def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
+def push(agent: Agent, files: Mapping[str, Path], quota: int | None) -> int:
     """Bring files to the device's store.
 
     Args:
-        link: the way.
+        agent: the device's.
         files: by sha256, in hex.
         quota: how many bytes the store may take up; None is as many as fit.
 
@@ -40,15 +36,14 @@ def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
     Raises:
         TransferError: if one can't be read here, did not arrive whole, or can't be stored there.
     """
-    sizes = {sha256: _size(path, link.device.name) for sha256, path in files.items()}
+    sizes = {sha256: _size(path, agent.device.name) for sha256, path in files.items()}
     sent = 0
-    with link.agent(STEP, "receive") as channel:
-        replies = link.replies(channel, STEP)
+    with agent.run(STEP, "receive") as talk:
         damaged: list[str] = []
         for attempt in range(ATTEMPTS):
             wanted = {sha256: sizes[sha256] for sha256 in damaged} if attempt else sizes
-            _say(channel, {"files": list(wanted.items()), "quota": quota})
-            missing = _missing(link, replies, wanted)
+            talk.say({"files": list(wanted.items()), "quota": quota})
+            missing = _missing(talk, wanted)
             if not missing:
                 break
             # Only a large model's tensors are a file without a suffix, under its hash.
@@ -60,17 +55,17 @@ def push(link: Link, files: Mapping[str, Path], quota: int | None) -> int:
                 )
             layouts = dict(zip(missing, cuts, strict=True))
             said = {sha256: [(piece.sha256, piece.size) for piece in layout] for sha256, layout in layouts.items()}
-            _say(channel, {"layouts": said, "fresh": bool(attempt)})
-            asked = link.expect(replies, STEP, "needed").get("pieces")
-            sent += _send(link, channel, replies, files, _ranges(link, asked, layouts))
-            damaged = _stored(link, replies, missing)
+            talk.say({"layouts": said, "fresh": bool(attempt)})
+            asked = talk.expect("needed").get("pieces")
+            sent += _send(talk, files, _ranges(talk, asked, layouts))
+            damaged = _stored(talk, missing)
             if not damaged:
                 break
         else:
             names = ", ".join(files[sha256].name for sha256 in damaged[:3])
             reason = f"{names}: checksum mismatch after the upload; either the file changed during the upload, or the device's disk is faulty"
-            raise TransferError(link.device.name, STEP, reason)
-        channel.end()
+            raise TransferError(agent.device.name, STEP, reason)
+        talk.end()
     return sent
 
 
@@ -81,20 +76,16 @@ def _size(path: Path, device: str) -> int:
         raise TransferError(device, STEP, f"{path}: can't be read: {exc.strerror}") from exc
 
 
-def _say(channel: Channel, said: Offer | Layouts) -> None:
-    channel.write(json.dumps(said).encode() + b"\n")
-
-
-def _missing(link: Link, replies: Replies, wanted: Mapping[str, int]) -> list[str]:
+def _missing(talk: Conversation, wanted: Mapping[str, int]) -> list[str]:
     """What the device lacks of what it was offered."""
-    said = link.expect(replies, STEP, "missing").get("sha256")
+    said = talk.expect("missing").get("sha256")
     missing = list(dict.fromkeys(map(str, said))) if isinstance(said, list) else []
     if unknown := [sha256 for sha256 in missing if sha256 not in wanted]:
-        raise TransferError(link.device.name, STEP, f"the device asks for a file it was not offered: {unknown[0][:80]}")
+        raise TransferError(talk.device, STEP, f"the device asks for a file it was not offered: {unknown[0][:80]}")
     return missing
 
 
-def _ranges(link: Link, asked: object, layouts: Mapping[str, Sequence[Piece]]) -> list[tuple[str, int, int]]:
+def _ranges(talk: Conversation, asked: object, layouts: Mapping[str, Sequence[Piece]]) -> list[tuple[str, int, int]]:
     """What the device asks for, as (file, offset, bytes), checked against what it was offered."""
     found = []
     try:
@@ -104,28 +95,26 @@ def _ranges(link: Link, asked: object, layouts: Mapping[str, Sequence[Piece]]) -
                 raise ValueError  # noqa: TRY301 - one way out for all that does not fit
             found.append((sha256, piece.offset + done, piece.size - done))
     except (KeyError, IndexError, TypeError, ValueError) as exc:
-        raise TransferError(link.device.name, STEP, f"the device asks for pieces it was not offered: {asked!r:.80}") from exc
+        raise TransferError(talk.device, STEP, f"the device asks for pieces it was not offered: {asked!r:.80}") from exc
     return found
 
 
-def _send(
-    link: Link, channel: Channel, replies: Replies, files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]
-) -> int:
+def _send(talk: Conversation, files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]) -> int:
     """Send pieces one after the other; gives the number of bytes."""
     sent = 0
     try:
         for data in _chunks(files, ranges):
-            channel.write(data)
+            talk.write(data)
             sent += len(data)
     except LostError:
         raise
     except RunnerError as exc:
         # The agent explains itself before it ends; its words are better than ours.
-        for _ in replies:
+        for _ in talk.replies:
             pass
-        raise TransferError(link.device.name, STEP, exc.reason) from exc
+        raise TransferError(talk.device, STEP, exc.reason) from exc
     except OSError as exc:
-        raise TransferError(link.device.name, STEP, f"{exc.filename}: can't be read: {exc.strerror}") from exc
+        raise TransferError(talk.device, STEP, f"{exc.filename}: can't be read: {exc.strerror}") from exc
     return sent
 
 
@@ -158,14 +147,14 @@ def _chunks(files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]) -
         yield bytes(gathered)
 
 
-def _stored(link: Link, replies: Replies, missing: Sequence[str]) -> list[str]:
+def _stored(talk: Conversation, missing: Sequence[str]) -> list[str]:
     """Wait until every file is stored; gives those that came out damaged."""
     left, damaged = set(missing), []
     while left:
-        said = link.expect(replies, STEP, "stored", "damaged")
+        said = talk.expect("stored", "damaged")
         sha256 = str(said.get("sha256"))
         if sha256 not in left:
-            raise TransferError(link.device.name, STEP, f"the device speaks of a file it did not get: {sha256[:80]}")
+            raise TransferError(talk.device, STEP, f"the device speaks of a file it did not get: {sha256[:80]}")
         left.remove(sha256)
         damaged += [sha256] if said["event"] == "damaged" else []
     return damaged

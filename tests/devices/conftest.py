@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.devices.transports import transport
+from harness.devices.transports import connect
 from tests.cli.conftest import harness, study
 from tests.devices import hostile
 
@@ -22,6 +22,6 @@ def twisted(monkeypatch: pytest.MonkeyPatch) -> Callable[[hostile.Twist], None]:
             twist = staticmethod(how)
 
         monkeypatch.setattr(hostile, "Twisted", Twisted, raising=False)
-        monkeypatch.setitem(transport.TRANSPORTS, "local", "tests.devices.hostile:Twisted")
+        monkeypatch.setitem(connect.TRANSPORTS, "local", "tests.devices.hostile:Twisted")
 
     return twist

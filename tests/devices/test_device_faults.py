@@ -13,7 +13,7 @@ import pytest
 from harness.devices import registry
 from harness.devices.blame import blamed
 from harness.devices.probe import probe
-from harness.devices.transports import transport
+from harness.devices.transports import connect
 from harness.errors import ConnectError, DeviceError, EntryError, ResultsError, StudyError, UnforeseenError
 from tests.cli.conftest import Command
 from tests.devices.faulty import CALLS, HERE, KINDS, FaultyTransport
@@ -44,7 +44,7 @@ def _quiet_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyTransport]:
     """Beside this machine, a device that fails as a test says."""
-    monkeypatch.setitem(transport.TRANSPORTS, "ssh", HERE)
+    monkeypatch.setitem(connect.TRANSPORTS, "ssh", HERE)
     Path("devices.toml").write_text(TABLE)
     # Entries are looked at before a run, and this one has no server.
     home = Path("~/.ssh").expanduser()
@@ -180,7 +180,7 @@ def test_a_gate_judges_the_others(harness: Command, study: Path, faulty: type[Fa
 
 def test_lines_are_gone_on_with_where_they_were(faulty: type[FaultyTransport]) -> None:
     faulty.fail("none", "OSError")
-    way = transport.connect(registry.load().get("local"))
+    way = connect.connect(registry.load().get("local"))
     channel = way.open(["sh", "-c", "echo a; echo b; echo c"], "probe")
     assert next(iter(channel.lines())) == b"a\n"
     assert list(channel.lines()) == [b"b\n", b"c\n"]

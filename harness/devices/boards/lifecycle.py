@@ -19,7 +19,7 @@ from harness.devices.boards.board import Board
 from harness.devices.boards.prerequisites import check_start
 from harness.devices.device import Device
 from harness.devices.registry import Registry
-from harness.devices.transports.transport import connect
+from harness.devices.transports.connect import connect
 from harness.errors import ConnectError, DeviceError, RegistryError, SelectionError
 
 if TYPE_CHECKING:

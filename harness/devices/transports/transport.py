@@ -1,30 +1,18 @@
-"""The seam between the harness and the ways to a device: a transport opens channels, and a channel is one remote process.
-
-Tests put a fake transport here; adding a way is one module with a class and one line in :data:`TRANSPORTS`.
-"""
+"""What every transport provides: it opens channels to a device, and a channel is one process there."""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Protocol
-
-from harness.devices.blame import blamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.devices.device import Device
 
-# Named, not imported: a run on this machine alone has no use for an SSH library.
-TRANSPORTS = {
-    "local": "harness.devices.transports.local:LocalTransport",
-    "ssh": "harness.devices.transports.ssh:SshTransport",
-}
 LINE_LIMIT = 64 * 1024 * 1024
 
 
 class SilenceError(Exception):
-    """Nothing more was heard within the patience of a channel, and the way to the device works.
+    """Nothing more was heard within the patience of a channel, and the connection to the device works.
 
     Args:
         unfinished: what stands in a line that has no end yet.
@@ -38,7 +26,7 @@ class SilenceError(Exception):
 class Channel(Protocol):
     """One process on the device.
 
-    Every method raises a :class:`~harness.errors.DeviceError` when the way to the device fails.
+    Every method raises a :class:`~harness.errors.DeviceError` when the connection to the device fails.
     """
 
     @property
@@ -68,7 +56,7 @@ class Channel(Protocol):
 
 
 class Transport(Protocol):
-    """An open way to a device."""
+    """An open connection to a device."""
 
     def open(self, words: Sequence[str], step: str) -> Channel:
         """Start a process.
@@ -79,21 +67,4 @@ class Transport(Protocol):
         """
 
     def close(self) -> None:
-        """Close the way and every channel on it."""
-
-
-def connect(device: Device) -> Transport:
-    """Open the way to a device.
-
-    Returns:
-        The way; whatever it or a channel on it raises is a :class:`~harness.errors.DeviceError`, and closing them raises nothing.
-
-    Raises:
-        DeviceError: a member of its branch that says why not.
-    """
-    from harness.devices.transports.guarded import Guarded  # noqa: PLC0415 - it imports this module
-
-    with blamed(device.name, "connect"):
-        module, _, name = TRANSPORTS[device.transport].partition(":")
-        opened: Transport = getattr(importlib.import_module(module), name)(device)
-    return Guarded(opened, device.name)
+        """Close the connection and every channel on it."""

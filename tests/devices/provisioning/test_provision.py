@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.devices import conversation, registry, startup
 from harness.devices import facts as device_facts
-from harness.devices import link as links
-from harness.devices import registry, startup
 from harness.devices.link import Link
 from harness.devices.provisioning import provision as provisions
 from harness.devices.provisioning.provision import Provisioned, Tried, provision
@@ -86,7 +85,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Any:
         def connect(_device: Device) -> Scripted:
             return Scripted(**answers)
 
-        monkeypatch.setattr(links, "connect", connect)
+        monkeypatch.setattr(conversation, "connect", connect)
         Path("devices.toml").write_text('[board]\nhost = "board"\n')
         return provision(registry.load().get("board"), version, house)
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from harness.devices import registry
 from harness.devices.link import Link
-from harness.devices.transports.transport import Transport, connect
+from harness.devices.transports.connect import connect
+from harness.devices.transports.transport import Transport
 from harness.errors import DeviceError, RunnerError
 from tests.conftest import ROOT
 from tests.sshd import SshServer

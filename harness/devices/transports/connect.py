@@ -1,0 +1,34 @@
+"""The transports by name, and how one is opened. To add one, write a module with its class and add a line to :data:`TRANSPORTS`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from harness.devices.blame import blamed
+from harness.devices.transports.guarded import Guarded
+
+if TYPE_CHECKING:
+    from harness.devices.device import Device
+    from harness.devices.transports.transport import Transport
+
+# Named, not imported: a run on this machine alone has no use for an SSH library.
+TRANSPORTS = {
+    "local": "harness.devices.transports.local:LocalTransport",
+    "ssh": "harness.devices.transports.ssh:SshTransport",
+}
+
+
+def connect(device: Device) -> Transport:
+    """Connect to a device.
+
+    Returns:
+        The connection; whatever it or a channel on it raises is a :class:`~harness.errors.DeviceError`, and closing them raises nothing.
+
+    Raises:
+        DeviceError: a member of its branch that says why not.
+    """
+    with blamed(device.name, "connect"):
+        module, _, name = TRANSPORTS[device.transport].partition(":")
+        opened: Transport = getattr(importlib.import_module(module), name)(device)
+    return Guarded(opened, device.name)
