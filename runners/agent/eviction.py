@@ -66,7 +66,7 @@ def used() -> int:
 
 def parts() -> list[str]:
     """What can be removed on its own: files, runtimes, jobs."""
-    kinds = (("blobs", "sha256", "*"), ("runtimes", "[0-9a-f]*"), ("jobs", "*"))
+    kinds = (("blobs", "sha256", "*"), ("runtimes", "[0-9a-f]" * 64 + "*"), ("jobs", "*"))
     return [path for kind in kinds for path in glob.glob(os.path.join(store.root(), *kind))]
 
 

@@ -15,6 +15,7 @@ import holders
 import machine_lease
 import packages
 import runtimes
+import small_files
 import store
 import version
 
@@ -65,7 +66,7 @@ def start(job: str, program: str, runner: str) -> None:
                 start_new_session=True, pass_fds=[lock.fileno()],
             )  # fmt: skip
         try:
-            store.write_whole(store.job_path(job, "pid"), str(process.pid))
+            small_files.replace(store.job_path(job, "pid"), str(process.pid))
         except OSError:
             process.kill()  # nobody could end it any more
             process.wait()

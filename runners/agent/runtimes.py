@@ -14,6 +14,7 @@ import child
 import holders
 import packages
 import place
+import small_files
 import store
 
 TYPE_CHECKING = False
@@ -168,7 +169,7 @@ def adopt(runtime: str, use: str = "always") -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if use == "always":
             chosen = dict(adopted(), **{python_tag(): dict(versions, runtime=runtime)})
-            store.write_whole(os.path.join(store.runtime_path(), "current"), json.dumps(chosen))
+            small_files.replace(os.path.join(store.runtime_path(), "current"), json.dumps(chosen))
     store.say({"event": "adopted", "runtime": runtime, "onnxruntime": versions["onnxruntime"], "numpy": versions["numpy"]})
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 
 import place
+import small_files
 from version import PROTOCOL
 
 # The module typing itself takes longer to import than most of what is used here.
@@ -52,7 +53,7 @@ def check_layout() -> None:
     except (ValueError, RecursionError):
         # A new store, or one of an older version; or the power failed while this was written.
         with contextlib.suppress(OSError):
-            write_whole(path, json.dumps({"layout": LAYOUT, "protocol": PROTOCOL}))
+            small_files.replace(path, json.dumps({"layout": LAYOUT, "protocol": PROTOCOL}))
         return
     found = said.get("layout") if isinstance(said, dict) else None
     if type(found) is not int or found > LAYOUT:
@@ -142,19 +143,8 @@ class Alive:
 
 
 def read_small(path: str) -> str:
-    """A small file's text; empty if it can't be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""
-
-
-def write_whole(path: str, text: str) -> None:
-    """Write a small file under another name and rename it."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(path + ".new", path)
+    """A small file's text, stripped; empty if it can't be read."""
+    return small_files.read_text(path) or ""
 
 
 def take(lock: BinaryIO) -> bool:

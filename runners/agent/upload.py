@@ -15,6 +15,7 @@ import sys
 import time
 
 import eviction
+import small_files
 import store
 from stream import Stream
 
@@ -180,7 +181,7 @@ class Upload:
             store.say({"event": "damaged", "sha256": sha256})
             return
         if len(pieces) > 1:
-            store.write_whole(layouts_path(sha256), json.dumps(pieces))
+            small_files.replace(layouts_path(sha256), json.dumps(pieces))
         os.rename(part, store.blob_path(sha256))
         store.mention({"event": "stored", "sha256": sha256})
 

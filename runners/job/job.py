@@ -20,6 +20,7 @@ import child
 import each_case
 import governor
 import lease
+import small_files
 from rounds import Rounds
 from tasks import Tasks
 from version import PROTOCOL
@@ -55,10 +56,7 @@ class Job:
         """Take the lease and measure; write how it ended to ``rc``."""
         with open(os.path.join(self.folder, "journal.jsonl"), "a", encoding="utf-8") as journal:
             self.carry_out(journal)
-        path = os.path.join(self.folder, "rc")
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            file.write("0")
-        os.rename(path + ".new", path)
+        small_files.replace(os.path.join(self.folder, "rc"), "0")
 
     def carry_out(self, journal: IO[str]) -> None:
         """Take the lease, and measure what is asked for."""

@@ -30,11 +30,7 @@ def runtime(runner: str, kept: str | None) -> tuple[dict[str, Any], str]:
     answer, fault = ask(runner, "runtime")
     if kept and key and answer:
         with contextlib.suppress(OSError):  # a full disk, a store that can't be written: then it is asked again
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(kept + ".new")
-            with open(os.open(kept + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                json.dump({"of": key, "answer": answer, "sum": checksum(answer)}, file)
-            os.replace(kept + ".new", kept)
+            small_files.replace(kept, json.dumps({"of": key, "answer": answer, "sum": checksum(answer)}))
     return answer, fault
 
 

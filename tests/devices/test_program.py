@@ -22,7 +22,7 @@ def packed(text: bytes) -> set[str]:
 
 def test_a_program_holds_what_it_imports_and_no_types() -> None:
     assert packed(PROGRAMS["prober"]) == {"child", "counters", "imported", "small_files"}
-    assert packed(AGENTS["receive"]) == {"eviction", "place", "store", "stream", "upload", "version"}
+    assert packed(AGENTS["receive"]) == {"eviction", "place", "small_files", "store", "stream", "upload", "version"}
     assert not any(name.startswith("protocol") for text in (PROGRAMS | AGENTS).values() for name in packed(text))
 
 

@@ -173,7 +173,7 @@ def test_every_command_uses_it(sshd: SshServer, harness: Command, study: Path) -
     entry(sshd, store=str(place))
     assert harness("run", str(study), "--device", "board", "--variant", "fp16", "--rounds", "1").code == 0
     assert len(list((place / "jobs").iterdir())) == 1
-    assert harness("device", "release", "board").out == "board: no job was there\n"
+    assert harness("device", "release", "board").out == "board: no job was running\n"
     assert not sshd.store.exists()
 
 
