@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from harness.workflow.fixture_baselines import FixtureBaselines
 
 OPTIONS = {
-    "baseline": ("NAME", "compare each model with the baseline that --device-save NAME kept; fail for a regression"),
-    "save": ("NAME", "keep what is measured as the baseline NAME"),
-    "baselines": ("DIR", "where baselines are kept (default: baselines)"),
-    "registry": ("FILE", "the devices.toml to use (default: as the harness command)"),
-    "results": ("DIR", "where runs are kept (default: results)"),
-    "json": ("FILE", "write what was measured as pytest-benchmark does"),
+    "baseline": ("NAME", "compare each model with the baseline that --device-save NAME saved, and fail for a regression"),
+    "save": ("NAME", "save the measurements as the baseline NAME"),
+    "baselines": ("DIR", "the folder of the baselines (default: baselines)"),
+    "registry": ("FILE", "the devices.toml to use (default: the same as for harness)"),
+    "results": ("DIR", "the folder of the runs (default: results)"),
+    "json": ("FILE", "write the measurements in pytest-benchmark's format"),
 }
 
 
@@ -130,10 +130,10 @@ class DeviceBenchmark:
                 folder, judgement = check.run_check(check_inputs(study), source, devices, registry, results, _Quiet(Lines()))
             else:
                 if self._config.getoption("device_strict") and not (save or missing):
-                    pytest.fail("nothing to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
+                    pytest.fail("there is no baseline to compare with: give baseline=, or --device-baseline NAME", pytrace=False)
                 folder, judgement = run_study(check_inputs(study), devices, results, _Quiet(Lines()))
             code = judgement.exit
-            # A latency that is less precise than asked is shown with its interval; nothing is judged by it.
+            # A latency that is less precise than required is shown with its interval; nothing is judged by it.
             if (
                 not judgement.is_gate
                 and code == Exit.INCONCLUSIVE
@@ -229,7 +229,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (metavar, words) in OPTIONS.items():
         group.addoption(f"--device-{name}", dest=f"device_{name}", metavar=metavar, help=words)
     group.addoption(
-        "--device-strict", dest="device_strict", action="store_true", help="fail instead of skip if a device gives no result"
+        "--device-strict",
+        dest="device_strict",
+        action="store_true",
+        help="fail the test, instead of skipping it, if a device gives no result",
     )
 
 

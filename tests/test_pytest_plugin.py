@@ -151,7 +151,7 @@ def test_only_the_tests_that_a_baseline_lacks_are_skipped(team: pytest.Pytester)
     (team.path / "baselines" / "1.0.other.local.json").symlink_to("nowhere.json")
     damaged = team.runpytest_subprocess("--device-baseline", "1.0")
     damaged.assert_outcomes(failed=2)
-    damaged.stdout.fnmatch_lines(["*1.0.model.local.json: this file is not a baseline, or is damaged*save the baseline again*"])
+    damaged.stdout.fnmatch_lines(["*1.0.model.local.json: the file is not a baseline, or is damaged*save the baseline again*"])
 
 
 def test_two_models_never_share_a_baseline(team: pytest.Pytester) -> None:

@@ -140,7 +140,7 @@ class Checker:
         lost = [f"{role} failed: {record.kind}: {record.reason}" for role, record in roles if record.state == "failed"]
         # Why a device failed, the table says once.
         lost += [f"the device failed ({self._device.step})"] if self._device.state == "failed" else []
-        lost += ["the time was up (measure.max_time)"] if self._device.ended == "max_time" else []
+        lost += ["the time limit was reached (measure.max_time)"] if self._device.ended == "max_time" else []
         lost += [f"{role} {record.state}: {record.reason}" for role, record in roles if record.state == "unmeasured"]
         return lost[0] if lost else self._untold(pair, metric)
 

@@ -37,11 +37,11 @@ class Row:
         id: of the case in the run; None for a variant that was not made.
         state: ``measured``, ``failed``, ``unmeasured``; ``impossible`` for a variant that can't exist, ``unmade`` for one that a tool refused.
         size: bytes.
-        size_ratio: size over fp32's.
+        size_ratio: size relative to fp32's.
         median: milliseconds, over the blocks' medians; p90 and p99 over the processes'.
         instructions: per inference, counted by the kernel or by an emulated clock; never a time. cycles likewise.
         instruction_ratio: instructions over fp32's on the same device.
-        load: milliseconds to create the session, where it is a process's first; first: of the first inference there.
+        load: milliseconds time to create the session, if it is the first of its process; first: of the first inference there.
         peak_bytes: the largest resident size of a process that held this session alone.
         speedup: fp32's latency over this one's, side by side in the same processes.
         medians: milliseconds, each process's own, by round.

@@ -1,4 +1,4 @@
-"""What a device's time did not suffice for: which figures are less precise than asked, and how to go on."""
+"""What a device's time did not suffice for: which figures are less precise than required, and how to go on."""
 
 from __future__ import annotations
 

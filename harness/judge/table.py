@@ -42,7 +42,7 @@ class Table:
 
     Attributes:
         trouble: why there is nothing, or not all; None when the device did everything.
-        shortfall: what is less precise than asked, because the time or the rounds were used up.
+        shortfall: what is less precise than required, because the time or the rounds were used up.
         emulated: what emulates the device; its times are not latencies and are left out.
         pairs: what was measured side by side beside the speed-ups.
         remarks: what happened while measuring.

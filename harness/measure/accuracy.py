@@ -96,11 +96,13 @@ class Reference:
         except DataError:
             raise
         except Exception as exc:
-            hint = "; random inputs may not suit it: give real ones (calibration, evaluation)" if samples.random else ""
+            hint = "; random inputs may not suit this model: give real data (calibration, evaluation)" if samples.random else ""
             empty = next(filter(None, map(empty_inputs, samples.feeds)), None)
             hint += f"; {empty}" if empty else ""
             said = " ".join(str(exc).split())[:600]
-            message = f"{model}: onnxruntime {ort.__version__} can't run it with inputs from {samples.source}: {said}{hint}"
+            message = (
+                f"{model}: onnxruntime {ort.__version__} can't run this model with inputs from {samples.source}: {said}{hint}"
+            )
             raise ModelError(message) from exc
         self.outputs: list[list[NDArray[Any]]] = [[output for output in answer if _numeric(output)] for answer in answers]
         first = answers[0] if answers else []

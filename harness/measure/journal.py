@@ -29,7 +29,7 @@ def check(said: dict[str, Any], device: str) -> Event:
         RunnerError: if it is not of the protocol's shape.
     """
     if said.get("event") not in SAID_THERE:
-        raise RunnerError(device, "measure", f"the journal has a line that is none of a job's events: {str(said)[:100]}")
+        raise RunnerError(device, "measure", f"the journal has a line that is not an event of a job: {str(said)[:100]}")
     try:
         return ADAPTER.validate_python({**said, "device": device})
     except ValidationError as exc:
@@ -62,7 +62,7 @@ class Journal:
             _trim(self._file)
         except BlockingIOError as exc:
             self._file.close()
-            message = f"{path.parent}: another process is measuring this run; wait until it has ended"
+            message = f"{path.parent}: another process is working on this run; wait until it has ended"
             raise ResultsError(message) from exc
         except OSError as exc:
             self._file.close()
@@ -121,7 +121,7 @@ def _fault(exc: ValueError) -> str:
         place = ".".join(str(part) for part in first["loc"][:4])
         return f"damaged line, or one of another version of the harness: {sanitize(place)[:100]}: {first['msg']}"
     name = sanitize(str(first.get("ctx", {}).get("tag")))[:100]
-    return f"an event '{name}', which quant-harness {harness.__version__} does not know: the run was written by another version; use that one"
+    return f"an event '{name}', which quant-harness {harness.__version__} does not know: use the version that wrote this run"
 
 
 def read(path: Path) -> Iterator[Event]:

@@ -22,7 +22,7 @@ CONTROLLER = secrets.token_hex(8)
 def told(said: str, device: str, waited: float | None) -> str:
     """Say who holds a device, after so many seconds of waiting; what it wrote is input."""
     still = f"after {waited:g} s another job is still" if waited else "another job is"
-    return f"{still} being measured there ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m); {how_to_end(said, device)}"
+    return f"{still} using the device ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m); {how_to_end(said, device)}"
 
 
 def is_own(said: str) -> bool:

@@ -114,9 +114,7 @@ def misplaced(variant: Variant, arch: str) -> str | None:
     platform = variant.recipe.file_format
     if platform == "onnx" or platform == PLATFORMS.get(arch, "ort-arm" if arch.startswith("arm") else None):
         return None
-    return (
-        f"the file is written for {platform.removeprefix('ort-')}, and this device is {arch}: such files suit one platform only"
-    )
+    return f"the file was made for {platform.removeprefix('ort-')}, but this device is {arch}; files in onnxruntime's format fit only one architecture"
 
 
 def _versions(device: Device) -> tuple[str | None, ...]:

@@ -68,7 +68,9 @@ class Progress:
         for key in SAME if self.facts is not None else ():
             was, now = getattr(self.facts, key), getattr(facts, key)
             if was != now:
-                reason = f"this is not the machine that the run began on: its {key} is {now}, but was {was}; start a new run"
+                reason = (
+                    f"this is not the machine on which the run was started: its {key} is {now}, but was {was}; start a new run"
+                )
                 raise DeviceError(device, "resume", reason)
 
     def differing(self, case: Case, cases: Iterable[Case]) -> set[int]:

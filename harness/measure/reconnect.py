@@ -112,7 +112,7 @@ class ReconnectingLink:
                 link = Link(self._device)
             except ConnectError as exc:
                 if time.monotonic() > deadline:
-                    reason = f"{lost.reason}; it could not be reached again within {patience:g} s: {exc.reason}"
+                    reason = f"{lost.reason}; reconnecting failed within {patience:g} s: {exc.reason}"
                     raise LostError(lost.device, lost.step, reason) from exc
             else:
                 with self._lock:

@@ -35,8 +35,8 @@ GRACE_SECONDS = 60.0
 TURN_SECONDS = 2.0
 # So long after a job of this run itself, by another entry for the same machine, the next one is waited for.
 OWN_SECONDS = 10.0
-KEPT = "what was measured is kept: harness run --resume {} goes on with the rest"
-RESUME = "what was measured is kept, and the device may go on measuring: harness run --resume {} fetches it"
+KEPT = "what was measured is kept; to continue: harness run --resume {}"
+RESUME = "what was measured is kept, and the device may continue to measure; to fetch its results: harness run --resume {}"
 
 
 class Session:
@@ -163,7 +163,7 @@ class Session:
                 if self._link.run(lambda link: link.has(self._progress.job or "")):
                     self._follow(self._progress.job)
                     return
-                gone = "the job that was started there is not there any more; what it had not sent is measured anew"
+                gone = "the job is no longer on the device; what it had not sent is measured again"
                 self._note(Lost(device=self.device.name, step="resume", reason=gone))
         first_round = self._progress.next_round
         work = self._work
@@ -190,7 +190,7 @@ class Session:
     def _behind(self, job: str) -> str:
         """What is left if this process ends at once."""
         name, limit = self.device.name, self._work.measure.max_time
-        return f"{name}: its job {job} measures on for up to {limit:g} s; to end it: harness device release {name}"
+        return f"{name}: job {job} continues to measure for up to {limit:g} s; to end it: harness device release {name}"
 
     def _follow(self, job: str) -> None:
         """Copy a job's journal into ours until the job has ended."""
@@ -204,7 +204,7 @@ class Session:
         except HostKeyError as exc:
             raise HostKeyError(exc.device, exc.step, f"{exc.reason}; {self._kept(RESUME)}") from exc
         except DiedError as exc:
-            hung = f"it hung, {self._longest:g} s after its start, and was ended: " if self._hung else ""
+            hung = f"it did not end within {self._longest:g} s, and was killed: " if self._hung else ""
             raise DiedError(exc.device, exc.step, f"{hung}{exc.reason}; {self._kept(KEPT)}") from exc
         except DeviceError:
             # It may still be running there, unheard.
@@ -213,10 +213,12 @@ class Session:
         finally:
             self._running = None
         if self._progress.ended is None:
-            raise RunnerError(self.device.name, "measure", "the journal has no end")
+            raise RunnerError(self.device.name, "measure", "the journal is incomplete")
         if self._progress.ended == "stopped" and not self._stopping.is_set():
             raise RunnerError(
-                self.device.name, "measure", f"the job was ended there, as 'harness device release' does; {self._kept(KEPT)}"
+                self.device.name,
+                "measure",
+                f"the job was ended on the device, as by 'harness device release'; {self._kept(KEPT)}",
             )
 
     def _read(self, link: Link, job: str, late: threading.Event) -> None:
@@ -237,7 +239,7 @@ class Session:
             }
             if not isinstance(event, Begin | End) and (unknown := named - {None, *cases}):
                 raise RunnerError(
-                    self.device.name, "measure", f"the journal names a case that was not asked for: {unknown.pop()!r:.100}"
+                    self.device.name, "measure", f"the journal names a case that the job does not have: {unknown.pop()!r:.100}"
                 )
             self._record(event)
             self._link.progressed()

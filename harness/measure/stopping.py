@@ -38,7 +38,7 @@ def stop(link: Link | None, device: Device, job: str, seconds: float) -> str | N
             fresh.close()
     except DeviceError as exc:
         return (
-            f"its job {job} could not be stopped ({exc.reason}): it measures on for up to {seconds:g} s, and the device is busy "
+            f"job {job} could not be stopped ({exc.reason}): it continues to measure for up to {seconds:g} s, and the device is busy "
             f"until then; to end it earlier: harness device release {device.name}"
         )
     return None

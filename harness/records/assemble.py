@@ -217,5 +217,5 @@ def _case(
         return CaseRecord(**common, state="measured")
     if device.state == "failed":
         return CaseRecord(**common, state="unmeasured", reason=f"the device failed: {device.step}: {device.reason}")
-    reasons = {"max_time": "the time was up (measure.max_time)", "stopped": "interrupted"}
-    return CaseRecord(**common, state="unmeasured", reason=reasons.get(device.ended or "", "the run did not get there"))
+    reasons = {"max_time": "the time limit was reached (measure.max_time)", "stopped": "interrupted"}
+    return CaseRecord(**common, state="unmeasured", reason=reasons.get(device.ended or "", "the run ended before this case"))

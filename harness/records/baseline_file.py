@@ -76,7 +76,7 @@ def read(path: Path) -> Baseline:
         message = (
             f"{other} ({fault})"
             if other
-            else f"{path}: this file is not a baseline, or is damaged: {fault}; restore it, or save the baseline again"
+            else f"{path}: the file is not a baseline, or is damaged: {fault}; restore it, or save the baseline again"
         )
         raise ResultsError(message) from exc
 
@@ -89,7 +89,9 @@ def load(path: Path, models: Path) -> Baseline:
     """
     found = read(path)
     variants = tuple(each.model_copy(update={"path": models / f"{each.sha256}.onnx"}) for each in found.variants)
-    _check(variants, path, f"copy the folder {models} from the machine where 'harness baseline save' was said, or save it again")
+    _check(
+        variants, path, f"copy the folder {models} from the machine that ran 'harness baseline save', or save the baseline again"
+    )
     return found.model_copy(update={"kind": "saved", "variants": variants})
 
 
@@ -100,7 +102,7 @@ def of_folder(baseline: Baseline, folder: Path) -> Baseline:
         ResultsError: if one is missing or was changed.
     """
     variants = located(baseline.variants, folder)
-    _check(variants, folder, "archive the run's folder with its variants/, or save a baseline of it while they are there")
+    _check(variants, folder, "archive runs with their variants/ folder, or save a baseline before you delete it")
     return baseline.model_copy(update={"variants": variants})
 
 
@@ -116,5 +118,5 @@ def _check(variants: Iterable[Variant], where: Path, hint: str) -> None:
             message = f"{where}: the model of '{variant.name}' is missing: {lost}; {hint}"
             raise ResultsError(message)
         if not storage.is_whole(path, variant.sha256, variant.data):
-            message = f"{where}: the model of '{variant.name}' is not the one that was measured: {path} was changed; {hint}"
+            message = f"{where}: the model of '{variant.name}' has changed since it was measured: {path}; {hint}"
             raise ResultsError(message)

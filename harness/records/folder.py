@@ -38,7 +38,7 @@ def create(root: Path, study: str, started: datetime) -> Path:
         (folder / VARIANTS).mkdir(parents=True)
         files.write_text(folder / JOURNAL, "", sync=True)
     except OSError as exc:
-        message = f"{folder}: a results folder can't be made there: {exc.strerror}; give another place: --results DIR"
+        message = f"{folder}: the results folder can't be created: {exc.strerror}; give another one: --results DIR"
         raise ResultsError(message) from exc
     if told := os.environ.get(RUN_FILE):
         try:
@@ -83,11 +83,11 @@ def load(folder: Path) -> Run:
         message = (
             f"{other} ({fault})"
             if other
-            else f"{path}: this file is not the record of a run, or is damaged: {fault}; restore it, or start a new run"
+            else f"{path}: the file is not the record of a run, or is damaged: {fault}; restore it, or start a new run"
         )
         raise ResultsError(message) from exc
     if "format" not in run.model_fields_set:
-        message = f"{path}: this file does not say its format, so it is damaged: restore it, or start a new run"
+        message = f"{path}: the file does not state its format, so it is damaged: restore it, or start a new run"
         raise ResultsError(message)
     return run if run.state == "complete" and (folder / SAMPLES).exists() else gather(folder, run)
 
@@ -143,13 +143,11 @@ def find(name: str, root: Path, *, refused: bool = False) -> Path:
         return found[0]
     if found:
         some = ", ".join(f"{path.parent.name}/{path.name}" for path in found[:5])
-        message = (
-            f"'{name}' could be any of {len(found)} runs: {some}{', …' if len(found) > len(some) else ''}; give more of its name"
-        )
+        message = f"'{name}' matches {len(found)} runs: {some}{', …' if len(found) > len(some) else ''}; give more of its name"
     elif folders:
         message = f"no run '{name}' in {root}; the latest is {folders[-1].parent.name}/{folders[-1].name}"
     else:
-        message = f"no run '{name}': {root} holds no runs; 'harness run' makes one, --results DIR names another place"
+        message = f"no run '{name}': {root} has no runs; start one with 'harness run', or give another folder: --results DIR"
     raise ResultsError(message)
 
 

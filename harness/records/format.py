@@ -45,5 +45,7 @@ def other_version(path: Path, content: bytes, reads: int, remedy: str) -> str | 
     if found < reads:
         return f"{path}: format {found!s:.20}, written by an older version{writer}; {here}: {remedy}"
     if isinstance(name, str) and name != harness.__version__:
-        return f"{path}: written by another version{writer}, with something that this one does not know; {here}: use that version"
+        return (
+            f"{path}: written by another version{writer}, with content that this version does not know; {here}: use that version"
+        )
     return None

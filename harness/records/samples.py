@@ -98,7 +98,7 @@ class Blocks:
         except (OSError, duckdb.IOException) as exc:
             # DuckDB appends JSON to its words.
             words = str(exc).splitlines()[0].partition("{")[0].strip()
-            message = f"{path}: can't be written: {words}; make room: what was measured is in {path.with_name('journal.jsonl')}, and 'harness show {path.parent}' tells it"
+            message = f"{path}: can't be written: {words}; free disk space; what was measured is in {path.with_name('journal.jsonl')}, and 'harness show {path.parent}' shows it"
             raise ResultsError(message) from exc
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The release of pytest-benchmark whose format this is.
 VERSION = "5.3.1"
-REPLICATES = "one value per process: the geometric mean over rebuilds of the sessions of the median iteration of its blocks"
+REPLICATES = "one value per launch: the geometric mean, over the rebuilds, of the median iteration of its blocks"
 # Tukey's fences, in interquartile ranges.
 FENCE = 1.5
 

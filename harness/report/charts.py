@@ -107,7 +107,7 @@ def _draw(axes: Axes, position: int, row: Row) -> None:
     """Draw a row: a point with its interval and its value, or the state of a case without one."""
     speedup = _speedup(row)
     if speedup is None:
-        words = "no fp32 to compare with" if row.state == "measured" else str(row.state)
+        words = "there is no fp32 case to compare with" if row.state == "measured" else str(row.state)
         axes.text(0.01, position, words, transform=axes.get_yaxis_transform(), va="center", color=ALIKE, style="italic")
         return
     known = speedup.low is not None and speedup.high is not None

@@ -85,12 +85,12 @@ def lines(found: Sequence[ClaimVerdict]) -> list[str]:
         tested += sum(pair.p is not None for device in claim.devices for pair in device.pairs)
     if found:
         said.append(
-            "a ratio above 1× is in favour of the first case named: it is that many times faster or smaller, or runs that many times fewer "
-            "instructions, than the one it is held against"
+            "a ratio above 1× means that the first case is better: it is so many times faster or smaller, or runs so many times fewer "
+            "instructions, than the second"
         )
     if tested:
         said.append(
-            f"{tested} comparison{'s' if tested > 1 else ''} with a margin of error: of the verdicts on them at most 5 % are expected to be wrong "
+            f"{tested} comparison{'s' if tested > 1 else ''} with a margin of error; at most 5 % of their verdicts are expected to be wrong "
             "(Benjamini-Hochberg)"
         )
     return said

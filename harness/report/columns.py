@@ -67,9 +67,9 @@ def _graph(row: Row) -> str:
 
 
 IDENTITY = (
-    Column("variant", lambda row: row.case, "how the model was made, and the session settings that vary"),
-    Column("size", lambda row: size(row.size), "of the model file"),
-    Column("of fp32", lambda row: UNKNOWN if row.size_ratio is None else f"{row.size_ratio:.2f}", "size over fp32's"),
+    Column("variant", lambda row: row.case, "how the model was made, and the session settings that differ between cases"),
+    Column("size", lambda row: size(row.size), "size of the model file"),
+    Column("of fp32", lambda row: UNKNOWN if row.size_ratio is None else f"{row.size_ratio:.2f}", "size relative to fp32's"),
 )
 TIMES = (
     Column(
@@ -77,44 +77,52 @@ TIMES = (
         _median,
         "of an inference, with its 95 % interval (Student's t over rebuilds of the session, or over processes if those differ more)",
     ),
-    Column("p90", lambda row: _level(row, row.p90), "milliseconds, over the processes' 90th percentiles"),
-    Column("p99", lambda row: _level(row, row.p99), "the same for the 99th"),
-    Column("speed-up", speedup, "fp32's latency over this one's, side by side in the same processes, with its 95 % interval"),
+    Column("p90", lambda row: _level(row, row.p90), "90th percentile in milliseconds, averaged over launches"),
+    Column("p99", lambda row: _level(row, row.p99), "99th percentile in milliseconds, averaged over launches"),
+    Column(
+        "speed-up",
+        speedup,
+        "fp32's latency divided by this case's, measured side by side in the same launches, with its 95 % interval",
+    ),
 )
 STARTS = (
-    Column("load ms", lambda row: _level(row, row.load), "to create the session, where it is a process's first"),
-    Column("first ms", lambda row: _level(row, row.first), "the first inference of such a session"),
+    Column("load ms", lambda row: _level(row, row.load), "time to create the session, if it is the first of its process"),
+    Column("first ms", lambda row: _level(row, row.first), "time of the first inference of such a session"),
 )
-NO_TIMES = (Column("latency", _no_latency, "an emulated device has none"),)
-MEMORY = Column("memory", lambda row: size(row.peak_bytes), "peak resident size of a process with this session alone")
-GRAPH = Column("graph", _graph, "the same letter: the same operators after onnxruntime's optimizations; Q/DQ left there")
+NO_TIMES = (Column("latency", _no_latency, "the device is emulated, so its times mean nothing"),)
+MEMORY = Column("memory", lambda row: size(row.peak_bytes), "peak memory of a process with only this session (resident size)")
+GRAPH = Column(
+    "graph",
+    _graph,
+    "cases with the same letter run the same operators after onnxruntime's optimizations; then the remaining Q/DQ and Cast nodes",
+)
 COUNTS = (
     Column(
         "M instr.",
         lambda row: millions(row.instructions),
-        "millions of instructions per inference; ± half the spread seen over processes",
+        "millions of instructions per inference; ± half the spread over launches",
     ),
-    Column("instr. of fp32", lambda row: share(row.instruction_ratio), "instructions over fp32's on this device"),
+    Column("instr. of fp32", lambda row: share(row.instruction_ratio), "instructions relative to fp32's on this device"),
 )
 CYCLES = (
-    Column(
-        "M cycles", lambda row: millions(row.cycles), "millions of cycles per inference, user space, as the kernel counted them"
-    ),
+    Column("M cycles", lambda row: millions(row.cycles), "millions of cycles per inference in user space, counted by the kernel"),
 )
 ACCURACY = (
-    Column("top-1", lambda row: percent(row.accuracy), "accuracy on the evaluation data, as this device computes it"),
+    Column("top-1", lambda row: percent(row.accuracy), "accuracy on the evaluation data, computed on this device"),
     Column("drop", lambda row: points(row.accuracy_drop), "fp32's accuracy on this device minus this one's"),
-    Column("MSE", lambda row: number(row.fidelity.mse), "mean squared error of the outputs against the controller's fp32"),
+    Column(
+        "MSE", lambda row: number(row.fidelity.mse), "mean squared error of the outputs, compared with fp32's on the controller"
+    ),
     Column(
         "SQNR",
         _sqnr,
-        "signal to quantization noise of the worst output against the controller's fp32; !: parts of the outputs are constant or not finite",
+        "signal-to-quantization-noise ratio of the worst output, compared with fp32's on the controller; !: parts of the outputs are constant or not finite",
     ),
 )
 DIVERGENCE = Column(
     "KL",
     lambda row: number(row.fidelity.kl_divergence),
-    "Kullback-Leibler divergence of the classes' probabilities from fp32's, in nats",
+    "Kullback-Leibler divergence of the class probabilities from fp32's, in nats",
 )
 
 
@@ -158,7 +166,7 @@ def _throughput(sessions: int) -> Column:
     return Column(
         f"inf/s ×{sessions}",
         lambda row: next((estimate(found) for number, found in row.throughput if number == sessions), UNKNOWN),
-        f"inferences per second of {sessions} session{'s' if sessions > 1 else ''} at once, with its 95 % interval",
+        f"inferences per second of {sessions} concurrent session{'s' if sessions > 1 else ''}, with its 95 % interval",
     )
 
 

@@ -32,15 +32,15 @@ def _sheet(runs: Sequence[Run], found: Comparison, header: tuple[str, ...]) -> S
         for cell in cells[1:]:
             row += [_level(cell), UNKNOWN if cell is None or cell.change is None else gate.interval(cell.change)]
             if cell is not None and cell.reason and cells[0] is not None:
-                reasons[f"{name}: change not known: {cell.reason}"] = None
+                reasons[f"{name}: no change can be computed: {cell.reason}"] = None
         rows.append(tuple(row))
     lines = [f"{position}: run {run.id}, {run.started:%Y-%m-%d %H:%M} UTC" for position, run in enumerate(runs, 1)]
     if found.forced:
-        lines.append("FORCED: the contexts differ in what changes the meaning of a latency; these numbers prove nothing")
+        lines.append("FORCED: the contexts differ in ways that change latencies, so these differences prove nothing")
     for position, differences in enumerate(found.differences, 2):
         lines += [f"{position} against 1: {'! ' if each.decisive else ''}{each}" for each in differences]
     lines.append(
-        "change: of the case's latency against fp32's, which each run measured side by side with it; levels alone move between sessions"
+        "change: how the case's latency changed relative to fp32's, which each run measured side by side with it; latencies alone differ from run to run"
     )
     return Sheet(found.device, header, tuple(rows), (None,) * len(rows), (*lines, *reasons))
 

@@ -100,8 +100,8 @@ def sentence(run: Run, check: Check) -> str:
     if check.verdict == "regressed":
         sure = ""
         if check.confirmed and check.change:
-            own = f"{check.confirmed.processes or check.confirmed.n} processes"
-            sure = f"; the change is that of a second set of {own}, which confirms the first ({_percent(check.change.value)} %)"
+            own = f"{check.confirmed.processes or check.confirmed.n} launches"
+            sure = f"; the change is from a second set of {own}, which confirms the first ({_percent(check.change.value)} %)"
         return f"{where} got worse: {figures}, where {allowed(check)} is allowed, against {against}{sure}"
     said = {"passed": "passed", "open": "is not decided", "apparent": "is not decided"}[check.verdict]
     reason = f": {check.reason}" if check.reason else ""
@@ -123,14 +123,16 @@ def notes(run: Run, table: Table) -> list[str]:
     then = f"since {run.baseline.taken:%Y-%m-%d %H:%M} UTC" if run.baseline and run.baseline.taken else "since then"
     for drift in table.drifts.cases:
         moved = f"{number(drift.then.value)} → {number(drift.now.value)} ms, {interval(drift.change)}"
-        lines.append(f"the baseline itself {then}: {drift.case}: {moved} (levels of two sessions; the gate does not use this)")
+        lines.append(
+            f"the baseline itself {then}: {drift.case}: {moved} (measured at two different times; the gate does not use this)"
+        )
     lines += [f"the baseline's device {then}: {difference}" for difference in table.drifts.differences]
     if table.drifts.noise is not None and table.drifts.is_noisier:
         before, now = (f"{100 * share:.2g} %" for share in table.drifts.noise)
         device = table.device.entry.name
         lines.append(
-            f"the device is noisier than when the baseline was stored: the replicates of a pair are spread by ±{now} (then ±{before}); "
-            f"so the gate takes longer or stays open ('harness devices --noise --device {device}' shows what disturbs the device)"
+            f"the device is noisier than when the baseline was saved: the replicates of a pair differ by ±{now} (then ±{before}); "
+            f"so the gate takes longer or stays open. To see what disturbs the device: harness devices --noise --device {device}"
         )
     # What a reader must know of the outputs, such as that they are NaN.
     lines += [f"{row.case}: {note}" for row in table.rows for note in row.notes if row.state == "measured"]

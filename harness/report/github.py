@@ -29,7 +29,7 @@ def render(judgement: Judgement) -> bytes:
                 title = f"{check.case} on {check.device}: {check.metric} {gate.WORDS.get(check.verdict, check.verdict)}"
                 lines.append(_command(level, title, gate.sentence(run, check)))
     lines += [
-        _command("warning", f"{table.device.entry.name}: less precise than asked", table.shortfall.sentence)
+        _command("warning", f"{table.device.entry.name}: less precise than required", table.shortfall.sentence)
         for table in tables
         if table.shortfall and table.shortfall.seconds
     ]

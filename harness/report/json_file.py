@@ -71,7 +71,7 @@ def content(judgement: Judgement) -> dict[str, Any]:
 
 
 def _shortfall(found: Shortfall) -> dict[str, Any]:
-    """What is less precise than asked; precisions are half a 95 % interval relative to the figure."""
+    """What is less precise than required; precisions are half a 95 % interval relative to the figure."""
     return {**dataclasses.asdict(found), "sentence": found.sentence}
 
 

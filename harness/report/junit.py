@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 METRIC = "latency.median"
 COUNTED = "instructions"
-NOT_REACHED = "the run did not get there"
+NOT_REACHED = "the run ended before this case"
 
 
 def render(judgement: Judgement) -> bytes:
@@ -92,7 +92,7 @@ def _case(run: Run, table: Table, row: Row) -> TestCase:
     elif row.state != "measured":
         case.result = _result(Skipped, row.reason or row.state, row.state)
     elif row.median is None and metric != COUNTED:
-        why = f"the device is emulated ({table.emulated})" if table.emulated else "its clock is too coarse"
+        why = f"the device is emulated ({table.emulated})" if table.emulated else "the device's clock is too coarse"
         case.result = _result(Skipped, f"times are not measured: {why}", "unmeasured")
     elif row.median is not None:
         # The library would write 8e-05, which is no xs:decimal.

@@ -46,7 +46,7 @@ def render(judgement: Judgement) -> bytes:
             "",
             "## All devices",
             "",
-            "Median and speed-up against fp32, or instructions where a device has no times.",
+            "Median and speed-up over fp32, or instructions if a device is emulated.",
             "",
             *grid(header, rows),
         ]

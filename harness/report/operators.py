@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.measure.events import Operator
     from harness.records.run import Run
 
-NOTE = "from onnxruntime's profiler, in a block of its own: shares are telling, times are no measurements"
+NOTE = "from onnxruntime's profiler, in a separate run: compare the shares; the profiler makes the times too long"
 
 
 def content(judgement: Judgement) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.records.run import Run
 
 
-PAIRS = "harness claims shows every pair"
+PAIRS = "to see every pair: harness claims"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _comparison(console: Console, judgement: Judgement) -> None:
         for line in notes.notes(table):
             console.print(f"  {escape(line)}", soft_wrap=True)
     if len(tables) > 1:
-        console.print("\n[bold]all devices[/]: median and speed-up against fp32, or instructions where a device has no times")
+        console.print("\n[bold]all devices[/]: median and speed-up over fp32, or instructions if a device is emulated")
         header, cases = overview.overview(tables)
         for grid in _grids(header, cases, [None] * len(cases), console.width):
             console.print(grid)

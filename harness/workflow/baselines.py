@@ -59,8 +59,10 @@ def resolve(name: str, results: Path, baselines: Path, study: Study) -> Baseline
         folder, judgement = read_run(name, results)
     except ResultsError as exc:
         names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
-        there = f"{nearest(name, names)}" if names else f"{baselines} holds none; 'harness baseline save RUN NAME' makes one"
-        message = f"no baseline '{name}': it is no saved one ({there}), no model file, not onnxruntime==VERSION, and {exc}"
+        there = (
+            f"{nearest(name, names)}" if names else f"{baselines} has no baselines; to save one: harness baseline save RUN NAME"
+        )
+        message = f"no baseline '{name}': there is no saved baseline of this name ({there}), it is not a model file or onnxruntime==VERSION, and {exc}"
         raise ResultsError(message) from exc
     return BaselineSource(baseline_file.of_folder(of_run(judgement, name), folder))
 
@@ -74,7 +76,7 @@ def of_run(judgement: Judgement, name: str) -> Baseline:
     run = judgement.run
     variants = tuple(each for each in run.variants if each.state == "made" and not each.name.startswith(pairs.BASELINE))
     if not variants:
-        message = f"run {run.id} made no variant: it can't be a baseline"
+        message = f"run {run.id} has no variants, so it can't be a baseline"
         raise ResultsError(message)
     devices = {}
     for table in judgement.tables:

@@ -58,7 +58,7 @@ def with_gate(study: Study, metrics: Sequence[str], **said: float | bool | None)
     """
     for metric in metrics:
         if metric not in ALL_METRICS:
-            message = f"--metric: no metric '{metric}'; {nearest(metric, ALL_METRICS)}"
+            message = f"--metric: there is no metric '{metric}'; {nearest(metric, ALL_METRICS)}"
             raise StudyError(message)
     gate = study.gate or GateSection()
     update: dict[str, object] = {"metric": list(metrics)} if metrics else {}
@@ -189,7 +189,7 @@ def _with_runtime(device: Device, baseline: str) -> Device:
     """Let a device measure its first runtime, which is the candidate's, and the baseline's."""
     candidate = device.runtimes[0] if device.runtimes else own_runtime()
     if candidate == baseline:
-        message = f"{device.name}: the candidate's onnxruntime is {candidate}, the same as the baseline's; name another, or set runtimes = [\"VERSION\"]"
+        message = f'{device.name}: the candidate would run on onnxruntime {candidate}, like the baseline; give another version, or set runtimes = ["VERSION"] for the device'
         raise SelectionError(message)
     return device.model_copy(update={"runtimes": [candidate, baseline]})
 
@@ -201,8 +201,8 @@ def _unmatched(wanted: Sequence[Variant], theirs: Sequence[Variant], source: Bas
         there = {each.name.removeprefix(pairs.BASELINE) for each in theirs}
         new = [each.name for each in wanted if each.state == "made" and each.name not in there]
         gone = [each.name for each in source.baseline.variants if each.name not in {known.name for known in wanted}]
-        found += [f"not in the baseline, and not judged: {', '.join(new)}"] if new else []
-        found += [f"in the baseline alone, and not judged: {', '.join(gone)}"] if gone else []
+        found += [f"not judged, because only the candidate has them: {', '.join(new)}"] if new else []
+        found += [f"not judged, because only the baseline has them: {', '.join(gone)}"] if gone else []
     return found
 
 

@@ -50,7 +50,7 @@ def _refuse_strangers(preflight: Preflight, source: BaselineSource, globs: Seque
         raise SelectionError(message)
     there = [each.name for each in source.baseline.variants]
     if source.model is None and not set(wanted) & set(there):
-        hint = f'; the baseline is a model as it is: methods = ["{GIVEN}"]' if there == [GIVEN] else ""
+        hint = f'; the baseline is a finished model, so use methods = ["{GIVEN}"]' if there == [GIVEN] else ""
         message = f"{source.baseline.described} has none of the variants {', '.join(wanted)}; it has {', '.join(there)}{hint}"
         raise SelectionError(message)
 
@@ -66,7 +66,7 @@ def _refuse_vain_limits(preflight: Preflight, registry: Registry) -> None:
     variants = [each.name for each in matrix.plan(preflight.study)]
     for limit in asked.limit:
         if limit.device is not None and limit.device not in devices:
-            message = f"[[gate.limit]] on {limit.metric}: no device is '{limit.device}'; {nearest(limit.device, devices)}"
+            message = f"[[gate.limit]] on {limit.metric}: there is no device '{limit.device}'; {nearest(limit.device, devices)}"
             raise StudyError(message)
         if limit.variant is not None and not any(fnmatchcase(name, limit.variant) for name in variants):
             message = (
@@ -94,7 +94,7 @@ def _refuse_other_inputs(preflight: Preflight, source: BaselineSource) -> None:
     if set(mine) == set(theirs) and all(_same(mine[name], theirs[name]) for name in mine):
         return
     words = ["; ".join(map(str, model.inputs)) for model in (there, preflight.model)]
-    message = f"{source.baseline.described} takes {words[0]}, and {preflight.model.path} takes {words[1]}: they can't be fed the same inputs"
+    message = f"{source.baseline.described} has the inputs {words[0]}, but {preflight.model.path} has {words[1]}, so they can't run on the same data"
     raise SelectionError(message)
 
 
@@ -107,7 +107,7 @@ def _refuse_incomparable_outputs(preflight: Preflight, source: BaselineSource) -
     asked = [metric for metric in (preflight.study.gate or GateSection()).metrics if metric in AGAINST_FP32]
     if asked and preflight.study.is_given and source.runtime is None:
         message = (
-            f"the gate asks for {' and '.join(asked)}, and this needs the fp32 model of each variant, but both sides are finished models; "
+            f"the metric {' and '.join(asked)} needs the fp32 model of each variant, but both sides are finished models; "
             'gate a study of the fp32 model, with each finished model as a [[variant]] of method = "given", or leave the metric out '
             "(broken outputs fail the gate in any case)"
         )
@@ -120,7 +120,7 @@ def _refuse_incomparable_outputs(preflight: Preflight, source: BaselineSource) -
         }
         difference = next((each.difference for each in preflight.references if each.difference), None)
         reason = difference.sentence if difference else reasons[lacking[0]]
-        message = f"{preflight.study.model.path}: the gate asks for {lacking[0]}, but {reason}"
+        message = f"{preflight.study.model.path}: the gate's metric is {lacking[0]}, but {reason}"
         raise StudyError(message)
 
 
@@ -146,7 +146,7 @@ def _refuse_unmeasurable(preflight: Preflight, devices: Sequence[Device]) -> Non
     """
     asked = preflight.study.gate or GateSection()
     if "accuracy" in asked.metrics and all(samples.labels is None for samples in preflight.evaluation):
-        message = f"the gate asks for accuracy, and the evaluation data have no labels: {preflight.evaluation[0].source}"
+        message = f"the gate's metric is accuracy, but the evaluation data have no labels: {preflight.evaluation[0].source}"
         raise StudyError(message)
     blind = [
         each.name
@@ -155,7 +155,7 @@ def _refuse_unmeasurable(preflight: Preflight, devices: Sequence[Device]) -> Non
     ]
     if len(blind) == len(devices):
         message = (
-            f"{', '.join(blind)}: emulated, without times to judge, and the gate asks for {', '.join(asked.metric)} alone; "
+            f"{', '.join(blind)}: emulated, so {', '.join(asked.metric)} can't be judged; "
             'add instructions: --metric instructions, or metric = ["latency.median", "instructions"] under [gate]'
         )
         raise StudyError(message)

@@ -85,18 +85,18 @@ def resume_run(
         begun = begun.model_copy(update={"study": begun.study.model_copy(update={"measure": measure})})
     preflight = check_inputs(begun.study)
     if preflight.model.sha256 != begun.model_sha256:
-        message = f"{begun.study.model.path}: is not the model any more that {folder} was begun with: start a new run"
+        message = f"{begun.study.model.path}: the model has changed since {folder} was started: start a new run"
         raise ResultsError(message)
     variants = located(begun.variants, folder)
     for variant in variants:
         if gone := next((file for file in variant.files().values() if not file.is_file()), None):
-            message = f"{gone}: is gone, and with it what {folder} was measuring: start a new run"
+            message = f"{gone}: the file is missing, and {folder} needs it: restore it, or start a new run"
             raise ResultsError(message)
     with reopen(preflight, folder, begun.started, begun.seed, watcher) as context:
         hashes = tuple(found.sha256 for found in context.inputs)
         for entry in left:
             if so_far.get(entry.name, _NOTHING).inputs not in {(), hashes}:
-                message = f"{begun.study.model.evaluation or begun.study.model.calibration}: the evaluation data are not those any more that {folder} was begun with: start a new run"
+                message = f"{begun.study.model.evaluation or begun.study.model.calibration}: the evaluation data have changed since {folder} was started: start a new run"
                 raise ResultsError(message)
         so_far |= {entry.name: so_far[entry.name].again() for entry in left if entry.name in so_far}
         watcher.plan(now, begun.cases, begun.study.measure.rounds)
@@ -125,8 +125,8 @@ def _reached(entry: Device, registry: Registry) -> Device:
     now = registry.get(entry.name) if entry.name in registry.entries else None
     if now is not None and entry.host_key and now.host_key and entry.host_key.split()[:2] != now.host_key.split()[:2]:
         message = (
-            f"{registry.path}: '{entry.name}' has another host key than when the run was begun: if it is the same device, installed "
-            f"anew, what is measured there now is another story: start a new run"
+            f"{registry.path}: '{entry.name}' has another host key than when the run was started, so it is "
+            f"another device, or was reinstalled: start a new run"
         )
         raise ResultsError(message)
     return registry.resolve(entry if now is None else entry.model_copy(update={key: getattr(now, key) for key in REACHED}))

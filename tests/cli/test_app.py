@@ -27,7 +27,7 @@ def load(*_):
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     {thread}
     from harness import leftovers
-    with leftovers.noted("board: its job measures on"):
+    with leftovers.noted("board: job x continues to measure"):
         threading.Timer(0.2, lambda: print("child", child.pid, flush=True)).start()
         {wait}
 harness.devices.registry.load = load
@@ -88,7 +88,7 @@ def test_a_second_signal_ends_a_process_that_hangs(wait: str, numbers: tuple[sig
         process.send_signal(numbers[1])
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "harness: ended at once by a second signal; left behind:\nharness: board: its job measures on" in said
+        assert "harness: ended at once by a second signal; left behind:\nharness: board: job x continues to measure" in said
         deadline = time.monotonic() + 60
         while is_alive(child):
             assert time.monotonic() < deadline

@@ -141,7 +141,7 @@ def test_unknown_methods(harness: Command) -> None:
 def test_results_that_can_not_be_written(harness: Command, study: Path) -> None:
     Path("file").write_text("")
     said = refused(harness, "run", str(study), "--results", "file")
-    assert "a results folder can't be made there" in said
+    assert "the results folder can't be created" in said
     assert "--results DIR" in said
 
 
@@ -154,7 +154,7 @@ def test_a_model_that_does_not_run_with_the_data(harness: Command) -> None:
     save(make_model(nodes, {"x": ["batch", 4]}, {"y": [3, 3]}, {"shape": np.array([3, 3], np.int64)}), "model.onnx")
     said = refused(harness, "run", "model.onnx", "--dim", "batch=1", "--calibration", "random")
     assert "model.onnx: onnxruntime" in said
-    assert "can't run it with inputs from random" in said
+    assert "can't run this model with inputs from random" in said
 
 
 def test_errors_for_programs(harness: Command) -> None:

@@ -93,7 +93,7 @@ def test_a_saved_baseline_has_both_files(harness: Command, chain: Path, tmp_path
     assert len(found.files()) == 2
     data = models / str(found.data)
     data.write_bytes(bytes(data.stat().st_size))
-    with pytest.raises(ResultsError, match="is not the one that was measured"):
+    with pytest.raises(ResultsError, match="has changed since it was measured"):
         baseline_file.load(tmp_path / "before.json", models)
     data.unlink()
     with pytest.raises(ResultsError, match=rf"the model of 'fp32' is missing: .*{found.data}"):

@@ -113,8 +113,8 @@ def test_what_could_not_be_stopped_is_told(harness: Command, study: Path, sshd: 
         said = " ".join(ended(process, signal.SIGINT).split())
         job, pid = job_of(sshd)
         assert alive(pid), said
-        assert f"its job {job.name} could not be stopped (" in said
-        assert "it measures on for up to 200 s" in said
+        assert f"job {job.name} could not be stopped (" in said
+        assert "it continues to measure for up to 200 s" in said
         assert "harness device release board" in said
         (run,) = Path("results/tiny").iterdir()
         assert json.loads((run / "run.json").read_text())["state"] == "interrupted"

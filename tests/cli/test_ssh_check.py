@@ -90,7 +90,7 @@ def test_75_a_busy_board_is_named_with_who_holds_it(harness: Command, gate: list
             time.sleep(0.05)
         done = harness(*gate)
         assert done.code == 75, done.out + done.err
-        assert "another job is being measured there (" in done.out
+        assert "another job is using the device (" in done.out
     finally:
         other.send_signal(signal.SIGINT)
         other.communicate(timeout=60)

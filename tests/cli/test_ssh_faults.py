@@ -79,7 +79,7 @@ def test_a_job_that_hangs_is_ended_by_the_controller(study: Path, sshd: SshServe
     board(sshd)
     folder, exit_code = run(study, Striker("round", lambda: os.kill(job_of(sshd)[1], signal.SIGSTOP)), rounds=500)
     assert exit_code == Exit.INCOMPLETE
-    assert "it hung, 12 s after its start, and was ended: the runner died" in failure(folder).reason
+    assert "it did not end within 12 s, and was killed: the runner died" in failure(folder).reason
     assert len(rounds(folder, "board")) > 0
     assert not alive(job_of(sshd)[1])
 

@@ -149,8 +149,8 @@ def test_a_board_that_stays_away_fails_with_what_it_measured_and_resume_fetches_
     assert exit_code == Exit.INCOMPLETE
     (failed,) = [event for event in events(folder) if isinstance(event, DeviceFailed)]
     assert failed.step == "measure"
-    assert "could not be reached again within 1 s" in failed.reason
-    assert f"harness run --resume {folder.name} fetches it" in failed.reason
+    assert "reconnecting failed within 1 s" in failed.reason
+    assert f"to fetch its results: harness run --resume {folder.name}" in failed.reason
     assert 0 < len([event for event in events(folder) if isinstance(event, Launch)]) < 8
     Path("devices.toml").write_text(sshd.entry("board"))
     done = harness("run", "--resume", "latest", "--json")
@@ -210,7 +210,7 @@ def test_two_controllers_do_not_write_one_run(harness: Command, study: Path, ssh
     try:
         done = harness("run", "--resume", folder.name)
         assert done.code == 2
-        assert "another process is measuring this run" in done.err
+        assert "another process is working on this run" in done.err
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
@@ -276,8 +276,8 @@ def test_a_job_that_was_released_is_a_failed_device_and_goes_on_later(harness: C
     assert "the job was ended" in harness("device", "release", "board").out
     _, said = process.communicate(timeout=60)
     assert process.returncode == 3, said
-    assert "board: failed: measure: the job was ended there, as 'harness device release' does" in said
-    assert f"harness run --resume {folder.name} goes on with the rest" in said
+    assert "board: failed: measure: the job was ended on the device, as by 'harness device release'" in said
+    assert f"to continue: harness run --resume {folder.name}" in said
     assert harness("run", "--resume", folder.name).code == 0
     check_whole(folder, sshd, 12)
 
@@ -291,13 +291,13 @@ def test_resume_goes_on_with_the_same_device_only(harness: Command, study: Path,
     Path("devices.toml").write_text(sshd.entry("board", host_key=sshd.public("other_key")))
     done = harness("run", "--resume", "latest")
     assert done.code == 2
-    assert "'board' has another host key than when the run was begun" in done.err
+    assert "'board' has another host key than when the run was started" in done.err
     Path("devices.toml").write_text(sshd.entry("board"))
     text = (folder / "journal.jsonl").read_text()
     (folder / "journal.jsonl").write_text(text.replace('"cores":', '"cores":9'))
     done = harness("run", "--resume", "latest")
     assert done.code == 3
-    assert "board: failed: resume: this is not the machine that the run began on: its cores is" in done.err
+    assert "board: failed: resume: this is not the machine on which the run was started: its cores is" in done.err
     (folder / "journal.jsonl").write_text(text)
     (folder / "variants" / "fp16.onnx").unlink()
     done = harness("run", "--resume", "latest")

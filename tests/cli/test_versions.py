@@ -177,7 +177,7 @@ def test_a_journal_of_another_version_is_called_that(harness: Command, study: Pa
     done = harness("show", "latest")
     assert done.code == 2
     assert "an event 'entangled', which quant-harness" in done.err
-    assert "does not know: the run was written by another version" in done.err
+    assert "does not know: use the version that wrote this run" in done.err
 
 
 def test_a_baseline_of_another_version_is_called_that(harness: Command, study: Path) -> None:

@@ -35,17 +35,17 @@ WRONG = {
     "half a character": (b'{"event": "error", "message": "\\ud800 \\u001b[2J"}\n', "\ufffd \ufffd[2J"),
     "a case that was not asked for": (
         say(event="failed", case="c9", kind="x", message=""),
-        "a case that was not asked for: 'c9'",
+        "a case that the job does not have: 'c9'",
     ),
-    "an event of the controller's": (say(event="collected", job="other"), "none of a job's events: {'event': 'collected'"),
-    "another job": (say(event="started", job="../../x"), "none of a job's events"),
-    "figures that are ours to find": (say(event="fidelity", case="c0", accuracy=1.0), "none of a job's events"),
-    "an event that there is not": (say(event="\x1b[2J"), "none of a job's events: {'event': '\ufffd[2J'}"),
+    "an event of the controller's": (say(event="collected", job="other"), "not an event of a job: {'event': 'collected'"),
+    "another job": (say(event="started", job="../../x"), "not an event of a job"),
+    "figures that are ours to find": (say(event="fidelity", case="c0", accuracy=1.0), "not an event of a job"),
+    "an event that there is not": (say(event="\x1b[2J"), "not an event of a job: {'event': '\ufffd[2J'}"),
     "a message that is too long": (
         say(event="failed", case="c0", kind="x", message="x" * 5000),
         "failed.message: String should have at most",
     ),
-    "an end before its time": (say(event="ended"), "measure: the journal has no end"),
+    "an end before its time": (say(event="ended"), "measure: the journal is incomplete"),
 }
 
 

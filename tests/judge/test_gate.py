@@ -104,7 +104,7 @@ def test_a_device_that_failed_is_no_regression() -> None:
 def test_time_that_is_up_is_inconclusive() -> None:
     check, code = only([End(device="board", reason="max_time")], ended=False)
     assert (check.verdict, code) == ("open", Exit.INCONCLUSIVE)
-    assert check.reason == "the time was up (measure.max_time)"
+    assert check.reason == "the time limit was reached (measure.max_time)"
 
 
 def test_an_emulated_device_has_instructions_and_no_times() -> None:

@@ -167,7 +167,7 @@ def test_a_file_for_another_platform_is_an_outcome_and_no_failure() -> None:
     ]
     judgement = finish(events, DeviceRecord(entry=Device(name="board", host="h")), variants=variants, cases=cases)
     run, (table,) = judgement.run, judgement.tables
-    reason = "the file is written for amd64, and this device is aarch64: such files suit one platform only"
+    reason = "the file was made for amd64, but this device is aarch64; files in onnxruntime's format fit only one architecture"
     assert [(row.state, row.reason) for row in table.rows] == [("measured", None), ("impossible", reason)]
     assert table.trouble is None
     assert judgement.exit == Exit.PASSED

@@ -31,7 +31,7 @@ def test_a_new_folder_has_the_time_in_its_name(tmp_path: Path) -> None:
 
 def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match=r"a results folder can't be made there: .*--results DIR"):
+    with pytest.raises(ResultsError, match=r"the results folder can't be created: .*--results DIR"):
         folder.create(tmp_path / "file", "digits", NOW)
 
 
@@ -61,7 +61,7 @@ def test_the_latest_is_not_one_that_found_every_device_busy(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("2026", "could be any of 2 runs"), ("2025", "the latest is other/2026-11-20"), ("", "no run ''")]
+    ("name", "words"), [("2026", "matches 2 runs"), ("2025", "the latest is other/2026-11-20"), ("", "no run ''")]
 )
 def test_find_says_what_there_is(tmp_path: Path, name: str, words: str) -> None:
     make(tmp_path, "digits", "2026-11-19T00-00-00Z-aaaa")
@@ -71,7 +71,7 @@ def test_find_says_what_there_is(tmp_path: Path, name: str, words: str) -> None:
 
 
 def test_no_runs_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="holds no runs; 'harness run' makes one"):
+    with pytest.raises(ResultsError, match="has no runs; start one with 'harness run'"):
         folder.find("latest", tmp_path)
 
 
@@ -80,7 +80,7 @@ def test_a_run_json_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(
         ResultsError,
-        match=r"run\.json: this file is not the record of a run, or is damaged: \w.*; restore it, or start a new run",
+        match=r"run\.json: the file is not the record of a run, or is damaged: \w.*; restore it, or start a new run",
     ):
         folder.load(tmp_path)
 

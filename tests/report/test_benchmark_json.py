@@ -63,7 +63,7 @@ def test_stats_are_in_seconds_over_one_value_per_round(simple: Judgement) -> Non
     assert stats["ops"] == pytest.approx(1 / 0.00204)
     assert stats["stddev"] == pytest.approx(statistics.stdev(stats["data"]))
     assert bench["params"] == {"device": "rpi4", "variant": "fp32", "threads": 1, "provider": "CPUExecutionProvider", "batch": 1}
-    assert "one value per process" in bench["extra_info"]["replicates"]
+    assert "one value per launch" in bench["extra_info"]["replicates"]
     assert bench["extra_info"]["iterations"] == [101] * 5
     assert bench["extra_info"]["variant_sha256"] == runs.SHA
     assert read(simple)["benchmarks"][1]["extra_info"]["speedup"] == pytest.approx(2.0)

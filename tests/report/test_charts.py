@@ -67,7 +67,7 @@ def test_any_ratio_can_be_drawn(simple: Judgement, value: float) -> None:
 def test_without_fp32_a_measured_case_says_so(simple: Judgement) -> None:
     table = simple.tables[0]
     _, words = drawn(replace(table, rows=(table.rows[0], replace(table.rows[1], speedup=None))))
-    assert "no fp32 to compare with" in words
+    assert "there is no fp32 case to compare with" in words
 
 
 @pytest.mark.parametrize("name", ["批量=8", "a\tb\nc", "$x^{", "$\\frac$", "-->", "W" * 500, "\x07\x1b", "", "🙂" * 3])

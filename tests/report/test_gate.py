@@ -30,7 +30,7 @@ def test_a_regression_is_a_sentence_with_ratio_interval_limit_and_build() -> Non
     assert said.startswith("given on board: latency.median got worse: 2.00 ms → 2.10 ms, +")
     assert " [+" in said
     assert "where +2 % is allowed, against baseline '2.3' (run ocr/2026-11-13 of 2026-11-13 09:00 UTC, https://ci/7)" in said
-    assert "; the change is that of a second set of 3 processes, which confirms the first (+" in said
+    assert "; the change is from a second set of 3 launches, which confirms the first (+" in said
     assert words.verdict(judgement).startswith("REGRESSED: 1 regressed; against baseline '2.3'")
 
 
@@ -183,13 +183,13 @@ def test_a_device_that_is_noisier_than_its_baseline_is_named() -> None:
     (table,) = judgement.tables
     for noise, said in (((0.002, 0.021), True), ((0.002, 0.003), False), ((0.02, 0.03), False), (None, False)):
         notes = words.notes(judgement.run, replace(table, drifts=replace(table.drifts, noise=noise)))
-        assert any("the device is noisier than when the baseline was stored" in note for note in notes) == said, noise
+        assert any("the device is noisier than when the baseline was saved" in note for note in notes) == said, noise
     noisier = next(
         note
         for note in words.notes(judgement.run, replace(table, drifts=replace(table.drifts, noise=(0.002, 0.021))))
         if "noisier" in note
     )
-    assert "are spread by ±2.1 % (then ±0.2 %)" in noisier
+    assert "differ by ±2.1 % (then ±0.2 %)" in noisier
     assert f"harness devices --noise --device {table.device.entry.name}" in noisier
 
 

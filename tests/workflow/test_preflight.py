@@ -68,5 +68,5 @@ def test_a_gate_can_not_go_by_outputs_that_do_not_reproduce_themselves(tmp_path:
     asked = asked.model_copy(update={"gate": gate})
     source = baselines.resolve("two.onnx", tmp_path, tmp_path, asked)
     known = registry.load(None)
-    with pytest.raises(StudyError, match=r"the gate asks for sqnr, but the model does not reproduce itself"):
+    with pytest.raises(StudyError, match=r"the gate's metric is sqnr, but the model does not reproduce itself"):
         check_preflight.check(preflight.check_inputs(asked), source, known.select(["local"]), known, [])

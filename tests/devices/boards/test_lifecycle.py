@@ -86,7 +86,7 @@ def test_two_boards_in_a_registry_of_their_own(image: Image) -> None:
 @pytest.mark.usefixtures("friendly")
 def test_names_that_are_taken(image: Image) -> None:
     Path("devices.toml").write_text(TEXT)
-    for name, words in {"rpi4": "has a device of that name", "local": "is this machine", "a/b": "a name is up to 100"}.items():
+    for name, words in {"rpi4": "has a device of that name", "local": "is this machine", "a/b": "a name has at most 100"}.items():
         done = start(image, name)
         assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
     assert start(image).exit_code == 0
