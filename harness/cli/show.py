@@ -8,14 +8,13 @@ import typer
 
 from harness.cli import command as shared
 from harness.errors import Exit, UsageError
+from harness.report.formats import FORMATS
 
 
 @shared.showing
 def show(
     run: shared.RunName,
-    form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="table, md, csv, json, html, junit, github or pytest-benchmark.")
-    ] = "table",
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")] = "table",
     ops: Annotated[
         bool, typer.Option("--ops", help="Show which operators take the time, by onnxruntime's profiler; with --json as a list.")
     ] = False,
@@ -35,8 +34,8 @@ def show(
     from harness.workflow.results import read_run
 
     name = "json" if as_json else form
-    if name not in formats.FORMATS:
-        message = f"--format: there is no format '{name}'; {toml_file.nearest(name, list(formats.FORMATS))}"
+    if name not in FORMATS:
+        message = f"--format: there is no format '{name}'; {toml_file.nearest(name, list(FORMATS))}"
         raise UsageError(message)
     folder, judgement = read_run(run, results)
     chosen = judgement.select(device or [], variant or [])
