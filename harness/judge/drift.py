@@ -76,7 +76,7 @@ def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, s
     if stored is None or now_context is None:
         return NONE
     found = []
-    for base in dict.fromkeys(unit[0] for unit in run.units):
+    for base in dict.fromkeys(pair[0] for pair in run.units):
         level = stored.levels.get(names[base])
         now = timing.level(base)
         if level is not None and now is not None:

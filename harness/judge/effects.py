@@ -122,11 +122,11 @@ def measured(claim: ClaimSection, run: Run, timing: Timing, both: tuple[CaseReco
 
 def _speed(timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
     """How many times faster the subject is, from launches of both or from separate processes."""
-    unit, turned = tuple(record.case for record in both), False
-    groups = timing.groups(unit)
+    pair, turned = tuple(record.case for record in both), False
+    groups = timing.groups(pair)
     if not groups:
-        unit, turned = unit[::-1], True
-        groups = timing.groups(unit)
+        pair, turned = pair[::-1], True
+        groups = timing.groups(pair)
     if not groups or not all(groups):
         missing = next((record for record in both if record.state != "measured"), None)
         return missing.reason or "it was not measured" if missing else "the two were not measured side by side"
@@ -135,7 +135,7 @@ def _speed(timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
     centre, error, freedom = spread(groups)
     value = math.exp(centre)
     seconds = seconds_each(
-        [launch for launch in timing.launches if unit in {launch.cases, launch.separate_processes}], len(groups)
+        [launch for launch in timing.launches if pair in {launch.cases, launch.separate_processes}], len(groups)
     )
     if error is None:
         return Effect(value, None, None, "×", "speed", 0.0, processes=len(groups), seconds=seconds)

@@ -24,7 +24,7 @@ class Work:
 
     Attributes:
         cases: what is measured.
-        units: which of them side by side.
+        units: the pairs among them that are measured side by side, and the cases that are measured alone.
         variants: by name; those that were made.
         inputs: the evaluation inputs, one file for each set of dimensions.
         measure: how it is measured.

@@ -210,11 +210,11 @@ class Run(_Record):
     Attributes:
         state: ``running`` until it ended; then ``complete`` or ``interrupted``. A folder whose run.json says ``running`` is that of a
             run under way, or of one that was killed.
-        units: ids of the cases that are measured side by side, the same on every device.
+        units: the protocol's word for what a launch measures: the ids of a pair, or of a case alone; the same on every device.
         launches: what each process measured.
         warnings: what a reader must know beside the numbers.
         build: the address of the build that made it, on a server that tells one.
-        baseline: of a release gate: what the candidate is compared with; each unit is then (baseline's case, candidate's case).
+        baseline: of a release gate: what the candidate is compared with; each pair is then (baseline's case, candidate's case).
     """
 
     format: Literal[2] = FORMAT

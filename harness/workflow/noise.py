@@ -88,9 +88,9 @@ def _finding(run: Run, record: DeviceRecord) -> Finding:
     if record.entry.emulated:
         return Finding(record, None, EMULATED)
     timing = Timing(name, run.launches, {}, {case.id: case.name for case in run.cases})
-    unit = next((unit for unit in run.units if timing.launches_of(unit)), None)
+    pair = next((pair for pair in run.units if timing.launches_of(pair)), None)
     cores = record.facts.cores if record.facts is not None else 1
-    if unit is not None and (found := noise.of(timing, unit, cores)) is not None:
+    if pair is not None and (found := noise.of(timing, pair, cores)) is not None:
         return Finding(record, found, None)
     failed = [f"{each.kind}: {each.reason}" for each in run.results if each.device == name and each.state == "failed"]
     stopped = [f"{record.step}: {record.reason}"] if record.reason else []
