@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.run:
-        run = folder.load(options.run)
+        run = folder.load_run(options.run)
     else:
         with tempfile.TemporaryDirectory() as temporary:
             run = measured(options.rounds, options.keep or Path(temporary))

@@ -27,7 +27,7 @@ RUN_FILE = "HARNESS_RUN_FILE"
 RUN, JOURNAL, SAMPLES, VARIANTS = "run.json", "journal.jsonl", "samples.parquet", "variants"
 
 
-def create(root: Path, study: str, started: datetime) -> Path:
+def create_folder(root: Path, study: str, started: datetime) -> Path:
     """Make the folder of a new run, and write its path to the file that ``HARNESS_RUN_FILE`` names, if it does: a script finds its own run by it.
 
     Raises:
@@ -49,7 +49,7 @@ def create(root: Path, study: str, started: datetime) -> Path:
     return folder
 
 
-def save(folder: Path, run: Run) -> None:
+def save_run(folder: Path, run: Run) -> None:
     """Write run.json.
 
     Raises:
@@ -62,7 +62,7 @@ def save(folder: Path, run: Run) -> None:
         raise ResultsError(message) from exc
 
 
-def load(folder: Path) -> Run:
+def load_run(folder: Path) -> Run:
     """Read a run; one that was killed is put together from its journal.
 
     Raises:
@@ -119,7 +119,7 @@ def _gather(folder: Path, run: Run, names: Collection[str]) -> Run:
     return whole
 
 
-def find(name: str, root: Path, *, refused: bool = False) -> Path:
+def find_run(name: str, root: Path, *, refused: bool = False) -> Path:
     """Find a run's folder.
 
     Args:

@@ -102,7 +102,7 @@ class Blocks:
             raise ResultsError(message) from exc
 
 
-def quantiles(path: Path, cases: Sequence[Case]) -> dict[LaunchKey, tuple[float, ...]]:
+def read_quantiles(path: Path, cases: Sequence[Case]) -> dict[LaunchKey, tuple[float, ...]]:
     """Compute each launch's quantiles over the blocks that count: linear interpolation between order statistics, as numpy's default.
 
     Args:

@@ -13,9 +13,9 @@ from harness.judge import decision, gate
 from harness.judge.judgement import judge
 from harness.measure import pairs, plan
 from harness.quantize.model import storage
-from harness.records import folder as run_folder
 from harness.records import isolation
-from harness.records import samples as run_samples
+from harness.records.folder import SAMPLES, gather, save_run
+from harness.records.samples import read_quantiles
 from harness.records.variant_files import folder_of
 from harness.study.claims_and_gate import ALL_METRICS, MAX_REGRESSION, TIMES, GateSection
 from harness.study.toml_file import nearest
@@ -109,7 +109,7 @@ def run_check(
         begun = context.begin(devices, [*variants, *theirs], cases, units).model_copy(
             update={"baseline": _kept(source.baseline), "warnings": (*preflight.warnings, *_unmatched(wanted, theirs, source))}
         )
-        run_folder.save(context.folder, begun)
+        save_run(context.folder, begun)
         if not interrupted and units:
             watcher.plan(devices, cases, preflight.study.measure.rounds)
             work = replace(context.work(everything, cases, units), compare=compared_with.compare)
@@ -121,8 +121,8 @@ def run_check(
 
 def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Device]) -> bool:
     """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
-    so_far = run_folder.gather(context.folder, begun)
-    quantiles = run_samples.quantiles(context.folder / run_folder.SAMPLES, so_far.cases)
+    so_far = gather(context.folder, begun)
+    quantiles = read_quantiles(context.folder / SAMPLES, so_far.cases)
     _, judgement = isolation.isolated(so_far, lambda run: judge(run, quantiles))
     suspects = {
         table.device.entry.name: found
@@ -168,7 +168,7 @@ def _bring_baseline(context: RunContext, source: BaselineSource, wanted: Sequenc
     if source.model is not None:
         study = context.preflight.study
         model = study.model.model_copy(update={"path": source.model.path})
-        found, interrupted = context.make(study.model_copy(update={"model": model}), source.model, "baseline")
+        found, interrupted = context.make(study.model_copy(update={"model": model}), source.model, of_baseline=True)
     else:
         found = list(source.baseline.variants)
     names = {each.name for each in wanted}

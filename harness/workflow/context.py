@@ -20,8 +20,9 @@ from harness.measure.campaign import Campaign
 from harness.measure.journal import Journal
 from harness.measure.work import Work
 from harness.quantize import build
-from harness.records import folder as run_folder
+from harness.records.folder import JOURNAL, RUN, create_folder
 from harness.records.run import DeviceRecord, Run, Versions
+from harness.records.variant_files import folder_of
 from harness.workflow.oldest_runtime import oldest_runtime
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class RunContext:
     watcher: Watcher
     oldest_runtime: str | None = None
 
-    def make(self, study: Study | None = None, model: SourceModel | None = None, within: str = "") -> tuple[list[Variant], bool]:
+    def make(
+        self, study: Study | None = None, model: SourceModel | None = None, *, of_baseline: bool = False
+    ) -> tuple[list[Variant], bool]:
         """Make the variants of the study's recipes, of its own model or another; returns them, and whether that was interrupted.
 
         Raises:
@@ -70,7 +73,7 @@ class RunContext:
         try:
             build.build(
                 study or self.preflight.study,
-                self.folder / run_folder.VARIANTS / within,
+                folder_of(self.folder, baseline=of_baseline),
                 model=model or self.preflight.model,
                 dims=self.preflight.dims[0],
                 recipes=self.preflight.recipes,
@@ -122,7 +125,7 @@ class RunContext:
 
     def measure(self, work: Work, devices: Sequence[Device], so_far: Mapping[str, Progress] | None = None) -> bool:
         """Run a campaign, or go on with one; returns whether it was interrupted."""
-        journal = Journal(self.folder / run_folder.JOURNAL)
+        journal = Journal(self.folder / JOURNAL)
         try:
             Campaign(work, journal, self.watcher.event).run(devices, so_far)
         except KeyboardInterrupt:
@@ -140,12 +143,12 @@ def new_run(preflight: Preflight, devices: Sequence[Device], results: Path, watc
         ResultsError: if the results folder can't be written.
     """
     started = datetime.now(UTC)
-    folder = run_folder.create(results, preflight.study.name, started)
+    folder = create_folder(results, preflight.study.name, started)
     try:
         with reopen(preflight, folder, started, random.SystemRandom().getrandbits(32), watcher) as context:
             yield replace(context, oldest_runtime=oldest_runtime(devices, results))
     except BaseException:
-        if not (folder / run_folder.RUN).exists():
+        if not (folder / RUN).exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

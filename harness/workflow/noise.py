@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from harness.judge import noise
 from harness.judge.timing import Timing
 from harness.measure import pairs, plan
-from harness.records import folder as run_folder
+from harness.records.folder import gather, save_run
 from harness.study import study
 from harness.workflow.context import new_run
 from harness.workflow.preflight import check_inputs
@@ -72,13 +72,13 @@ def measure(devices: Sequence[Device], seconds: float, watcher: Watcher) -> list
             cases = plan.cases([*made, *same], preflight.study.measure, preflight.dims, plan.runtimes(devices))
             units = pairs.contests(cases, {each.name: pairs.BASELINE + each.name for each in made})
             begun = context.begin(devices, [*made, *same], cases, units)
-            run_folder.save(context.folder, begun)
+            save_run(context.folder, begun)
             if not interrupted:
                 watcher.plan(devices, cases, MANY)
                 interrupted = context.measure(context.work([*made, *same], cases, units), devices)
             if interrupted:
                 raise KeyboardInterrupt
-            run = run_folder.gather(context.folder, begun)
+            run = gather(context.folder, begun)
     return [_finding(run, record) for record in run.devices]
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from harness.errors import ResultsError
 from harness.files import write_bytes
 from harness.judge.judgement import judge
-from harness.records import folder as run_folder
 from harness.records import isolation
-from harness.records import samples as run_samples
+from harness.records.folder import JOURNAL, SAMPLES, find_run, gather, load_run, save_run
+from harness.records.samples import read_quantiles
 from harness.report import formats
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Ju
     Raises:
         ResultsError: if a file can't be written.
     """
-    whole = run_folder.gather(folder, begun)
+    whole = gather(folder, begun)
     ended = whole.model_copy(update={"state": "interrupted" if interrupted else "complete", "finished": datetime.now(UTC)})
-    quantiles = run_samples.quantiles(folder / run_folder.SAMPLES, whole.cases)
+    quantiles = read_quantiles(folder / SAMPLES, whole.cases)
 
     def judged(run: Run) -> tuple[Judgement, dict[Path, bytes]]:
         judgement = judge(run, quantiles)
@@ -40,11 +40,9 @@ def finish_run(folder: Path, begun: Run, *, interrupted: bool) -> tuple[Path, Ju
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, content, sync=True)
     except OSError as exc:
-        message = (
-            f"{exc.filename or folder}: can't be written: {exc.strerror}; what was measured is in {folder / run_folder.JOURNAL}"
-        )
+        message = f"{exc.filename or folder}: can't be written: {exc.strerror}; what was measured is in {folder / JOURNAL}"
         raise ResultsError(message) from exc
-    run_folder.save(folder, ended)
+    save_run(folder, ended)
     return folder, judgement
 
 
@@ -54,6 +52,6 @@ def read_run(name: str, results: Path) -> tuple[Path, Judgement]:
     Raises:
         ResultsError: if there is no such run, or it is damaged.
     """
-    folder = run_folder.find(name, results)
-    found = run_folder.load(folder)
-    return folder, judge(found, run_samples.quantiles(folder / run_folder.SAMPLES, found.cases))
+    folder = find_run(name, results)
+    found = load_run(folder)
+    return folder, judge(found, read_quantiles(folder / SAMPLES, found.cases))

@@ -9,7 +9,7 @@ from harness.devices import protocol
 from harness.errors import ResultsError, SelectionError
 from harness.measure import journal
 from harness.measure.progress import Progress, progress
-from harness.records import folder as run_folder
+from harness.records.folder import JOURNAL, find_run, load_run
 from harness.records.run import DeviceRecord
 from harness.records.variant_files import located
 from harness.workflow.context import reopen
@@ -56,8 +56,8 @@ def resume_run(
         UsageError: a member of its branch, if there is no such run, or what it needs is not what it was.
         RunnerError: if a job that is left on a device speaks another version of the protocol.
     """
-    folder = run_folder.find(name, results, refused=True)
-    begun = run_folder.load(folder)
+    folder = find_run(name, results, refused=True)
+    begun = load_run(folder)
     # As it was before anything was measured: what was is read from the journal.
     fresh = tuple(DeviceRecord(entry=record.entry) for record in begun.devices)
     was, begun = begun, begun.model_copy(update={"devices": fresh, "state": "running", "finished": None})
@@ -66,7 +66,7 @@ def resume_run(
             f"{folder}: a gate can't be resumed, because both sides must be measured in one session: run 'harness check' again"
         )
         raise ResultsError(message)
-    so_far = progress(journal.read(folder / run_folder.JOURNAL))
+    so_far = progress(journal.read(folder / JOURNAL))
     wanted = [entry for entry in _entries(begun) if not names or entry.name in names]
     if unknown := set(names) - {entry.name for entry in wanted}:
         message = f"{folder}: the run has no device '{min(unknown)}'; it has {', '.join(entry.name for entry in _entries(begun))}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.measure import pairs, plan
-from harness.records import folder as run_folder
+from harness.records.folder import save_run
 from harness.workflow.context import new_run
 from harness.workflow.results import finish_run
 
@@ -35,7 +35,7 @@ def run_study(preflight: Preflight, devices: Sequence[Device], results: Path, wa
         cases = plan.cases(variants, study.measure, preflight.dims, plan.runtimes(devices))
         units = pairs.units(cases, {variant.name: variant for variant in variants}, study.claim)
         begun = context.begin(devices, variants, cases, units)
-        run_folder.save(context.folder, begun)
+        save_run(context.folder, begun)
         if not interrupted:
             watcher.plan(devices, cases, study.measure.rounds)
             interrupted = context.measure(context.work(variants, cases, units), devices)

@@ -15,7 +15,7 @@ import pytest
 from harness.measure import journal
 from harness.measure.events import Begin, Round
 from harness.measure.route_events import Pushed, Waiting
-from harness.records import folder as run_folder
+from harness.records.folder import JOURNAL, find_run
 from tests.cli.test_run import wait_for
 from tests.sshd import ACCOUNT, OTHER, SshServer
 
@@ -70,7 +70,7 @@ def run_of(device: str) -> Path:
 
 def times(device: str) -> tuple[float, float]:
     """From when to when a run measured, by the board's clock."""
-    events = list(journal.read(run_of(device) / run_folder.JOURNAL))
+    events = list(journal.read(run_of(device) / JOURNAL))
     (start,) = [event.time for event in events if isinstance(event, Begin)]
     return start, start + max(event.elapsed for event in events if isinstance(event, Round))
 
@@ -105,7 +105,7 @@ def test_nothing_is_pushed_while_another_account_measures(harness: Command, stud
         assert answers["mine"]["state"] == answers["theirs"]["state"] == "busy"
         assert f"account {OTHER} on the device" in answers["mine"]["busy"]
         assert harness("run", str(study), "--variant", "fp32", "--device", "mine", "--wait", "3").code == 75
-        events = list(journal.read(run_folder.find("latest", Path("results"), refused=True) / run_folder.JOURNAL))
+        events = list(journal.read(find_run("latest", Path("results"), refused=True) / JOURNAL))
         assert any(isinstance(event, Waiting) for event in events)
         assert not any(isinstance(event, Pushed) for event in events)
         refused = harness("device", "release", "mine")
@@ -126,7 +126,7 @@ def test_two_entries_for_one_machine_in_one_run_are_measured_one_after_the_other
     longer(study, 4)
     done = harness("run", str(study), "--variant", "fp16", "--device", "mine", "--device", "theirs", "--json")
     assert done.code == 0, done.err
-    events = list(journal.read(run_folder.find("latest", Path("results")) / run_folder.JOURNAL))
+    events = list(journal.read(find_run("latest", Path("results")) / JOURNAL))
     spans = []
     for device in ("mine", "theirs"):
         (start,) = [event.time for event in events if isinstance(event, Begin) and event.device == device]

@@ -53,7 +53,7 @@ def test_a_duets_samples_name_what_ran_beside_them_and_which_count(tmp_path: Pat
         ("fp32", odd, 0, 0, True, 10), ("fp32", odd, 0, 1, False, 11), ("fp32", odd, 1, 0, True, 11),
         (odd, "fp32", 0, 0, True, 20), (odd, "fp32", 0, 1, False, 21), (odd, "fp32", 1, 0, True, 21),
     ]  # fmt: skip
-    assert list(samples.quantiles(path, CASES)) == [("d", "c0", "c1", 2), ("d", "c1", "c0", 2)]
+    assert list(samples.read_quantiles(path, CASES)) == [("d", "c0", "c1", 2), ("d", "c1", "c0", 2)]
 
 
 def test_quantiles_are_numpys(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_quantiles_are_numpys(tmp_path: Path) -> None:
     ns = np.random.default_rng(0).integers(1, 10**9, 357).tolist()
     found = block("c0", 3, ns)
     write(path, found)
-    quantiles = samples.quantiles(path, CASES)
+    quantiles = samples.read_quantiles(path, CASES)
     assert list(quantiles) == [("local", "c0", None, 3)]
     kept = found.rebuilds[0].pairs[0].samples[0].nanoseconds
     assert quantiles["local", "c0", None, 3] == pytest.approx(np.quantile(kept, samples.QUANTILES))
@@ -78,7 +78,7 @@ def test_duckdb_never_runs_where_signals_are_handled(tmp_path: Path, monkeypatch
     monkeypatch.setattr(duckdb, "connect", connect)
     path = tmp_path / "samples.parquet"
     write(path, block("c0", 0, [1]))
-    assert samples.quantiles(path, CASES)
+    assert samples.read_quantiles(path, CASES)
     assert len(seen) == 2
     assert threading.main_thread() not in seen
 
@@ -86,14 +86,14 @@ def test_duckdb_never_runs_where_signals_are_handled(tmp_path: Path, monkeypatch
 def test_no_samples_at_all(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
     write(path)
-    assert samples.quantiles(path, CASES) == {}
+    assert samples.read_quantiles(path, CASES) == {}
 
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     path = tmp_path / "samples.parquet"
     path.write_text("no parquet")
     with pytest.raises(ResultsError, match=r"samples\.parquet: can't be read"):
-        samples.quantiles(path, CASES)
+        samples.read_quantiles(path, CASES)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -106,4 +106,4 @@ def test_launches_in_separate_processes_are_told_apart(tmp_path: Path) -> None:
     one = Launch.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[10]])), apart=["c0", "c1"]), "device": "d"})
     other = Launch.model_validate({**duets.line(["c0"], 0, duets.rebuild(duets.pair([[90]]))), "device": "d"})
     write(path, one, other)
-    assert samples.quantiles(path, CASES) == {("d", "c0", "c1", 0): (10.0, 10.0), ("d", "c0", None, 0): (90.0, 90.0)}
+    assert samples.read_quantiles(path, CASES) == {("d", "c0", "c1", 0): (10.0, 10.0), ("d", "c0", None, 0): (90.0, 90.0)}

@@ -87,7 +87,7 @@ def row(judgement: Judgement, device: str, variant: str) -> Row:
 
 
 def quantiles(found: Sequence[Launch]) -> Mapping[LaunchKey, tuple[float, ...]]:
-    """What records.samples.quantiles() reads from samples.parquet, for cases that ran alone."""
+    """What records.samples.read_quantiles() reads from samples.parquet, for cases that ran alone."""
     result: dict[LaunchKey, tuple[float, ...]] = {}
     for launch in found:
         ns = [value for rebuild in launch.rebuilds for pair in rebuild.pairs for value in pair.samples[0].nanoseconds]
