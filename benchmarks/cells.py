@@ -19,7 +19,7 @@ from conditions import condition
 from models import CNN, CNN_BRANCH, LARGE, MIXED, MLP, MLP_BRANCH, SLOWER, TAIL, make_models
 
 from harness.devices import program
-from harness.measure import plan
+from harness.measure import request
 from harness.study.study import MeasureSection
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def launches(first: Path, second: Path, inputs: Path, count: int, **changes: obj
     for _ in range(count):
         case = {"inputs": str(inputs), "names": ["x"], "threads": 1, "provider": "CPUExecutionProvider", "optimization": "all"}
         task = {
-            "task": "duet", "seed": random.getrandbits(32), "turns": False, "pairs": plan.PAIRS, "cpus": None,
+            "task": "duet", "seed": random.getrandbits(32), "turns": False, "pairs": request.PAIRS, "cpus": None,
             "rebuilds": measure.rebuilds, "block": measure.block, "warmup": measure.warmup, "launch": measure.launch,
             "cases": [{**case, "id": "c0", "model": str(first)}, {**case, "id": "c1", "model": str(second)}], **changes,
         }  # fmt: skip

@@ -21,7 +21,7 @@ from harness.cli.progress import watcher
 from harness.devices import registry
 from harness.judge.effects import seconds_each
 from harness.judge.timing import Timing
-from harness.measure import plan
+from harness.measure import request
 from harness.paths import RUNNERS
 from harness.records import folder
 from harness.study import study
@@ -47,8 +47,8 @@ def by_mean(groups: Sequence[Sequence[float]], quantiles: Sequence[float]) -> fl
 
 def needed(groups: list[list[float]], precision: float, rule: Callable[..., float]) -> int:
     """After how many processes a pair is known closely enough; all of them if it never is."""
-    quantiles = [float(stats.t.ppf(0.975, freedom)) for freedom in range(1, plan.QUANTILES + 1)]
-    for count in range(plan.LEAST_ROUNDS, len(groups) + 1):
+    quantiles = [float(stats.t.ppf(0.975, freedom)) for freedom in range(1, request.QUANTILES + 1)]
+    for count in range(request.LEAST_ROUNDS, len(groups) + 1):
         if rule(groups[:count], quantiles) <= math.log1p(precision):
             return count
     return len(groups)
@@ -73,7 +73,7 @@ def compared(run: Run, precision: float) -> dict[str, Any]:
             count = needed(replicates[name](unit), precision, rule)
             found[name]["processes"] += count
             found[name]["seconds"] += count * seconds
-            found[name]["never"] += count == len(groups) and len(groups) > plan.LEAST_ROUNDS
+            found[name]["never"] += count == len(groups) and len(groups) > request.LEAST_ROUNDS
     return found
 
 

@@ -24,7 +24,7 @@ from scipy import stats
 
 from harness.judge import decision
 from harness.judge.intervals import grouped
-from harness.measure import plan
+from harness.measure import request
 from harness.measure.launch import Launch
 from harness.records.assemble import counting
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.10)
 LIMIT = 0.02
-MOST, FIXED = 40, plan.LEAST_ROUNDS
+MOST, FIXED = 40, request.LEAST_ROUNDS
 REPLAYS = 1000
 # What the other rules ask for.
 P = 0.05

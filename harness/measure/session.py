@@ -13,7 +13,7 @@ from harness.devices import facts as device_facts
 from harness.devices import protocol
 from harness.devices.provisioning import provision
 from harness.errors import BusyError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
-from harness.measure import lease, plan
+from harness.measure import lease, request
 from harness.measure.events import Begin, End, Event
 from harness.measure.journal import check
 from harness.measure.progress import Progress
@@ -67,7 +67,7 @@ class Session:
         self._progress = progress or Progress()
         self._running: str | None = None
         self.step = "connect"
-        self._longest = plan.longest(work.measure, len(work.cases)) + GRACE_SECONDS
+        self._longest = request.longest(work.measure, len(work.cases)) + GRACE_SECONDS
         self._hung = False
         self._left: str | None = None
         self._stopping = threading.Event()
@@ -167,9 +167,7 @@ class Session:
                 self._note(Lost(device=self.device.name, step="resume", reason=gone))
         first_round = self._progress.next_round
         work = self._work
-        asked = plan.request(
-            work.cases, work.units, work.variants, work.inputs, work.measure, self.device, facts, work.seed, hashes, work.bar
-        )
+        asked = request.request(work, self.device, facts, hashes)
         if self._resumed:
             asked |= {
                 "first_round": first_round,

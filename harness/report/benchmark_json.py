@@ -11,7 +11,7 @@ import statistics
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.plan import LEAST_ROUNDS
+from harness.measure.request import LEAST_ROUNDS
 from harness.report import figures
 
 if TYPE_CHECKING:

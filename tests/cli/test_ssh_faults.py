@@ -13,7 +13,7 @@ import pytest
 from harness.devices import registry
 from harness.devices.link import Link
 from harness.errors import Exit, HostKeyError
-from harness.measure import plan, session
+from harness.measure import request, session
 from harness.measure.events import End, Round, SeparateProcesses
 from harness.measure.launch import Launch
 from harness.measure.route_events import DeviceFailed
@@ -75,7 +75,7 @@ def test_kill_9_of_a_worker_is_a_recorded_outcome_and_the_others_go_on(study: Pa
 
 def test_a_job_that_hangs_is_ended_by_the_controller(study: Path, sshd: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     # The longest time is that of the study's limits; here it is over while the job, frozen, can't see to it itself.
-    monkeypatch.setattr(session, "GRACE_SECONDS", 12 - plan.longest(studies.load(study).measure, 2))
+    monkeypatch.setattr(session, "GRACE_SECONDS", 12 - request.longest(studies.load(study).measure, 2))
     board(sshd)
     folder, exit_code = run(study, Striker("round", lambda: os.kill(job_of(sshd)[1], signal.SIGSTOP)), rounds=500)
     assert exit_code == Exit.INCOMPLETE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.judge import decision
-from harness.measure import plan
+from harness.measure import request
 from harness.paths import RUNNERS
 
 LIMIT = 0.02
@@ -22,11 +22,11 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(RUNNERS / "job")
     from rounds import Rounds
 
-    request = {
-        "rounds": 20, "least_rounds": decision.FIRST_LOOK, "precision": 0.01, "t": plan._quantiles(decision.LEVEL),
+    asked = {
+        "rounds": 20, "least_rounds": decision.FIRST_LOOK, "precision": 0.01, "t": request.quantiles(decision.LEVEL),
         "limits": [[list(UNIT), float(np.log1p(LIMIT))]],
     }  # fmt: skip
-    return Rounds(cast("Any", SimpleNamespace(request=request)))
+    return Rounds(cast("Any", SimpleNamespace(request=asked)))
 
 
 @pytest.mark.parametrize("slowdown", [0.0, 0.01, 0.018, 0.02, 0.03, 0.1])
