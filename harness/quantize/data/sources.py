@@ -121,13 +121,17 @@ def open_file(path: Path, inputs: Sequence[TensorSpec]) -> ArrayFile:
     return ArrayFile(path, {_only(path, inputs): headers[""]} if plain else headers, plain)
 
 
+class StrayMemberError(ValueError):
+    """An .npz file has a member that is no numpy array."""
+
+
 def _members(stream: IO[bytes]) -> dict[str, Header]:
     with zipfile.ZipFile(stream) as archive:
         names = archive.namelist()
         stray = [name for name in names if not name.endswith(".npy")]
         if stray:
             message = f"'{stray[0]}' is no numpy array"
-            raise ValueError(message)
+            raise StrayMemberError(message)
         headers = {}
         for name in names:
             with archive.open(name) as member:
@@ -144,7 +148,7 @@ def _header(stream: IO[bytes]) -> Header:
 def _unreadable(path: Path, exc: BaseException) -> DataError:
     if isinstance(exc, OSError) and exc.strerror:
         return DataError(f"{path}: can't be read: {exc.strerror}")
-    said = f": {exc}" if "is no numpy array" in str(exc) else ""
+    said = f": {exc}" if isinstance(exc, StrayMemberError) else ""
     return DataError(f"{path}: not a numpy file or damaged{said}; write it with numpy.savez")
 
 
