@@ -19,7 +19,7 @@ from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
 from harness.quantize.recipe import Variant
 from harness.quantize.verify import float_weights, isolated
-from harness.quantize.worker_pool import Children
+from harness.quantize.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 FULL = 2**16  # bytes; a disk with less left is full
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-START = 2.0  # CPU seconds that children must take over to be worth their start: each imports onnxruntime, and reads the model
-MEMORY = 300_000_000  # bytes of a child that has imported everything and quantizes a small model
+START = 2.0  # CPU seconds that workers must take over to be worth their start: each imports onnxruntime, and reads the model
+MEMORY = 300_000_000  # bytes of a worker that has imported everything and quantizes a small model
 COPIES = 8  # of the model that a child holds at its peak
 UNWIND = 60  # seconds to wait, after an interrupt, for what an executor of the caller's has begun
 
@@ -100,7 +100,7 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     Args:
         recipes: those that can exist.
         workshop: where they are made.
-        executor: makes them elsewhere; without one they are made here, and the rest in child processes as soon as those would
+        executor: makes them elsewhere; without one they are made here, and the rest in worker processes as soon as those would
             save more time than they take to start.
 
     Raises:
@@ -114,7 +114,7 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     for recipe in here:
         yield make(recipe, workshop)
     static = [recipe for recipe in others if recipe.has_ranges]
-    # First of all: the child that runs made files starts meanwhile.
+    # First of all: the worker that runs made files starts meanwhile.
     workshop.calibrate(static)
     if executor is not None:
         yield from _through(executor, others, workshop)
@@ -123,9 +123,9 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
     for done, recipe in enumerate(others):
         count = _useful(spent / max(done, 1), len(others) - done, workshop)
         if count > 1:
-            yield from _by_children(others[done:], workshop, count)
+            yield from _by_workers(others[done:], workshop, count)
             return
-        # Of the processor's time: on a busy machine everything takes longer, starting children too.
+        # Of the processor's time: on a busy machine everything takes longer, starting workers too.
         begun = time.process_time()
         variant = make(recipe, workshop)
         spent += time.process_time() - begun
@@ -139,7 +139,7 @@ def _travels(recipe: Recipe) -> bool:
 
 
 def _useful(each: float, left: int, workshop: Workshop) -> int:
-    """Say how many children would make the rest sooner, by the CPU time that each variant took so far; 1 is none."""
+    """Say how many workers would make the rest sooner, by the CPU time that each variant took so far; 1 is none."""
     count = min(cores(), left)
     if each * left * (1 - 1 / count) <= START:
         return 1
@@ -155,17 +155,17 @@ def _free_memory() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
 
 
-def _by_children(recipes: Sequence[Recipe], workshop: Workshop, count: int) -> Generator[Variant]:
-    children = Children(count)
+def _by_workers(recipes: Sequence[Recipe], workshop: Workshop, count: int) -> Generator[Variant]:
+    workers = WorkerPool(count)
     try:
-        yield from _through(children, recipes, workshop)
+        yield from _through(workers, recipes, workshop)
     finally:
-        # After an interrupt too: nothing of a child's is left to wait for.
-        children.shutdown(wait=False, cancel_futures=True)
+        # After an interrupt too: no worker is waited for.
+        workers.shutdown(wait=False, cancel_futures=True)
 
 
 def _through(executor: Executor, recipes: Sequence[Recipe], workshop: Workshop) -> Generator[Variant]:
-    """Make variants through an executor; when it breaks, what is left is made by children of our own, one by one."""
+    """Make variants through an executor; when it breaks, what is left is made in one worker of our own."""
     waiting = {_submit(executor, recipe, workshop): recipe for recipe in recipes}
     left: list[Recipe] = []
     try:
@@ -181,11 +181,11 @@ def _through(executor: Executor, recipes: Sequence[Recipe], workshop: Workshop) 
     except BaseException:
         for future in waiting:
             future.cancel()
-        if not isinstance(executor, Children):
+        if not isinstance(executor, WorkerPool):
             wait(waiting, timeout=UNWIND)
         raise
     if left:
-        yield from _by_children(left, workshop, 1)
+        yield from _by_workers(left, workshop, 1)
 
 
 def _submit(executor: Executor, recipe: Recipe, workshop: Workshop) -> Future[Variant]:

@@ -1,4 +1,4 @@
-"""Child processes that make variants: an executor in which a child that dies takes nothing with it but its own call."""
+"""Worker processes that make variants: an executor in which a worker that dies fails only the call that it was working on."""
 
 from __future__ import annotations
 
@@ -20,50 +20,49 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# What a child runs: it finds modules where its parent does, and imports nothing of the parent's main module.
+# What a worker runs: it finds modules where its parent does, and does not import the parent's main module.
 PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from harness.quantize.worker_pool import serve; serve()"
 
-GRACE = 5  # seconds for a child that has closed its pipes to be gone
-
+GRACE = 5  # seconds for a worker that has closed its pipes to end
 
 # What onnxruntime's C++ side ends a process with, where it would better have raised an exception.
 CRASHES = frozenset({Signals.SIGSEGV, Signals.SIGABRT, Signals.SIGBUS, Signals.SIGFPE, Signals.SIGILL})
 _serving = False
 
 
-class DeadChildError(RecipeError):
-    """A child process ended in the middle of a call.
+class WorkerDiedError(RecipeError):
+    """A worker process ended in the middle of a call.
 
     Attributes:
         how: the name of the signal that ended it, or "exit code 3".
     """
 
     def __init__(self, message: str, how: str) -> None:
-        """Tell how it ended."""
+        """Keep how it ended."""
         self.how = how
         super().__init__(message)
 
 
-def is_child() -> bool:
-    """Say whether this process answers the calls of another."""
+def is_worker() -> bool:
+    """Whether this process is a worker."""
     return _serving
 
 
-class Children(Executor):
-    """Runs calls in child processes, so many at a time.
+class WorkerPool(Executor):
+    """Runs calls in worker processes, a fixed number at a time.
 
-    ``ProcessPoolExecutor`` gives up all calls when one of its processes dies, reads the caller's main module in each of them,
-    and lets Ctrl-C reach them, whose tracebacks then mix. Here a child that dies fails its call and is replaced; none sees
-    Ctrl-C, and all end with :meth:`shutdown`, at the latest when their parent's end closes their input.
+    ``ProcessPoolExecutor`` fails all calls when one of its processes dies, imports the caller's main module in each of them,
+    and lets Ctrl-C reach them, so that their tracebacks mix. Here a worker that dies fails its own call and is replaced.
+    Workers do not see Ctrl-C. They end with :meth:`shutdown`, or when their parent ends, which closes their standard input.
 
-    What is called, and what it is given and returns, is pickled.
+    Functions, arguments and results are pickled.
     """
 
     def __init__(self, count: int) -> None:
-        """Start none yet.
+        """Start no worker yet.
 
         Args:
-            count: of children at most.
+            count: how many workers there may be at once.
         """
         self._threads = ThreadPoolExecutor(count)
         self._own = threading.local()
@@ -72,76 +71,76 @@ class Children(Executor):
         self._ended = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # noqa: ANN401 - as Executor has it
-        """Have a child call a function that it can import.
+        """Call a function in a worker, which must be able to import it.
 
-        The future raises :class:`DeadChildError` if the child ends before it answers.
+        The future raises :class:`WorkerDiedError` if the worker ends before it answers.
         """
         return self._threads.submit(self._call, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as Executor has it
-        """End the children.
+        """End the workers.
 
         Args:
-            wait: for the calls that run; else, or if they are to be cancelled, they are killed.
-            cancel_futures: do not begin those that wait.
+            wait: let the calls that run end first; if false, or if ``cancel_futures`` is set, their workers are killed.
+            cancel_futures: cancel the calls that have not begun.
         """
         if wait and not cancel_futures:
             self._threads.shutdown()
         with self._lock:
             self._ended = True
-            children = list(self._all)
-        for child in children:
-            child.kill()
+            workers = list(self._all)
+        for worker in workers:
+            worker.kill()
         self._threads.shutdown(cancel_futures=True)
-        for child in children:
-            _bury(child)
+        for worker in workers:
+            _bury(worker)
 
     def _call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-        """Send a call to this thread's child, and wait for the answer."""
+        """Send a call to this thread's worker, and wait for the answer."""
         message = pickle.dumps((fn, args, kwargs))
-        child = self._child()
-        assert child.stdin is not None  # noqa: S101
-        assert child.stdout is not None  # noqa: S101 - both are pipes
+        worker = self._worker()
+        assert worker.stdin is not None  # noqa: S101
+        assert worker.stdout is not None  # noqa: S101 - both are pipes
         try:
-            child.stdin.write(message)
-            child.stdin.flush()
-            done, answer = pickle.load(child.stdout)  # noqa: S301 - from our own process
+            worker.stdin.write(message)
+            worker.stdin.flush()
+            done, answer = pickle.load(worker.stdout)  # noqa: S301 - from our own process
         except (OSError, EOFError, pickle.UnpicklingError) as exc:
-            self._own.child = None
+            self._own.worker = None
             with self._lock:
-                self._all.discard(child)
+                self._all.discard(worker)
             with suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE)
-            code = _bury(child)
-            raise DeadChildError(_told(code), _how(code)) from exc
+                worker.wait(GRACE)
+            code = _bury(worker)
+            raise WorkerDiedError(_told(code), _how(code)) from exc
         if done:
             found: T = answer
             return found
         raise answer
 
-    def _child(self) -> subprocess.Popen[bytes]:
-        """This thread's child; started when there is none."""
-        child: subprocess.Popen[bytes] | None = getattr(self._own, "child", None)
-        if child is None:
+    def _worker(self) -> subprocess.Popen[bytes]:
+        """This thread's worker, started if there is none."""
+        worker: subprocess.Popen[bytes] | None = getattr(self._own, "worker", None)
+        if worker is None:
             with self._lock:
                 if self._ended:
-                    message = "the process that should have made it was not started any more"
-                    raise DeadChildError(message, "not started")
-                child = subprocess.Popen(
+                    message = "no process was started to make it, because the build is ending"
+                    raise WorkerDiedError(message, "not started")
+                worker = subprocess.Popen(
                     [sys.executable, "-c", PROGRAM, *sys.path],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     process_group=0,
                 )
-                self._all.add(child)
-            self._own.child = child
-        return child
+                self._all.add(worker)
+            self._own.worker = worker
+        return worker
 
 
 def serve() -> None:
-    """Answer the calls on standard input until it ends: the child's side."""
-    global _serving  # noqa: PLW0603 - a process is a child or not
+    """Answer the calls on standard input until it ends; this is what a worker does."""
+    global _serving  # noqa: PLW0603 - a fact about the process
     _serving = True
     calls = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
@@ -161,7 +160,7 @@ def serve() -> None:
 
 
 def _say(answers: BinaryIO, answer: tuple[bool, object]) -> bool:
-    """Write an answer, and say whether anybody is there to read it."""
+    """Write an answer; returns whether the parent still reads."""
     try:
         message = pickle.dumps(answer)
         pickle.loads(message)  # noqa: S301 - some exceptions of libraries can be written and not read
@@ -175,23 +174,23 @@ def _say(answers: BinaryIO, answer: tuple[bool, object]) -> bool:
     return True
 
 
-def _bury(child: subprocess.Popen[bytes]) -> int:
-    """See a child to its end, and return its code."""
-    child.kill()
-    for pipe in (child.stdin, child.stdout):
+def _bury(worker: subprocess.Popen[bytes]) -> int:
+    """See a worker to its end, and return its code."""
+    worker.kill()
+    for pipe in (worker.stdin, worker.stdout):
         if pipe is not None:
             with suppress(OSError):
                 pipe.close()
-    return child.wait()
+    return worker.wait()
 
 
 def _how(code: int) -> str:
-    """Name how a process ended."""
+    """How a process ended, in a word."""
     return f"exit code {code}" if code >= 0 else Signals(-code).name
 
 
 def _told(code: int) -> str:
-    """Say how a process ended, and what may be done."""
+    """How a process ended, and what the user can do about it."""
     if code >= 0:
         return f"the process that made it ended with code {code}"
     hint = "; perhaps the machine ran out of memory" if code == -Signals.SIGKILL else ""

@@ -26,7 +26,7 @@ from harness.quantize.making import Order
 from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet
 from harness.quantize.recipe import Recipe, Variant
-from harness.quantize.worker_pool import Children, DeadChildError
+from harness.quantize.worker_pool import WorkerDiedError, WorkerPool
 from harness.study.study import Study
 from tests.models import images, tiny_cnn
 
@@ -102,7 +102,7 @@ class Deadly(Executor):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.children = Children(1)
+        self.children = WorkerPool(1)
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         if isinstance(args[0], Order) and args[0].recipe.name == self.name:
@@ -125,7 +125,7 @@ def test_a_child_that_is_killed_is_a_failed_variant(write_study: WriteStudy, tmp
     dead = next(variant for variant in variants if variant.state == "failed")
     assert dead.reason == "the process that made it was ended by SIGKILL; perhaps the machine ran out of memory"
     assert not (tmp_path / "out" / "static-QDQ-U8S8.onnx").exists()
-    assert DeadChildError.__mro__[1].__name__ == "RecipeError"
+    assert WorkerDiedError.__mro__[1].__name__ == "RecipeError"
 
 
 class Breaking(Executor):

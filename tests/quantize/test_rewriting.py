@@ -16,7 +16,7 @@ from harness.quantize.prepare import prepare
 from harness.quantize.recipe import Recipe
 from harness.quantize.step import Changes, Decision, Step
 from harness.quantize.steps.registry import STEPS
-from harness.quantize.worker_pool import Children
+from harness.quantize.worker_pool import WorkerPool
 from harness.study import study as studies
 from tests.models import make_model, tiny_cnn
 
@@ -78,7 +78,7 @@ def test_a_child_makes_the_same(tmp_path: Path) -> None:
     shared_weights(tmp_path / "m.onnx")
     study = studies.for_model(tmp_path / "m.onnx")
     here = {each.name: each for each in build(study, tmp_path / "here")}
-    children = Children(1)
+    children = WorkerPool(1)
     try:
         there = {each.name: each for each in build(study, tmp_path / "there", executor=children)}
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.quantize.worker_pool import Children, DeadChildError
+from harness.quantize.worker_pool import WorkerDiedError, WorkerPool
 
 
 def die(code: int) -> None:
@@ -44,15 +44,15 @@ def chatter(text: str) -> str:
 
 
 def test_calls_run_elsewhere_and_a_death_is_one_calls_own() -> None:
-    with Children(1) as children:
+    with WorkerPool(1) as children:
         pid = children.submit(os.getpid).result()
         assert pid != os.getpid()
         assert children.submit(chatter, "loud").result() == "loud"
         assert children.submit(os.getpid).result() == pid
         assert children.submit(os.getpgrp).result() == pid  # Ctrl-C goes to the parent's group
-        with pytest.raises(DeadChildError, match="ended by SIGKILL; perhaps the machine ran out of memory"):
+        with pytest.raises(WorkerDiedError, match="ended by SIGKILL; perhaps the machine ran out of memory"):
             children.submit(kill_yourself).result()
-        with pytest.raises(DeadChildError, match="ended with code 3"):
+        with pytest.raises(WorkerDiedError, match="ended with code 3"):
             children.submit(die, 3).result()
         with pytest.raises(ZeroDivisionError, match="nought"):
             children.submit(fail, ZeroDivisionError, "nought").result()
@@ -64,13 +64,13 @@ def test_calls_run_elsewhere_and_a_death_is_one_calls_own() -> None:
 
 
 def test_shutdown_ends_what_runs(tmp_path: Path) -> None:
-    children = Children(1)
+    children = WorkerPool(1)
     mark = tmp_path / "pid"
     running, waiting = children.submit(sleep_as, str(mark)), children.submit(os.getpid)
     while not (mark.exists() and mark.read_text()):
         time.sleep(0.02)
     children.shutdown(wait=False, cancel_futures=True)
-    with pytest.raises(DeadChildError):
+    with pytest.raises(WorkerDiedError):
         running.result()
     with pytest.raises(CancelledError):
         waiting.result()
@@ -85,8 +85,8 @@ def test_a_parents_end_is_the_childs() -> None:
     """Killed before it could end them, it leaves none behind: their input ends."""
     program = (
         "import os, sys; sys.path[:0] = sys.argv[1:]\n"
-        "from harness.quantize.worker_pool import Children\n"
-        "children = Children(1); print(children.submit(os.getpid).result(), flush=True); os.kill(os.getpid(), 9)"
+        "from harness.quantize.worker_pool import WorkerPool\n"
+        "children = WorkerPool(1); print(children.submit(os.getpid).result(), flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", program, *sys.path], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL

@@ -43,7 +43,6 @@ PER_SESSION, PER_LOADED_BYTE, PER_LOADED_NODE = 0.005, 2e-9, 30e-6  # without op
 OPTIMIZING = 2  # how many times as long a session with optimizations takes
 EFFICIENCY = 0.5  # of one core's rate that a network without graph optimization reaches
 COPIES = 3  # of the model at once: as it was read, as it is calibrated, and in the runtime
-TIME_ACCURACY = 3  # the factor by which a time may be off
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Loads and runs models in a child process, so that a crash inside of onnxruntime does not end the process that asks.
+"""Loads and runs models in a worker process, so that a crash inside of onnxruntime does not end the process that asks.
 
 At its default optimization level, onnxruntime's C++ side ends the whole process (SIGSEGV, SIGABRT) with some models instead of
-raising an exception. One child serves the whole process. It starts when it is first needed, is replaced after a crash, and ends
+raising an exception. One worker serves the whole process. It starts when it is first needed, is replaced after a crash, and ends
 with :func:`end`, at the latest with this process.
 """
 
@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from harness.quantize.reasons import RecipeError
 from harness.quantize.verify.session import open_session
-from harness.quantize.worker_pool import Children, DeadChildError, is_child
+from harness.quantize.worker_pool import WorkerDiedError, WorkerPool, is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _STARTING = Lock()
-_CHILDREN: dict[int, Children] = {}  # by process: what a fork inherits is its parent's
+_POOLS: dict[int, WorkerPool] = {}  # by process: what a fork inherits is its parent's
 
 
 @dataclass(frozen=True)
 class Crash:
-    """The end of the child in the middle of a call.
+    """The end of the worker in the middle of a call.
 
     Attributes:
         how: the name of the signal, or the exit code: "SIGSEGV", "exit code 3".
@@ -58,24 +58,24 @@ class CrashError(RecipeError):
 
 
 def call(fn: Callable[..., T], /, *args: object) -> T:
-    """Have the child call a function that it can import; arguments and answer are pickled.
+    """Have the worker call a function that it can import; arguments and answer are pickled.
 
-    Within a child of :class:`Children` this happens in that child itself, whose end costs one variant only.
+    Within a worker of :class:`WorkerPool` this happens in that worker itself, whose end costs one variant only.
 
     Raises:
-        CrashError: if the child ends in the middle of it.
+        CrashError: if the worker ends in the middle of it.
         Exception: whatever the function raises.
     """
-    if is_child():
+    if is_worker():
         return fn(*args)
     try:
-        return _children().submit(fn, *args).result()
-    except DeadChildError as exc:
+        return _pool().submit(fn, *args).result()
+    except WorkerDiedError as exc:
         raise CrashError(Crash(exc.how).reason) from exc
 
 
 def load_and_run(path: Path, feeds: Sequence[Feed] = ()) -> Outputs:
-    """Load a model at the default optimization level, and run it on samples, in the child.
+    """Load a model at the default optimization level, and run it on samples, in the worker.
 
     Args:
         path: the model's file.
@@ -85,41 +85,41 @@ def load_and_run(path: Path, feeds: Sequence[Feed] = ()) -> Outputs:
         For each feed, the outputs in the model's order.
 
     Raises:
-        CrashError: if that ends the child.
+        CrashError: if that ends the worker.
         Exception: of onnxruntime, if it refuses the model or can't run it.
     """
     return call(_load_and_run, path, list(feeds))
 
 
 def start() -> None:
-    """Have the child start and import onnxruntime, while this process does something else."""
-    if not is_child():
-        _children().submit(_imported)
+    """Have the worker start and import onnxruntime, while this process does something else."""
+    if not is_worker():
+        _pool().submit(_imported)
 
 
 def end() -> None:
-    """End the child, if there is one; the next call starts another."""
+    """End the worker, if there is one; the next call starts another."""
     with _STARTING:
-        children = _CHILDREN.pop(os.getpid(), None)
-    if children is not None:
-        children.shutdown(wait=False, cancel_futures=True)
+        pool = _POOLS.pop(os.getpid(), None)
+    if pool is not None:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
 def ended() -> Iterator[None]:
-    """See to it that the child is gone when the block is left, after an interrupt too."""
+    """See to it that the worker is gone when the block is left, after an interrupt too."""
     try:
         yield
     finally:
         end()
 
 
-def _children() -> Children:
-    """Give this process's executor of one child."""
+def _pool() -> WorkerPool:
+    """Give this process's executor of one worker."""
     with _STARTING:
-        if not _CHILDREN:
+        if not _POOLS:
             atexit.register(end)
-        return _CHILDREN.setdefault(os.getpid(), Children(1))
+        return _POOLS.setdefault(os.getpid(), WorkerPool(1))
 
 
 def _load_and_run(path: Path, feeds: Sequence[Feed]) -> Outputs:
@@ -128,4 +128,4 @@ def _load_and_run(path: Path, feeds: Sequence[Feed]) -> Outputs:
 
 
 def _imported() -> None:
-    """Do nothing: a child that calls this has imported onnxruntime with this module."""
+    """Do nothing: a worker that calls this has imported onnxruntime with this module."""

@@ -78,4 +78,4 @@ def test_a_crash_costs_one_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert reason is not None
     assert "SIGABRT" in reason
     assert "exclude_nodes" in reason
-    assert not isolated._CHILDREN
+    assert not isolated._POOLS

@@ -18,7 +18,7 @@ from harness.quantize.verify import trial_run
 from harness.quantize.verify.original import Original
 from harness.quantize.verify.sample import Sample
 from harness.quantize.verify.trial_run import Failure, run
-from harness.quantize.worker_pool import Children
+from harness.quantize.worker_pool import WorkerPool
 from harness.study.study import load
 from tests.models import make_model
 
@@ -107,7 +107,7 @@ def test_a_file_that_the_optimizer_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [PAD, RESIZE])
 def test_another_process_tells_the_same(model: ModelProto, tmp_path: Path) -> None:
     here = built(model, tmp_path / "here")
-    with Children(1) as children:
+    with WorkerPool(1) as children:
         there = built(model, tmp_path / "there", executor=children)
     assert [each.notes for each in here] == [each.notes for each in there]
 
