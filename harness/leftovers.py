@@ -1,4 +1,4 @@
-"""What would be left behind if this process ended now: jobs on devices, temporary folders."""
+"""What would be left behind if this process ended now: jobs on devices, temporary folders; and whether a signal asked it to end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Set at the first signal. A library may swallow the KeyboardInterrupt, so what begins work on devices looks here.
+interrupted = threading.Event()
 _lock = threading.Lock()
 _noted: dict[object, str] = {}
 

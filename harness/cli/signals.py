@@ -26,6 +26,8 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TOGETHER_SECONDS = 0.3
 # What the first signal began may still end by itself for so long.
 GRACE_SECONDS = 0.5
+# Until an interrupt is raised again that was lost in a callback: long enough for the callback to return.
+AGAIN_SECONDS = 0.05
 SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -39,6 +41,8 @@ def install() -> Seen:
     seen = Seen()
     for number in wanted:
         signal.signal(number, seen.handle)
+    signal.signal(signal.SIGALRM, seen.handle_again)
+    sys.unraisablehook = seen.handle_lost
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
@@ -48,20 +52,39 @@ def install() -> Seen:
 
 
 class Seen:
-    """Raises KeyboardInterrupt at the first signal.
-
-    Attributes:
-        interrupted: whether it has come.
-    """
+    """Raises KeyboardInterrupt at the first signal, and again if it was lost."""
 
     def __init__(self) -> None:
-        self.interrupted = False
+        self._closed = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the first signal has come."""
+        return leftovers.interrupted.is_set()
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """Interrupt the main thread, once."""
         if not self.interrupted:
-            self.interrupted = True
+            leftovers.interrupted.set()
             raise KeyboardInterrupt
+
+    def handle_again(self, _number: int, _frame: FrameType | None) -> None:
+        """Interrupt the main thread after the first interrupt was lost."""
+        if not self._closed:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Raise nothing again: the command has ended. Without a handler, as when the interpreter ends, the timer would end the process."""
+        self._closed = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def handle_lost(self, lost: sys.UnraisableHookArgs) -> None:
+        """Raise an interrupt again that Python dropped: in a finalizer, or in a callback of a library written in C, it can't be raised."""
+        if self.interrupted and isinstance(lost.exc_value, KeyboardInterrupt):
+            # A timer, because this function itself can't raise either.
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            sys.__unraisablehook__(lost)
 
 
 def _watch(heard: socket.socket, wanted: set[signal.Signals]) -> None:

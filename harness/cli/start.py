@@ -65,14 +65,21 @@ def _guarded(seen: signals.Seen) -> int:
     try:
         from harness.cli import app
 
-        return app.run()
+        code = app.run()
+        seen.close()
     # Also a library's sys.exit(), whose code says nothing about a model.
     except BaseException as exc:  # noqa: BLE001 - whatever it is
+        seen.close()
         put_back()
         # A signal while a module is imported reaches this place as an ImportError, a RuntimeError or a SystemError.
         if seen.interrupted or isinstance(exc, KeyboardInterrupt):
             return interrupted()
         return crashed(exc)
+    if seen.interrupted and code != Exit.INTERRUPTED:
+        # A library swallowed the exception, and the command went on; it has already written its JSON.
+        streams.say("interrupted")
+        return Exit.INTERRUPTED
+    return code
 
 
 def interrupted() -> Exit:

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from harness import leftovers
 from harness.devices.blame import blamed
 from harness.errors import DeviceError
 from harness.measure.progress import Progress
@@ -45,9 +46,11 @@ class Campaign:
             so_far: how far an earlier controller came, by device; None begins anew.
 
         Raises:
-            KeyboardInterrupt: after the devices were asked to stop and have.
+            KeyboardInterrupt: after the devices were asked to stop and have; at once if a signal had come before.
             ResultsError: if the journal can't be written; the devices are stopped first.
         """
+        if leftovers.interrupted.is_set():
+            raise KeyboardInterrupt
         self._here = any(device.transport == "local" for device in devices)
         self._sessions = [self._session(device, so_far) for device in devices]
         with ThreadPoolExecutor(max_workers=len(devices), thread_name_prefix="device") as pool:

@@ -117,3 +117,30 @@ def test_a_signal_that_a_library_turns_into_another_exception_is_no_crash(
 def test_ctrl_c_before_anything_is_imported_ends_without_a_traceback() -> None:
     finder = "import sys\nclass Finder:\n    def find_spec(self, name, *_):\n        if name == 'harness.cli.signals': strike()\nsys.meta_path.insert(0, Finder())"
     assert struck(finder, "board", "list", number="SIGINT") == (130, "")
+
+
+# A finalizer stands for every callback whose exceptions Python drops: "Exception ignored in …".
+SWALLOWED = {
+    "callback": "class Last:\n    def __del__(self): strike()\ndef swallow(): Last()",
+    "except": "def swallow():\n    try: strike()\n    except BaseException: pass",
+}
+
+
+@pytest.mark.parametrize("kind", SWALLOWED)
+def test_a_signal_that_a_library_swallows_is_told_of(kind: str) -> None:
+    moment = f"{SWALLOWED[kind]}\nimport harness.cli.app as app\napp.run = lambda: (swallow(), 0)[1]"
+    assert struck(moment, "board", "list") == (130, "harness: interrupted\n")
+
+
+def test_a_signal_that_is_lost_in_a_callback_interrupts_what_the_command_waits_for() -> None:
+    waiting = "import time\nimport harness.cli.app as app\napp.run = lambda: (swallow(), time.sleep(3600))"
+    assert struck(f"{SWALLOWED['callback']}\n{waiting}", "board", "list") == (130, "harness: interrupted\n")
+
+
+def test_nothing_begins_on_a_device_after_a_signal_that_was_swallowed(study: Path) -> None:
+    moment = f"{SWALLOWED['except']}\nimport harness.measure.plan as plan\nold = plan.cases\nplan.cases = lambda *all: (swallow(), old(*all))[1]"
+    ended, said = struck(moment, "run", str(study), "--variant", "fp32", "--rounds", "5000")
+    assert ended == 130, said
+    (made,) = Path("results/tiny").iterdir()
+    assert json.loads((made / "run.json").read_text())["state"] == "interrupted"
+    assert not (made / "journal.jsonl").read_text()
