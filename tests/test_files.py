@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from harness import files
@@ -20,10 +21,12 @@ from harness.devices.boards import board as boards
 from harness.devices.boards import packages
 from harness.devices.device import Device
 from harness.errors import DeviceError, ResultsError, UsageError
+from harness.measure import accuracy
 from harness.quantize.cache import Cache
 from harness.quantize.calibration.ranges import Ranges
 from harness.quantize.model import storage
 from harness.quantize.recipe import Recipe, Variant
+from harness.quantize.verify.sample import Sample
 from harness.records.samples import Blocks
 
 if TYPE_CHECKING:
@@ -100,6 +103,15 @@ def package(folder: Path) -> Callable[[], object]:
     return lambda: packages.fetch(wanted, f"file://{folder}", None, folder)
 
 
+def sample(folder: Path) -> Callable[[], object]:
+    return lambda: Sample({"x": np.zeros(LIMIT)}, {}, 0.0).file(folder)
+
+
+def inputs(folder: Path) -> Callable[[], object]:
+    samples: Any = SimpleNamespace(feeds=[{"x": np.zeros(LIMIT)}])
+    return lambda: accuracy.write_inputs(samples, {}, folder)
+
+
 def board(folder: Path) -> Callable[[], object]:
     made = boards.make_place("board")
     record = boards.Board(
@@ -118,7 +130,7 @@ def packed(_folder: Path) -> Callable[[], object]:
     return lambda: program._file.__wrapped__("job")
 
 
-WRITERS = [text, synced, ranges, cached, model, samples, entry, key, package, board, packed]
+WRITERS = [text, synced, ranges, cached, model, samples, entry, key, package, sample, inputs, board, packed]
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from harness import files
 from harness.errors import DataError, ModelError
 from harness.measure import resemblance
 from harness.measure.events import FidelityLine
@@ -264,7 +265,7 @@ def write_inputs(samples: Samples, dims: dict[str, int], folder: Path) -> Inputs
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()
     path = folder / f"{sha256}.npz"
-    path.write_bytes(data)
+    files.write_bytes(path, data)
     return Inputs(path=path, sha256=sha256, names=names, dims=dims)
 
 

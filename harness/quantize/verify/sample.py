@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness import files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -45,7 +47,7 @@ class Sample:
         if not path.exists():
             arrays = {f"{FED}{name}": value for name, value in self.feed.items()}
             arrays |= {f"{GIVEN}{name}": value for name, value in self.outputs.items()}
-            with path.open("wb") as stream:
+            with files.replacing(path) as beside, beside.open("wb") as stream:
                 np.savez(stream, allow_pickle=False, **{SECONDS: np.float64(self.seconds)}, **arrays)
         return path
 
