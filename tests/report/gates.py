@@ -24,7 +24,7 @@ from tests.report.runs import SHA, case, facts, finish
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-UNIT = ("c1", "c0")
+PAIR = ("c1", "c0")
 ROUNDS = 20
 CASES = [case("c0", "given"), case("c1", "baseline:given")]
 
@@ -51,14 +51,14 @@ def launches(slowdown: float, count: int, *, start: int = 0, spread: float = 0.0
     found: list[Event] = []
     for number in range(start, start + count):
         slower = (1 + slowdown) * np.exp(spread * chance.normal(size=4))
-        found.append(duets.launch("board", UNIT, number, [[2_000_000, round(2_000_000 * each)] for each in slower]))
+        found.append(duets.launch("board", PAIR, number, [[2_000_000, round(2_000_000 * each)] for each in slower]))
     return found
 
 
 def loads(before: int, now: int, number: int) -> Launch:
     """A process in which sessions are created in so many nanoseconds, but for the first ones."""
     each = [duets.rebuild(duets.pair([[2000] * 3, [2000] * 3]), load_ns=[9 * before, before] if first else [before, now]) for first in (True, False, False)]  # fmt: skip
-    return Launch.model_validate({**duets.line(UNIT, number, *each), "device": "board"})
+    return Launch.model_validate({**duets.line(PAIR, number, *each), "device": "board"})
 
 
 def counted(identifier: str, number: int, instructions: float) -> Counted:
@@ -113,5 +113,5 @@ def gate(
     end: list[Event] = [End(device="board", reason="rounds")] if ended else []
     return finish(
         [*begin, *events, *end], record, variants=[variant("given", sizes[0]), variant("baseline:given", sizes[1])], cases=CASES,
-        study=study, units=(UNIT,), baseline=against or baseline(), build="https://ci/8",
+        study=study, units=(PAIR,), baseline=against or baseline(), build="https://ci/8",
     )  # fmt: skip
