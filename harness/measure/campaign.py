@@ -80,21 +80,21 @@ class Campaign:
                 pool.submit(session.stop)
 
     def _before(self, device: Device) -> None:
-        """Let a virtual board of this machine wait until this machine itself is measured: its emulator would be in the way."""
+        """Let a virtual board on this machine wait until this machine itself is measured: its emulator would disturb that."""
         if device.emulated and device.host in LOOPBACK:
             while self._here and not self._stopping.is_set():
                 if self._here_done.wait(0.5):
                     return
 
     def _note(self, event: Event) -> None:
-        """First to the disk, then to the reader."""
+        """Write an event to the disk, then report it."""
         self._journal.write(event)
         # What can't be shown has no say in what is measured.
         with contextlib.suppress(Exception):
             self._report(event)
 
     def _device(self, session: Session) -> None:
-        """Carry out the work on one device; its failure, whatever it is, is an event."""
+        """Measure on one device; a failure, of any kind, becomes an event."""
         try:
             with blamed(session.device.name, lambda: session.step):
                 session.run()

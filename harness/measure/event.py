@@ -1,4 +1,4 @@
-"""What every line of a run's journal has, and the bounds of what its fields may hold."""
+"""What every line of a run's journal has, and the bounds of its fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Id = Annotated[str, Field(max_length=100)]
 
 
 class Line(BaseModel):
-    """What every line has.
+    """An event of a run.
 
     Attributes:
         offset: where the device's journal goes on after it, for a line that came from there.

@@ -1,4 +1,4 @@
-"""The journal of a run: what came from each device, on disk before anything is reported; one event a line."""
+"""The journal of a run: one event per line, written to the disk before it is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.measure.events import ADAPTER, SAID_THERE, Event
 from harness.text import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 BACK = 1 << 16
@@ -40,8 +40,20 @@ def check(said: dict[str, Any], device: str) -> Event:
         ) from exc
 
 
+def check_cases(event: Event, cases: Collection[str], device: str) -> None:
+    """Check that an event of a job names only the job's cases.
+
+    Raises:
+        RunnerError: if it names another one.
+    """
+    pair = getattr(event, "separate_processes", None) or ()
+    named = {getattr(event, "case", None), *getattr(event, "cases", ()), *pair}
+    if unknown := named - {None, *cases}:
+        raise RunnerError(device, "measure", f"the journal names a case that the job does not have: {unknown.pop()!r:.100}")
+
+
 class Journal:
-    """The file, open for appending by one process; several threads may write. What a crash left of a line goes first.
+    """The file, open for appending by one process; several threads may write. An incomplete last line, left by a crash, is removed first.
 
     Seeing a line to the disk takes milliseconds: those who wrote meanwhile share the next time, for with many devices they would queue.
 
@@ -69,7 +81,7 @@ class Journal:
             raise ResultsError(_unwritable(path, exc)) from exc
 
     def write(self, event: Event) -> None:
-        """Append an event and see it to the disk.
+        """Append an event and write it to the disk.
 
         Raises:
             ResultsError: if the disk does not take it.

@@ -11,7 +11,7 @@ from harness.measure.packed import Samples
 
 
 class Conditions(BaseModel):
-    """What the device said of itself at one moment; None is 'it does not tell'."""
+    """One reading of what disturbs a measurement; None is what the device does not report."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -53,7 +53,7 @@ class BlockPair(BaseModel):
 
 
 class Rebuild(BaseModel):
-    """Sessions made anew, warmed up and measured in some pairs of blocks."""
+    """Sessions created once, warmed up and measured in pairs of blocks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

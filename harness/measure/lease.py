@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 CONTROLLER = secrets.token_hex(8)
 
 
-def told(said: str, device: str, waited: float | None) -> str:
-    """Say who holds a device, after so many seconds of waiting; what it wrote is input."""
+def busy_message(said: str, device: str, waited: float | None) -> str:
+    """Say who holds a device, after so many seconds of waiting, and the next step."""
     still = f"after {waited:g} s another job is still" if waited else "another job is"
     return f"{still} using the device ({holder(said)}); {'wait longer' if waited else 'wait for it'} (--wait 10m); {how_to_end(said, device)}"
 
 
-def is_own(said: str) -> bool:
-    """Whether a holder was started by this very process, which reaches the device by another entry of devices.toml too."""
+def is_ours(said: str) -> bool:
+    """Whether this process started the holder, through another entry of devices.toml for the same machine."""
     try:
         return bool(json.loads(said)["controller"] == CONTROLLER)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
-def who() -> Who:
-    """Who asks, for those who find the device busy."""
+def controller() -> Who:
+    """This controller, for others who find the device busy."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""A block's iterations as they travel: differences to a base, in groups of seven bits."""
+"""The packed samples of a block: differences to a base, in groups of seven bits."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Case(BaseModel):
 
 @dataclass(frozen=True)
 class Bar:
-    """When a device knows enough of the pairs of a gate.
+    """When a device has measured enough to decide the pairs of a gate.
 
     Attributes:
         limits: by device, the slowdowns that are allowed, as shares, for the pairs whose median is judged.
@@ -87,7 +87,7 @@ def belongs(case: Case, device: Device) -> bool:
 
 
 def misplaced(variant: Variant, arch: str) -> str | None:
-    """Say why a device of an architecture measures no case of a variant, or None: a file in onnxruntime's format is for one platform.
+    """Say why a device of an architecture can't measure a variant: a file in onnxruntime's format is for one platform. None if it can.
 
     Args:
         variant: any.

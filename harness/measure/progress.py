@@ -1,4 +1,4 @@
-"""How far a run had come on a device when it was cut short, as its journal tells."""
+"""How far an interrupted run came on a device, as its journal shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME = ("arch", "cpu_model", "cores", "board")
 
 @dataclass
 class Progress:
-    """Where to go on.
+    """Where to continue.
 
     Attributes:
         job: the last one that was asked for; None if none was.
@@ -52,15 +52,15 @@ class Progress:
 
     @property
     def left(self) -> bool:
-        """Whether anything is left to do: also where the time was up before everything was known."""
+        """Whether anything is left to do. That is also so if the time was up before every pair was known precisely enough."""
         return not self.collected or self.ended == "max_time"
 
     def again(self) -> Progress:
-        """Where a job begins that measures on after the time was up: with the next round, as if none had been asked for."""
+        """The progress from which a new job continues after the time was up: it starts with the next round."""
         return Progress(next_round=self.next_round, inputs=self.inputs, facts=self.facts) if self.collected else self
 
     def refuse_another(self, facts: Facts, device: str) -> None:
-        """Refuse to go on with a run on another machine than the one that it was begun on.
+        """Refuse to continue a run on another machine than the one that it began on.
 
         Raises:
             DeviceError: if it is another.
@@ -74,7 +74,7 @@ class Progress:
                 raise DeviceError(device, "resume", reason)
 
     def differing(self, case: Case, cases: Iterable[Case]) -> set[int]:
-        """The outputs that two runs on the device gave other values for: of a case, or of fp32 with the same inputs."""
+        """The outputs whose values differed between two runs on the device: those of a case, or of fp32 with the same inputs."""
         return {
             position
             for other in cases
@@ -84,7 +84,7 @@ class Progress:
         }
 
     def add(self, event: Event) -> None:
-        """Take note of an event."""
+        """Update the progress with an event."""
         self.offset = event.offset or self.offset
         match event:
             case Connected():

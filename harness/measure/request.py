@@ -128,9 +128,9 @@ def is_emulated(device: Device, facts: Facts) -> bool:
 
 
 def longest(measure: MeasureSection, count: int) -> float:
-    """How long a job of so many cases may take, in seconds; past this it ends itself, whatever it does.
+    """How long a job with so many cases may take, in seconds. After that it ends itself, whatever it is doing.
 
-    Evaluations, and what is under way when the time is up, come on top of the time to measure.
+    Evaluations, and the task that is running when the time is up, come on top of the time to measure.
     """
     return 2 * measure.max_time + measure.timeout * (count + 2)
 

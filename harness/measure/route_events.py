@@ -10,14 +10,14 @@ from harness.measure.event import Count, Id, Line, Message
 
 
 class Connected(Line):
-    """The device answered and showed its facts."""
+    """The device answered with its facts."""
 
     event: Literal["connected"] = "connected"
     facts: Facts
 
 
 class Pushed(Line):
-    """The files are there."""
+    """The files are on the device."""
 
     event: Literal["pushed"] = "pushed"
     files: Count
@@ -26,7 +26,7 @@ class Pushed(Line):
 
 
 class Provisioned(Line):
-    """The device had no runtime and was brought one."""
+    """The device had no runtime, and one was provisioned."""
 
     event: Literal["provisioned"] = "provisioned"
     onnxruntime: Id
@@ -34,7 +34,7 @@ class Provisioned(Line):
 
 
 class Started(Line):
-    """A job is asked for; what the device writes follows, until the next one.
+    """A job is about to be started; the events that follow are its own, until the next job.
 
     Attributes:
         job: its name there.
@@ -49,7 +49,7 @@ class Started(Line):
 
 
 class Lost(Line):
-    """The way to the device broke; it is looked for again."""
+    """The connection to the device broke; it is made again."""
 
     event: Literal["lost"] = "lost"
     step: Id
@@ -57,35 +57,35 @@ class Lost(Line):
 
 
 class Waiting(Line):
-    """Another job holds the device, and this one queues; holder is what that one wrote about itself, JSON."""
+    """Another job holds the device, and this job waits in the queue; holder is what the other job says of itself, as JSON."""
 
     event: Literal["waiting"] = "waiting"
     holder: Message
 
 
 class Collected(Line):
-    """All that the device has to give is here."""
+    """Everything was fetched from the device."""
 
     event: Literal["collected"] = "collected"
     job: Id
 
 
 class Busy(Line):
-    """Another job holds the device; holder is what that one wrote about itself, JSON."""
+    """Another job holds the device; holder is what the other job says of itself, as JSON."""
 
     event: Literal["busy"] = "busy"
     holder: Message
 
 
 class LeaseLacking(Line):
-    """The job holds its store's lease alone: the machine does not let its account take the machine's."""
+    """The job holds only the lease of its store: the system does not allow its account to take the lease of the machine."""
 
     event: Literal["lease"] = "lease"
     reason: Message
 
 
 class Runtimes(Line):
-    """Several versions of onnxruntime are there; hashes by version."""
+    """Several versions of onnxruntime are provisioned side by side; their hashes by version."""
 
     event: Literal["runtimes"] = "runtimes"
     runtimes: dict[Id, Id]

@@ -1,4 +1,4 @@
-"""One device's part of a campaign: connect, push, start, follow, collect; a connection that breaks in between is made again."""
+"""One device's part of a campaign: probe, push, start a job, follow its journal, and fetch its outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.devices.provisioning import provision
 from harness.errors import BusyError, DeviceError, DiedError, HostKeyError, LostError, RunnerError
 from harness.measure import lease, request
 from harness.measure.events import Begin, End, Event
-from harness.measure.journal import check
+from harness.measure.journal import check, check_cases
 from harness.measure.progress import Progress
 from harness.measure.reconnect import ReconnectingLink
 from harness.measure.route_events import Busy, Collected, Connected, Lost, Provisioned, Pushed, Runtimes, Started, Waiting
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from harness.devices.link import Link
     from harness.measure.work import Work
 
-# A job ends itself past its longest time; one that has not, so much later, hangs.
+# A job ends itself after its longest time. If it still runs so much later, it hangs.
 GRACE_SECONDS = 60.0
 TURN_SECONDS = 2.0
-# So long after a job of this run itself, by another entry for the same machine, the next one is waited for.
+# If a job of this run holds the device through another entry for the same machine, each look extends the wait by so much.
 OWN_SECONDS = 10.0
 KEPT = "what was measured is kept; to continue: harness run --resume {}"
 RESUME = "what was measured is kept, and the device may continue to measure; to fetch its results: harness run --resume {}"
 
 
 class Session:
-    """The work on one device.
+    """Measures on one device.
 
     Args:
-        work: what is asked.
-        device: of whom.
+        work: what is measured.
+        device: the device.
         note: takes events, first to the disk.
         before: returns when measuring may begin.
         progress: how far an earlier controller came.
@@ -74,7 +74,7 @@ class Session:
         self._link = ReconnectingLink(device, note, self._stopping, self._end)
 
     def run(self) -> None:
-        """Carry it out.
+        """Measure on the device.
 
         Raises:
             DeviceError: if the device, or the way to it, fails for good.
@@ -88,17 +88,17 @@ class Session:
             self._link.close()
 
     def stop(self) -> None:
-        """Begin nothing more, and ask the job to stop."""
+        """Start nothing more, and ask the job to stop."""
         self._stopping.set()
         self._end()
 
     def _end(self) -> None:
-        """Ask the job to stop; a device that can't be asked any more stops by its own limits."""
+        """Ask the job to stop. If the device can't be reached, the job ends by its own limits."""
         if self._running is not None:
             self._left = self._link.stop_job(self._running, self._work.measure.max_time)
 
     def _carry_out(self) -> None:
-        """Probe, push, start, follow, collect."""
+        """Do the steps in their order."""
         self.step = "probe"
         facts = self._link.run(lambda link: device_facts.fitting(link.probe(), self.device))
         self._progress.refuse_another(facts, self.device.name)
@@ -123,17 +123,17 @@ class Session:
         self._collect()
 
     def _await(self, holder: str | None) -> None:
-        """Send nothing while another job is measured there: it would be disturbed."""
+        """Wait while another job is being measured on the device: sending files would disturb it."""
         device, told = self.device.name, None
         patience = self._work.measure.wait or 0
         begun = time.monotonic()
         deadline = begun + patience
         while holder is not None and not (self._progress.job and self._progress.job in holder):
             # A job of this run itself, by another entry for the same machine, is always waited for.
-            if lease.is_own(holder):
+            if lease.is_ours(holder):
                 deadline = max(deadline, min(begun + self._longest, time.monotonic() + OWN_SECONDS))
             if time.monotonic() >= deadline:
-                raise BusyError(device, "lease", lease.told(holder, device, patience))
+                raise BusyError(device, "lease", lease.busy_message(holder, device, patience))
             if holder != told:
                 self._note(Waiting(device=device, holder=holder))
                 told = holder
@@ -142,7 +142,11 @@ class Session:
             holder = self._link.run(lambda link: link.holder())
 
     def _runtimes(self, facts: Facts) -> tuple[Facts, dict[str, str]]:
-        """Bring what is to be measured side by side, or a runtime where there is none; gives the facts after that, and hashes."""
+        """Provision the runtimes that the device compares, or one if it has none.
+
+        Returns:
+            The facts after that, and the hashes of the runtimes by version.
+        """
         device = self.device
         if device.runtimes:
             hashes = self._link.run(lambda link: provision.beside(link, device.runtimes))
@@ -157,7 +161,7 @@ class Session:
         return facts, {}
 
     def _measure(self, facts: Facts, hashes: dict[str, str]) -> None:
-        """Have a job measured: the one that an earlier controller started, or a new one."""
+        """Follow the job that an earlier controller started, or start a new one."""
         if self._progress.job is not None and self._progress.ended is None:
             with contextlib.suppress(DiedError):
                 if self._link.run(lambda link: link.has(self._progress.job or "")):
@@ -178,7 +182,7 @@ class Session:
         self._record(
             Started(device=self.device.name, job=job, inputs=[found.sha256 for found in work.inputs], protocol=protocol.PROTOCOL)
         )
-        order: Order = {**asked, "who": lease.who(), "wait": work.measure.wait or 0}
+        order: Order = {**asked, "who": lease.controller(), "wait": work.measure.wait or 0}
         self._running = job
         self._link.run(lambda link: link.start(job, order, work.files(facts.arch)))
         if self._stopping.is_set():
@@ -186,12 +190,12 @@ class Session:
         self._follow(job)
 
     def _behind(self, job: str) -> str:
-        """What is left if this process ends at once."""
+        """What is left on the device if this process is killed now."""
         name, limit = self.device.name, self._work.measure.max_time
         return f"{name}: job {job} continues to measure for up to {limit:g} s; to end it: harness device release {name}"
 
     def _follow(self, job: str) -> None:
-        """Copy a job's journal into ours until the job has ended."""
+        """Copy a job's journal into the run's journal until the job has ended."""
         self._running = job
         try:
             with self._limited() as late, leftovers.noted(self._behind(job)):
@@ -220,35 +224,29 @@ class Session:
             )
 
     def _read(self, link: Link, job: str, late: threading.Event) -> None:
-        """Read on from where the last connection broke."""
+        """Copy the journal from where the last connection broke."""
         cases = {case.id for case in self._work.cases}
         for said, offset in link.follow(job, self._progress.offset):
             event = check(said, self.device.name).model_copy(update={"offset": offset})
             if isinstance(event, Begin):
                 protocol.check_job(said, self.device.name, "measure", job)
             if isinstance(event, Busy):
-                raise BusyError(self.device.name, "lease", lease.told(event.holder, self.device.name, self._work.measure.wait))
+                raise BusyError(
+                    self.device.name, "lease", lease.busy_message(event.holder, self.device.name, self._work.measure.wait)
+                )
             if isinstance(event, End) and event.reason == "stopped" and late.is_set():
                 event = event.model_copy(update={"reason": "max_time"})
-            named = {
-                getattr(event, "case", None),
-                *getattr(event, "cases", ()),
-                *(getattr(event, "separate_processes", None) or ()),
-            }
-            if not isinstance(event, Begin | End) and (unknown := named - {None, *cases}):
-                raise RunnerError(
-                    self.device.name, "measure", f"the journal names a case that the job does not have: {unknown.pop()!r:.100}"
-                )
+            check_cases(event, cases, self.device.name)
             self._record(event)
             self._link.progressed()
 
     def _collect(self) -> None:
-        """Fetch the outputs and compare them."""
+        """Fetch all outputs and compare them with the reference."""
         self._link.run(self._fetch)
         self._record(Collected(device=self.device.name, job=self._progress.job or ""))
 
     def _fetch(self, link: Link) -> None:
-        """Fetch what was not compared yet, all in one go."""
+        """Fetch the outputs that were not compared yet, in one call, and compare them."""
         cases = {case.id: case for case in self._work.cases}
         lacking = [
             (case, found.outputs.name) for case, found in self._progress.evaluated.items() if case not in self._progress.compared
@@ -264,17 +262,17 @@ class Session:
                 self._link.progressed()
 
     def _kept(self, words: str) -> str:
-        """What can be done next; a gate has no next but being run again."""
+        """The next step. `harness check` cannot be resumed, so it must be run again."""
         return words.format(self._work.run) if self._work.bar is None else "run the gate again"
 
     def _record(self, event: Event) -> None:
-        """Take note of an event, first on the disk."""
+        """Write an event to the journal, then to the progress."""
         self._note(event)
         self._progress.add(event)
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[threading.Event]:
-        """Stop a job by our clock: on an emulated device, whose own can be slower by far, when the time is up; elsewhere when it hangs."""
+        """Stop the job by the controller's clock: on an emulated device, whose clock can be much slower, when its time is up; on others when it hangs."""
         late = threading.Event()
 
         def stop() -> None:

@@ -1,6 +1,6 @@
-"""The device's side of store, runtimes and jobs, as PROTOCOL.md tells: one command, JSON lines on standard output.
+"""The agent: carries out one command on the store, the runtimes or the jobs of a device, and answers in JSON lines (PROTOCOL.md).
 
-Sent over the link whenever it is needed, in only those modules that the command takes (harness/devices/program.py).
+The controller sends it for each command, with only the modules that the command needs (harness/devices/program.py).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ COMMANDS = {
 }  # fmt: skip
 # Limits that the account's login files, or its system, set for what it starts.
 LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.EAGAIN: "ulimit -u"}
-# What would fail later, in the middle of their work, where the store can't be written.
+# These commands fail at once if the store can't be written, and not in the middle of their work.
 WRITING = ("machine", "unpack", "probe", "receive", "start")
-# What a store of a newer version does not keep from its work.
+# These commands work in a store of any version.
 ANYWHERE = {"machine", "holder", "release"}
 
 
 def command_of(words: list[str]) -> Callable[..., None]:
-    """The command that is asked for, once this store may be used."""
+    """The function of a command, after the checks that the command needs."""
     if not words or words[0] not in COMMANDS:
         other = "another version of the harness called it; use the same version on both sides"
         raise ValueError(

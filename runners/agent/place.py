@@ -1,4 +1,4 @@
-"""Where the store is, and whether it can be used: asked once, before anything is brought to it."""
+"""Where the store is, and whether it can be used: checked before anything is sent to it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class PlaceError(ValueError):
-    """The store can't be where it is; the controller adds how it is put elsewhere."""
+    """The store can't be used where it is; the controller adds how to choose another place."""
 
 
 def chosen() -> str:
-    """The folder of the store: as devices.toml says, or the account (QUANT_HARNESS_HOME), or below the account's home.
+    """The folder of the store: the one in devices.toml, else QUANT_HARNESS_HOME of the account, else one below the home folder.
 
     Raises:
-        PlaceError: if it would be in a home that is not there.
+        PlaceError: if the account has no home folder.
     """
     place = os.environ.get(STORE) or os.environ.get("QUANT_HARNESS_HOME") or os.path.join("~", ".cache", "quant-harness")
     if place.startswith("~"):
@@ -39,7 +39,7 @@ def chosen() -> str:
 
 
 def made(place: str) -> str:
-    """The folder itself, its owner's alone; made, with those above it, where it is not there.
+    """Create the folder, and those above it, with mode 0700 if it does not exist.
 
     Raises:
         PlaceError: if it can't be made, or is not the account's own.
@@ -66,10 +66,10 @@ def made(place: str) -> str:
 
 
 def check_writable(place: str) -> None:
-    """Make a file in it.
+    """Create a file in the store, and remove it.
 
     Raises:
-        PlaceError: if it can't be made; a disk that is full is told later, with what is missing.
+        PlaceError: if it can't be created. A full disk is reported later, with how much room is missing.
     """
     try:
         with scratch(place):
@@ -80,7 +80,7 @@ def check_writable(place: str) -> None:
 
 
 def check_loadable(place: str) -> None:
-    """Map a file of it as a program, as a library is loaded.
+    """Map a file of the store as a program, as the loader maps a library.
 
     Raises:
         PlaceError: if the system refuses that: a file system that is mounted noexec, or a policy.

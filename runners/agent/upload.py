@@ -1,6 +1,6 @@
-"""Files for a device's store: rebuilt from pieces that are there and pieces that arrive, verified, and only then in their place.
+"""Uploads to a device's store: files are built from pieces that are stored and pieces that arrive, verified, and then renamed into place.
 
-What a cut link leaves is kept and gone on from. PROTOCOL.md tells how.
+The part of a file that a broken connection leaves is kept and continued. PROTOCOL.md describes the messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUFFER = 1 << 20
 
 
 def receive() -> None:
-    """Answer which files are missing and which pieces are needed for them, then build and store them."""
+    """Report which files are missing and which pieces they need; then build and store them."""
     store.folder(os.path.dirname(store.blob_path("0" * 64)))
     store.folder(layouts_path())
     stream = Stream()
@@ -53,7 +53,7 @@ def receive() -> None:
 
 
 def is_there(sha256: str, size: int) -> bool:
-    """Whether a file is stored, in its whole size (power may have been lost while it was written back); it counts as used now."""
+    """Whether a file is stored in its whole size, which a power failure may have cut; asking counts as a use."""
     path = store.blob_path(sha256)
     try:
         if os.path.getsize(path) == size:
@@ -73,13 +73,13 @@ def forget(sha256: str) -> None:
 
 
 def layouts_path(*names: str) -> str:
-    """Where it says of which pieces the stored files consist."""
+    """The path of the layouts: the pieces of which stored files consist."""
     return os.path.join(store.root(), "blobs", "layouts", *names)
 
 
 @contextlib.contextmanager
 def locked() -> Any:  # noqa: ANN401 - an iterator
-    """Yield whether this is the only delivery: what was left of files may be gone on from then."""
+    """Yield whether this is the only delivery; only then may it continue the parts that another one left."""
     with open(os.path.join(store.root(), "blobs", "lock"), "wb") as lock:
         alive, deadline = store.Alive(), time.monotonic() + IDLE_SECONDS + 5
         alone = store.take(lock)
@@ -130,7 +130,7 @@ class Upload:
         return store.blob_path(sha256) + (".part" if self.alone else ".%d.part" % os.getpid())
 
     def begun(self, sha256: str) -> int:
-        """How much of a file a delivery that was cut has left."""
+        """How many bytes of a file an interrupted delivery has left."""
         with contextlib.suppress(OSError):
             size = os.path.getsize(self.part(sha256))
             if size <= self.sizes[sha256]:
@@ -138,7 +138,7 @@ class Upload:
         return 0
 
     def plan(self, sha256: str, pieces: list[tuple[str, int]], begun: int, known: dict[str, tuple[str, int]]) -> list[Any]:
-        """How to go on with a file: (the file to copy from or None for the stream, offset there, bytes, what to ask for)."""
+        """The steps that complete a file: (the file to copy from, or None for the stream; the offset there; bytes; what to ask for)."""
         steps: list[Any] = []
         position = 0
         for number, (piece, size) in enumerate(pieces):
@@ -153,7 +153,7 @@ class Upload:
         return steps
 
     def build(self, sha256: str, steps: list[Any], begun: int, pieces: list[tuple[str, int]]) -> None:
-        """Go on with a file to its end; it is renamed once its hash is right, and asked for anew when it is not."""
+        """Complete a file. It is renamed into place if its hash is right, and reported as damaged otherwise."""
         part = self.part(sha256)
         digest = hashlib.sha256()
         whole = True
@@ -196,7 +196,7 @@ class Upload:
             size -= count
 
     def copy(self, path: str, offset: int, size: int, digest: Any, file: BinaryIO | None) -> bool:  # noqa: ANN401
-        """Write bytes of a file that is there; False when it has no more so many."""
+        """Copy bytes of a stored file; False if it has fewer."""
         with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as source:
             source.seek(offset)
             while size:
@@ -212,7 +212,7 @@ class Upload:
         return False
 
     def check(self, sha256: str) -> None:
-        """Remove a stored file that is not any more what its name says."""
+        """Remove a stored file whose content does not match its name any more."""
         digest = hashlib.sha256()
         with contextlib.suppress(FileNotFoundError):
             self.copy(store.blob_path(sha256), 0, os.path.getsize(store.blob_path(sha256)), digest, None)
@@ -227,7 +227,7 @@ def write(file: BinaryIO, data: memoryview) -> None:
 
 
 def index() -> dict[str, tuple[str, int]]:
-    """Which pieces are there: the file and the place in it, by the piece's hash."""
+    """The pieces that are stored, by hash: the file, and the offset in it."""
     known: dict[str, tuple[str, int]] = {}
     for name in os.listdir(os.path.join(store.root(), "blobs", "sha256")):
         if "." not in name:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from protocol import Who
 
 HOLDER_LIMIT = 2000
-# Whoever looks whether it is free holds it for a moment: nobody is refused for that.
+# A program that looks whether the lease is free holds it for a moment; nobody is refused because of that.
 LEAST_SECONDS = 1.0
-# A little at random: of jobs of several accounts none comes first each time.
+# Random, so that no account always comes first.
 POLL_SECONDS = (0.05, 0.15)
-# The holder is asked who it is no more often: it is measuring.
+# The holder is asked who it is only so often, because it is measuring.
 ASK_SECONDS = 2.0
 UNKNOWN = json.dumps({"answers": False})
 

@@ -1,4 +1,4 @@
-"""How closely a ratio is known: the interval over processes that decides when enough was measured."""
+"""How precisely a ratio is known: the interval that decides when enough was measured."""
 
 from __future__ import annotations
 

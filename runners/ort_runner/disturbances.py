@@ -19,7 +19,7 @@ CPU = "/sys/devices/system/cpu/"
 
 
 class Conditions:
-    """What disturbs a measurement, read before and after it; what this device does not tell is left out."""
+    """What disturbs a measurement, read before and after it; what this device does not report is left out."""
 
     def __init__(self) -> None:
         policies = {os.path.realpath(CPU + "cpu%d/cpufreq" % cpu) for cpu in os.sched_getaffinity(0)}
@@ -64,7 +64,7 @@ class Conditions:
 
 
 def disturbances(pair: BlockPair, threads: int) -> list[str]:
-    """Why a pair of blocks does not count, if it doesn't; PROTOCOL.md tells the rule."""
+    """Why a pair of blocks does not count; empty if it does. PROTOCOL.md has the rules."""
     before, after = pair["before"], pair["after"]
     wall = sum(pair["wall_ns"])
     found = []

@@ -1,4 +1,4 @@
-"""Says what this device is, as facts that can explain a number; PROTOCOL.md tells them.
+"""Reports what this device is: the facts that can explain a measurement (PROTOCOL.md).
 
 A few modules, pushed as one file, for Python >= 3.9 with nothing but its standard library.
 """

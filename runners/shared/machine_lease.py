@@ -28,7 +28,7 @@ ANSWER_BYTES = 4000
 ANSWER_SECONDS = 1.0
 # Each question leaves a connection behind until the holder takes it: one that is frozen takes none.
 BACKLOG = 4096
-# A flood of questions must not disturb what is measured.
+# Many questions at once must not disturb the measurement.
 PAUSE_SECONDS = 0.05
 POLL_SECONDS = 0.2
 ATTEMPTS = 2
