@@ -1,1 +1,1 @@
-"""The registry, the ways to a device, and what is pushed there."""
+"""The device registry, the transports, and the files that are sent to devices."""

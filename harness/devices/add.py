@@ -1,4 +1,4 @@
-"""A new device: its host key, a login, a Python that can run the runner, and what it is; only then it is written down."""
+"""Add a device: get its host key, log in, find a Python for the runner, and probe it, before its entry is written."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def refuse_taken(known: Registry, name: str) -> None:
         RegistryError: if it is.
     """
     if name == registries.LOCAL:
-        message = f"'{name}' is this machine: choose another name"
+        message = f"'{name}' is the name of this machine: choose another name"
         raise RegistryError(message)
     if name in known.entries:
         assert known.path is not None  # noqa: S101 - that's where it is
@@ -152,7 +152,7 @@ def entry(name: str, host: str, **other: Any) -> Device:  # noqa: ANN401 - what 
     user, alias, port = ssh_config.split(host)
     for key, value in (("user", user), ("port", port)):
         if value is not None and other.get(key) is not None:
-            message = f"'{host}' says the {key}, and so does --{key}: give it once"
+            message = f"the {key} is given both in '{host}' and by --{key}: give it once"
             raise UsageError(message)
         other[key] = other.get(key) if value is None else value
     try:
@@ -202,7 +202,7 @@ def _python(device: Device) -> str:
     old = "; ".join(f"{name} is Python {'.'.join(map(str, version))}" for name, version, _ in found)
     trouble = old or (last[0][:300] if last else "not there")
     tried = names[0] if len(names) == 1 else f"{names[0]} or {names[1]} … {names[-1]}"
-    reason = f"no Python 3.9 or newer as {tried} ({trouble}): install one there, or name another with --python"
+    reason = f"no Python 3.9 or newer as {tried} ({trouble}): install one there, or give another with --python"
     raise RunnerError(device.name, "add", reason)
 
 

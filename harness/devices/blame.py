@@ -1,4 +1,4 @@
-"""Whatever goes wrong while one device is dealt with is that device's fault: a :class:`~harness.errors.DeviceError` that names it."""
+"""Turn every exception that concerns one device into a :class:`~harness.errors.DeviceError` that names the device."""
 
 from __future__ import annotations
 

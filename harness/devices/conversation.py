@@ -130,7 +130,7 @@ class Conversation:
         for line in self._channel.lines():
             reply = _parse(line)
             if reply is None:
-                reason = f"the agent sent something that is not in its protocol: {line[:100]!r}"
+                reason = f"the agent sent a message that does not follow the protocol: {line[:100]!r}"
                 raise RunnerError(self._device.name, self._step, reason)
             heard = True
             if reply["event"] == "error":
@@ -156,7 +156,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """Read one line of the protocol; None if it is none. NaN and Infinity are no JSON."""
 
     def refuse(constant: str) -> None:
-        message = f"{constant} is no JSON"
+        message = f"{constant} is not JSON"
         raise ValueError(message)
 
     try:

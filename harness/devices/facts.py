@@ -82,7 +82,7 @@ class Facts(_Said):
     onnxruntime: Runtime
     runtime: Word | None = None
     emulated: Emulation | None = None
-    uncountable: Text | None = "its runner does not say"
+    uncountable: Text | None = "its runner does not report it"
     core_kinds: Annotated[list[CoreKind], Field(max_length=64)] = []
     holder: Annotated[str, Field(max_length=2000)] | None = None
     runtimes: Annotated[list[Word], Field(max_length=100)] = []
@@ -114,7 +114,7 @@ def check(said: object, device: str) -> Facts:
     except ValidationError as exc:
         first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise RunnerError(device, "probe", f"its facts are not of the protocol's shape: {place}: {first['msg']}") from exc
+        raise RunnerError(device, "probe", f"its facts do not follow the protocol: {place}: {first['msg']}") from exc
 
 
 def fitting(said: object, device: Device) -> Facts:
@@ -152,7 +152,7 @@ def usable(facts: Facts, device: str, python: str, providers: list[str]) -> None
     """
     if facts.onnxruntime.version is None:
         reason = (
-            f"onnxruntime can't be imported by {python} there ({facts.onnxruntime.error}); to bring it: harness device provision {device}; "
+            f"{python} on the device can't import onnxruntime ({facts.onnxruntime.error}); to install it: harness device provision {device}; "
             f'or set python = "…" for [{device}] in devices.toml to one that has onnxruntime and numpy'
         )
         raise RunnerError(device, "probe", reason)

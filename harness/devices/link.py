@@ -90,7 +90,7 @@ class Link:
         """Bring files, by sha256, to the device's store; what is there already is not sent. Gives the number of bytes sent.
 
         Raises:
-            TransferError: if one did not arrive whole or can't be stored.
+            TransferError: if one arrived damaged or can't be stored.
         """
         return pushing.push(self._agent, files, self.device.quota)
 
@@ -176,7 +176,7 @@ class Link:
                 break
             if len(data) > OUTPUT_LIMIT:
                 raise TransferError(self.device.name, "collect", f"{name} is larger than {OUTPUT_LIMIT} bytes")
-        raise TransferError(self.device.name, "collect", f"{name} did not arrive whole")
+        raise TransferError(self.device.name, "collect", f"{name} arrived damaged")
 
     def end_job(self) -> bool:
         """Stop the job that holds the device, whoever started it; tells whether one did.
@@ -193,7 +193,7 @@ class Link:
                 if said.get("mine") is True
                 else f"{account} may not end it: wait for it (--wait 10m), ask who started it, or end it as that account or as root"
             )
-            reason = f"another job is being measured on the device ({who}), and {fault}"
+            reason = f"the device is busy with another job ({who}), and {fault}"
             raise BusyError(self.device.name, "release", reason)
         return bool(said.get("was_running"))
 

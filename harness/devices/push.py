@@ -34,7 +34,7 @@ def push(agent: Agent, files: Mapping[str, Path], quota: int | None) -> int:
         The number of bytes of files that were sent.
 
     Raises:
-        TransferError: if one can't be read here, did not arrive whole, or can't be stored there.
+        TransferError: if one can't be read here, arrived damaged, or can't be stored there.
     """
     sizes = {sha256: _size(path, agent.device.name) for sha256, path in files.items()}
     sent = 0
@@ -81,7 +81,7 @@ def _missing(talk: Conversation, wanted: Mapping[str, int]) -> list[str]:
     said = talk.expect("missing").get("sha256")
     missing = list(dict.fromkeys(map(str, said))) if isinstance(said, list) else []
     if unknown := [sha256 for sha256 in missing if sha256 not in wanted]:
-        raise TransferError(talk.device, STEP, f"the device asks for a file it was not offered: {unknown[0][:80]}")
+        raise TransferError(talk.device, STEP, f"the device requests a file that it was not offered: {unknown[0][:80]}")
     return missing
 
 
@@ -95,7 +95,7 @@ def _ranges(talk: Conversation, asked: object, layouts: Mapping[str, Sequence[Pi
                 raise ValueError  # noqa: TRY301 - one way out for all that does not fit
             found.append((sha256, piece.offset + done, piece.size - done))
     except (KeyError, IndexError, TypeError, ValueError) as exc:
-        raise TransferError(talk.device, STEP, f"the device asks for pieces it was not offered: {asked!r:.80}") from exc
+        raise TransferError(talk.device, STEP, f"the device requests pieces that it was not offered: {asked!r:.80}") from exc
     return found
 
 
@@ -154,7 +154,7 @@ def _stored(talk: Conversation, missing: Sequence[str]) -> list[str]:
         said = talk.expect("stored", "damaged")
         sha256 = str(said.get("sha256"))
         if sha256 not in left:
-            raise TransferError(talk.device, STEP, f"the device speaks of a file it did not get: {sha256[:80]}")
+            raise TransferError(talk.device, STEP, f"the device reports a file that it was not sent: {sha256[:80]}")
         left.remove(sha256)
         damaged += [sha256] if said["event"] == "damaged" else []
     return damaged

@@ -149,7 +149,7 @@ class Registry:
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
-            hint = "" if self.path else "; there is no devices.toml in this folder: --registry FILE names one elsewhere"
+            hint = "" if self.path else "; there is no devices.toml in this folder; to use one elsewhere: --registry FILE"
             message = f"no device '{name}' in {self.path or 'the registry'}; {toml_file.nearest(name, list(self.entries))}{hint}"
             raise SelectionError(message)
         return self.entries[name]

@@ -36,7 +36,7 @@ def check(said: dict[str, Any], device: str) -> Event:
         first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"][:4])
         raise RunnerError(
-            device, "measure", f"the journal has a line that is not of the protocol's shape: {place}: {first['msg']}"
+            device, "measure", f"the journal has a line that does not follow the protocol: {place}: {first['msg']}"
         ) from exc
 
 

@@ -175,7 +175,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_asked(harness: Comma
     assert "devices.toml:2: there is already a device 'rpi'" in done.err
     done = harness("device", "add", "local", "board.invalid")
     assert done.code == 2
-    assert "'local' is this machine" in done.err
+    assert "'local' is the name of this machine" in done.err
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,16 @@ from tests.devices.test_agent import run as agent
 from tests.devices.test_agent import store
 
 WRONG = {
-    "garbage": (b"\x00\xff\x1b[2J garbage\n", "the agent sent something that is not in its protocol: b'\\x00\\xff\\x1b[2J"),
-    "an array": (b"[1, 2]\n", "the agent sent something that is not in its protocol"),
-    "NaN": (b'{"event": "round", "round": 0, "elapsed": NaN}\n', "the agent sent something that is not in its protocol"),
-    "Infinity": (b'{"event": "round", "round": 0, "elapsed": -Infinity}\n', "not in its protocol"),
+    "garbage": (b"\x00\xff\x1b[2J garbage\n", "the agent sent a message that does not follow the protocol: b'\\x00\\xff\\x1b[2J"),
+    "an array": (b"[1, 2]\n", "the agent sent a message that does not follow the protocol"),
+    "NaN": (b'{"event": "round", "round": 0, "elapsed": NaN}\n', "the agent sent a message that does not follow the protocol"),
+    "Infinity": (b'{"event": "round", "round": 0, "elapsed": -Infinity}\n', "does not follow the protocol"),
     "a number too large for floats": (
         b'{"event": "round", "round": 0, "elapsed": 1e999}\n',
         "round.elapsed: Input should be a finite",
     ),
-    "a number of 5000 digits": (b'{"event": "round", "round": ' + b"9" * 5000 + b"}\n", "not in its protocol"),
-    "depth": (b'{"event": "round", "x": ' + b"[" * 200_000 + b"\n", "not in its protocol"),
+    "a number of 5000 digits": (b'{"event": "round", "round": ' + b"9" * 5000 + b"}\n", "does not follow the protocol"),
+    "depth": (b'{"event": "round", "x": ' + b"[" * 200_000 + b"\n", "does not follow the protocol"),
     "half a character": (b'{"event": "error", "message": "\\ud800 \\u001b[2J"}\n', "\ufffd \ufffd[2J"),
     "a case that was not asked for": (
         say(event="failed", case="c9", kind="x", message=""),
@@ -132,9 +132,9 @@ def harmless(folder: Path) -> None:
         ("machine", say(event="stored"), "provision: expected 'machine' from the agent, got {'event': 'stored'}"),
         ("machine", say(event="error", message=NASTY), "provision: \ufffd[2J"),
         ("machine", b"", "the agent ended without an answer: no message"),
-        ("read", say(event="data", base64="not base64!"), "collect: c0.npz did not arrive whole"),
-        ("read", say(event="data", base64=""), "collect: c0.npz did not arrive whole"),
-        ("receive", say(event="missing", sha256=["0" * 64]), "push: the device asks for a file it was not offered: 000"),
+        ("read", say(event="data", base64="not base64!"), "collect: c0.npz arrived damaged"),
+        ("read", say(event="data", base64=""), "collect: c0.npz arrived damaged"),
+        ("receive", say(event="missing", sha256=["0" * 64]), "push: the device requests a file that it was not offered: 000"),
         ("receive", say(event="missing", sha256={"a": NASTY}), ""),
         ("receive", say(event="stored", sha256="0" * 64), "push: expected 'missing' from the agent, got {'event': 'stored'"),
     ],

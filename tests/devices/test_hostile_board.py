@@ -76,7 +76,7 @@ def test_words_without_end_before_the_first_answer(evil: Evil) -> None:
     "answer", ["'[' * 100_000", "'null'", "'[]'", "'{\"event\": 5}'", "'{\"event\": NaN}'", "chr(0)", "'\\x1b[2J'"]
 )
 def test_what_is_not_the_protocol(evil: Evil, answer: str) -> None:
-    with pytest.raises(RunnerError, match="the agent sent something that is not in its protocol"):
+    with pytest.raises(RunnerError, match="the agent sent a message that does not follow the protocol"):
         evil(f"say(event='alive')\nprint({answer})").machine()
 
 
@@ -97,12 +97,12 @@ def test_a_board_that_falls_silent(evil: Evil, sshd: SshServer) -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("say(event='missing', sha256=['../../../etc/passwd'])", "asks for a file it was not offered: ../../../etc/passwd"),
-        ("say(event='missing', sha256=['{other}'])", "asks for a file it was not offered"),
-        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{other}', 0, 0]])", "pieces it was not offered"),
-        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{own}', 7, 0]])", "pieces it was not offered"),
-        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{own}', -1, 0]])", "pieces it was not offered"),
-        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{own}', 0, -5]])", "pieces it was not offered"),
+        ("say(event='missing', sha256=['../../../etc/passwd'])", "requests a file that it was not offered: ../../../etc/passwd"),
+        ("say(event='missing', sha256=['{other}'])", "requests a file that it was not offered"),
+        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{other}', 0, 0]])", "pieces that it was not offered"),
+        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{own}', 7, 0]])", "pieces that it was not offered"),
+        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{own}', -1, 0]])", "pieces that it was not offered"),
+        ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces=[['{own}', 0, -5]])", "pieces that it was not offered"),
         ("say(event='missing', sha256=['{own}'])\nsay(event='needed', pieces='all')", None),
     ],
 )  # fmt: skip
@@ -126,7 +126,7 @@ def test_more_output_than_there_may_be(evil: Evil, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("end", ["say(event='ended', sha256='0' * 64)", "say(event='ended')", ""])
 def test_output_that_is_not_what_it_says(evil: Evil, end: str) -> None:
     # One that ends at once may be gone before it was asked.
-    with pytest.raises((TransferError, RunnerError), match=r"c0\.npz did not arrive whole|collect: the process ended early"):
+    with pytest.raises((TransferError, RunnerError), match=r"c0\.npz arrived damaged|collect: the process ended early"):
         list(evil(f"say(event='data', base64='AAAA')\n{end}").read_outputs("job", ["c0.npz"]))
 
 
@@ -141,7 +141,7 @@ def test_samples_without_end_take_no_time(data: bytes) -> None:
     samples = {"base": 0, "unit": 1, "count": 3, "data": base64.b64encode(data).decode()}
     line = duets.line(["c0", "c1"], 0, duets.rebuild(duets.pair([[1, 1, 1]] * 2, samples=[samples] * 2)))
     begun = time.process_time()
-    with pytest.raises(RunnerError, match=r"not of the protocol's shape: .*samples"):
+    with pytest.raises(RunnerError, match=r"not follow the protocol: .*samples"):
         journal.check(line, "board")
     # In time that grows with the square of the length it would be minutes.
     assert time.process_time() - begun < 20

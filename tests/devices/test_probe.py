@@ -68,7 +68,7 @@ def test_a_holder_can_not_write_to_the_terminal() -> None:
     "wrong", [{"holder": "x" * 2001}, {"runtimes": ["1.2.3"] * 101}, {"runtimes": ["1" * 101]}, {"holder": 5}]
 )
 def test_what_a_board_says_is_bounded(wrong: dict[str, Any]) -> None:
-    with pytest.raises(RunnerError, match="not of the protocol's shape"):
+    with pytest.raises(RunnerError, match="not follow the protocol"):
         facts(**wrong)
 
 

@@ -113,7 +113,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 )
 def test_what_a_device_says_is_checked(line: dict[str, Any]) -> None:
     with pytest.raises(
-        RunnerError, match=r"board: measure: the journal has a line that is (not of the protocol's shape|not an event of a job)"
+        RunnerError, match=r"board: measure: the journal has a line that (does not follow the protocol|is not an event of a job)"
     ):
         journal.check(line, "board")
 

@@ -1,4 +1,4 @@
-"""What is known of each board that was started: a folder for each, with a record, its keys and its console."""
+"""The boards that were started: each has a folder with a record, its keys and its console."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def make_place(name: str) -> Path:
         try:
             place(name).mkdir(mode=0o700)
         except FileExistsError as exc:
-            message = f"'{name}' is taken by a board that was started before; harness board down {name}"
+            message = f"'{name}' is the name of a board that is already up; choose another name, or: harness board down {name}"
             raise UsageError(message) from exc
         except FileNotFoundError:
             # The last other board was taken down between the two lines above.

@@ -1,6 +1,6 @@
 """Building the image, step by step, in a folder beside its place; it is renamed when all of it is there.
 
-Whatever was cut off, by Ctrl-C or by force, leaves at most that folder and downloads; the next build clears up.
+An interrupted build leaves at most that folder and downloads; the next build removes them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def build(folder: Path, say: Callable[[str], None], given_mirror: str | None = N
 
 def _make(site: Site, image: Image) -> None:
     """Do the steps, and rename what they made into place."""
-    site.say(f"building the image of a board from {site.mirror}: about 4 minutes on two cores; Ctrl-C is safe")
+    site.say(f"building the boards' image from {site.mirror}: about 4 minutes on two cores; it can be interrupted")
     new = site.work / "image"
     new.mkdir(parents=True)
     site.debs.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def _make(site: Site, image: Image) -> None:
     with site.step("3/4 disk (about 10 seconds)"):
         shutil.rmtree(site.root / "var/lib/apt/lists")
         _disk(site, new)
-    with site.step("4/4 into place"):
+    with site.step("4/4 moving it to its folder"):
         facts = {
             "recipe": asdict(site.recipe),
             "built": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -83,11 +83,11 @@ def find(given: Path | None) -> Image:
     if not image.folder.is_dir():
         older = " (only older ones, of another recipe)" if others(image) else ""
         place = f" --folder {given}" if given is not None else ""
-        message = f"no image of a board in {folder}{older}; build it, once, as root: harness board build{place}"
+        message = f"{folder} has no image for boards{older}; to build it once, as root: harness board build{place}"
         raise UsageError(message)
     for path in (image.disk, image.kernel, image.initramfs):
         if not os.access(path, os.R_OK):
-            message = f"{path}: can't be read by this user; build an image of one's own, or give the folder of another: --folder"
+            message = f"{path}: can't be read by this user; build your own image, or give another folder: --folder"
             raise UsageError(message)
     return image
 

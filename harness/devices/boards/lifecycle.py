@@ -1,4 +1,4 @@
-"""Bringing a board up, and taking it down with all that it left."""
+"""Start a board, and stop it and remove everything that belongs to it."""
 
 from __future__ import annotations
 
@@ -57,11 +57,15 @@ def up(name: str, cpu: Cpu, clock: Clock, image: Image, registry: Path | None, p
     known = registries.load(file) if file.exists() else Registry(file, {})
     if name in known.entries or name == registries.LOCAL:
         dead = (found := boards.load(name)) is not None and found.state != "up"
-        way = f"it is a board whose emulator ended: harness board down {name}" if dead else "choose another, or remove that entry"
+        way = (
+            f"it is a board whose emulator has ended; to remove it: harness board down {name}"
+            if dead
+            else "choose another, or remove that entry"
+        )
         message = (
             f"'{name}' is taken: {file} has a device of that name; {way}"
             if name != registries.LOCAL
-            else f"'{name}' is this machine: choose another name"
+            else f"'{name}' is the name of this machine: choose another name"
         )
         raise RegistryError(message)
     place = boards.make_place(name)
@@ -101,12 +105,12 @@ def down(name: str) -> None:
     # Its disk ends with the emulator, so there is nothing to shut down in order.
     emulator = record.process if record is not None else None
     if emulator is not None and not emulator.stop(PATIENCE_SECONDS):
-        raise DeviceError(name, "down", f"the emulator, process {emulator.pid}, does not end")
+        raise DeviceError(name, "down", f"the emulator (process {emulator.pid}) does not end")
     if record is not None:
         try:
             registry_file.remove_device(record.registry, name, identity_file=str(place / seed.IDENTITY))
         except RegistryError as exc:
-            message = f"{exc}\nthe board has ended, but its entry is still there: mend the file, then once more: harness board down {name}"
+            message = f"{exc}\nthe board has ended, but its entry is still in the file: correct the file, then repeat: harness board down {name}"
             raise RegistryError(message) from exc
     boards.remove_place(name)
 
@@ -148,7 +152,9 @@ def _wait(device: Device, emulator: Process, place: Path, patience: float) -> No
         if not emulator.is_alive:
             raise DeviceError(device.name, "boot", f"the emulator ended{_console(place)}")
         if time.monotonic() > deadline:
-            raise DeviceError(device.name, "boot", f"no login within {patience:.0f} s; --timeout allows more{_console(place)}")
+            raise DeviceError(
+                device.name, "boot", f"no login within {patience:.0f} s; to wait longer: --timeout{_console(place)}"
+            )
         time.sleep(PAUSE_SECONDS)
 
 
@@ -187,4 +193,4 @@ def _console(place: Path) -> str:
     except OSError:
         lines = []
     tail = [line for line in lines if line.strip()][-TAIL_LINES:]
-    return "; the end of its console:\n" + "\n".join(tail) if tail else "; it said nothing on its console"
+    return "; the end of its console:\n" + "\n".join(tail) if tail else "; its console is empty"

@@ -82,7 +82,7 @@ def fetch(package: Package, mirror: str, proxy: str | None, folder: Path) -> Pat
                 with opener.open(url, timeout=ANSWER_SECONDS) as answer, part.open("wb") as file:
                     shutil.copyfileobj(answer, file)
                 if not _is(part, package):
-                    reason = f"{url}: what arrived is not what the index promises (sha256 {package.sha256})"
+                    reason = f"{url}: checksum mismatch: the index has sha256 {package.sha256}"
                     raise DeviceError(WHO, "packages", reason)
             break
         except (urllib.error.URLError, OSError) as exc:

@@ -73,7 +73,7 @@ def check_build(folder: Path) -> None:
         raise UsageError(message)
     faults = _packages(packages_to_build())
     if not is_native() and not _has_binfmt():
-        faults.append("this kernel can't run programs of other machines (binfmt_misc): modprobe binfmt_misc")
+        faults.append("this kernel can't run programs of other architectures (binfmt_misc): modprobe binfmt_misc")
     free = shutil.disk_usage(_existing(folder)).free
     if free < SPACE_BYTES:
         faults.append(f"{folder}: {free / 2**30:.1f} GiB free, building needs {SPACE_BYTES / 2**30:.0f}")

@@ -1,4 +1,4 @@
-"""A process that is known by more than its number: a number is given again, a start time with it is not."""
+"""A process that is identified by its number and start time, because numbers are reused."""
 
 from __future__ import annotations
 

@@ -110,4 +110,4 @@ def checked(kind: type[Said], said: object, device: str) -> Said:
     except ValidationError as exc:
         first = exc.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise RunnerError(device, STEP, f"its answer is not of the protocol's shape: {place}: {first['msg']}") from exc
+        raise RunnerError(device, STEP, f"its answer does not follow the protocol: {place}: {first['msg']}") from exc

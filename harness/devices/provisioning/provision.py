@@ -99,7 +99,7 @@ def provision(
         UsageError: if what was asked for can't be.
     """
     if version is not None and not wheels.VERSION.fullmatch(version):
-        message = f"'{version}' is no version: write it as 1.31.1"
+        message = f"'{version}' is not a version: write it as 1.31.1"
         raise UsageError(message)
     if wheelhouse is not None and not wheelhouse.is_dir():
         message = f"{wheelhouse}: no such folder"
@@ -133,9 +133,11 @@ def bring(
                 round(time.monotonic() - begun, 3),
             )  # fmt: skip
         tried.append(Tried(found[0].version, answer.message))
-        report(f"onnxruntime {found[0].version} does not run there: {answer.message}")
+        report(f"onnxruntime {found[0].version} does not run on the device: {answer.message}")
     told = "; ".join(f"{one.version}: {one.message}" for one in tried)
-    raise DeviceError(device.name, STEP, f"no onnxruntime that was tried runs on it ({told}); ask for another: --runtime VERSION")
+    raise DeviceError(
+        device.name, STEP, f"none of the tried versions of onnxruntime runs on it ({told}); try another: --runtime VERSION"
+    )
 
 
 def beside(link: Link, versions: Sequence[str]) -> dict[str, str]:
@@ -154,7 +156,7 @@ def beside(link: Link, versions: Sequence[str]) -> dict[str, str]:
         _push(link, found, lambda _line: None)
         answer = _try(link, found, "beside")
         if isinstance(answer, Unusable):
-            reason = f"onnxruntime {version} does not run on it ({answer.message}): take it out of runtimes in devices.toml"
+            reason = f"onnxruntime {version} does not run on it ({answer.message}): remove it from runtimes in devices.toml"
             raise DeviceError(link.device.name, STEP, reason)
         brought[version] = answer.runtime
     return brought
@@ -189,7 +191,7 @@ def candidates(target: Target, version: str | None, wheelhouse: Path | None, dev
 def _none_fits(target: Target, version: str, wheelhouse: Path | None, why: NoWheelError) -> str:
     """Say what was looked for, where, and what there is."""
     tags = target.tags()
-    where = f"in {wheelhouse}" if wheelhouse else "where this machine's pip looks"
+    where = f"in {wheelhouse}" if wheelhouse else "in pip's package index"
     reason = f"no onnxruntime {version} {where} fits {target} ({tags[0]} … {tags[-1]}); {why}".replace("  ", " ")
     if not why.known and wheelhouse is None:
         reason += ". If this machine has no internet: download the wheels elsewhere and give --wheelhouse DIR"
@@ -210,13 +212,13 @@ def _try(link: Link, found: tuple[Wheel, ...], use: Literal["always", "beside"] 
     expected = runtime_hash(wheel.sha256 for wheel in found)
     runtime = link.unpack({wheel.sha256: wheel.path.name for wheel in found})
     if runtime != expected:
-        raise RunnerError(link.device.name, STEP, f"it unpacked something else than was asked for: {runtime:.80}")
+        raise RunnerError(link.device.name, STEP, f"it unpacked another runtime than the requested one: {runtime:.80}")
     said = link.adopt(runtime, use)
     if said["event"] == "unusable":
         return checked(Unusable, said, link.device.name)
     answer = checked(Adopted, said, link.device.name)
     if answer.runtime != expected:
-        raise RunnerError(link.device.name, STEP, f"it adopted something else than was asked for: {answer.runtime}")
+        raise RunnerError(link.device.name, STEP, f"it uses another runtime than the requested one: {answer.runtime}")
     return answer
 
 

@@ -105,7 +105,7 @@ def test_an_image_is_built_once_and_nothing_else_stays(steps: list[list[str]], m
     assert image.disk.stat().st_size == 3000 << 20
     assert on_disk(image, "cat /etc/hostname") == "board"
     assert "lists" not in on_disk(image, "ls -p /var/lib/apt"), "the index is not needed there"
-    assert said[0].startswith(f"building the image of a board from {mirror.url}: about 4 minutes")
+    assert said[0].startswith(f"building the boards' image from {mirror.url}: about 4 minutes")
     assert builds.build(tmp_path / "b", said.append) == (image, False)
     assert len(steps) == 2
 

@@ -86,7 +86,11 @@ def test_two_boards_in_a_registry_of_their_own(image: Image) -> None:
 @pytest.mark.usefixtures("friendly")
 def test_names_that_are_taken(image: Image) -> None:
     Path("devices.toml").write_text(TEXT)
-    for name, words in {"rpi4": "has a device of that name", "local": "is this machine", "a/b": "a name has at most 100"}.items():
+    for name, words in {
+        "rpi4": "has a device of that name",
+        "local": "is the name of this machine",
+        "a/b": "a name has at most 100",
+    }.items():
         done = start(image, name)
         assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
     assert start(image).exit_code == 0
@@ -143,7 +147,7 @@ def test_a_board_that_does_not_answer_is_told_with_its_console(emulator: FakeEmu
     emulator.become(life=30)
     done = start(image, "a53", "--timeout", "1")
     assert done.exit_code == 3
-    assert "a53: boot: no login within 1 s; --timeout allows more; the end of its console:" in done.stderr
+    assert "a53: boot: no login within 1 s; to wait longer: --timeout; the end of its console:" in done.stderr
     assert "Kernel panic" in done.stderr
     assert states() == {}
     assert not Path("devices.toml").exists()
@@ -164,7 +168,7 @@ def test_a_registry_that_broke_meanwhile_keeps_no_board_alive(image: Image) -> N
     done = harness("down", "a53")
     assert done.exit_code == 2
     assert "not valid TOML" in done.stderr
-    assert "mend the file, then once more: harness board down a53" in done.stderr
+    assert "correct the file, then repeat: harness board down a53" in done.stderr
     assert states() == {"a53": "dead"}
     Path("devices.toml").write_text("")
     assert harness("down", "a53").exit_code == 0

@@ -31,7 +31,7 @@ def test_a_changed_or_new_script_names_another_image(tmp_path: Path) -> None:
 
 
 def test_the_image_that_is_not_built_yet_is_named_with_the_command(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"no image of a board in {tmp_path}; .*harness board build --folder {tmp_path}"):
+    with pytest.raises(UsageError, match=f"{tmp_path} has no image for boards; .*harness board build --folder {tmp_path}"):
         images.find(tmp_path)
     (tmp_path / "image-0123").mkdir()
     with pytest.raises(UsageError, match="only older ones"):

@@ -119,13 +119,13 @@ def test_a_device_that_no_wheel_fits_is_refused_with_what_it_needs(board: Any, d
     [{"arch": "x" * 200}, {"arch": "\x1b[31m"}, {"python": [3]}, {"python": [3, 11, -1]}, {"abi": "../x"}, {"bits": "many"}],
 )
 def test_an_answer_of_another_shape_is_refused(board: Any, different: dict[str, Any]) -> None:
-    with pytest.raises(RunnerError, match="its answer is not of the protocol's shape"):
+    with pytest.raises(RunnerError, match="its answer does not follow the protocol"):
         board(machine=GOOD | different)
 
 
 def test_what_was_asked_for_is_checked_before_the_device_is(board: Any, tmp_path: Path) -> None:
     for version in ("newest", "1.31.1; rm", "--pre", "1"):
-        with pytest.raises(UsageError, match="is no version: write it as"):
+        with pytest.raises(UsageError, match="is not a version: write it as"):
             board(version)
     with pytest.raises(UsageError, match="no such folder"):
         board(None, tmp_path / "none")
@@ -148,17 +148,17 @@ def test_without_an_index_the_wheelhouse_is_named(board: Any, tmp_path: Path, mo
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    with pytest.raises(DeviceError, match=r"where this machine's pip looks fits aarch64.*give --wheelhouse DIR"):
+    with pytest.raises(DeviceError, match=r"in pip's package index fits aarch64.*give --wheelhouse DIR"):
         board(machine=GOOD)
 
 
 @pytest.mark.parametrize(
     ("unpacked", "adopted", "words"),
     [
-        (HASH, {}, "it unpacked something else"),
-        (None, {"event": "adopted", "runtime": HASH, "onnxruntime": "1", "numpy": "2"}, "it adopted something else"),
-        (None, {"event": "adopted", "runtime": HASH}, "not of the protocol's shape: onnxruntime"),
-        (None, {"event": "unusable", "message": "x" * 5000}, "not of the protocol's shape: message"),
+        (HASH, {}, "it unpacked another runtime"),
+        (None, {"event": "adopted", "runtime": HASH, "onnxruntime": "1", "numpy": "2"}, "it uses another runtime"),
+        (None, {"event": "adopted", "runtime": HASH}, "not follow the protocol: onnxruntime"),
+        (None, {"event": "unusable", "message": "x" * 5000}, "not follow the protocol: message"),
         (None, {"event": "hello"}, "expected 'adopted or unusable' from the agent"),
     ],
 )
@@ -187,7 +187,7 @@ def test_when_nothing_runs_there_all_that_was_tried_is_told(board: Any, tmp_path
 
 def test_a_device_without_onnxruntime_is_sent_here() -> None:
     said = {"arch": "aarch64", "cores": 4, "python": "3.11.2", "onnxruntime": {"error": "No module named 'onnxruntime'"}}
-    with pytest.raises(RunnerError, match=r"to bring it: harness device provision board; or set python"):
+    with pytest.raises(RunnerError, match=r"to install it: harness device provision board; or set python"):
         device_facts.usable(device_facts.check(said, "board"), "board", "python3", [])
 
 
