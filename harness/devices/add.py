@@ -50,7 +50,7 @@ ASK = (
 
 @dataclass(frozen=True)
 class Added:
-    """A device that was written down.
+    """A device that was added to devices.toml.
 
     Attributes:
         path: the devices.toml.
@@ -66,14 +66,14 @@ class Added:
 
     @property
     def next(self) -> str:
-        """The command that comes next; the file is named unless it is found without."""
+        """The command to run next; it names the devices.toml unless that is found without."""
         where = "" if registries.locate(None) == self.path else f" --registry {shlex.quote(str(self.path))}"
         if self.facts.onnxruntime.version is None:
             return f"harness device provision {self.device.name}{where}"
         return f"harness run --device {self.device.name}{where}"
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The same as a JSON object."""
         return {
             "device": self.device.name,
             "registry": str(self.path),
@@ -87,7 +87,7 @@ class Added:
 
 
 def place(path: Path | None) -> tuple[Path, Registry]:
-    """Say which devices.toml a device is added to, and what it has; a file that is not there yet has nothing."""
+    """The devices.toml that a device is added to, and its devices; a file that does not exist yet has none."""
     file = registries.locate(path) or registries.HERE
     if file.exists():
         return file, registries.load(file)
@@ -95,7 +95,7 @@ def place(path: Path | None) -> tuple[Path, Registry]:
 
 
 def refuse_taken(known: Registry, name: str) -> None:
-    """Refuse a name that is there.
+    """Refuse a name that is taken.
 
     Raises:
         RegistryError: if it is.
@@ -111,7 +111,7 @@ def refuse_taken(known: Registry, name: str) -> None:
 
 
 def add(device: Device, file: Path, known: Registry, say: Callable[[str], None]) -> Added:
-    """Find out what a device is, and write it to devices.toml.
+    """Connect to a device, probe it, and add it to devices.toml.
 
     Args:
         device: what the user said of it.
@@ -144,7 +144,7 @@ def add(device: Device, file: Path, known: Registry, say: Callable[[str], None])
 
 
 def entry(name: str, host: str, **other: Any) -> Device:  # noqa: ANN401 - what devices.toml can say
-    """Make an entry of what the user said; ``USER@HOST:PORT`` counts as user and port.
+    """Make an entry from the command line; ``USER@HOST:PORT`` sets user and port, too.
 
     Raises:
         UsageError: if it can't be one, or says a thing twice.
@@ -168,7 +168,7 @@ def entry(name: str, host: str, **other: Any) -> Device:  # noqa: ANN401 - what 
 
 
 def _key(device: Device) -> Shown:
-    """Ask for the host key; one that known_hosts contradicts is refused."""
+    """Ask for the host key, and refuse one that known_hosts contradicts."""
     try:
         return shown_key(device, check=True)
     except HostKeyMismatchError as exc:
@@ -207,7 +207,7 @@ def _python(device: Device) -> str:
 
 
 def _said(line: bytes, names: tuple[str, ...]) -> tuple[str, tuple[int, ...], bool] | None:
-    """One Python's answer, checked; None for what a login script prints."""
+    """One Python's answer, checked; None if a login script printed the line."""
     try:
         said = json.loads(line)
         name, version, runs = str(said["python"]), tuple(int(part) for part in said["version"]), said["onnxruntime"] is True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def blamed(device: str, step: str | Callable[[], str], *passing: type[Exception]) -> Iterator[None]:
-    """Do something for one device.
+    """Attribute every exception of the block to one device.
 
     Args:
         device: its name.
@@ -41,7 +41,7 @@ def blamed(device: str, step: str | Callable[[], str], *passing: type[Exception]
 
 @contextlib.contextmanager
 def harmless() -> Iterator[None]:
-    """Do something whose failure, whatever it is, changes nothing: to close what is not used any more.
+    """Ignore every exception of the block, which only closes what is no longer used.
 
     Raises:
         KeyboardInterrupt: as it is; GeneratorExit too.
@@ -55,6 +55,6 @@ def harmless() -> Iterator[None]:
 
 
 def unforeseen(exc: BaseException) -> str:
-    """Say an exception's class and text, and where its crash report is."""
+    """Describe an unexpected exception: its class, its text, and the path of its crash report."""
     report = crash.report(exc)
     return f"an unexpected error: {crash.described(exc)}" + (f"; please report it with {report}" if report else "")

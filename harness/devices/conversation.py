@@ -104,11 +104,11 @@ class Conversation:
         self._channel.write(data)
 
     def say(self, message: Mapping[str, object]) -> None:
-        """Write an object on a line."""
+        """Write an object as a line of JSON."""
         self.write(json.dumps(message).encode() + b"\n")
 
     def end(self) -> None:
-        """Say that nothing more is written."""
+        """Close the command's input."""
         self._channel.end()
 
     def expect(self, *events: str) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Conversation:
         return reply
 
     def _read(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the replies; signs of life are passed over."""
+        """Yield the replies, without the agent's keepalives."""
         heard = False
         for line in self._channel.lines():
             reply = _parse(line)
@@ -143,7 +143,7 @@ class Conversation:
             raise self._refusal(log if startup.standard_module(log) else f"the agent ended without an answer: {last[0][:300]}")
 
     def _refusal(self, message: str, *, place: bool = False) -> RunnerError | TransferError:
-        """The error for what the agent could not do; the next step where the store can't be where it is."""
+        """The error for what the agent reported, with the next step if the store's folder can't be used."""
         kind = TransferError if self._step == "push" else RunnerError
         if module := startup.standard_module(message):
             message = startup.without_module(module, self._python, self._device.name)
@@ -153,7 +153,7 @@ class Conversation:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Read one line of the protocol; None if it is none. NaN and Infinity are no JSON."""
+    """Parse one line of the protocol; None if it is not one. NaN and Infinity are not JSON."""
 
     def refuse(constant: str) -> None:
         message = f"{constant} is not JSON"

@@ -36,7 +36,7 @@ def size(value: object) -> object:
 
 
 def _enough(value: int) -> int:
-    """Refuse what nothing fits in."""
+    """Refuse a size that no model fits in."""
     if value < 2**20:
         message = f"{value} bytes is too small: the smallest value is 1 MiB"
         raise ValueError(message)
@@ -44,7 +44,7 @@ def _enough(value: int) -> int:
 
 
 def _a_second(value: float) -> float:
-    """Refuse a silence that any busy board keeps."""
+    """Refuse a time for which every busy board is silent now and then."""
     if value < 1:
         message = f"{value:g} s is too short, because a busy device can be silent for that long: the smallest value is 1 s"
         raise ValueError(message)
@@ -52,7 +52,7 @@ def _a_second(value: float) -> float:
 
 
 def _a_version(value: str) -> str:
-    """Refuse what pip would not take for one release."""
+    """Refuse what is not the version of a release."""
     if not re.fullmatch(r"\d+(\.\d+){1,3}", value):
         message = f"'{value}' is not a version of onnxruntime: write it as \"1.23.2\""
         raise ValueError(message)
@@ -60,7 +60,7 @@ def _a_version(value: str) -> str:
 
 
 def _a_place(value: str) -> str:
-    """Refuse what names no folder of its own on a device."""
+    """Refuse what is not an absolute path or a path below the home directory."""
     if not value.startswith(("/", "~/")) or not value.isprintable() or ".." in value.split("/") or not value.strip("~/"):
         message = f'{value!r} is not a folder on the device: write it as "/data/bench", or "~/bench" in the account\'s home'
         raise ValueError(message)
@@ -68,7 +68,7 @@ def _a_place(value: str) -> str:
 
 
 def _a_line(value: str) -> str:
-    """Refuse what can be no part of a command line or a name: control characters."""
+    """Refuse control characters."""
     if not value.isprintable():
         message = f"{value!r} has a control character: remove it"
         raise ValueError(message)
@@ -76,7 +76,7 @@ def _a_line(value: str) -> str:
 
 
 def _a_command(value: str) -> str:
-    """Refuse the one character that no command line can hold; the others are quoted."""
+    """Refuse the zero character, which no command line can hold; other characters are quoted."""
     if "\0" in value:
         message = f"{value!r} has a zero character: remove it"
         raise ValueError(message)
@@ -84,7 +84,7 @@ def _a_command(value: str) -> str:
 
 
 def _a_path(value: object) -> object:
-    """Refuse a path that names nothing, which pathlib would read as the working folder."""
+    """Refuse an empty path, which pathlib would read as the working folder."""
     if isinstance(value, str):
         if not value:
             message = "it is empty: name a file, or remove the key"
@@ -94,7 +94,7 @@ def _a_path(value: object) -> object:
 
 
 def _cores(value: list[int]) -> list[int]:
-    """Refuse a choice of no core, or of one core twice."""
+    """Refuse an empty list of cores, and one that has a core twice."""
     if not value:
         message = "the list is empty: name at least one core, or remove the key"
         raise ValueError(message)
@@ -118,7 +118,7 @@ OVER_SSH = ("host", "user", "port", "identity_file", "password_env", "host_key",
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an entry was read, and what the same file says that reaching the device takes; it is no part of a comparison of devices.
+    """Where an entry was read, and which other entries of that file are needed to reach the device. Devices are compared without it.
 
     Attributes:
         path: the devices.toml.
@@ -182,11 +182,11 @@ class Device(BaseModel):
 
     @property
     def origin(self) -> Origin:
-        """Where the entry was read; a device that was not read from a file has an empty one."""
+        """Where the entry was read; empty for a device that was not read from a file."""
         return self._origin
 
     def read_from(self, origin: Origin) -> Device:
-        """The same device, read elsewhere."""
+        """A copy of the device with another origin."""
         copy = self.model_copy()
         copy._origin = origin  # noqa: SLF001 - a copy of its own class
         return copy

@@ -1,4 +1,4 @@
-"""What a device says of itself, checked: it comes over the wire, so every field is bounded."""
+"""What a device reports about itself. It comes from the device, so every field is checked and bounded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CoreKind(_Said):
 
 
 class Facts(_Said):
-    """A device at the time of asking; None is 'can't be read there'.
+    """A device when it was probed; None means that the value can't be read there.
 
     Attributes:
         runtime: the start of the provisioned runtime's hash; None if its Python has an onnxruntime of its own, or none.
@@ -133,7 +133,7 @@ def fitting(said: object, device: Device) -> Facts:
 
 
 def spans(cores: Sequence[int]) -> str:
-    """Numbers of cores in few words, such as ``cores 0-3 and 8``."""
+    """Core numbers as ranges, such as ``cores 0-3 and 8``."""
     found: list[list[int]] = []
     for core in sorted(cores):
         if found and core == found[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""Who holds a device, in words: what the holding job wrote of itself is input."""
+"""Describes who holds a device, from what the holding job wrote about itself, which is untrusted input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def how_to_end(said: str, device: str) -> str:
 
 
 def _asked_by(told: dict[str, Any]) -> str:
-    """Name the controller."""
+    """Describe the controller that started the job."""
     since = datetime.fromtimestamp(told["since"], UTC)
     name = f"{told['user']}@{told['host']}, process {told['pid']}{', ' + told['url'] if told.get('url') else ''}"
     version = (
@@ -55,7 +55,7 @@ def _asked_by(told: dict[str, Any]) -> str:
 
 
 def _on_the_device(told: dict[str, Any]) -> str:
-    """Name the job and its account on the device."""
+    """Describe the job and its account on the device."""
     words = f", job {told['job']}" if told.get("job") else ""
     if told.get("account") is not None:
         words += f", account {told['account']} on the device"

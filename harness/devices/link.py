@@ -1,4 +1,4 @@
-"""What a device can be asked to do: probed, pushed to, provisioned, and given jobs that are followed, read and stopped."""
+"""A connection to a device, and all that a device can be asked: probe, push, provision, and start, follow, read and stop a job."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Link:
         self._agent.close()
 
     def probe(self) -> dict[str, Any]:
-        """Ask the prober for the device's facts; they are unchecked here."""
+        """Ask the prober for the device's facts; they are not checked here."""
         programs = _programs()
         _, runner, prober = programs
         asked = (prober, runner)
@@ -63,7 +63,7 @@ class Link:
         return facts
 
     def machine(self) -> dict[str, Any]:
-        """Ask the agent for what decides which wheels fit; it is unchecked here."""
+        """Ask the agent for what decides which wheels fit; it is not checked here."""
         return self._agent.ask("provision", ["machine"], ["machine"])
 
     def unpack(self, wheels: dict[str, str]) -> str:
@@ -87,7 +87,7 @@ class Link:
         return self._agent.ask("provision", ["adopt", runtime, use], ["adopted", "unusable"])
 
     def push(self, files: dict[str, Path]) -> int:
-        """Bring files, by sha256, to the device's store; what is there already is not sent. Gives the number of bytes sent.
+        """Upload files, by sha256, to the device's store, unless they are there. Returns the number of bytes sent.
 
         Raises:
             TransferError: if one arrived damaged or can't be stored.
@@ -95,7 +95,7 @@ class Link:
         return pushing.push(self._agent, files, self.device.quota)
 
     def start(self, job: str, order: Order, files: dict[str, Path]) -> None:
-        """Start a job; it goes on without this link. Starting it again finds it running.
+        """Start a job, which continues without this connection. Starting it again finds it running.
 
         Args:
             job: its name.
@@ -127,12 +127,12 @@ class Link:
         return bool(said.get("found"))
 
     def holder(self) -> str | None:
-        """What the job that holds the device wrote of itself; None if none does."""
+        """What the job that holds the device wrote about itself; None if no job holds it."""
         said = self._agent.ask("lease", ["holder"], ["holder"]).get("holder")
         return None if said is None else str(said)[:HOLDER_LIMIT]
 
     def follow(self, job: str, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the job's journal from a byte offset on, as it grows, until the job has ended.
+        """Yield the lines of the job's journal from a byte offset on, as it grows, until the job has ended.
 
         Returns:
             Each line as an object, and the offset after it.
@@ -154,14 +154,14 @@ class Link:
         raise RunnerError(self.device.name, "measure", "the journal ended before the job did")
 
     def read_outputs(self, job: str, names: Sequence[str]) -> Iterator[bytes]:
-        """Fetch files of the job's outputs in their order, each verified; all in one call, for each costs the device a start of its Python."""
+        """Fetch files of the job's outputs in their order, and verify each. One call fetches all, because each call starts a Python there."""
         with self._agent.run("collect", "read", job, *names) as talk:
             talk.end()
             for name in names:
                 yield self._read_output(talk, name)
 
     def _read_output(self, talk: Conversation, name: str) -> bytes:
-        """Put one file together."""
+        """Assemble one file."""
         data = bytearray()
         for reply, _ in talk.replies:
             if reply["event"] == "ended":
@@ -179,7 +179,7 @@ class Link:
         raise TransferError(self.device.name, "collect", f"{name} arrived damaged")
 
     def end_job(self) -> bool:
-        """Stop the job that holds the device, whoever started it; tells whether one did.
+        """Stop the job that holds the device, whoever started it. Returns whether there was one.
 
         Raises:
             BusyError: if it is one of another account, which this account can't end.
@@ -203,5 +203,5 @@ class Link:
 
 
 def _programs() -> dict[str, Path]:
-    """What runs on a device beside the agent, by sha256: the job, the runner, the prober."""
+    """The programs that run on a device in addition to the agent, by sha256: the job, the runner, the prober."""
     return {files.sha256(path): path for path in (program.job(), program.runner(), program.prober())}

@@ -1,4 +1,4 @@
-"""A model file cut at its large tensors: variants of one model share most of them, and each needs to travel only once.
+"""Cuts model files at their large tensors. Variants of a model share most tensors, and each is then uploaded only once.
 
 The tensors of a model of 2 GB and more lie in a file beside it, which the model names by its hash: that one is cut by the model's word.
 """
@@ -116,7 +116,7 @@ def _edges(data: mmap.mmap) -> list[int]:
 
 
 def _tensors(data: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Yield the places of all tensors' bytes, in the file's order."""
+    """Yield the start and end of each tensor's bytes, in the file's order."""
     for graph in _inside(data, 0, len(data), GRAPH):
         for number, start, end in _fields(data, *graph):
             if number == INITIALIZER:
@@ -128,14 +128,14 @@ def _tensors(data: mmap.mmap) -> Iterator[tuple[int, int]]:
 
 
 def _payload(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the places of a TensorProto's values."""
+    """Yield the start and end of a TensorProto's values."""
     for number, first, last in _fields(data, start, end):
         if number in TENSOR_DATA:
             yield first, last
 
 
 def _inside(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Yield the places of a message's fields of one number."""
+    """Yield the start and end of a message's fields of one number."""
     for number, first, last in _fields(data, start, end):
         if number == wanted:
             yield first, last
@@ -166,7 +166,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
 
 
 def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
-    """Read a number; gives it and the place after it."""
+    """Read a varint. Returns it and the position after it."""
     value = shift = 0
     while True:
         byte = data[position]
@@ -180,5 +180,5 @@ def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
 
 
 def processors() -> int:
-    """How many files are worth hashing at once: hashing leaves the interpreter's lock alone."""
+    """How many files to hash at once; hashing releases the interpreter's lock."""
     return min(4, os.cpu_count() or 1)

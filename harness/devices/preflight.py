@@ -1,4 +1,4 @@
-"""What is wrong with devices can be told from files alone, before anything is made or measured: their entries, and what ssh_config says of them."""
+"""Checks devices by their entries and ssh_config alone, before anything is made or measured; nothing is connected to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def select(registry: Registry, selectors: Sequence[str]) -> tuple[Device, ...]:
-    """Find the devices that a run measures on, as :meth:`Registry.select` does, and see that what the files say of each can be followed.
+    """Find the devices that a run measures on, as :meth:`Registry.select` does, and check each as :func:`check` does.
 
     Raises:
         SelectionError: if a selector matches nothing.
@@ -28,7 +28,7 @@ def select(registry: Registry, selectors: Sequence[str]) -> tuple[Device, ...]:
 
 
 def check(entries: Iterable[Entry]) -> None:
-    """See that what devices.toml and ssh_config say of devices can be followed; nothing is connected to.
+    """Check that what devices.toml and ssh_config say about devices is usable; nothing is connected to.
 
     Raises:
         RegistryError: if not; it has a line for each fault of each device.
@@ -38,7 +38,7 @@ def check(entries: Iterable[Entry]) -> None:
 
 
 def _fault(entry: Entry) -> str | None:
-    """What is wrong with one device; None if nothing can be told."""
+    """What is wrong with one device; None if nothing was found."""
     if isinstance(entry, WrongEntry):
         return entry.fault
     if entry.transport == "local":

@@ -1,4 +1,4 @@
-"""Asking devices what they are, all at once."""
+"""Probes devices, all at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STATES: dict[type[DeviceError], str] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What asking a device gave: facts or an error."""
+    """The result of probing a device: facts or an error."""
 
     device: Entry
     facts: Facts | None
@@ -67,7 +67,7 @@ class Answer:
         return None if self.facts is None or self.facts.holder is None else lease.how_to_end(self.facts.holder, self.device.name)
 
     def as_json(self) -> dict[str, Any]:
-        """The answer for programs; no key of the registry that could be secret."""
+        """The answer as a JSON object, without keys of the registry that could be secret."""
         return {
             "device": self.device.name,
             "host": self.device.host,
@@ -79,7 +79,7 @@ class Answer:
         }
 
     def cells(self) -> dict[str, str]:
-        """The answer as a line of a table, by title; what can't be told is empty."""
+        """The answer as a row of a table, by title; unknown cells are empty."""
         device, facts = self.device, self.facts
         nowhere = "" if isinstance(device, WrongEntry) else "this machine"
         start = {"device": device.name, "state": self.state, "host": device.host or nowhere, "tags": " ".join(device.tags)}
@@ -99,7 +99,7 @@ class Answer:
         }
 
     def sentence(self) -> str:
-        """The same in words, for where a table has no room."""
+        """The same as one sentence."""
         cells = self.cells()
         if self.facts is None:
             return f"{cells['host']} {cells['tags']}".strip()
@@ -115,7 +115,7 @@ def _runtimes(facts: Facts) -> list[str]:
 
 
 def probe(device: Entry) -> Answer:
-    """Ask one device; its failure, whatever it is, is the answer's error, and so is what is wrong with its entry."""
+    """Probe one device. If that fails for any reason, or its entry is wrong, the answer has an error."""
     if isinstance(device, WrongEntry):
         return Answer(device, None, EntryError(device.name, "entry", device.fault))
     try:
@@ -134,7 +134,7 @@ def _facts(device: Device) -> Facts:
 
 
 def probe_all(devices: Sequence[Entry]) -> list[Answer]:
-    """Ask devices at the same time, and answer in their order.
+    """Probe devices at the same time; the answers are in their order.
 
     Raises:
         KeyboardInterrupt: at once; devices that have not answered by then are left alone.

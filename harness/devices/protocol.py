@@ -1,4 +1,4 @@
-"""The version of what the controller and a device say to each other (runners/PROTOCOL.md), and what to do when two differ."""
+"""The version of the protocol between controller and device (runners/PROTOCOL.md), and the check that both speak the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROTOCOL = int((paths.RUNNERS / "shared" / "version.py").read_text(encoding="utf
 
 
 def described(said: Mapping[str, object]) -> str:
-    """Name the version that a job or a holder speaks.
+    """Describe the version that a job or a holder speaks.
 
     Args:
         said: with ``protocol`` and ``harness``, if it tells them: versions before protocol 4 did not.

@@ -1,4 +1,4 @@
-"""The controller's end of a push: one stream for everything that the device lacks, every distinct tensor once."""
+"""The controller's side of an upload: one stream with everything that the device lacks, and every distinct tensor once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ATTEMPTS = 2
 
 
 def push(agent: Agent, files: Mapping[str, Path], quota: int | None) -> int:
-    """Bring files to the device's store.
+    """Upload files to the device's store.
 
     Args:
         agent: the device's.
@@ -77,7 +77,7 @@ def _size(path: Path, device: str) -> int:
 
 
 def _missing(talk: Conversation, wanted: Mapping[str, int]) -> list[str]:
-    """What the device lacks of what it was offered."""
+    """Which of the offered files the device lacks."""
     said = talk.expect("missing").get("sha256")
     missing = list(dict.fromkeys(map(str, said))) if isinstance(said, list) else []
     if unknown := [sha256 for sha256 in missing if sha256 not in wanted]:
@@ -86,7 +86,7 @@ def _missing(talk: Conversation, wanted: Mapping[str, int]) -> list[str]:
 
 
 def _ranges(talk: Conversation, asked: object, layouts: Mapping[str, Sequence[Piece]]) -> list[tuple[str, int, int]]:
-    """What the device asks for, as (file, offset, bytes), checked against what it was offered."""
+    """The ranges that the device asks for, as (file, offset, bytes), checked against what it was offered."""
     found = []
     try:
         for sha256, number, done in asked if isinstance(asked, list) else ():
@@ -100,7 +100,7 @@ def _ranges(talk: Conversation, asked: object, layouts: Mapping[str, Sequence[Pi
 
 
 def _send(talk: Conversation, files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]) -> int:
-    """Send pieces one after the other; gives the number of bytes."""
+    """Send ranges one after the other. Returns the number of bytes."""
     sent = 0
     try:
         for data in _chunks(files, ranges):
@@ -119,7 +119,7 @@ def _send(talk: Conversation, files: Mapping[str, Path], ranges: Sequence[tuple[
 
 
 def _chunks(files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]) -> Iterator[bytes]:
-    """Yield the bytes of ranges, in pieces that are worth a write."""
+    """Yield the bytes of ranges, in chunks that are large enough for a write."""
     gathered = bytearray()
     opened, file = None, None
     try:
@@ -148,7 +148,7 @@ def _chunks(files: Mapping[str, Path], ranges: Sequence[tuple[str, int, int]]) -
 
 
 def _stored(talk: Conversation, missing: Sequence[str]) -> list[str]:
-    """Wait until every file is stored; gives those that came out damaged."""
+    """Wait until every file is stored. Returns those whose checksum is wrong."""
     left, damaged = set(missing), []
     while left:
         said = talk.expect("stored", "damaged")

@@ -25,7 +25,7 @@ HERE = Path("devices.toml")
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """An entry of devices.toml that is no device.
+    """An entry of devices.toml that is not a valid device.
 
     Attributes:
         name: the table's.
@@ -59,12 +59,12 @@ class Registry:
 
     @cached_property
     def devices(self) -> dict[str, Device]:
-        """The entries that are right, by name."""
+        """The valid entries, by name."""
         return {name: entry for name, entry in self.entries.items() if isinstance(entry, Device)}
 
     @property
     def wrong(self) -> tuple[WrongEntry, ...]:
-        """The entries that are wrong."""
+        """The entries that are not valid."""
         return tuple(entry for entry in self.entries.values() if isinstance(entry, WrongEntry))
 
     @property
@@ -77,7 +77,7 @@ class Registry:
         return Origin(self.path or HERE, self.text).where(*keys)
 
     def resolve(self, device: Device) -> Device:
-        """A device, which need not be an entry, with all that the registry says about how it is reached.
+        """Give a device, which need not be an entry, what the registry says about how it is reached.
 
         Raises:
             RegistryError: if its jump host is no other device, has a wrong entry, or leads back to the device.
@@ -130,7 +130,7 @@ class Registry:
         return tuple(entry for entry in chosen if isinstance(entry, Device))
 
     def choose(self, selectors: Sequence[str]) -> tuple[Entry, ...]:
-        """As :meth:`select`, but wrong entries are among them.
+        """As :meth:`select`, but including wrong entries.
 
         Raises:
             SelectionError: if a selector matches nothing.
@@ -156,7 +156,7 @@ class Registry:
 
 
 def locate(path: Path | None) -> Path | None:
-    """Say which devices.toml counts: the one given, $HARNESS_DEVICES, ./devices.toml, the user's own, or none."""
+    """Find the devices.toml to use: the one given, $HARNESS_DEVICES, ./devices.toml, the user's own, or none."""
     if path is None and os.environ.get("HARNESS_DEVICES"):
         path = Path(os.environ["HARNESS_DEVICES"])
     if path is not None:
@@ -192,7 +192,7 @@ def _resolved(entry: Entry, registry: Registry) -> Entry:
 
 
 def _entry(name: str, said: object, file: Path, text: str) -> Entry:
-    """Check one entry; a fault names its line."""
+    """Check one entry; what is wrong with it is said with its line."""
     line = toml_file.line_of(text, (name,))
     place = f"{file}:{line}" if line else f"{file}"
     if not isinstance(said, dict):

@@ -1,4 +1,4 @@
-"""Changes to devices.toml: entries are added, changed and removed; comments and order stay."""
+"""Adds, changes and removes entries of devices.toml, and keeps its comments and order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MADE = "# The devices that runs can use; docs/devices.md tells every key.\n"
 
 
 def write_device(path: Path, device: Device) -> None:
-    """Add a device to a devices.toml, which is made if need be; comments and order stay.
+    """Add a device to a devices.toml, which is created if it does not exist; comments and order stay.
 
     Raises:
         RegistryError: if it has one of that name, or can't be read or written.
@@ -43,7 +43,7 @@ def write_device(path: Path, device: Device) -> None:
 
 
 def remove_device(path: Path, name: str, **values: str) -> bool:
-    """Take a device out of a devices.toml; comments before and after it stay. A file that we made and is empty then goes.
+    """Remove a device from a devices.toml; comments before and after it stay. A file that :func:`write_device` made and that is empty then is deleted.
 
     Args:
         path: the file.
@@ -91,7 +91,7 @@ def _without(text: str, name: str) -> str:
 
 
 def _says(text: str, table: dict[str, Any]) -> bool:
-    """Whether a TOML file says just this."""
+    """Whether a TOML file parses to this table."""
     try:
         return tomllib.loads(text) == table
     except tomllib.TOMLDecodeError:
@@ -100,7 +100,7 @@ def _says(text: str, table: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """Let others who change the file wait, and put what the system says in our words."""
+    """Lock the folder of the file, so that others who change it wait, and turn an OSError into a RegistryError."""
     try:
         folder = os.open(path.absolute().parent, os.O_RDONLY)
         try:

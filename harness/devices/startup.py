@@ -1,4 +1,4 @@
-"""The start of a Python on a device: its first line is waited for before anything is sent to it, and if none comes, the words for why not.
+"""Starts a Python on a device, waits for its first line before anything is sent to it, and explains why none came.
 
 SSH hands a command to the account's shell, which reads the account's login files first. They may print, wait for input, exit or start another
 shell that knows nothing of the command. A program that is sent before Python has answered would be read by that shell, as commands.
@@ -41,12 +41,12 @@ LOGIN_FILES = "~/.bashrc, ~/.profile, ~/.zshenv, ~/.config/fish/config.fish, ~/.
 
 
 def command(python: str, program: bytes, words: Sequence[str]) -> list[str]:
-    """The command that starts a Python, which will read this program and run it with these words."""
+    """The command that starts a Python, which reads this program from its standard input and runs it with these arguments."""
     return [python, ISOLATED, BOOT, f"{len(program)}.{secrets.token_hex(8)}", *words]
 
 
 def first_line(started: Sequence[str]) -> bytes:
-    """The line that a Python says once it has started.
+    """The line that a Python prints once it has started.
 
     Args:
         started: what :func:`command` gave.
@@ -55,7 +55,7 @@ def first_line(started: Sequence[str]) -> bytes:
 
 
 def wait(channel: Channel, expected: bytes, program: str, device: Device, step: str) -> None:
-    """Wait until a program that was started has said its first line; what comes before it is passed over.
+    """Wait for the first line of a program that was started; lines before it are ignored.
 
     Args:
         channel: that of the command.
@@ -172,7 +172,7 @@ NOWHERE = re.compile(r"(?i)not found|no such file|unknown command")
 
 
 def why(heard: Heard, device: Device, python: str, waited: float | None) -> str:
-    """Say why no Python started there, and what to do.
+    """Explain why no Python started, and what to do.
 
     Args:
         heard: what came in its place.
@@ -201,7 +201,7 @@ def why(heard: Heard, device: Device, python: str, waited: float | None) -> str:
 
 
 def _in_its_place(heard: Heard, device: Device, python: str, waited: float | None) -> str:
-    """Say what came instead of Python, where no word tells why."""
+    """Explain what ran instead of Python if no message says why."""
     ended = (
         f"the session ended with exit code {heard.status} before {python} started" if device.transport == "ssh" else "it ended"
     )

@@ -1,1 +1,1 @@
-"""The runtime that a device needs: which wheels fit it, and how they get there."""
+"""Installs the runtime that a device needs: finds the wheels that fit, and uploads them."""

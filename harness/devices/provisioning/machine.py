@@ -1,4 +1,4 @@
-"""What decides which wheels fit a device, as its agent says, checked."""
+"""What decides which wheels fit a device: reported by its agent, and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Said = TypeVar("Said", bound=BaseModel)
 
 
 class Machine(BaseModel):
-    """What a device's Python says of itself and of what it runs on.
+    """What a device's Python reports about itself and its system.
 
     Attributes:
         bits: of a pointer; a 64-bit kernel can run a 32-bit system.
@@ -63,7 +63,7 @@ class Target:
         return [*numbered, f"manylinux2014_{self.arch}"]
 
     def options(self) -> list[str]:
-        """The same for pip."""
+        """The same as pip's options."""
         platforms = [word for tag in self.tags() for word in ("--platform", tag)]
         abis = ["--abi", self.abi, "--abi", "none"] if self.abi.endswith("t") else []
         return ["--only-binary=:all:", *platforms, "--implementation", "cp", "--python-version", self.python, *abis]

@@ -1,4 +1,4 @@
-"""A runtime for a device that has no internet and no pip: its wheels are fetched here, pushed once, unpacked and tried there."""
+"""Installs a runtime on a device without internet or pip: wheels are downloaded here, uploaded once, unpacked and tried there."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What a device uses from now on.
+    """The runtime that a device uses from now on.
 
     Attributes:
         runtime: the hash over its wheels.
@@ -75,7 +75,7 @@ class Provisioned:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The same as a JSON object."""
         return {**vars(self), "tried": [vars(tried) for tried in self.tried]}
 
 
@@ -85,7 +85,7 @@ def provision(
     wheelhouse: Path | None = None,
     report: Callable[[str], None] = lambda _line: None,
 ) -> Provisioned:
-    """Bring onnxruntime and numpy to a device.
+    """Install onnxruntime and numpy on a device.
 
     Args:
         device: the one to bring them to.
@@ -117,7 +117,7 @@ def bring(
     wheelhouse: Path | None = None,
     report: Callable[[str], None] = lambda _line: None,
 ) -> Provisioned:
-    """As :func:`provision`, over a way that is open."""
+    """As :func:`provision`, over an open connection."""
     begun = time.monotonic()
     device = link.device
     target = fitting(checked(Machine, link.machine(), device.name), device.name)
@@ -141,7 +141,7 @@ def bring(
 
 
 def beside(link: Link, versions: Sequence[str]) -> dict[str, str]:
-    """Bring several versions to a device, beside what its Python uses otherwise.
+    """Install several versions on a device, in addition to the one that its Python uses.
 
     Returns:
         The runtime's hash, by version.
@@ -189,7 +189,7 @@ def candidates(target: Target, version: str | None, wheelhouse: Path | None, dev
 
 
 def _none_fits(target: Target, version: str, wheelhouse: Path | None, why: NoWheelError) -> str:
-    """Say what was looked for, where, and what there is."""
+    """The message that nothing fits: what was wanted, where, and what there is."""
     tags = target.tags()
     where = f"in {wheelhouse}" if wheelhouse else "in pip's package index"
     reason = f"no onnxruntime {version} {where} fits {target} ({tags[0]} … {tags[-1]}); {why}".replace("  ", " ")
@@ -199,7 +199,7 @@ def _none_fits(target: Target, version: str, wheelhouse: Path | None, why: NoWhe
 
 
 def _push(link: Link, found: tuple[Wheel, ...], report: Callable[[str], None]) -> int:
-    """Bring wheels to the device's store."""
+    """Upload wheels to the device's store."""
     begun = time.monotonic()
     sent = link.push({wheel.sha256: wheel.path for wheel in found})
     names = ", ".join(f"{wheel.name} {wheel.version}" for wheel in found)

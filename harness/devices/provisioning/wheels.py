@@ -1,4 +1,4 @@
-"""The wheels that a device needs, fetched here with pip for the device's Python, processor and C library."""
+"""Downloads the wheels that a device needs with this machine's pip, for the device's Python, processor and C library."""
 
 from __future__ import annotations
 

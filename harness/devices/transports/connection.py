@@ -1,4 +1,4 @@
-"""The way to one SSH server: a fabric connection, and the ways that it goes through, each with its host key checked.
+"""A connection to one SSH server with fabric, through jump hosts if need be; the host key of each is checked.
 
 Fabric's own accepts any host key (its issue 2071) and takes the hops of a ProxyJump in the wrong order, so it is told nothing of ssh_config.
 """

@@ -1,4 +1,4 @@
-"""The way to a device, so that nothing that a transport raises, and no library below it, ends more than that device's part."""
+"""Wraps a transport: whatever it or a library below it raises becomes an error of that device alone."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Guarded:
             return GuardedChannel(self._transport.open(words, step), self._device, step)
 
     def close(self) -> None:
-        """Close the way; what was heard over it stands, whatever goes wrong now."""
+        """Close the transport, and ignore its errors: what was received before counts."""
         with harmless():
             self._transport.close()
 
 
 class _Lines:
-    """Lines of a channel; unlike a generator it leaves the channel's own where they are when nobody asks for more."""
+    """Lines of a channel. Unlike a generator, it does not close the channel's own iterator when it is discarded."""
 
     def __init__(self, lines: Iterator[bytes], device: str, step: str) -> None:
         self._lines, self._device, self._step = lines, device, step

@@ -1,4 +1,4 @@
-"""The beginning of an SSH connection, with what the server said of itself kept for the message when it fails.
+"""The SSH handshake; it keeps what the server said about itself, for the message if it fails.
 
 Paramiko says that the banner could not be read, or that nothing acceptable was offered, but not what was.
 """

@@ -1,4 +1,4 @@
-"""Host keys: which one a device may show, and what becomes of any other."""
+"""Host keys: which ones a device may show; any other is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This machine: plain subprocesses."""
+"""The transport to this machine: subprocesses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOSE_SECONDS = 1.0
 
 
 class LocalTransport:
-    """The way to this machine."""
+    """The transport to this machine."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

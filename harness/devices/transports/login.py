@@ -1,4 +1,4 @@
-"""Logging in: with what devices.toml names and nothing else, or else with what ssh would try; and why it failed."""
+"""Logs in with the key or password that devices.toml names and nothing else, or else with what ssh would try."""
 
 from __future__ import annotations
 

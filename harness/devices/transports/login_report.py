@@ -1,4 +1,4 @@
-"""What was offered at a login and what came of it → one message that names each key, and the next step."""
+"""Records what was offered at a login and its result, and writes one message that names each key and the next step."""
 
 from __future__ import annotations
 

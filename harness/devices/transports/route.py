@@ -1,4 +1,4 @@
-"""The way to a device: its connection, through the hosts that devices.toml or ssh_config names."""
+"""The connection to a device, through the jump hosts that devices.toml or ssh_config names."""
 
 from __future__ import annotations
 

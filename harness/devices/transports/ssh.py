@@ -1,4 +1,4 @@
-"""SSH: fabric connections on paramiko, with host keys checked and every backend error mapped at one seam."""
+"""The transport over SSH."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for _library in ("paramiko", "stamina"):
 
 
 class SshTransport:
-    """The way to a device over SSH: one connection, any number of channels."""
+    """The transport to a device over SSH: one connection with any number of channels, and a second one if the server refuses more."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -60,7 +60,7 @@ class SshTransport:
 
     @staticmethod
     def _steady(line: Line, command: str) -> paramiko.Channel:
-        """Open a channel; the server may not be through yet with the one that was closed before."""
+        """Open a channel; try again once, because the server may still be closing an earlier one."""
         try:
             return line.open(command)
         except paramiko.ChannelException:
@@ -68,7 +68,7 @@ class SshTransport:
             return line.open(command)
 
     def _another(self, step: str, refused: paramiko.ChannelException) -> Line:
-        """A second connection, kept for the next time."""
+        """A second connection, which is kept."""
         with self._lock:
             if len(self._lines) == 1:
                 try:
@@ -124,7 +124,7 @@ class SshChannel:
                     ) from None
 
     def _heard(self) -> int:
-        """How many bytes wait to be read: more when it said something."""
+        """How many bytes wait to be read."""
         return len(self._channel.in_buffer)
 
     def end(self) -> None:
@@ -153,7 +153,7 @@ class SshChannel:
         return self._lines
 
     def _more(self) -> bytes | None:
-        """What comes next; None if nothing does within the patience."""
+        """The next bytes; None if none come within the patience."""
         # The channel's own timeout is that of a silent device; but what is received may also have to be acknowledged.
         opening = max(OPEN_SECONDS, self._device.connect_time)
         longest = CLOSE_SECONDS + (silence(self._device) if self._patience is None else self._patience + 2 * opening)

@@ -1,4 +1,4 @@
-"""Whatever paramiko and the socket raise → one error of ours that names device and step; the only place that knows their words."""
+"""Maps what paramiko and sockets raise to the error tree; nothing else knows their messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_CHANNEL = "Timeout opening channel"
 
 @contextlib.contextmanager
 def mapped(device: Device, step: str) -> Iterator[None]:
-    """Do a step of talking to a device.
+    """Map the errors of the block.
 
     Raises:
         DeviceError: a member of its branch for whatever went wrong; errors of ours pass as they are.
@@ -39,7 +39,7 @@ def mapped(device: Device, step: str) -> Iterator[None]:
 
 
 def _error(exc: Exception, device: Device, step: str) -> DeviceError:
-    """Find the words for a backend's exception."""
+    """The error for an exception of paramiko or a socket."""
     name, where = device.name, _where(device)
     lost: type[ConnectError | LostError] = ConnectError if step == "connect" else LostError
     if (reason := connect_errors.words(exc, device, where)) is not None:

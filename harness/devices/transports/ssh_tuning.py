@@ -1,4 +1,4 @@
-"""What paramiko leaves alone: the fastest cipher first, and small writes at once."""
+"""Tunes paramiko: it prefers the fastest cipher, and sends small writes at once."""
 
 from __future__ import annotations
 

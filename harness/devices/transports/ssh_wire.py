@@ -1,4 +1,4 @@
-"""SSH's way of writing bytes down (RFC 4251, 5), read strictly: paramiko's own reader makes up zeros for what is missing."""
+"""SSH's data types (RFC 4251, section 5), read strictly; paramiko's own reader returns zeros for missing bytes."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ MOST_SAID, LONGEST_SAID = 20, 1000
 
 
 class Answer(Enum):
-    """What became of a request."""
+    """The result of a request."""
 
     ACCEPTED, PARTLY, REFUSED, KEY_ACCEPTABLE, PASSWORD_EXPIRED, PROVEN_BUT_REFUSED = range(6)
 
@@ -42,7 +42,7 @@ class SignatureError(Exception):
 
 
 class UserAuth(AuthHandler):
-    """Asks a server to let a user in.
+    """Authenticates a user to a server.
 
     Args:
         transport: the connection, after the key exchange.

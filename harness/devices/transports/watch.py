@@ -1,4 +1,4 @@
-"""A bound for what paramiko waits for without one: it cuts the connection from outside."""
+"""Limits what paramiko waits for without a limit: it cuts the connection from outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_SECONDS = 0.5
 
 
 class StalledError(TimeoutError):
-    """The device made no headway for so long that the connection was cut.
+    """The connection was cut because it made no progress.
 
     Attributes:
         seconds: how long.
@@ -40,7 +40,7 @@ class _Wait:
 
 
 class Watch:
-    """Cuts a connection in whose midst something makes no headway: neither a channel's timeout nor keepalives end that.
+    """Cuts a connection that makes no progress; neither a channel's timeout nor keepalives detect that.
 
     Paramiko waits without a limit for the answer to a request (exec) and for a write to be taken, which every message may need.
 
@@ -56,7 +56,7 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def over(self, heard: Callable[[], int]) -> contextlib.AbstractContextManager[None]:
-        """Watch over a write; heard counts what the device said meanwhile.
+        """Limit a write, which may take longer while the device sends something; ``heard`` counts that.
 
         Raises:
             StalledError: if it made no headway.
@@ -64,7 +64,7 @@ class Watch:
         return self._watched(heard, self._seconds)
 
     def limit(self, seconds: float) -> contextlib.AbstractContextManager[None]:
-        """Watch over something that may take so long.
+        """Limit the time of the block.
 
         Raises:
             StalledError: if it took longer.
@@ -90,13 +90,13 @@ class Watch:
                 self._waits.discard(wait)
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
 
     def _look(self) -> None:
-        """Look every now and then."""
+        """Check regularly."""
         while not self._ended.wait(POLL_SECONDS):
             now = time.monotonic()
             with self._lock:
