@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from protocol import Holder
+
 NAME = "quant-harness-lease"
 ANSWER_BYTES = 4000
 ANSWER_SECONDS = 1.0
@@ -84,7 +86,7 @@ def peer() -> tuple[int, int] | None:
         return None if asker is None else credentials(asker)
 
 
-def holder() -> dict[str, Any] | None:
+def holder() -> Holder | None:
     """Who holds the lease; None if nobody does, or if this account may not ask.
 
     ``uid``, ``account`` and ``process`` (its pid on this machine) are the kernel's word, ``mine`` tells whether this account may end it; ``answers`` tells whether the holder said the rest.
@@ -95,12 +97,14 @@ def holder() -> dict[str, Any] | None:
                 return None
             pid, uid = credentials(asker)
             begun = time.monotonic()
-            said = checked(listen(asker)) if uid >= 0 else {}
+            said: Holder = checked(listen(asker)) if uid >= 0 else {}
         if said or attempt == ATTEMPTS - 1 or time.monotonic() - begun >= ANSWER_SECONDS:
             break
         time.sleep(POLL_SECONDS)  # it hung up: most likely it has just ended
-    known = {"uid": uid, "account": account(uid), "process": pid or None, "mine": os.geteuid() in (0, uid)} if uid >= 0 else {}
-    return dict(said, answers=bool(said), **known)
+    found: Holder = {**said, "answers": bool(said)}
+    if uid >= 0:
+        found.update({"uid": uid, "account": account(uid), "process": pid or None, "mine": os.geteuid() in (0, uid)})
+    return found
 
 
 @contextlib.contextmanager
@@ -140,14 +144,14 @@ def listen(asker: socket.socket) -> bytes:
     return said
 
 
-def checked(said: bytes) -> dict[str, Any]:
+def checked(said: bytes) -> Holder:
     """The known fields of an answer, bounded and printable; what is anything else is left out."""
     try:
         told = json.loads(said)
         fields = dict(told)
     except (ValueError, TypeError, RecursionError):
         return {}
-    found: dict[str, Any] = {}
+    found: Any = {}
     for key, most in WORDS.items():
         if isinstance(fields.get(key), str):
             found[key] = "".join(letter if letter.isprintable() else "?" for letter in fields[key][:most])
@@ -155,7 +159,8 @@ def checked(said: bytes) -> dict[str, Any]:
         value: Any = fields.get(key)
         if type(value) in (int, float) and 0 <= value < limit:
             found[key] = value
-    return found
+    said_of_itself: Holder = found
+    return said_of_itself
 
 
 def account(uid: int) -> str:
