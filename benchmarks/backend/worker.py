@@ -23,7 +23,7 @@ from harness.quantize.model.graph import is_quantized, nodes, tensors
 from harness.quantize.model.model import read_model
 from harness.quantize.planning.inspect import inspect_model
 from harness.quantize.planning.planner import plan_build
-from harness.quantize.planning.platforms import platform
+from harness.quantize.platform import platform
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
 from harness.quantize.verify import fidelity

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.devices.probe import Answer
-    from harness.quantize.planning.platforms import Platform
+    from harness.quantize.platform import Platform
 
 
 def platforms_of(
@@ -31,7 +31,7 @@ def platforms_of(
         UsageError: if a description can't be read.
         SelectionError: if a device is not in the registry.
     """
-    from harness.quantize.planning.platforms import platform
+    from harness.quantize.platform import platform
 
     try:
         found = [platform(text) for text in described]
@@ -59,7 +59,7 @@ def platforms_of(
 def _of_device(answer: Answer) -> list[Platform]:
     """Describe a device: once for each version of onnxruntime that is measured there."""
     from harness.devices.registry import WrongEntry
-    from harness.quantize.planning.platforms import Platform
+    from harness.quantize.platform import Platform
 
     facts, device = answer.facts, answer.device
     if facts is None or isinstance(device, WrongEntry):

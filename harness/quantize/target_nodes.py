@@ -6,9 +6,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
-from harness.quantize.step import listed
+from harness.quantize.method import method_of
 
 if TYPE_CHECKING:
     from harness.quantize.model.outline import Node, Summary
@@ -25,48 +24,22 @@ FOLD_GEMM = "fold-gemm"  # the preparation step
 
 
 def op_types(recipe: Recipe) -> frozenset[str]:
-    """The op types that a recipe's tool looks at."""
-    named = frozenset(recipe.op_types)
-    if recipe.method == "dynamic":
-        # MatMul in a list means Gemm too: onnxruntime can't tell them apart once it has rewritten Gemm.
-        return DYNAMIC_OPS & (named | ({"Gemm"} if "MatMul" in named else set()) if named else DYNAMIC_OPS)
-    if recipe.method == "nbits":
-        return frozenset({"Gemm", "MatMul"})
-    if recipe.method != "static":
-        return frozenset()
-    wanted = named or STATIC_OPS
-    return wanted & QOPERATOR_OPS if recipe.format == "QOperator" else wanted
+    """The op types that a recipe's tool looks at; empty for one that looks at any, or at none."""
+    return method_of(recipe).op_types(recipe)
 
 
-def reached(recipe: Recipe, model: Summary) -> tuple[Node, ...]:
+def target_nodes(recipe: Recipe, model: Summary) -> tuple[Node, ...]:
     """List the nodes of the main graph that a recipe may turn into integers, or with ``fp16`` into half precision.
 
     The preparation can fold some away, and an operator between float ones may be left.
     """
-    kinds = op_types(recipe)
+    method = method_of(recipe)
+    kinds = method.op_types(recipe)
     return tuple(
         node
         for node in model.nodes
-        if (_halved(recipe, node) if recipe.method == "fp16" else node.kind in kinds and _fits(recipe, node, model.opset))
-        and _is_meant(recipe, node)
+        if (not kinds or node.kind in kinds) and method.works_on(recipe, node, model.opset) and _is_meant(recipe, node)
     )
-
-
-def _halved(recipe: Recipe, node: Node) -> bool:
-    return node.kind not in DEFAULT_OP_BLOCK_LIST and node.kind not in recipe.exclude_op_types
-
-
-def _fits(recipe: Recipe, node: Node, opset: int) -> bool:
-    if node.kind == "Gemm" and recipe.method in {"dynamic", "nbits"} and not is_matmul(recipe, node):
-        return False
-    if recipe.method == "nbits":
-        return any(is_matrix(weight.dims) for weight in node.weights)
-    if recipe.method == "dynamic":
-        free = node.kind == "MatMul" and recipe.options().get("MatMulConstBOnly", True) is False
-        return not (node.kind in CONSTANT_ONLY and node.lacks_weight) or free
-    if recipe.format == "QOperator" and node.kind in {"Conv", "Gemm"} and node.has_computed_bias:
-        return False
-    return opset >= FIRST_OPSET.get(node.kind, 0)
 
 
 def is_matmul(recipe: Recipe, node: Node) -> bool:
@@ -79,11 +52,6 @@ def has_only_special_gemms(recipe: Recipe, model: Summary) -> bool:
     found = [node for node in model.nodes if node.kind == "Gemm"]
     others = model.kinds["MatMul"] or model.nested.get("MatMul")
     return bool(found) and not others and not any(is_matmul(recipe, node) for node in found)
-
-
-def gemms(model: Summary) -> str:
-    """Name the Gemm nodes of the main graph: `` 'a', 'b'``."""
-    return f" {listed(node.name or node.outputs[0] for node in model.nodes if node.kind == 'Gemm')}"
 
 
 def is_matrix(dims: tuple[int, ...]) -> bool:

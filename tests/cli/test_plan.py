@@ -13,7 +13,7 @@ from harness.cli import planned
 from harness.quantize.matrix import plan
 from harness.quantize.model.model import read_model
 from harness.quantize.planning.planner import plan_build
-from harness.quantize.planning.platforms import platform
+from harness.quantize.platform import platform
 from harness.study.study import load
 from tests.cli.conftest import Command
 from tests.models import tiny_cnn

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.quantize.planning.caveats import CAVEATS
 from harness.quantize.planning.constraints import RULES
-from harness.quantize.planning.equivalence import SPELLINGS
+from harness.quantize.planning.equivalence import EQUIVALENCES
 from harness.quantize.planning.platforms import PLATFORM_RULES
 from tests.conftest import ROOT
 
@@ -26,13 +26,13 @@ def page() -> str:
 def tables() -> str:
     """The rules as Markdown."""
     parts: list[tuple[str, Sequence[str], list[tuple[str, ...]]]] = [
-        ("What can't exist", ("rule", "why", "source"), [(r.key, r.told(), r.source) for r in RULES]),
+        ("What can't exist", ("rule", "why", "source"), [(r.key, r.message(), r.source) for r in RULES]),
         (
             "What is made other than its recipe says",
             ("rule", "what is so", "source"),
-            [(r.key, r.told(), r.source) for r in CAVEATS],
+            [(r.key, r.message(), r.source) for r in CAVEATS],
         ),
-        ("What is the same file", ("rule", "why", "source"), [(r.key, r.reason, r.source) for r in SPELLINGS]),
+        ("What is the same file", ("rule", "why", "source"), [(r.key, r.reason, r.source) for r in EQUIVALENCES]),
         (
             "What platforms make of it",
             ("rule", "effect", "what is so", "source", "seen"),

@@ -17,7 +17,7 @@ from harness.quantize.matrix import plan
 from harness.quantize.model.model import read_model
 from harness.quantize.planning.inspect import inspect_model
 from harness.quantize.planning.planner import plan_build
-from harness.quantize.planning.platforms import platform
+from harness.quantize.platform import platform
 from harness.study import study as studies
 from tests.conftest import ROOT
 

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from harness.quantize import opset, ort_options
+from harness.quantize.method import Method, Tool, register
+from harness.quantize.planning import sizes
 from harness.quantize.quiet import quiet
 from harness.quantize.rewriting import patched
+from harness.quantize.target_nodes import CONSTANT_ONLY, DYNAMIC_OPS, is_matmul
+from harness.quantize.verify import precision
+from harness.study.variants import DynamicSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.quantize.context import Workshop
+    from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
 
 GEMM, MATMUL = "Gemm", "MatMul"
@@ -52,3 +58,29 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         )
     raised = opset.notes(workshop.prepared.proto, model.proto)
     return (*workshop.notes(recipe), *decision.notes, *found, *raised, *ort_options.notes(recipe))
+
+
+def _op_types(recipe: Recipe) -> frozenset[str]:
+    """MatMul in a list means Gemm too: onnxruntime can't tell them apart once it has rewritten Gemm."""
+    named = frozenset(recipe.op_types)
+    return DYNAMIC_OPS & (named | ({GEMM} if MATMUL in named else set()) if named else DYNAMIC_OPS)
+
+
+def _works_on(recipe: Recipe, node: Node, _: int) -> bool:
+    if node.kind == GEMM and not is_matmul(recipe, node):
+        return False
+    free = node.kind == MATMUL and recipe.options().get("MatMulConstBOnly", True) is False
+    return not (node.kind in CONSTANT_ONLY and node.lacks_weight) or free
+
+
+METHOD = register(
+    Method(
+        spec=DynamicSpec,
+        make=make,
+        op_types=_op_types,
+        works_on=_works_on,
+        size=sizes.of_integers,
+        differences=precision.differences,
+        tool=Tool("quantize_dynamic", lambda _: "static"),
+    )
+)

@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 from onnxruntime.transformers import float16 as own
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
+from harness.quantize.method import Method, register
 from harness.quantize.methods.failing_node import Suspects, name_all
 from harness.quantize.model import storage
 from harness.quantize.model.graph import fix_initializers, name_nodes, nodes, sort_nodes, tensors
 from harness.quantize.model.ort_patches import merge_nodes
 from harness.quantize.model.outer_scope import float_tensors, keep
+from harness.quantize.planning import sizes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.rewriting import convert, decide
 from harness.quantize.steps.float16_range import join_float32
 from harness.quantize.verify import isolated
 from harness.study.toml_file import nearest
+from harness.study.variants import Float16Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.context import Workshop
+    from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
     from harness.quantize.step import Changes
 
@@ -162,3 +167,16 @@ def _converted(tool: ModuleType, model: ModelProto, recipe: Recipe, left: Sequen
         **RANGE,
     )
     return converted
+
+
+def _works_on(recipe: Recipe, node: Node, _: int) -> bool:
+    return node.kind not in DEFAULT_OP_BLOCK_LIST and node.kind not in recipe.exclude_op_types
+
+
+def _differences(_: Recipe, model: ModelProto) -> list[str]:
+    if any(tensor.data_type == TensorProto.FLOAT16 for tensor in tensors(model)):
+        return []
+    return ["no weight was converted"]
+
+
+METHOD = register(Method(spec=Float16Spec, make=make, works_on=_works_on, size=sizes.of_halves, differences=_differences))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from harness.quantize.method import Method, register
 from harness.quantize.model import storage
+from harness.study.variants import Float32Spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,3 +30,6 @@ def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     if source.is_large:
         return ("the external data were put into one file, which is named by its sha256",)
     return ("the external data were put into the model file",)
+
+
+METHOD = register(Method(spec=Float32Spec, make=make))

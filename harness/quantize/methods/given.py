@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import onnx
 
 from harness.errors import ModelError
+from harness.quantize.method import Method, register
 from harness.quantize.methods import float32
 from harness.quantize.model import storage
 from harness.quantize.model.model import read_model
 from harness.quantize.reasons import RecipeError
+from harness.study.variants import GivenSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,3 +54,6 @@ def _alike(given: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> bool:
     return [(each.name, each.dtype, len(each.shape)) for each in given] == [
         (each.name, each.dtype, len(each.shape)) for each in wanted
     ]
+
+
+METHOD = register(Method(spec=GivenSpec, make=make))

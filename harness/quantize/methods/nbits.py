@@ -13,12 +13,17 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 
 from harness.quantize import opset
 from harness.quantize.calibration.reader import CopiedReader
+from harness.quantize.method import Method, Tool, register
 from harness.quantize.methods.dynamic import GEMM, MATMUL, RENAMED
 from harness.quantize.model import ort_patches, storage
 from harness.quantize.model.graph import nodes
+from harness.quantize.planning import sizes
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import RecipeError
 from harness.quantize.step import listed
+from harness.quantize.target_nodes import is_matmul, is_matrix
+from harness.quantize.verify import precision
+from harness.study.variants import NBitsSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.context import Workshop
+    from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
 
 # Its import would set up the root logger, and put the INFO of every library on the user's terminal.
@@ -120,3 +126,22 @@ def _feeds(recipe: Recipe, workshop: Workshop) -> CopiedReader:
         # All that GPTQ wants of torch is to turn its tensors into arrays, and arrays are all that it is given.
         util.to_numpy = np.asarray
     return CopiedReader(workshop.samples[recipe.calibration_data].feeds)
+
+
+def _works_on(recipe: Recipe, node: Node, _: int) -> bool:
+    if node.kind == GEMM and not is_matmul(recipe, node):
+        return False
+    return any(is_matrix(weight.dims) for weight in node.weights)
+
+
+METHOD = register(
+    Method(
+        spec=NBitsSpec,
+        make=make,
+        op_types=lambda _: frozenset({GEMM, MATMUL}),
+        works_on=_works_on,
+        size=sizes.of_blocks,
+        differences=precision.differences_of_blocks,
+        tool=Tool("MatMulNBitsQuantizer", lambda _: "dynamic"),
+    )
+)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from harness.quantize.method import Method, register
 from harness.quantize.model import storage
+from harness.study.variants import PreparedSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,3 +26,6 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     else:
         shutil.copyfile(made.path, path)
     return workshop.notes(recipe)
+
+
+METHOD = register(Method(spec=PreparedSpec, make=make))

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.quantize.methods.method import METHODS
+from harness.quantize.method import method_of
 from harness.quantize.model import storage
 from harness.quantize.model.graph import nodes_in
 from harness.quantize.reasons import RecipeError, is_of_tool, nodes_at, raw_text
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.context import Workshop
+    from harness.quantize.method import Tool
     from harness.quantize.recipe import Recipe
     from harness.quantize.verify.sample import Sample
 
-TOOLS = {"dynamic": "quantize_dynamic", "static": "quantize_static", "nbits": "MatMulNBitsQuantizer"}
 ATTEMPTS = 24  # each is a quantization
 ENOUGH = 3  # nodes of one form at which the tool has failed with the same words
 IN_VAIN = 6  # of nodes that only a message names, how many are left out while the message stays the same
@@ -49,11 +49,11 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         RecipeError: if it can't be made, whichever node is left in float.
         Exception: of a method that is not retried.
     """
-    if recipe.method not in TOOLS:
+    if (tool := method_of(recipe).tool) is None:
         notes, failure = _once(recipe, workshop, path)
         return (*notes, *_note_of(failure))
     try:
-        return _Attempts(recipe, workshop, path).run()
+        return _Attempts(recipe, workshop, path, tool).run()
     finally:
         workshop.leave(recipe, ())
 
@@ -71,6 +71,7 @@ class _Attempts:
     recipe: Recipe
     workshop: Workshop
     path: Path
+    tool: Tool
     left: dict[str, str] = field(default_factory=dict)
     guessed: list[str] = field(default_factory=list)
     unusable: set[str] = field(default_factory=set)
@@ -154,7 +155,7 @@ class _Attempts:
         return tuple(self._sentence(names, graph) for names in alike.values())
 
     def _sentence(self, names: list[str], graph: Graph) -> str:
-        tool, them = TOOLS[self.recipe.method], "it" if len(names) == 1 else "them"
+        tool, them = self.tool.name, "it" if len(names) == 1 else "them"
         fails = f"what {tool} makes of {them} fails when it runs" if names[0] in self.unusable else f"{tool} fails with {them}"
         kinds = ", ".join(dict.fromkeys(graph.kinds[name] for name in names))
         stay = "stays" if len(names) == 1 else "stay"
@@ -166,10 +167,8 @@ class _Attempts:
         where = (
             f" at node '{culprit}' ({graph.kinds[culprit]}), and also when that node is left out" if culprit else " on this model"
         )
-        static = "QOperator or dynamic" if self.recipe.format == "QDQ" else "QDQ or dynamic"
-        other = {"static": static, "dynamic": "static", "nbits": "dynamic"}[self.recipe.method]
         return (
-            f"onnxruntime's {TOOLS[self.recipe.method]} fails{where}; leave more nodes in float with exclude_nodes, or use {other} "
+            f"onnxruntime's {self.tool.name} fails{where}; leave more nodes in float with exclude_nodes, or use {self.tool.instead(self.recipe)} "
             f"({raw_text(failure, self._folders)})"
         )
 
@@ -184,7 +183,7 @@ def _once(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[tuple[str, ..
     Returns:
         Notes, and why onnxruntime here does not load or run the model, if so.
     """
-    notes = METHODS[recipe.method](recipe, workshop, path)
+    notes = method_of(recipe).make(recipe, workshop, path)
     storage.settle(path)
     if not recipe.is_copied:
         readback.mend(path, workshop.oldest_runtime)

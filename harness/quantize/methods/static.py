@@ -10,9 +10,14 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from harness.quantize import opset, ort_options
 from harness.quantize.calibration.calibration import DEFAULTS
 from harness.quantize.calibration.reader import CopiedReader
+from harness.quantize.method import Method, Tool, register
+from harness.quantize.planning import sizes
 from harness.quantize.planning.constraints import KEEP_CLAMPS, clamps
 from harness.quantize.quiet import quiet
 from harness.quantize.rewriting import patched
+from harness.quantize.target_nodes import FIRST_OPSET, QOPERATOR_OPS, STATIC_OPS
+from harness.quantize.verify import precision
+from harness.study.variants import StaticSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.quantize.context import Workshop
+    from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
 
 # Seen on studies/digits: 99.7 % became 12.5 %.
@@ -94,3 +100,27 @@ def _idle(recipe: Recipe) -> list[str]:
 def _clamping(model: ModelProto) -> int:
     """Count the nodes that onnxruntime removes where it takes a range for their work."""
     return sum(node.op_type in {"Relu", "Clip"} for node in model.graph.node)
+
+
+def _op_types(recipe: Recipe) -> frozenset[str]:
+    wanted = frozenset(recipe.op_types) or STATIC_OPS
+    return wanted & QOPERATOR_OPS if recipe.format == "QOperator" else wanted
+
+
+def _works_on(recipe: Recipe, node: Node, opset: int) -> bool:
+    if recipe.format == "QOperator" and node.kind in {"Conv", "Gemm"} and node.has_computed_bias:
+        return False
+    return opset >= FIRST_OPSET.get(node.kind, 0)
+
+
+METHOD = register(
+    Method(
+        spec=StaticSpec,
+        make=make,
+        op_types=_op_types,
+        works_on=_works_on,
+        size=sizes.of_integers,
+        differences=precision.differences,
+        tool=Tool("quantize_static", lambda recipe: f"{'QOperator' if recipe.format == 'QDQ' else 'QDQ'} or dynamic"),
+    )
+)

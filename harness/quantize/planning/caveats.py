@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.quantize import opset
+from harness.quantize.method import method_of
 from harness.quantize.model.outline import BIAS_INPUT
-from harness.quantize.planning.constraints import NARROW, WIDE, Rule, static, widens
-from harness.quantize.target_nodes import FIRST_OPSET, MATRIX, STATIC_OPS, op_types, reached
+from harness.quantize.planning.constraints import NARROW, WIDE, static, widens
+from harness.quantize.rule import Rule
+from harness.quantize.target_nodes import FIRST_OPSET, MATRIX, STATIC_OPS, op_types, target_nodes
 
 if TYPE_CHECKING:
     from harness.quantize.model.outline import Node, Summary
@@ -84,7 +86,7 @@ CAVEATS = (
             r.method in {"dynamic", "static"}
             and r.per_channel
             and m is not None
-            and any(_has_one_scale(r, node) for node in reached(r, m))
+            and any(_has_one_scale(r, node) for node in target_nodes(r, m))
         ),
         "some weights have one scale instead of one for each channel: MatMul weights that are not matrices, matrices of unsigned integers on "
         "MatMul's left side, and in QDQ the weights of a grouped ConvTranspose with a bias",
@@ -106,7 +108,7 @@ CAVEATS = (
             static(r, "QDQ")
             and bool(r.options().get("BlockSize"))
             and m is not None
-            and any(BIAS_INPUT.get(node.kind, len(node.inputs)) in node.constants for node in reached(r, m))
+            and any(BIAS_INPUT.get(node.kind, len(node.inputs)) in node.constants for node in target_nodes(r, m))
         ),
         "a bias stays in float if its weight is quantized in blocks",
         "quantize_bias_tensor in onnxruntime/quantization/qdq_quantizer.py; harness/quantize/steps/block_biases.py",
@@ -216,7 +218,7 @@ CAVEATS = (
     Rule(
         "nothing",
         lambda r, m: (
-            r.is_reduced and m is not None and not reached(r, m) and not (m.nested and r.options().get("EnableSubgraph"))
+            r.is_reduced and m is not None and not target_nodes(r, m) and not (m.nested and r.options().get("EnableSubgraph"))
         ),
         "the main graph has no node that it works on",
         "the model itself",
@@ -226,7 +228,7 @@ CAVEATS = (
 
 def caveats(recipe: Recipe, model: Summary | None = None) -> tuple[Rule, ...]:
     """List what a reader should know of a recipe before it is made."""
-    return tuple(rule for rule in CAVEATS if rule.applies(recipe, model))
+    return tuple(rule for rule in (*CAVEATS, *method_of(recipe).caveats) if rule.applies(recipe, model))
 
 
 def _bins(recipe: Recipe) -> bool:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from harness.quantize.target_nodes import DYNAMIC_OPS, MATRIX, QOPERATOR_OPS, gemms, has_only_special_gemms, op_types, reached
+from harness.quantize.method import method_of
+from harness.quantize.rule import Rule
+from harness.quantize.target_nodes import (
+    DYNAMIC_OPS,
+    MATRIX,
+    QOPERATOR_OPS,
+    has_only_special_gemms,
+    op_types,
+    target_nodes,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from harness.quantize.model.outline import Summary
     from harness.quantize.recipe import Recipe
 
@@ -26,35 +32,6 @@ KEEP_CLAMPS = "keep-clamps"  # the preparation step
 SMOOTH_QUANT = "neural_compressor.adaptor.ox_utils.smooth_quant"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Something that is known of a combination.
-
-    Attributes:
-        key: a short name, as the documentation and the tests call it.
-        applies: says whether a recipe, of a model if it is known, is such a combination; None for the model means that nothing
-            may be assumed of it.
-        reason: what is so, for a reader; ``{opset}`` stands for the model's, ``{gemms}`` names its Gemm nodes.
-        source: where that is written: a file of onnxruntime, an issue, a release.
-        advice: what to do instead, if there is something.
-    """
-
-    key: str
-    applies: Callable[[Recipe, Summary | None], bool]
-    reason: str
-    source: str
-    advice: str = ""
-
-    def told(self, model: Summary | None = None) -> str:
-        """The reason and the advice, in words."""
-        text = "; ".join(filter(None, [self.reason, self.advice]))
-        text = text.replace("{gemms}", gemms(model) if model else "")
-        return text.replace("{opset}", f"opset {model.opset}" if model else "an older opset")
-
-    def __str__(self) -> str:
-        return f"{self.told()} ({self.source})"
-
-
 def static(recipe: Recipe, form: str | None = None) -> bool:
     """Whether a recipe is static, of one format or either."""
     return recipe.method == "static" and form in {None, recipe.format}
@@ -64,7 +41,7 @@ def _only_conv(recipe: Recipe, model: Summary | None) -> bool:
     """Whether, of the nodes with weights that a recipe works on, all are Conv."""
     if model is None:
         return op_types(recipe) & {"Conv", "Gemm", "MatMul", "Gather"} == {"Conv"}
-    kinds = {node.kind for node in reached(recipe, model) if node.constants}
+    kinds = {node.kind for node in target_nodes(recipe, model) if node.constants}
     return kinds == {"Conv"}
 
 
@@ -92,7 +69,9 @@ def _odd_blocks(recipe: Recipe, model: Summary | None) -> bool:
     """Whether a matrix has an odd number of blocks in a column."""
     if model is None or not recipe.block_size:
         return False
-    matrices = [(node, weight.dims) for node in reached(recipe, model) for weight in node.weights if len(weight.dims) >= MATRIX]
+    matrices = [
+        (node, weight.dims) for node in target_nodes(recipe, model) for weight in node.weights if len(weight.dims) >= MATRIX
+    ]
     rows = [dims[-1] if node.turned else dims[-2] for node, dims in matrices]
     return any(-(-count // recipe.block_size) % 2 for count in rows)
 
@@ -158,7 +137,7 @@ RULES = (
             static(r, "QDQ")
             and bool(r.options().get("BlockSize"))
             and m is not None
-            and any(len(weight.dims) != MATRIX for node in reached(r, m) for weight in node.weights)
+            and any(len(weight.dims) != MATRIX for node in target_nodes(r, m) for weight in node.weights)
         ),
         "BlockSize takes matrices only, and the model has weights of another rank",
         "quantize_onnx_initializer in onnxruntime/quantization/quant_utils.py (NotImplementedError)",
@@ -282,13 +261,14 @@ def impossible(recipe: Recipe, model: Summary | None = None) -> str | None:
     Returns:
         The rule and its source, or None if nothing is known against it.
     """
-    rule = broken(recipe, model)
-    return f"{rule.told(model)} ({rule.source})" if rule else None
+    rule = first_violation(recipe, model)
+    return f"{rule.message(model)} ({rule.source})" if rule else None
 
 
-def broken(recipe: Recipe, model: Summary | None = None) -> Rule | None:
+def first_violation(recipe: Recipe, model: Summary | None = None) -> Rule | None:
     """Find the first rule that is against a recipe."""
-    return next((rule for rule in RULES if rule.applies(recipe, model)), None)
+    rules = (*RULES, *method_of(recipe).constraints)
+    return next((rule for rule in rules if rule.applies(recipe, model)), None)
 
 
 def _importable(module: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.quantize.planning.constraints import QUANTIZE, static
 from harness.quantize.recipe import spelled
-from harness.quantize.target_nodes import op_types, reached
+from harness.quantize.target_nodes import op_types, target_nodes
 from harness.study.ort_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ BROUGHT_IN = frozenset(
 
 
 @dataclass(frozen=True)
-class Spelling:
+class Equivalence:
     """A part of a recipe that changes nothing in its file.
 
     Attributes:
@@ -66,7 +66,7 @@ def _dynamic_channels(recipe: Recipe, model: Summary) -> dict[str, Any]:
 def _conv_channels(recipe: Recipe, model: Summary) -> dict[str, Any]:
     if not static(recipe, "QOperator") or not recipe.per_channel or recipe.activation != "QUInt8" or recipe.extra_options:
         return {}
-    kinds = {node.kind for node in reached(recipe, model) if node.constants}
+    kinds = {node.kind for node in target_nodes(recipe, model) if node.constants}
     wanted = recipe.weight in {"QUInt8", "QInt4", "QUInt4"} and kinds == {"Conv"} and not model.nested
     return {"weight": "QInt8"} if wanted else {}
 
@@ -98,32 +98,32 @@ def _idle_options(recipe: Recipe, _: Summary) -> dict[str, Any]:
     return {"extra_options": spelled({name: value for name, value in options.items() if name not in idle})} if idle else {}
 
 
-SPELLINGS = (
-    Spelling(
+EQUIVALENCES = (
+    Equivalence(
         "idle-options",
         _idle_options,
         "the extra options that differ change nothing there",
         "ONNXQuantizer, QDQQuantizer in onnxruntime/quantization",
     ),
-    Spelling(
+    Equivalence(
         "entropy-is-minmax",
         _entropy,
         "Entropy with 128 bins, onnxruntime's own number, finds the ranges of MinMax",
         "EntropyCalibrater in onnxruntime/quantization/calibrate.py; microsoft/onnxruntime#9597",
     ),
-    Spelling(
+    Equivalence(
         "dynamic-channels-of-conv",
         _dynamic_channels,
         "dynamic quantization gives the weights of Conv one scale, per channel or not",
         "ConvInteger in onnxruntime/quantization/operators/conv.py",
     ),
-    Spelling(
+    Equivalence(
         "qoperator-channels-of-conv",
         _conv_channels,
         "per channel, QLinearConv has QInt8 weights whatever is asked for",
         "QLinearConv in onnxruntime/quantization/operators/conv.py",
     ),
-    Spelling(
+    Equivalence(
         "absent-op-types",
         _absent_types,
         "the op types that differ are not in the model, or the tool has no quantizer for them",
@@ -132,7 +132,7 @@ SPELLINGS = (
 )
 
 
-def twins(recipes: Sequence[Recipe], model: Summary) -> dict[str, tuple[str, Spelling]]:
+def twins(recipes: Sequence[Recipe], model: Summary) -> dict[str, tuple[str, Equivalence]]:
     """Find the recipes that give the file of an earlier one.
 
     Args:
@@ -143,8 +143,8 @@ def twins(recipes: Sequence[Recipe], model: Summary) -> dict[str, tuple[str, Spe
         By a recipe's name, the earlier one's name and why. What is not found here may still turn out the same when it is made
         (:mod:`harness.quantize.model.canonical`).
     """
-    seen: dict[Recipe, tuple[str, tuple[Spelling, ...]]] = {}
-    found: dict[str, tuple[str, Spelling]] = {}
+    seen: dict[Recipe, tuple[str, tuple[Equivalence, ...]]] = {}
+    found: dict[str, tuple[str, Equivalence]] = {}
     for recipe in recipes:
         plain, used = spell(recipe, model)
         earlier = seen.setdefault(plain, (recipe.name, used))
@@ -156,14 +156,14 @@ def twins(recipes: Sequence[Recipe], model: Summary) -> dict[str, tuple[str, Spe
     return found
 
 
-def spell(recipe: Recipe, model: Summary) -> tuple[Recipe, tuple[Spelling, ...]]:
+def spell(recipe: Recipe, model: Summary) -> tuple[Recipe, tuple[Equivalence, ...]]:
     """Spell a recipe plainly: equal results give equal files.
 
     Returns:
         The recipe without a name, and the rules that changed it.
     """
     used = []
-    for spelling in SPELLINGS:
+    for spelling in EQUIVALENCES:
         if changed := spelling.plain(recipe, model):
             recipe = recipe.model_copy(update=dict(changed))
             used.append(spelling)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-    from harness.quantize.planning.platforms import Platform
+    from harness.quantize.platform import Platform
     from harness.quantize.recipe import Recipe
 
 T = onnx.TensorProto

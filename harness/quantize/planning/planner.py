@@ -11,12 +11,13 @@ from harness.quantize.data.dims import resolve_dims
 from harness.quantize.model import random_nodes
 from harness.quantize.model.outline import summarize
 from harness.quantize.planning.caveats import caveats
-from harness.quantize.planning.constraints import broken
+from harness.quantize.planning.constraints import first_violation
 from harness.quantize.planning.equivalence import twins
 from harness.quantize.planning.forecast import Forecast, count_samples, forecast
-from harness.quantize.planning.platforms import Effect, verdicts
+from harness.quantize.planning.platforms import verdicts
 from harness.quantize.planning.sizes import file_size
-from harness.quantize.target_nodes import reached
+from harness.quantize.platform import Effect
+from harness.quantize.target_nodes import target_nodes
 from harness.quantize.verify.class_output import check_name
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from harness.quantize.model.model import SourceModel
     from harness.quantize.model.outline import Summary
-    from harness.quantize.planning.constraints import Rule
-    from harness.quantize.planning.platforms import Platform
+    from harness.quantize.platform import Platform
     from harness.quantize.recipe import Recipe
+    from harness.quantize.rule import Rule
     from harness.study.study import Study
 
 QUANTIZED = "the model is quantized already; give the float model, or take it as it is with method given"
@@ -155,12 +156,12 @@ def _objection(recipe: Recipe, model: Summary) -> Known | None:
     """Say what is against a recipe."""
     if model.quantized and not recipe.is_copied:
         return Known(rule="quantized", text=QUANTIZED, source="the model itself")
-    return _known(rule, model) if (rule := broken(recipe, model)) else None
+    return _known(rule, model) if (rule := first_violation(recipe, model)) else None
 
 
 def _told(recipe: Recipe, model: Summary, platforms: Sequence[Platform]) -> PlannedVariant:
     found: dict[str, int] = {}
-    for node in reached(recipe, model):
+    for node in target_nodes(recipe, model):
         found[node.kind] = found.get(node.kind, 0) + 1
     warned = tuple(
         Warned(
@@ -185,7 +186,7 @@ def _told(recipe: Recipe, model: Summary, platforms: Sequence[Platform]) -> Plan
 
 
 def _known(rule: Rule, model: Summary) -> Known:
-    return Known(rule=rule.key, text=rule.told(model), source=rule.source)
+    return Known(rule=rule.key, text=rule.message(model), source=rule.source)
 
 
 def _sizes(study: Study, model: SourceModel) -> tuple[dict[str, int], tuple[str, ...]]:

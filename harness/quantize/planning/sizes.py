@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.quantize.method import method_of
 from harness.quantize.model.outline import BIAS_INPUT, WEIGHT_INPUTS
-from harness.quantize.target_nodes import is_matrix, reached
+from harness.quantize.target_nodes import is_matrix, target_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +32,24 @@ def file_size(recipe: Recipe, model: Summary) -> int:
 
     Weights count by their bits, scales and zero points by their channels; what the preparation saves or adds is not counted.
     """
-    if recipe.method in {"fp32", "given", "prepared"} or model.quantized:
-        return model.size
-    if recipe.method == "fp16":
-        # Numbers that are written one by one take three bytes each in half precision.
-        halved = [constant for constant in _distinct(reached(recipe, model)) if constant.itemsize == SCALE]
-        return model.size - sum(constant.count * (2 if constant.packed else 1) for constant in halved)
-    if recipe.method == "nbits":
-        return model.size - sum(_saved_by_blocks(recipe, weight) for weight in _distinct_weights(recipe, model))
+    return model.size if model.quantized else method_of(recipe).size(recipe, model)
+
+
+def of_halves(recipe: Recipe, model: Summary) -> int:
+    """The size with half precision: numbers that are written one by one take three bytes each, others two."""
+    halved = [constant for constant in _distinct(target_nodes(recipe, model)) if constant.itemsize == SCALE]
+    return model.size - sum(constant.count * (2 if constant.packed else 1) for constant in halved)
+
+
+def of_blocks(recipe: Recipe, model: Summary) -> int:
+    """The size with weights in blocks."""
+    return model.size - sum(_saved_by_blocks(recipe, weight) for weight in _distinct_weights(recipe, model))
+
+
+def of_integers(recipe: Recipe, model: Summary) -> int:
+    """The size with integer weights, and the nodes and scales that the format adds."""
     model = _folded(model)
-    nodes = reached(recipe, model)
+    nodes = target_nodes(recipe, model)
     return model.size - sum(_saved(recipe, nodes)) + sum(_written(recipe, nodes))
 
 
@@ -63,7 +72,7 @@ def _distinct(nodes: tuple[Node, ...]) -> list[Constant]:
 
 
 def _distinct_weights(recipe: Recipe, model: Summary) -> list[Constant]:
-    found = {weight.name: weight for node in reached(recipe, model) for weight in node.weights if is_matrix(weight.dims)}
+    found = {weight.name: weight for node in target_nodes(recipe, model) for weight in node.weights if is_matrix(weight.dims)}
     return list(found.values())
 
 
@@ -88,7 +97,7 @@ def _saved(recipe: Recipe, nodes: tuple[Node, ...]) -> Iterator[int]:
             channels = _channels(node, constant) if recipe.per_channel else 1
             # Dynamic convolutions keep one scale; biases take scales of their own in QDQ alone.
             bias = place == BIAS_INPUT.get(node.kind)
-            single = (recipe.method == "dynamic" and node.kind == "Conv") or (bias and recipe.format == "QOperator")
+            single = (not recipe.has_ranges and node.kind == "Conv") or (bias and recipe.format == "QOperator")
             extra = 0 if single else channels * (SCALE + bits // 8)
             yield constant.count * constant.itemsize - constant.count * bits // 8 - extra
 
@@ -98,9 +107,9 @@ def _bits(recipe: Recipe, node: Node, place: int) -> int | None:
     if place in WEIGHT_INPUTS.get(node.kind, ()):
         eight = recipe.format == "QOperator" and recipe.per_channel and node.kind == "Conv"
         return 8 if eight else BITS[recipe.weight or "QInt8"]
-    if recipe.method == "static" and place == BIAS_INPUT.get(node.kind):
+    if recipe.has_ranges and place == BIAS_INPUT.get(node.kind):
         return 32 if recipe.options().get("QuantizeBias", True) or recipe.format == "QOperator" else None
-    if recipe.method == "static" and node.kind in OPERANDS:
+    if recipe.has_ranges and node.kind in OPERANDS:
         return BITS[recipe.activation or "QUInt8"]
     return None
 
@@ -113,7 +122,7 @@ def _channels(node: Node, constant: Constant) -> int:
 
 def _written(recipe: Recipe, nodes: tuple[Node, ...]) -> Iterator[int]:
     """Yield the bytes of the nodes, scales and names that a format adds."""
-    if recipe.method == "dynamic":
+    if not recipe.has_ranges:
         yield from (DYNAMIC[0] + DYNAMIC[1] * len(node.outputs[0]) for node in nodes if node.outputs)
     else:
         plain, factor = PAIR if recipe.format == "QDQ" else OPERATOR

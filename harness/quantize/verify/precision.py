@@ -89,11 +89,14 @@ def read(model: ModelProto, *, packed: bool = True) -> Precision:
 def differences(recipe: Recipe, model: ModelProto) -> list[str]:
     """Compare a model with its recipe: ``asked QUInt8 weights, got QInt8 in 2 of 2 (QLinearConv)``."""
     found = read(model, packed=bool(recipe.options().get("AddQDQPairToWeight")))
-    if recipe.method == "nbits":
-        return _blocks(recipe, found)
     # Types that are set for single tensors are no surprise.
     own = "TensorQuantOverrides" in recipe.options()
     return [*_weights(recipe, found, own=own), *_granularity(recipe, found), *([] if own else _activations(recipe, found))]
+
+
+def differences_of_blocks(recipe: Recipe, model: ModelProto) -> list[str]:
+    """The same for weights in blocks."""
+    return _blocks(recipe, read(model, packed=False))
 
 
 class _Reader:
@@ -182,7 +185,7 @@ def _granularity(recipe: Recipe, found: Precision) -> list[str]:
 
 def _activations(recipe: Recipe, found: Precision) -> list[str]:
     other = found.activations.total() - found.activations[recipe.activation or ""]
-    if recipe.method != "static" or not other:
+    if not recipe.has_ranges or not other:
         return []
     kinds = _listed(kind for kind in found.activations if kind != recipe.activation)
     return [f"asked {recipe.activation} activations, got {kinds} in {other} of {found.activations.total()}"]

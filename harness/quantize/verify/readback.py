@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import onnx
 import onnxruntime
 
+from harness.quantize.method import method_of
 from harness.quantize.model import external_data, validity
-from harness.quantize.model.graph import import_contrib, is_quantized, nodes, sort_nodes, tensors
+from harness.quantize.model.graph import import_contrib, is_quantized, nodes, sort_nodes
 from harness.quantize.model.versions import refusal, stamp
 from harness.quantize.quiet import quiet
 from harness.quantize.reasons import reason_of
-from harness.quantize.verify import bias, float_weights, precision
+from harness.quantize.verify import bias, float_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,12 +53,9 @@ def check(recipe: Recipe, path: Path, runtime: str | None = None) -> tuple[str, 
     model = onnx.load(path, load_external_data=False)
     # By its path where tensors lie beside it: together they would be too much for one protobuf message.
     validity.check(path if external_data.locations(model) else model)
-    notes = []
+    notes = [*(_untouched(model) if recipe.is_quantized else ()), *method_of(recipe).differences(recipe, model)]
     if recipe.is_quantized:
-        notes += [*_untouched(model), *precision.differences(recipe, model)]
         notes += [*float_weights.notes(recipe, model), *bias.notes(model, path.parent)]
-    elif recipe.method == "fp16" and not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors(model)):
-        notes.append("no weight was converted")
     if reason := refusal(model, runtime):
         # fp32 and given are taken as they are; so nothing was done about it.
         notes.append(f"{reason}: it will not load there" + ("; the recipe 'prepared' may" if recipe.method == "fp32" else ""))

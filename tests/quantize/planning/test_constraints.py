@@ -24,7 +24,7 @@ from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, Q
 
 from harness.quantize.matrix import REFERENCE
 from harness.quantize.model.graph import is_quantized, nodes
-from harness.quantize.planning.constraints import RULES, broken, impossible
+from harness.quantize.planning.constraints import RULES, impossible
 from harness.quantize.recipe import Recipe, spelled
 from harness.quantize.target_nodes import DYNAMIC_OPS, QOPERATOR_OPS, STATIC_OPS
 from tests.models import make_model
@@ -56,7 +56,7 @@ def recipe(method: str = "static", **fields: Any) -> Recipe:
 
 def key_of(asked: Recipe, model: onnx.ModelProto | None = None) -> str | None:
     """The rule that is against a recipe."""
-    rule = broken(asked, brief(model) if model else None)
+    rule = first_violation(asked, brief(model) if model else None)
     return rule.key if rule else None
 
 
@@ -265,7 +265,7 @@ def test_blocks_of_a_model_without_a_matrix(tmp_path: Path) -> None:
         asked = recipe("nbits", format=form)
         assert key_of(asked, one_op.conv()) == "nbits-no-matrix"
         assert key_of(asked, one_op.matmul()) is None
-        assert broken(asked, replace(brief(one_op.conv()), nested={"MatMul": 1})) is None
+        assert first_violation(asked, replace(brief(one_op.conv()), nested={"MatMul": 1})) is None
 
 
 @shows("nbits-gemm")
@@ -277,10 +277,10 @@ def test_blocks_of_a_gemm_that_is_no_matmul(tmp_path: Path, attributes: dict[str
     model = make_model([gemm], rows, {"y": [6, 5]}, weights)
     assert one_op.kinds(one_op.nbits(model, tmp_path, bits=4, block_size=32)) == ["Gemm"]
     skipping = recipe("nbits", skip_steps=("fold-gemm",))
-    rule = broken(skipping, brief(model))
+    rule = first_violation(skipping, brief(model))
     assert rule is not None
     assert rule.key == "nbits-gemm"
-    assert "only Gemm 'head' with alpha, beta or transA" in rule.told(brief(model))
+    assert "only Gemm 'head' with alpha, beta or transA" in rule.message(brief(model))
     assert key_of(recipe("nbits"), model) is None
     computed = make_model([gemm], {**rows, "w": [8, 5]}, {"y": [6, 5]}, {"c": weights["c"]})
     assert key_of(recipe("nbits"), computed) == "nbits-gemm"
@@ -320,7 +320,7 @@ def test_zero_points_of_odd_blocks(tmp_path: Path, rows: int, fits: bool) -> Non
     (weight,) = node.weights
     for dims, possible in ((weight.dims[::-1], fits), ((), True)):
         gemm = replace(node, kind="Gemm", turned=True, constants={1: replace(weight, dims=dims)})
-        assert (broken(asked, replace(known, nodes=(gemm,))) is None) == possible
+        assert (first_violation(asked, replace(known, nodes=(gemm,))) is None) == possible
 
 
 @shows("hqq-torch")

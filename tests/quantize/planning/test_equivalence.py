@@ -12,7 +12,7 @@ from onnx import helper
 from onnxruntime.quantization import CalibrationMethod
 
 from harness.quantize.model.canonical import canonical_hash
-from harness.quantize.planning.equivalence import SPELLINGS, twins
+from harness.quantize.planning.equivalence import EQUIVALENCES, twins
 from harness.quantize.recipe import Recipe
 from harness.study.ort_options import BOOLEAN, OPTIONS, QDQ
 from tests.quantize import one_op
@@ -49,8 +49,8 @@ def clamped() -> onnx.ModelProto:
 
 
 def test_every_rule_is_shown_and_names_its_source() -> None:
-    assert {rule.key for rule in SPELLINGS} == SHOWN
-    assert all(rule.source and rule.reason for rule in SPELLINGS)
+    assert {rule.key for rule in EQUIVALENCES} == SHOWN
+    assert all(rule.source and rule.reason for rule in EQUIVALENCES)
 
 
 def test_other_recipes_give_other_files(tmp_path: Path) -> None:

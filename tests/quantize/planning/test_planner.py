@@ -17,8 +17,8 @@ from harness.quantize.model.outline import summarize
 from harness.quantize.model.shapes import infer
 from harness.quantize.planning.forecast import calibrated, count_samples
 from harness.quantize.planning.planner import Plan, plan_build
-from harness.quantize.planning.platforms import platform
 from harness.quantize.planning.sizes import ACCURACY, file_size
+from harness.quantize.platform import platform
 from harness.study.study import Study, for_model
 from tests.conftest import DIGITS
 from tests.models import make_model

@@ -14,7 +14,8 @@ from packaging.version import Version
 
 from harness.quantize.model.canonical import canonical_hash
 from harness.quantize.model.versions import limits
-from harness.quantize.planning.platforms import BITS_SINCE, PLATFORM_RULES, platform, verdicts
+from harness.quantize.planning.platforms import BITS_SINCE, PLATFORM_RULES, verdicts
+from harness.quantize.platform import platform
 from harness.quantize.recipe import Recipe
 from tests.models import make_model
 from tests.quantize import one_op
