@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import SelectionError, StudyError
 from harness.quantize.recipe import Recipe, recipe_class, spelled
-from harness.study.specs import SPECS, VariantSpec, spec_of
+from harness.study import specs
+from harness.study.specs import VariantSpec, spec_of
 from harness.study.study import GIVEN
 from harness.study.toml_file import nearest
 from harness.study.variants import crossed_by
@@ -48,8 +49,8 @@ def plan(study: Study) -> tuple[Recipe, ...]:
             message = f"study '{study.name}': two variants are called '{recipe.name}'; give one of them another name"
             raise StudyError(message)
         recipes[recipe.name] = recipe
-    methods = list(SPECS)
-    return tuple(sorted(recipes.values(), key=lambda r: (r != REFERENCE, methods.index(r.method), r.format or "")))
+    order = specs.methods()
+    return tuple(sorted(recipes.values(), key=lambda r: (r != REFERENCE, order.index(r.method), r.format or "")))
 
 
 def select(recipes: Sequence[Recipe], globs: Sequence[str]) -> tuple[Recipe, ...]:

@@ -1,4 +1,4 @@
-"""What a method is, and the registry: a new method is one module in ``methods/`` and one line in ``MODULES``."""
+"""What a method is, and the registry: a new method is one module in ``methods/`` and one line in ``MODULES`` (harness/study/specs.py)."""
 
 from __future__ import annotations
 
@@ -85,16 +85,6 @@ class Method:
         return name
 
 
-# Each module registers its method when it is imported, which is when the method is first needed: they import onnxruntime's tools.
-MODULES = {
-    "fp32": "harness.quantize.methods.float32",
-    "prepared": "harness.quantize.methods.prepared",
-    "fp16": "harness.quantize.methods.float16",
-    "dynamic": "harness.quantize.methods.dynamic",
-    "static": "harness.quantize.methods.static",
-    "nbits": "harness.quantize.methods.nbits",
-    "given": "harness.quantize.methods.given",
-}
 _REGISTERED: dict[str, Method] = {}
 
 
@@ -109,16 +99,13 @@ def register(method: Method) -> Method:
     return method
 
 
+def named(name: str) -> Method:
+    """The method of that name, which there must be."""
+    if name not in _REGISTERED:
+        import_module(specs.MODULES[name])
+    return _REGISTERED[name]
+
+
 def method_of(recipe: Recipe) -> Method:
     """The method of a recipe."""
-    if recipe.method not in _REGISTERED:
-        import_module(MODULES[recipe.method])
-    return _REGISTERED[recipe.method]
-
-
-def methods() -> tuple[Method, ...]:
-    """All methods, in the order in which variants are listed."""
-    for name in specs.SPECS:
-        if name not in _REGISTERED:
-            import_module(MODULES[name])
-    return tuple(_REGISTERED[name] for name in specs.SPECS)
+    return named(recipe.method)

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Serialize
 
 import harness.study.variants  # noqa: F401 - registers the methods
 from harness.study.keys import Algorithm, Bits, CalibrationMethod, FileFormat, Format, IntegerType
-from harness.study.specs import SPECS, MethodName, VariantSpec, spec_of
+from harness.study.specs import MethodName, VariantSpec, methods, spec_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Recipe(BaseModel):
@@ -62,9 +62,13 @@ class Recipe(BaseModel):
     def _of_its_method(cls, value: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:  # noqa: ANN401 - any input
         """Validate with the class of the method that is named."""
         method = value.get("method") if cls is Recipe and isinstance(value, dict) else None
-        if not isinstance(method, str) or method not in SPECS or (own := recipe_class(method)) is Recipe:
+        if not isinstance(method, str) or method not in methods() or (own := recipe_class(method)) is Recipe:
             return handler(value)
         return own.model_validate(value)
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Recipe], tuple[dict[str, Any]]]:
+        """Pickle the values: the class of a method with further keys is made where it is needed."""
+        return Recipe.model_validate, (self.model_dump(),)
 
     @property
     def spec(self) -> type[VariantSpec]:

@@ -7,6 +7,7 @@ claims, and the proposals of ``harness debug``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, ModelWrapValidatorHandler, SerializeAsAny, model_validator
@@ -16,6 +17,17 @@ from harness.study.toml_file import Section, nearest
 
 # By the name of the method, in the order in which variants are listed.
 SPECS: dict[str, type[VariantSpec]] = {}
+# The registry of methods: the module of each, which registers it when it is imported. That is when the method is first needed, because the
+# modules import onnxruntime's tools. The specs of the methods that come with the harness are in variants.py, so that a study is read without.
+MODULES = {
+    "fp32": "harness.quantize.methods.float32",
+    "prepared": "harness.quantize.methods.prepared",
+    "fp16": "harness.quantize.methods.float16",
+    "dynamic": "harness.quantize.methods.dynamic",
+    "static": "harness.quantize.methods.static",
+    "nbits": "harness.quantize.methods.nbits",
+    "given": "harness.quantize.methods.given",
+}
 
 
 def _known(method: str) -> str:
@@ -65,10 +77,10 @@ class VariantSpec(Section):
         if cls is not VariantSpec or not isinstance(value, dict):
             return handler(value)
         method = value.get("method")
-        if not isinstance(method, str) or method not in SPECS:
+        if not isinstance(method, str) or method not in methods():
             # The method is what is wrong; which of the other keys are right depends on it.
             return handler({key: each for key, each in value.items() if key in cls.model_fields})
-        spec = SPECS[method]
+        spec = spec_of(method)
         elsewhere = sorted(key for key in set(value) & set(all_keys()) if key not in spec.model_fields)
         if elsewhere:
             takes = ", ".join(spec.own_keys()) or "none"
@@ -115,15 +127,22 @@ def register(spec: type[VariantSpec]) -> type[VariantSpec]:
     return spec
 
 
+def methods() -> tuple[str, ...]:
+    """The names of all methods, in the order in which variants are listed."""
+    return tuple(dict.fromkeys((*SPECS, *MODULES)))
+
+
 def spec_of(method: str) -> type[VariantSpec]:
     """The class of a method.
 
     Raises:
         ValueError: if there is no such method; it names the nearest.
     """
-    if method not in SPECS:
-        message = f"'{method}' is no method; {nearest(method, list(SPECS))}"
+    if method not in methods():
+        message = f"'{method}' is no method; {nearest(method, methods())}"
         raise ValueError(message)
+    if method not in SPECS:
+        import_module(MODULES[method])
     return SPECS[method]
 
 
@@ -134,15 +153,15 @@ def variant_spec(**fields: Any) -> VariantSpec:  # noqa: ANN401 - validation che
 
 def all_keys() -> tuple[str, ...]:
     """The keys of all methods, each once."""
-    return tuple(dict.fromkeys(key for spec in SPECS.values() for key in spec.own_keys()))
+    return tuple(dict.fromkeys(key for method in methods() for key in spec_of(method).own_keys()))
 
 
 def choices(key: str) -> tuple[object, ...]:
     """The values that a key can have, over all methods; empty where anything goes."""
     if key == "method":
-        return tuple(SPECS)
+        return methods()
     found: dict[object, None] = {}
-    for spec in SPECS.values():
+    for spec in map(spec_of, methods()):
         if key in spec.model_fields:
             annotation = spec.model_fields[key].annotation
             found |= dict.fromkeys((True, False) if annotation is bool else _literals(annotation))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.quantize.method import named
 from harness.quantize.planning.caveats import CAVEATS
 from harness.quantize.planning.constraints import RULES
 from harness.quantize.planning.equivalence import EQUIVALENCES
 from harness.quantize.planning.platforms import PLATFORM_RULES
+from harness.study.specs import methods
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+METHODS = [named(name) for name in methods()]
 PAGE = ROOT / "docs" / "planner.md"
 BEGIN = "<!-- from the rules; `python -m tests.quantize.rules_page` writes what follows anew -->\n"
 
@@ -26,11 +29,15 @@ def page() -> str:
 def tables() -> str:
     """The rules as Markdown."""
     parts: list[tuple[str, Sequence[str], list[tuple[str, ...]]]] = [
-        ("What can't exist", ("rule", "why", "source"), [(r.key, r.message(), r.source) for r in RULES]),
+        (
+            "What can't exist",
+            ("rule", "why", "source"),
+            [(r.key, r.message(), r.source) for r in (*RULES, *(r for each in METHODS for r in each.constraints))],
+        ),
         (
             "What is made other than its recipe says",
             ("rule", "what is so", "source"),
-            [(r.key, r.message(), r.source) for r in CAVEATS],
+            [(r.key, r.message(), r.source) for r in (*CAVEATS, *(r for each in METHODS for r in each.caveats))],
         ),
         ("What is the same file", ("rule", "why", "source"), [(r.key, r.reason, r.source) for r in EQUIVALENCES]),
         (
@@ -44,7 +51,7 @@ def tables() -> str:
                     r.source,
                     r.seen or "by a test, on the library here",
                 )
-                for r in PLATFORM_RULES
+                for r in (*PLATFORM_RULES, *(r for each in METHODS for r in each.platform_rules))
             ],
         ),
     ]

@@ -24,7 +24,7 @@ from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, Q
 
 from harness.quantize.matrix import REFERENCE
 from harness.quantize.model.graph import is_quantized, nodes
-from harness.quantize.planning.constraints import RULES, impossible
+from harness.quantize.planning.constraints import RULES, first_violation, impossible
 from harness.quantize.recipe import Recipe, spelled
 from harness.quantize.target_nodes import DYNAMIC_OPS, QOPERATOR_OPS, STATIC_OPS
 from tests.models import make_model
