@@ -104,8 +104,8 @@ class ModelOptions:
             return made
         words = [word.strip() for word in chosen.split(",")]
         for word in words:
-            if word not in specs.SPECS:
-                message = f"--variants: there is no method '{word}'; known: {', '.join(specs.SPECS)}"
+            if word not in specs.methods():
+                message = f"--variants: there is no method '{word}'; known: {', '.join(specs.methods())}"
                 raise UsageError(message)
         return made.model_copy(update={"variants": made.variants.model_copy(update={"methods": words})})
 
