@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from harness.quantize import method
 from harness.quantize.model.graph import opset_of
 from harness.quantize.model.model import SourceModel
 from harness.quantize.model.outline import Summary, summarize
@@ -26,6 +28,11 @@ def brief(proto: ModelProto, size: int | None = None) -> Summary:
     assert proto_opset
     source = SourceModel(Path("model.onnx"), proto, "", size or proto.ByteSize(), (), (), proto_opset, proto.ir_version)
     return summarize(source)
+
+
+def patch_make(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., tuple[str, ...]]) -> None:
+    """Let a method make its variants in another way, until the test ends."""
+    monkeypatch.setitem(method._REGISTERED, name, dataclasses.replace(method.named(name), make=make))
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ from harness.quantize.calibration import calibration as calibrating
 from harness.quantize.calibration.reader import CopiedReader
 from harness.quantize.data import load as data
 from harness.quantize.matrix import plan
-from harness.quantize.methods import float16, retry
-from harness.quantize.methods import method as methods
+from harness.quantize.methods import float16
 from harness.quantize.model.graph import is_quantized, nodes
 from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet
@@ -40,6 +39,7 @@ from harness.study import study as studies
 from harness.study.specs import VariantSpec
 from harness.study.variants import VariantsSection
 from tests.models import images, make_model, tiny_cnn
+from tests.quantize.conftest import patch_make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -304,7 +304,7 @@ def test_one_failure_stops_nothing(write_study: WriteStudy, tmp_path: Path, monk
         message = f"\n\n  cannot write {shop.folder}/made/x: {'long ' * 100}\nsecond line"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr(retry, "METHODS", {**methods.METHODS, "dynamic": explode})
+    patch_make(monkeypatch, "dynamic", explode)
     variants = by_name(build(write_study(""), tmp_path / "out"))
     reason = variants["dynamic-S8"].reason or ""
     assert reason.startswith("ZeroDivisionError: cannot write x: long")
@@ -333,7 +333,7 @@ def test_an_interrupt_leaves_no_half_file(write_study: WriteStudy, tmp_path: Pat
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retry, "METHODS", {**methods.METHODS, "dynamic": interrupted})
+    patch_make(monkeypatch, "dynamic", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(write_study(""), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fp16.onnx", "fp32.onnx"]

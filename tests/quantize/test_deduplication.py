@@ -7,12 +7,13 @@ import onnx
 import pytest
 
 from harness.quantize import build as building
+from harness.quantize import method
 from harness.quantize.build import build
 from harness.quantize.context import Workshop
 from harness.quantize.deduplication import Sharing
-from harness.quantize.methods.method import METHODS
 from harness.quantize.recipe import Recipe, Variant
 from harness.study.study import Study
+from tests.quantize.conftest import patch_make
 
 Write = Callable[[str], Study]
 TWINS = """
@@ -38,8 +39,8 @@ def test_twins_that_are_known_are_made_once(write_study: Write, tmp_path: Path, 
         asked.append(recipe.name)
         return original(recipe, workshop, path)
 
-    original = METHODS["static"]
-    monkeypatch.setitem(METHODS, "static", counted)
+    original = method.named("static").make
+    patch_make(monkeypatch, "static", counted)
     found = made(write_study(TWINS), tmp_path / "out")
     # Eight static recipes: per tensor and per channel.
     assert asked == ["static-QDQ-U8S8-Conv", "static-QDQ-U8S8-pc-Conv"]
@@ -62,7 +63,7 @@ def test_a_twin_of_what_failed_has_failed(write_study: Write, tmp_path: Path, mo
         message = "no"
         raise ValueError(message)
 
-    monkeypatch.setitem(METHODS, "static", explode)
+    patch_make(monkeypatch, "static", explode)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "static-QDQ-U8S8-Entropy-Conv.onnx").write_bytes(b"of an earlier build")
     found = made(write_study(TWINS), tmp_path / "out")
@@ -72,7 +73,7 @@ def test_a_twin_of_what_failed_has_failed(write_study: Write, tmp_path: Path, mo
 
 def test_files_that_turn_out_the_same_are_shared(write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No rule knows that of two names for one recipe, and the files differ in names of nodes."""
-    original = METHODS["static"]
+    original = method.named("static").make
 
     def renamed(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         notes = original(recipe, workshop, path)
@@ -82,7 +83,7 @@ def test_files_that_turn_out_the_same_are_shared(write_study: Write, tmp_path: P
         onnx.save(model, path)
         return notes
 
-    monkeypatch.setitem(METHODS, "static", renamed)
+    patch_make(monkeypatch, "static", renamed)
     monkeypatch.setattr("harness.quantize.deduplication.twins", lambda *_: {})
     text = "".join(f'[[variant]]\nname = "{name}"\nmethod = "static"\n' for name in ("one", "two"))
     found = made(write_study(f'[variants]\nmethods = ["fp32"]\n{text}'), tmp_path / "out")

@@ -61,7 +61,7 @@ def test_a_study_reads_names_and_plans_it(tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_is_named_with_the_methods_own(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="bits means nothing to rounded; keys of rounded: places, exclude_nodes"):
+    with pytest.raises(StudyError, match="bits has no effect with rounded; the keys for rounded are: places, exclude_nodes"):
         asked(tmp_path, "bits = 4")
     with pytest.raises(StudyError, match=r"unknown key 'variant\.0\.place'; did you mean 'places'"):
         asked(tmp_path, "place = 4")

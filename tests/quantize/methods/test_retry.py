@@ -11,11 +11,12 @@ from onnx import TensorProto, helper
 
 from harness.quantize.context import Workshop
 from harness.quantize.data import load
-from harness.quantize.methods import method, retry
+from harness.quantize.methods import retry
 from harness.quantize.model.model import open_model
 from harness.quantize.reasons import RecipeError, reason_of
 from harness.quantize.recipe import Recipe
 from tests.models import make_model
+from tests.quantize.conftest import patch_make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,7 @@ def test_where_nothing_fails_nothing_is_left(tmp_path: Path) -> None:
     assert sum(node.op_type == "QuantizeLinear" for node in made.graph.node) > 2
 
 
-def _failing(*, at: set[str] | None, message: str = "nothing fits") -> method.Make:
+def _failing(*, at: set[str] | None, message: str = "nothing fits") -> Callable[..., tuple[str, ...]]:
     """A method that fails while these nodes are quantized; None always does."""
 
     def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ def _failing(*, at: set[str] | None, message: str = "nothing fits") -> method.Ma
 
 
 def test_several_nodes_are_left_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(method.METHODS, "static", _failing(at={"first", "second"}))
+    patch_make(monkeypatch, "static", _failing(at={"first", "second"}))
     _, notes = _made(STATIC, computed_bias(), tmp_path)
     assert "'first', 'second' (Conv) stay in float, because quantize_static fails with them (ValueError: nothing fits)" in notes
 
@@ -137,7 +138,7 @@ def test_many_nodes_of_one_form_are_left_together(tmp_path: Path, monkeypatch: p
         calls.append(1)
         return failing(recipe, workshop, path)
 
-    monkeypatch.setitem(method.METHODS, "static", counted)
+    patch_make(monkeypatch, "static", counted)
     _, notes = _made(STATIC, model, tmp_path)
     assert (
         "'conv0', 'conv1', 'conv2' and 37 more (Conv) stay in float, because quantize_static fails with them (ValueError: nothing fits)"
@@ -154,7 +155,7 @@ def test_a_float_model_that_is_refused_too_blames_no_node(tmp_path: Path, monkey
         onnx.save(workshop.prepared.proto, path)
         return ()
 
-    monkeypatch.setitem(method.METHODS, "dynamic", copied)
+    patch_make(monkeypatch, "dynamic", copied)
     nodes = [
         helper.make_node("Mystery", ["x"], ["m"], "odd", domain="org.example"),
         helper.make_node("Relu", ["m"], ["y"], "relu"),
@@ -167,7 +168,7 @@ def test_a_float_model_that_is_refused_too_blames_no_node(tmp_path: Path, monkey
 
 
 def test_what_no_exclusion_mends_names_node_and_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(method.METHODS, "static", _failing(at=None))
+    patch_make(monkeypatch, "static", _failing(at=None))
     with pytest.raises(RecipeError) as caught:
         _made(STATIC, computed_bias(), tmp_path)
     assert str(caught.value) == (
@@ -181,7 +182,7 @@ def test_a_failure_that_is_no_tools_stays_what_it_is(tmp_path: Path, monkeypatch
         message = "a mistake of our own"
         raise KeyError(message)
 
-    monkeypatch.setitem(method.METHODS, "static", broken)
+    patch_make(monkeypatch, "static", broken)
     with pytest.raises(KeyError, match="a mistake of our own"):
         _made(STATIC, computed_bias(), tmp_path)
 
@@ -198,7 +199,7 @@ def test_what_onnxruntime_does_not_load(tmp_path: Path, monkeypatch: pytest.Monk
         onnx.save(model, path)
         return ()
 
-    monkeypatch.setitem(method.METHODS, "static", make)
+    patch_make(monkeypatch, "static", make)
     made, notes = _made(STATIC, computed_bias(), tmp_path)
     assert {node.op_type for node in made.graph.node} == {"Conv", "ReduceMean"}
     told = [note for note in notes if "stays in float, because quantize_static fails with it (" in note]
