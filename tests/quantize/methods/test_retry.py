@@ -19,6 +19,7 @@ from tests.models import make_model
 from tests.quantize.conftest import patch_make
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from onnx import ModelProto
