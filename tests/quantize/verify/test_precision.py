@@ -100,9 +100,9 @@ def test_blocks(tmp_path: Path) -> None:
         "nbits-8b32-QOperator-acc4": {Blocks(8, 32, 4): 1},
     }
     other = Recipe(name="r", method="nbits", format="QOperator", bits=4, block_size=64, accuracy_level=1)
-    assert precision.differences(other, onnx.load(found["nbits-8b32-QOperator-acc4"].path or "")) == [
+    assert precision.differences_of_blocks(other, onnx.load(found["nbits-8b32-QOperator-acc4"].path or "")) == [
         "asked 4 bits in blocks of 64 at accuracy level 1, got 8 bits in blocks of 32 at accuracy level 4 in 1 of 1"
     ]
-    assert precision.differences(other, onnx.load(found["nbits-4b32"].path or "")) == [
+    assert precision.differences_of_blocks(other, onnx.load(found["nbits-4b32"].path or "")) == [
         "asked 4 bits in blocks of 64, got 4 bits in blocks of 32 in 1 of 1"
     ]
