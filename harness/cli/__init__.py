@@ -1,4 +1,4 @@
-"""The commands: one module each; parse, call, print."""
+"""The command line: one module for each command."""
 
 import sys
 

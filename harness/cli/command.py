@@ -1,4 +1,4 @@
-"""What every command shares: options, how errors are shown, and the exit code."""
+"""What all commands share: options, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _acted = False
 
 
 def only_shows() -> bool:
-    """Whether what was run does nothing but show something."""
+    """Whether the command only shows something."""
     return not _acted
 
 
 def showing(function: Callable[..., Exit]) -> Callable[..., None]:
-    """As :func:`command`, for what does nothing but show something: it has failed if its output can't be written."""
+    """Like :func:`command`, for a command that only shows something: it fails if its output can't be written."""
     return _command(function, acts=False)
 
 
 def command(function: Callable[..., Exit]) -> Callable[..., None]:
-    """Turn a function that returns an exit code into a command: errors that are ours become one message.
+    """Turn a function that returns an exit code into a command. A HarnessError becomes one message.
 
     A parameter whose type is a dataclass stands for its fields, each of which is an option: so several commands share a group of options.
     """
@@ -112,7 +112,7 @@ def _options(group: Any, parameter: inspect.Parameter) -> list[inspect.Parameter
 
 
 def say_error(message: str, code: Exit, *, as_json: bool) -> None:
-    """Write an error for people, and for programs where they asked."""
+    """Write an error as text, and with --json as JSON, too."""
     typer.echo("\n".join(f"harness: {line}" for line in sanitize(message).splitlines()), err=True)
     if as_json:
         say_json({"error": message, "exit": int(code)})

@@ -112,7 +112,7 @@ def _compared(out: Console, compared: Sequence[Compared]) -> None:
 
 
 def _figures(score: Score | None, compared: Sequence[Compared | Exclusion]) -> tuple[list[str], list[str]]:
-    """The titles and cells of the figures that any of the scores has."""
+    """The titles and cells of the figures that at least one of the scores has."""
     from harness.report.numbers import UNKNOWN, number, percent
 
     scores = [each.score for each in compared if each.score is not None]
@@ -222,7 +222,7 @@ def _more(out: Console, count: int, also: str = "") -> None:
 
 
 def decibels(value: float | None) -> str:
-    """A ratio in dB; without noise it is exact."""
+    """A ratio in dB as text; infinity is 'exact'."""
     if value is None or math.isnan(value):
         return "–"
     return f"{round(value, 1) + 0.0:.1f} dB" if math.isfinite(value) else "exact" if value > 0 else "not finite"
@@ -241,5 +241,5 @@ def several(names: Sequence[str]) -> str:
 
 
 def merit(value: float, *, floats: bool) -> str:
-    """What a scan goes by: dB, or a share of equal values."""
+    """The figure that a scan sorts by, as text: dB, or a share of equal values."""
     return decibels(value) if floats or not math.isfinite(value) else f"{100 * value:.2f} %"

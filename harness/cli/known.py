@@ -1,4 +1,4 @@
-"""The devices that a command works with; what is wrong with others costs a line on stderr and nothing else."""
+"""Find the devices that a command works with; wrong entries of other devices only give a warning."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def one(path: Path | None, name: str) -> tuple[Registry, Device]:
 
 
 def warn(known: Registry, used: Iterable[str]) -> None:
-    """Say what is wrong with entries of other devices than the ones that are used."""
+    """Warn about wrong entries of devices that are not used."""
     for entry in known.wrong:
         if entry.name not in used:
             lines = [f"warning: {line}" for line in entry.fault.splitlines()]

@@ -49,7 +49,7 @@ def measure(device: Sequence[str] | None, registry: Path | None, time: str | Non
 
 
 def _all(registry: Path | None) -> list[str]:
-    """The names of all devices whose entries are right."""
+    """The names of all devices with valid entries."""
     from harness.devices import registry as registries
 
     known = registries.load(registry)

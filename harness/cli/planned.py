@@ -1,4 +1,4 @@
-"""A plan on the terminal, readable on 80 columns: what is made, what is the same, what can't be, what devices make of it."""
+"""Print a plan on 80 columns: variants to build, duplicates, impossible ones, and how devices run them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def show(plan: Plan, out: Console) -> None:
 
 
 def _platform(out: Console, plan: Plan, name: str, what: str) -> None:
-    """What is known of the variants on a platform."""
+    """Print what rules say about the variants on a platform."""
     found = [(warning, each.name) for each in plan.variants for warning in each.warnings if warning.platform == name]
     found.sort(key=lambda pair: EFFECTS.index(pair[0].effect))
     warned = [(f"{warning.effect}: {warning.sentence}", variant) for warning, variant in found]
@@ -61,7 +61,7 @@ def _platform(out: Console, plan: Plan, name: str, what: str) -> None:
 
 
 def _needs(out: Console, plan: Plan) -> None:
-    """What it takes, said to be estimated."""
+    """Print the estimated cost."""
     needs = plan.needs
     _heading(out, "estimated cost")
     _line(out, f"{len(plan.of('made'))} files, about {_megabytes(plan.disk)} together", dash=True)
@@ -94,7 +94,7 @@ def _calibration(needs: Forecast) -> str:
 
 
 def _numbered(found: Iterable[Known]) -> dict[str, int]:
-    """Number what is told, each once."""
+    """Number the notes, each once."""
     texts = dict.fromkeys(known.sentence for known in found)
     return {text: number for number, text in enumerate(texts, 1)}
 
@@ -131,7 +131,7 @@ def _duration(seconds: float) -> str:
 
 
 def _short(what: str) -> str:
-    """A platform without the features that no rule is about."""
+    """Name a platform, without the features that no rule uses."""
     from harness.devices.facts import TELLING
 
     words = what.split(", ")
@@ -143,5 +143,5 @@ def _heading(out: Console, text: str) -> None:
 
 
 def _line(out: Console, text: str, *, dash: bool = False) -> None:
-    """A paragraph whose further lines are indented."""
+    """Print a paragraph with a hanging indent."""
     out.print(Padding(Text(f"{'- ' if dash else ''}{sanitize(text)}"), (0, 0, 0, 2), expand=False))

@@ -1,4 +1,4 @@
-"""Where variants will run: platforms that are described on the command line, and those of devices that are asked."""
+"""The platforms on which variants will run: described on the command line, or read from devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run shows that it goes on: bars on a terminal, plain lines elsewhere; always on stderr."""
+"""Show the progress of a run on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def watcher() -> Iterator[Watcher]:
-    """Give the watcher that suits stderr."""
+    """Choose the watcher for stderr."""
     if not sys.stderr.isatty():
         yield Lines()
         return
@@ -54,7 +54,7 @@ class Lines:
             sys.stderr.flush()
 
     def variant(self, variant: Variant, total: int) -> None:
-        """A variant is made, or is not."""
+        """A variant was made, or could not be made."""
         self.say(f"variant {variant.name}: {variant.state} (of {total})" + (f": {variant.reason}" if variant.reason else ""))
 
     def plan(self, devices: Sequence[Device], cases: Sequence[Case], rounds: int) -> None:
@@ -64,14 +64,14 @@ class Lines:
         self.say(f"measuring {len(cases)} cases on {', '.join(device.name for device in devices)}")
 
     def event(self, event: Event) -> None:
-        """Something came from a device."""
+        """An event of a device."""
         text = describe(event, self._names, self._rounds)
         if text is not None:
             self.say(f"{event.device}: {text}")
 
 
 class Bars:
-    """A bar for each device, on stderr; what is worth keeping scrolls above them."""
+    """A bar for each device, on stderr; important lines scroll above the bars."""
 
     def __init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -89,7 +89,7 @@ class Bars:
         self._progress.stop()
 
     def variant(self, variant: Variant, total: int) -> None:
-        """A variant is made, or is not."""
+        """A variant was made, or could not be made."""
         self._progress.update(self._variants, total=total, advance=1, description=f"making variants: {escape(variant.name)}")
         if variant.state == "failed":
             self._progress.console.print(
@@ -105,7 +105,7 @@ class Bars:
         self._tasks = {device.name: self._progress.add_task(f"{device.name}: connecting", total=None) for device in devices}
 
     def event(self, event: Event) -> None:
-        """Something came from a device."""
+        """An event of a device."""
         task = self._tasks[event.device]
         done = 1 if isinstance(event, Launch | Evaluated | Counted | Throughput) else 0
         text = {
@@ -132,7 +132,7 @@ class Bars:
 
 
 def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
-    """Put an event in words; None for those that are not worth a line."""
+    """Describe an event; None for unimportant events."""
     match event:
         case Connected(facts=facts):
             runtime = facts.onnxruntime.version or "none"
@@ -151,7 +151,7 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
 
 
 def _describe_way(event: Event) -> str | None:
-    """Put in words what is between us and the device."""
+    """Describe an event of the connection to a device."""
     match event:
         case Provisioned():
             return f"had no onnxruntime: installed {event.onnxruntime} in {event.seconds:.0f} s"
@@ -163,7 +163,7 @@ def _describe_way(event: Event) -> str | None:
 
 
 def _describe_case(event: Event, names: dict[str, str]) -> str | None:
-    """Put in words what came of a case."""
+    """Describe the result of a case."""
     match event:
         case Evaluated():
             return f"{names[event.case]}: outputs computed"

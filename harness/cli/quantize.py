@@ -112,7 +112,7 @@ def _plan(
     *,
     as_json: bool,
 ) -> Exit:
-    """Print what a build would give."""
+    """Print the plan of a build."""
     from harness.cli import planned
     from harness.cli.grid import console
     from harness.cli.platforms import platforms_of

@@ -32,7 +32,7 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 def install() -> Seen:
-    """Answer SIGINT, SIGTERM and SIGHUP; what nohup or a shell's '&' has shielded stays shielded.
+    """Handle SIGINT, SIGTERM and SIGHUP; signals that nohup or a shell's '&' ignores stay ignored.
 
     Returns:
         Whether one of them has come.
@@ -102,7 +102,7 @@ def _watch(heard: socket.socket, wanted: set[signal.Signals]) -> None:
 
 
 def leave() -> NoReturn:
-    """End this process after a command that was interrupted: its children first, then at once."""
+    """End this process and its children at once, after an interrupted command."""
     _end_children()
     # What libraries remove at the end, such as temporary folders, and nothing that waits for a thread.
     atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter itself calls

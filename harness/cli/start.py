@@ -60,7 +60,7 @@ class _Last:
 
 
 def _guarded(seen: signals.Seen) -> int:
-    """The command's exit code; an exception that nobody foresaw has a message, a report and a code of its own."""
+    """Run the command and return its exit code; an unexpected exception gives a message, a crash report and exit code 70."""
     put_back = streams.keep()
     try:
         from harness.cli import app
@@ -106,7 +106,7 @@ def crashed(exc: BaseException) -> Exit:
 
 
 class _Threads:
-    """Exceptions that ended a thread; one by one, they would be a traceback on standard error and no more."""
+    """Collects exceptions that ended a thread, which Python would only print."""
 
     def __init__(self) -> None:
         self.crashed = False

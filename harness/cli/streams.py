@@ -1,4 +1,4 @@
-"""Standard input, output and error that can be lost without changing what a command does.
+"""Standard streams whose loss does not change what a command does.
 
 A reader that left, a disk that is full or a descriptor that was closed is remembered, and what is written later is dropped. Characters
 that the terminal's encoding lacks are written as others.
@@ -33,7 +33,7 @@ NEAREST = {
 
 
 class Descriptor(io.RawIOBase):
-    """A file descriptor to write to; a fault is kept, and from then on everything is dropped.
+    """A file descriptor for output. After the first fault, it drops everything that is written.
 
     Attributes:
         fault: why it can't be written any more; None as long as it can.
@@ -131,14 +131,14 @@ def say(message: str) -> None:
 
 
 def flush() -> None:
-    """Write what is left."""
+    """Flush the output."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
 
 
 def lost() -> OSError | None:
-    """Why standard output could not be written; None if it could, also where its reader left."""
+    """Why standard output could not be written; None if it could, or if its reader closed it."""
     if not isinstance(sys.stdout, Stream):
         return None
     sys.stdout.flush()
@@ -147,7 +147,7 @@ def lost() -> OSError | None:
 
 
 def finish(code: int) -> int:
-    """Write what is left, say so where it can't be written, and give the exit code.
+    """Flush the output, report a failure to do so, and return the exit code.
 
     A command that judges, measures or makes something has the code of what it did. One that only shows something has failed if it could
     not be shown.
@@ -164,7 +164,7 @@ def finish(code: int) -> int:
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:
-    """What is written in the place of characters that the encoding lacks."""
+    """The replacement for characters that the encoding lacks."""
     assert isinstance(error, UnicodeEncodeError)  # noqa: S101 - registered for encoding alone
     found = error.object[error.start : error.end]
     return "".join(NEAREST.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in found), error.end

@@ -117,7 +117,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class StudyOptions(ModelOptions):
-    """The same with evaluation data, for commands that run the variants."""
+    """The options of a study with evaluation data, for commands that run the variants."""
 
     evaluation: Evaluation = None
     output: LabelOutput = None

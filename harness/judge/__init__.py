@@ -1,1 +1,1 @@
-"""What the numbers support."""
+"""Judge a run: what its numbers support."""

@@ -1,4 +1,4 @@
-"""Where devices disagree: one variant, the same inputs, and outputs whose accuracy differs, with the likely reason."""
+"""Find variants whose outputs for the same inputs differ between devices, with the likely reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _between(run: Run, one: Table, other: Table) -> Iterator[str]:
 
 
 def _difference(row: Row, other: Row) -> str | None:
-    """What differs, or None."""
+    """The difference as a sentence, or None."""
     alike = row.samples == other.samples
     if alike and row.accuracy is not None and other.accuracy is not None and row.accuracy != other.accuracy:
         return f"top-1 is {100 * row.accuracy:.2f} % on {row.device}, but {100 * other.accuracy:.2f} % on {other.device}"
@@ -59,7 +59,7 @@ def _difference(row: Row, other: Row) -> str | None:
 
 
 def _broken(row: Row, other: Row) -> str | None:
-    """What is broken in one device's outputs and not in the other's: constant parts, or values that are not finite."""
+    """The faults that only one device's outputs have: constant parts, or values that are not finite."""
     here, there = row.fidelity, other.fidelity
     if not there.outputs:
         return None

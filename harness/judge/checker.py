@@ -1,4 +1,4 @@
-"""One device's part of a gate: each metric of a pair, from a first set of processes and a second one that confirms it."""
+"""The checks of a gate on one device: each metric of a pair, from a first set of launches and a second one that confirms it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MILLION, MB = 1e6, 1e6
 
 @dataclass(frozen=True)
 class _Finding:
-    """What one set of processes says."""
+    """The finding of one set of launches."""
 
     verdict: decision.Verdict
     change: Estimate | None
@@ -97,7 +97,7 @@ class Checker:
         )
 
     def faults(self, pair: Pair, *, wanted: bool) -> list[Check]:
-        """Judge the faults of the outputs; that there are no outputs to judge is only said where the gate names this metric."""
+        """Judge the faults of the outputs. Without outputs, the check says so only if the gate names this metric."""
         baseline, candidate = (self._records[case] for case in pair)
         found = self._check(pair, "outputs", 0.0)
         if baseline.fidelity is not None and candidate.fidelity is not None:
@@ -110,18 +110,18 @@ class Checker:
         return [self._without_figure(found, pair)] * wanted
 
     def _without_figure(self, found: Check, pair: Pair) -> Check:
-        """A check without a figure is open if only the time was up; else something that had to be measured was not."""
+        """A check without a figure: open if the time limit was reached, otherwise not measured."""
         failed = any(self._records[case].state == "failed" for case in pair)
         is_late = self._device.ended == "max_time" and self._device.state == "measured" and not failed
         return replace(found, verdict="open" if is_late else "unmeasured", reason=self._lack(pair, found.metric))
 
     def _check(self, pair: Pair, metric: Metric, limit: float) -> Check:
-        """A check that says nothing yet."""
+        """A check without a verdict."""
         case = self._cases[pair[1]]
         return Check(self._device.entry.name, case.name, metric, "skipped", limit, id=case.id)
 
     def _impossible(self, pair: Pair, metric: Metric) -> str | None:
-        """Why this device can't tell a metric, whatever one does."""
+        """Why this device can never measure a metric, or None."""
         for case in pair:
             if self._records[case].state == "impossible":
                 return self._records[case].reason
@@ -145,7 +145,7 @@ class Checker:
         return lost[0] if lost else self._untold(pair, metric)
 
     def _untold(self, pair: Pair, metric: Metric) -> str:
-        """Why there is no figure although both were measured."""
+        """Why there is no figure although both sides were measured."""
         reasons = [fidelity.reason for case in pair if (fidelity := self._records[case].fidelity) and fidelity.reason]
         if metric in outputs.FIGURES:
             return reasons[0] if reasons else outputs.LACKS[metric]
@@ -184,7 +184,7 @@ class Checker:
         return level.value if level else None
 
     def _finding(self, pair: Pair, metric: Metric, limit: float, which: int) -> _Finding | None:
-        """What one of the two sets of processes says; None where it has nothing."""
+        """The finding of one of the two sets of launches; None if it has no figures."""
         timing = self._sets[which]
         if metric == "latency.median":
             groups = [[-value for value in group] for group in timing.groups(pair)]
@@ -195,7 +195,7 @@ class Checker:
         return self._exact(pair, metric, limit, which)
 
     def _groups(self, pair: Pair, metric: Metric, timing: Timing) -> list[list[float]]:
-        """The logarithms of candidate over baseline, one list for each process."""
+        """The logarithms of candidate over baseline, one list for each launch."""
         groups = []
         for launch in timing.launches_of(pair):
             if metric == "load":
@@ -206,7 +206,7 @@ class Checker:
         return groups
 
     def _exact(self, pair: Pair, metric: Metric, limit: float, which: int) -> _Finding | None:
-        """A metric without a distribution: extremes that were seen, or a single value."""
+        """The finding for a metric without a distribution: the observed extremes, or a single value."""
         if metric == "instructions":
             sets = [
                 [each.instructions for each in self._records[case].counts if self._is_second(each.round) == bool(which)]
@@ -234,7 +234,7 @@ def _decided(found: decision.Decision) -> _Finding:
 
 
 def _loads(launch: LaunchRecord, index: int) -> list[float]:
-    """Logarithms of the times to create a session; a process's first pays for the libraries too, and counts only if it is the only one."""
+    """Logarithms of the times to create a session. The first session of a process also loads the libraries, so it counts only if it is the only one."""
     return [math.log(rebuild.load_ns[index]) for rebuild in launch.rebuilds[1:] or launch.rebuilds if rebuild.load_ns[index] > 0]
 
 

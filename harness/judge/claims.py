@@ -71,7 +71,7 @@ class DeviceVerdict:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim over all devices on which it is meant to hold."""
+    """A claim over all devices that it is about."""
 
     claim: ClaimSection
     verdict: Word
@@ -90,7 +90,7 @@ def judge(run: Run) -> tuple[ClaimVerdict, ...]:
 
 
 def _settled(pair: PairVerdict, p: float) -> PairVerdict:
-    """What remains of a finding once all others are counted."""
+    """The verdict on a pair after the correction for multiple comparisons."""
     if p <= DISCOVERY_RATE:
         return replace(pair, p=p)
     assert pair.effect is not None  # noqa: S101 - what has a p has an effect
@@ -98,7 +98,7 @@ def _settled(pair: PairVerdict, p: float) -> PairVerdict:
 
 
 def _places(claim: ClaimSection, run: Run) -> list[DeviceRecord]:
-    """The devices on which a claim is meant to hold."""
+    """The devices that a claim is about."""
     return [device for device in run.devices if _holds_on(claim, device)]
 
 
@@ -127,7 +127,7 @@ def _arch(name: str) -> str:
 
 
 def _runs(claim: ClaimSection, case: Case, device: DeviceRecord) -> bool:
-    """Whether a case's onnxruntime is one of those that the claim is about."""
+    """Whether the claim is about the case's version of onnxruntime."""
     wanted = claim.on.get("runtime")
     version = case.runtime or (device.facts.onnxruntime.version if device.facts else None)
     if wanted is None:
@@ -139,7 +139,7 @@ def _runs(claim: ClaimSection, case: Case, device: DeviceRecord) -> bool:
 
 
 def _pairs(claim: ClaimSection, run: Run) -> list[PairVerdict]:
-    """Judge every pair on every device on its own."""
+    """Judge each pair on each device by itself."""
     variants = {variant.name: variant for variant in run.variants}
     found: list[PairVerdict] = []
     for device in _places(claim, run):
@@ -161,7 +161,7 @@ def _pairs(claim: ClaimSection, run: Run) -> list[PairVerdict]:
 def _judge(
     claim: ClaimSection, run: Run, device: DeviceRecord, timing: Timing, both: tuple[CaseRecord, CaseRecord], pair: PairVerdict
 ) -> PairVerdict:
-    """Judge one pair, as if it were the only one."""
+    """Judge one pair without regard to the others."""
     for record in both:
         if record.state == "failed":
             return replace(pair, reason=f"{record.kind}: {record.reason}")
@@ -182,7 +182,7 @@ def _judge(
 def _outcomes(
     claim: ClaimSection, run: Run, device: DeviceRecord, cases: Sequence[Case], records: dict[str, CaseRecord]
 ) -> list[PairVerdict]:
-    """Judge a claim that something fails, or that it works, case by case."""
+    """Judge a claim that variants fail, or that they load and run, case by case."""
     found = []
     name = device.entry.name
     for variant in run.variants:
@@ -207,7 +207,7 @@ def _outcome(claim: ClaimSection, device: str, subject: str, *, works: bool, rea
 
 
 def _claim(claim: ClaimSection, places: Sequence[DeviceRecord], found: Sequence[PairVerdict], run: Run) -> ClaimVerdict:
-    """Put the pairs together: by device, and over all."""
+    """Combine the verdicts on pairs, for each device and over all devices."""
     if not places:
         wanted = ", ".join(f"{key} = {value}" for key, value in claim.on.items())
         return ClaimVerdict(claim, "not judged", (), f"no device of this run has {wanted}")
@@ -238,6 +238,6 @@ def _nothing(claim: ClaimSection, run: Run) -> str:
 
 
 def together(words: Sequence[Word]) -> Word:
-    """One verdict for several; what was not judged says nothing."""
+    """Combine several verdicts; those that were not judged are ignored."""
     order: tuple[Word, ...] = ("refuted", "open", "supported")
     return next((word for word in order if word in words), "not judged")

@@ -1,4 +1,4 @@
-"""Runs beside each other: what their contexts allow to be said.
+"""Compare runs, as far as their contexts allow.
 
 Levels of two sessions differ by several per cent without any cause in the models, so a change between runs is told through what both measured
 side by side: the same fp32 file. Without it, only the levels stand there.
@@ -97,7 +97,7 @@ def compare(runs: Sequence[Judgement], *, force: bool) -> tuple[Comparison, ...]
 
 
 def _differences(before: Run, now: Run, one: Table, other: Table) -> tuple[Difference, ...]:
-    """Contexts and settings, field by field."""
+    """The differences between contexts and settings, field by field."""
     first, second = one.device.context, other.device.context
     found = list(context.differences(first, second)) if first and second else []
     for key in SETTINGS:

@@ -1,4 +1,4 @@
-"""Counts of instructions: exact to what repeats, with the spread that was seen instead of an interval.
+"""Counts of instructions, with the observed spread instead of an interval.
 
 An instruction count has no noise to speak of: what differs between processes is memory placement and the interpreter around the
 model. So its uncertainty is stated as it was seen, largest minus smallest, and no distribution is assumed.
@@ -32,7 +32,7 @@ class Count:
 
 
 def count(values: Sequence[float]) -> Count | None:
-    """Summarise the counts of several processes.
+    """Summarize the counts of several launches.
 
     Args:
         values: each process's smallest count per inference.

@@ -1,4 +1,4 @@
-"""Whether a candidate is slower than its baseline by more than it may be, looked at after each process until it is known.
+"""Decide after each launch whether a candidate is slower than its baseline by more than the limit.
 
 Looking again and again until something is significant finds something: so each look asks for more than a single test would. Three
 answers: slower by more than the limit, not slower by the limit, or not known yet.
@@ -25,7 +25,7 @@ FIRST_LOOK = 3
 
 @dataclass(frozen=True)
 class Decision:
-    """What is known after so many processes.
+    """The state of a decision after some launches.
 
     Attributes:
         verdict: ``slower``: by more than the limit; ``passed``: by less; ``open``.
@@ -53,7 +53,7 @@ def side(low: float, high: float, limit: float) -> Verdict:
 
 
 def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
-    """Decide by what there is.
+    """Decide from the launches so far.
 
     Args:
         groups: the logarithms of candidate over baseline, one for each pair of blocks, one list for each process.
@@ -66,7 +66,7 @@ def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
 
 
 def decide(groups: Sequence[Sequence[float]], limit: float) -> Decision:
-    """Look after each process from the third on; the first answer counts.
+    """Decide after each launch from the third on; the first verdict counts.
 
     The rule is that of sequential tests with a constant boundary (Pocock 1977, Biometrika 64:191), against the limit from both
     sides (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657).
@@ -80,7 +80,7 @@ def decide(groups: Sequence[Sequence[float]], limit: float) -> Decision:
 
 
 def smallest_effect(found: Estimate | None) -> float | None:
-    """The slowdown that an open decision could just have shown: the half-width of its interval, as a share."""
+    """The smallest slowdown that an open decision could have detected: half the width of its interval, as a share."""
     if found is None or found.low is None or found.high is None:
         return None
     return math.sqrt(found.high / found.low) - 1

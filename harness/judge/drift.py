@@ -1,4 +1,4 @@
-"""How far a baseline has drifted since it was stored: its levels then and now. It is told apart from the gate, which it never touches."""
+"""How far a baseline has drifted since it was saved: its levels then and now. The gate does not use this."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Drifts:
-    """A device's drifts, and what became different there.
+    """The drifts on a device, and what changed on it.
 
     Attributes:
         noise: how far replicates of a pair lay apart when the baseline was stored, and how far now, as shares.
@@ -49,12 +49,12 @@ class Drifts:
 
     @property
     def is_noisier(self) -> bool:
-        """Whether the device is so much noisier now that the same gate sees less."""
+        """Whether the device is so much noisier now that the gate can detect less."""
         return self.noise is not None and is_noisier(*self.noise)
 
 
 def is_noisier(before: float, now: float) -> bool:
-    """Whether a device is so much noisier than before that the same measurement finds less; both are spreads of replicates, as shares."""
+    """Whether a device is so much noisier than before that it can detect less; both are spreads of replicates, as shares."""
     return now > max(NOISIER * before, FAINT)
 
 
@@ -62,7 +62,7 @@ NONE = Drifts()
 
 
 def drifts(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str], noise: float | None = None) -> Drifts:
-    """Compare a device's baseline cases with what is stored of them.
+    """Compare a device's baseline cases with the saved baseline.
 
     Args:
         run: a gate's; any other has none.

@@ -1,4 +1,4 @@
-"""What a claim's pair comes to: a ratio or a difference with what is known of its error, held against the claim's bounds."""
+"""The effect that a claim is about, for one pair: a ratio or a difference with its error, compared with the claim's bounds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Effect:
     shortfall: str | None = None
 
     def against(self, low: float | None, high: float | None) -> tuple[Word, float | None]:
-        """Hold it against bounds; p is two-sided for one bound, and that of two one-sided tests to lie between two."""
+        """Compare it with bounds. With one bound, p is two-sided; with two bounds, it is that of two one-sided tests."""
         if self.error is None:
             return self._exactly(low, high), None
         if self.processes and self.processes < LEAST:
@@ -65,11 +65,11 @@ class Effect:
         return ("supported" if holds else "refuted"), p
 
     def told(self, low: float | None, high: float | None) -> Effect:
-        """The same with what is lacking to settle it."""
+        """The same, with what is missing for a decision."""
         return replace(self, shortfall=self._shortfall(low, high))
 
     def _exactly(self, low: float | None, high: float | None) -> Word:
-        """Of what has no distribution: on which side all that was seen lies; a tie with a one-sided bound is no support."""
+        """Without a distribution: the side on which all observed values lie; a value equal to a one-sided bound does not support the claim."""
         least, most = (self.value if end is None else end for end in (self.low, self.high))
         if (low is None or least > low or (high is not None and least >= low)) and (high is None or most <= high):
             return "supported"
@@ -87,7 +87,7 @@ class Effect:
         return float(stats.t.sf(distance / self.error, self.freedom))
 
     def _shortfall(self, low: float | None, high: float | None) -> str:
-        """The smallest effect that could have been seen, and what it would take to settle this one."""
+        """The smallest effect that could have been detected, and what it would take to decide this one."""
         if self.processes and self.processes < LEAST:
             return "there are fewer than three launches"
         if self.error is None:
@@ -106,7 +106,7 @@ class Effect:
 
 
 def measured(claim: ClaimSection, run: Run, timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
-    """The effect that a claim speaks of, from (than, subject); or why there is none."""
+    """The effect that a claim is about, from (than, subject), or the reason why there is none."""
     if claim.kind == "smaller":
         sizes = [run.variant(next(case.variant for case in run.cases if case.id == record.case)).size for record in both]
         if not sizes[0] or not sizes[1]:
@@ -145,7 +145,7 @@ def _speed(timing: Timing, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
 
 
 def instructions(both: tuple[CaseRecord, CaseRecord]) -> Effect | None:
-    """How many times fewer instructions the subject runs; the ends are the extremes that were seen."""
+    """How many times fewer instructions the subject runs; the ends are the observed extremes."""
     before, now = ([count.instructions for count in record.counts] for record in both)
     if not before or not now or min(now) <= 0:
         return None
@@ -154,7 +154,7 @@ def instructions(both: tuple[CaseRecord, CaseRecord]) -> Effect | None:
 
 
 def _accuracy(claim: ClaimSection, both: tuple[CaseRecord, CaseRecord]) -> Effect | str:
-    """Top-1 with labels: the difference of two proportions; else, or if the claim asks for it, SQNR, which is what it is."""
+    """The difference in top-1 (two proportions) if there are labels; otherwise, or if the claim says so, the difference in SQNR, which is exact."""
     lines = [record.fidelity for record in both]
     if lines[0] is None or lines[1] is None:
         return "its outputs were not compared"
@@ -175,7 +175,7 @@ def _accuracy(claim: ClaimSection, both: tuple[CaseRecord, CaseRecord]) -> Effec
 
 
 def seconds_each(launches: Sequence[LaunchRecord], processes: int) -> float | None:
-    """About how long a pair's process took."""
+    """About how long a launch of the pair took, in seconds."""
     if not launches or not processes:
         return None
     total = 0.0

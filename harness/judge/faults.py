@@ -1,4 +1,4 @@
-"""What is broken in a variant's outputs: parts that are constant where the reference varies, and values that are not finite.
+"""Faults of a variant's outputs: parts that are constant although the reference varies, and values that are not finite.
 
 A release gate fails for every fault that the candidate has and its baseline does not, whatever the average distance of the outputs is.
 """
@@ -37,7 +37,7 @@ class Faults:
 
 
 def compare(baseline: FidelityLine, candidate: FidelityLine) -> Faults:
-    """Tell the faults of the candidate's outputs that are its own from those that the baseline's outputs have too."""
+    """Separate the candidate's own faults from those that the baseline has, too."""
     new, shared = _dead(candidate, _indices(baseline), _of_another_model(candidate))
     more, same = _not_finite(baseline, candidate)
     own = len(_dead(baseline, {}, ())[0]) + sum(count > 0 for count, _, _ in _excess(baseline).values())
@@ -56,7 +56,7 @@ def _range(part: Part) -> range:
 
 
 def _indices(line: FidelityLine) -> dict[Place, set[int]]:
-    """Where a case's outputs are constant and the reference's vary."""
+    """The parts of a case's outputs that are constant although the reference varies."""
     found: dict[Place, set[int]] = {}
     for part in line.fidelity.dead:
         found.setdefault(_place(part), set()).update(_range(part))
@@ -64,12 +64,12 @@ def _indices(line: FidelityLine) -> dict[Place, set[int]]:
 
 
 def _of_another_model(line: FidelityLine) -> Collection[str]:
-    """The outputs whose slices mean other things than the reference's: those of a bare model that was trained anew."""
+    """The outputs that can't be compared with the reference's slice by slice, as those of a model that was trained again."""
     return line.unlike if line.reference == BASELINE else ()
 
 
 def _dead(line: FidelityLine, known: dict[Place, set[int]], other: Collection[str]) -> tuple[list[str], list[str]]:
-    """The constant parts of a case's outputs: those beyond the known ones, and the known ones; neighbours are named together."""
+    """The constant parts of a case's outputs: the new ones, and the known ones; neighbouring parts are named together."""
     new: list[str] = []
     shared: list[str] = []
     alike: dict[tuple[Place, bool], list[Part]] = {}
@@ -95,7 +95,7 @@ def _parts(part: Part, indices: Iterable[int]) -> list[Part]:
 
 
 def _excess(line: FidelityLine) -> dict[str, tuple[int, int, int]]:
-    """For each output: the values that are not finite beyond the reference's number of such, the reference's number, and all values."""
+    """For each output: how many more values are not finite than in the reference, how many are not finite in the reference, and how many values there are."""
     return {
         each.name: (
             max(0, each.nan_count - each.reference_nan_count) + max(0, each.inf_count - each.reference_inf_count),

@@ -1,4 +1,4 @@
-"""The release gate: every metric of every candidate case against its baseline's, measured side by side.
+"""The gate: compare every metric of every candidate case with its baseline's, measured side by side.
 
 A regression is called one only after a second, independent set of processes says so too; sizes and what the outputs tell are exact and need none.
 What was not measured is never passed.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def limit_of(gate: GateSection, metric: Metric, device: str, tags: Sequence[str], variant: str) -> float | None:
-    """How much worse a metric may be there; None where it is not gated."""
+    """How much worse a metric may be for a case; None if the gate does not include it."""
     asked = metric in gate.metric or (metric == "outputs" and gate.check_outputs)
     found = gate.allowed(metric) if asked else None
     for each in gate.limit:
@@ -32,7 +32,7 @@ def limit_of(gate: GateSection, metric: Metric, device: str, tags: Sequence[str]
 
 
 def checks(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> tuple[Check, ...]:
-    """Judge a device; nothing for a run that is no gate's."""
+    """Judge a device; no checks if the run is not a gate."""
     gate = run.study.gate
     if run.baseline is None or gate is None:
         return ()
@@ -55,11 +55,11 @@ def checks(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[f
 
 
 def is_blind(found: Sequence[Check]) -> bool:
-    """Whether a device tells nothing of what the gate asks for; the outputs, which every gate looks at, do not count unless they are all."""
+    """Whether a device can measure none of the gate's metrics; the check of the outputs counts only if it is the only one."""
     judged = [check for check in found if check.metric != "outputs"] or found
     return all(check.verdict == "skipped" for check in judged)
 
 
 def suspects(found: Sequence[Check]) -> set[str]:
-    """The ids of the candidate cases that need a second set of processes."""
+    """The ids of the candidate cases that need a second set of launches."""
     return {check.id for check in found if check.verdict == "apparent" and check.id is not None}

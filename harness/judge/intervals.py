@@ -1,4 +1,4 @@
-"""Intervals for levels and ratios, from replicates that are rebuilt sessions and processes, never from pooled iterations.
+"""Intervals for levels and ratios, from replicates (rebuilt sessions and launches), never from pooled iterations.
 
 Iterations of one process are alike (medians differ between processes by a few per cent, far more than the iterations of one
 process suggest), so each pair of blocks, or each process, gives one value, and the interval is taken over those.
@@ -43,19 +43,19 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """Half the interval's width relative to the value; None where there is no interval."""
+        """Half the interval's width relative to the value; None without an interval."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2 / self.value
 
     @property
     def direction(self) -> Literal[-1, 0, 1]:
-        """Of a ratio: 1 if its interval lies above 1, -1 if it lies below, 0 if that is not decided."""
+        """1 if the interval of a ratio lies above 1, -1 if it lies below, 0 if it contains 1."""
         if self.low is None or self.high is None:
             return 0
         return 1 if self.low > 1 else -1 if self.high < 1 else 0
 
 
 def geometric(values: Sequence[float]) -> Estimate | None:
-    """Estimate a geometric mean of values that each come from a process of their own; see :func:`grouped`.
+    """Estimate a geometric mean of values that each come from a separate launch; see :func:`grouped`.
 
     Args:
         values: one above zero from each replicate, such as a block's median in nanoseconds or a round's ratio.
@@ -70,7 +70,7 @@ def geometric(values: Sequence[float]) -> Estimate | None:
 
 
 def grouped(groups: Sequence[Sequence[float]], level: float = LEVEL) -> Estimate | None:
-    """Estimate a trimmed geometric mean from logarithms that were taken in several processes, some in each.
+    """Estimate a trimmed geometric mean from logarithms, grouped by launch.
 
     The interval is Student's t about the trimmed mean of the logarithms, with the error and the degrees of freedom of :func:`spread`.
 

@@ -116,7 +116,7 @@ def judge(run: Run, quantiles: Mapping[LaunchKey, tuple[float, ...]]) -> Judgeme
 
 
 def _with_variants(table: Table, globs: Sequence[str]) -> Table:
-    """Keep the rows of some variants, and what a gate says of them; a baseline's go with the candidate's."""
+    """Keep the rows and checks of some variants, with those of their baselines."""
 
     def wanted(variant: str) -> bool:
         return any(fnmatchcase(variant.removeprefix(BASELINE), glob) for glob in globs)

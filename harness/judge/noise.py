@@ -1,4 +1,4 @@
-"""How noisy a device is: how small a slowdown it can tell in a given time, what disturbs it, and what to do about that."""
+"""How noisy a device is: the smallest slowdown that it detects in a given time, what disturbs it, and what to do about it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Floor:
-    """The smallest slowdown, as a share, that is told in 95 of 100 cases after so many seconds; None if three processes take longer."""
+    """The smallest slowdown, as a share, that is detected in 95 of 100 cases after so many seconds; None if three launches take longer."""
 
     seconds: float
     slowdown: float | None
@@ -44,7 +44,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Noise:
-    """What a model measured against itself says of a device.
+    """The noise of a device, from a model that was compared with itself.
 
     Attributes:
         milliseconds: how long the model takes there.
@@ -72,7 +72,7 @@ class Noise:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What disturbs the device, and what to do, the worst first."""
+        """What disturbs the device, and what to do about it, the worst first."""
         found = [
             (share, ADVICE[cause].format(share=f"{100 * share:.0f} %"))
             for cause, share in self.disturbed.items()
@@ -105,7 +105,7 @@ class Noise:
 
 
 def of(timing: Timing, pair: Pair, cores: int) -> Noise | None:
-    """Judge a device by a pair of identical models; None if fewer than three processes measured it."""
+    """Judge a device by a pair of identical models; None with fewer than three launches."""
     groups, launches = timing.groups(pair), timing.launches_of(pair)
     level, seconds = timing.level(pair[1]), seconds_each(launches, len(launches))
     if level is None or seconds is None or len(groups) < decision.FIRST_LOOK or not all(groups):
@@ -132,7 +132,7 @@ def of(timing: Timing, pair: Pair, cores: int) -> Noise | None:
 
 
 def smallest(groups: Sequence[Sequence[float]], processes: int) -> float | None:
-    """The smallest slowdown that the gate's interval tells from none in 95 of 100 draws of so many processes.
+    """The smallest slowdown that the gate detects in 95 of 100 draws of so many launches.
 
     Args:
         groups: the logarithms of two identical models, one list for each process.
@@ -157,7 +157,7 @@ def _turned(group: Sequence[float], sign: int) -> list[float]:
 
 
 def _per_second(launches: Sequence[LaunchRecord], key: str) -> float | None:
-    """How fast a counter of the device rose while blocks ran; None where it does not tell."""
+    """How fast a counter of the device rose while blocks ran; None if the device does not report it."""
     rises = [_rise(pair, key) for launch in launches for rebuild in launch.rebuilds for pair in rebuild.pairs]
     known = [(rise, wall) for rise, wall in rises if rise is not None]
     return 1e9 * sum(rise for rise, _ in known) / sum(wall for _, wall in known) if known else None
@@ -169,14 +169,14 @@ def _rise(pair: BlockPairRecord, key: str) -> tuple[int | None, int]:
 
 
 def of_run(timing: Timing, pairs: Sequence[Pair]) -> float | None:
-    """How far replicates of a run lie apart on a device: the median over its pairs; None if none was measured often enough."""
+    """The spread of replicates on a device: the median over its pairs; None if no pair was measured often enough."""
     found = [_spread(timing.groups(pair)) for pair in pairs if len(pair) > 1]
     known = [each for each in found if each is not None]
     return statistics.median(known) if known else None
 
 
 def _spread(groups: Sequence[Sequence[float]]) -> float | None:
-    """How far the replicates of a pair lie apart: half of what the middle two thirds of them span, as a share; None for fewer than six."""
+    """The spread of a pair's replicates: half the range of the middle two thirds, as a share; None for fewer than six."""
     values = sorted(value for group in groups for value in group)
     if len(values) < 2 * decision.FIRST_LOOK:
         return None

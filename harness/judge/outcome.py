@@ -1,4 +1,4 @@
-"""What became of a run as a whole: one word that the tables, the page, JSON and the exit code share."""
+"""The outcome of a whole run: one word that the tables, the page, JSON and the exit code share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """What became of a run.
+    """The outcome of a run.
 
     Attributes:
         RUNNING: it has not ended, or was killed.
@@ -56,7 +56,7 @@ EXITS = {
 
 
 def outcome(run: Run, tables: Sequence[Table]) -> Outcome:
-    """Say what became of a run; a gate's outcome is its verdict.
+    """Determine the outcome of a run; a gate's outcome is its verdict.
 
     Args:
         run: with its outcomes.
@@ -80,12 +80,12 @@ def outcome(run: Run, tables: Sequence[Table]) -> Outcome:
 
 
 def is_busy(failed: Sequence[DeviceRecord]) -> bool:
-    """Whether all of the devices that failed, one at least, are held by other jobs."""
+    """Whether devices failed, and all of them because they are busy with other jobs."""
     return bool(failed) and all(device.failure == Failure.BUSY for device in failed)
 
 
 def _of_gate(checks: Sequence[Sequence[Check]], devices: Sequence[DeviceRecord], *, unmade: bool) -> Outcome:
-    """A gate's verdict: a device that failed is never a regression, and what was not measured is never a pass."""
+    """A gate's verdict. A device that failed is never a regression, and a metric that was not measured never passes."""
     verdicts = {check.verdict for of_device in checks for check in of_device}
     if "regressed" in verdicts:
         return Outcome.REGRESSED

@@ -1,4 +1,4 @@
-"""What a release gate reads from the outputs for the evaluation data: figures that must not fall, and faults that must not be new."""
+"""The gate's checks of the outputs for the evaluation data: figures must not fall, and no new faults may appear."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST_SQNR = 100.0
 
 
 def figure(line: FidelityLine | None, metric: Metric) -> float | None:
-    """A figure of a case's outputs: a share, or of ``sqnr`` the decibels of the worst output, at most LARGEST_SQNR."""
+    """A figure of a case's outputs: a share, or for ``sqnr`` the decibels of the worst output, at most LARGEST_SQNR."""
     if line is None:
         return None
     found = line.fidelity
@@ -40,7 +40,7 @@ def figure(line: FidelityLine | None, metric: Metric) -> float | None:
 
 
 def check(found: Check, baseline: FidelityLine, candidate: FidelityLine) -> Check:
-    """Judge whether the candidate's outputs have faults that the baseline's do not have; skipped where a side has nothing to judge."""
+    """Judge whether the candidate's outputs have faults that the baseline's do not have; skipped if a side has no outputs."""
     for line in (candidate, baseline):
         if not line.fidelity.outputs:
             # What the candidate has is told even where nobody knows whether it is new.

@@ -1,4 +1,4 @@
-"""What happened on a device while it was measured, and why there is nothing or not all, in sentences."""
+"""Sentences about a device: what happened during the measurement, and why results are missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def trouble(device: DeviceRecord) -> str | None:
-    """Why there is nothing, or not all."""
+    """Why results are missing, or None."""
     if device.state == "failed":
         return f"{device.step}: {device.reason}"
     if device.state == "pending":
@@ -22,7 +22,7 @@ def trouble(device: DeviceRecord) -> str | None:
 
 
 def remarks(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str]) -> list[str]:
-    """What happened while measuring that a reader must know."""
+    """What a reader must know about the measurement."""
     found = [*timing.disturbances(), *timing.unsteady()]
     reasons: dict[str, list[str]] = {}
     for separate in device.separate_processes:

@@ -1,4 +1,4 @@
-"""One case on one device, or one variant that could not be made: everything that a line of a table shows."""
+"""A row of a table: one case on one device, or one variant that could not be made."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the comparison table; None is 'not known'.
+    """A row of the comparison table; None means unknown.
 
     Attributes:
         case: the name of what is measured: the variant, and the settings that vary.
@@ -133,7 +133,7 @@ def _letters(records: Iterable[CaseRecord]) -> dict[str, str]:
 
 
 def reference_of(case: Case, cases: Iterable[Case]) -> str | None:
-    """The fp32 case that differs from a case in nothing else."""
+    """The fp32 case with the same settings as a case."""
     return next((other.id for other in cases if other.variant == REFERENCE and settings(other) == settings(case)), None)
 
 
@@ -203,7 +203,7 @@ def _row(
 
 
 def _of_outputs(line: FidelityLine) -> list[str]:
-    """What a reader must know of a case's outputs: which of several the SQNR is of, what is broken in them, why figures are missing."""
+    """Notes on a case's outputs: the output that the SQNR belongs to, faults, and why figures are missing."""
     figures = line.fidelity
     known = {each.name: each.sqnr_db for each in figures.outputs if each.sqnr_db is not None}
     named = len(figures.outputs) > 1 and figures.sqnr_db is not None and not figures.identical
@@ -213,7 +213,7 @@ def _of_outputs(line: FidelityLine) -> list[str]:
 
 
 def _speedup(timing: Timing, case: str, reference: CaseRecord | None) -> tuple[Estimate | None, str | None]:
-    """fp32's latency over a case's, and a note where the levels say otherwise."""
+    """The speed-up of a case over fp32, and a note if the levels contradict it."""
     if reference is None:
         return None, None
     if reference.case == case:

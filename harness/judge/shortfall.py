@@ -1,4 +1,4 @@
-"""What a device's time did not suffice for: which figures are less precise than required, and how to go on."""
+"""What is missing when the time or the rounds of a device are used up: imprecise figures, and how to continue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUTE = 60
 
 @dataclass(frozen=True)
 class Figure:
-    """A speed-up, or a latency where a case is measured alone.
+    """A speed-up, or the latency of a case that is measured alone.
 
     Attributes:
         name: of the case; of two cases where neither is fp32.
@@ -33,14 +33,14 @@ class Figure:
     measured: bool = True
 
     def __str__(self) -> str:
-        """The name and the precision, for a sentence."""
+        """The name and the precision, as part of a sentence."""
         reached = "without an interval" if self.reached is None else f"±{100 * self.reached:.2g} %"
         return f"{self.name}: {reached if self.measured else 'not measured'}"
 
 
 @dataclass(frozen=True)
 class Shortfall:
-    """What is not known on a device as closely as the study asks.
+    """The figures of a device that are less precise than the study requires.
 
     Attributes:
         run: the run's name, for the command that goes on with it; None for a gate, which is measured anew.
@@ -62,7 +62,7 @@ class Shortfall:
 
     @property
     def sentence(self) -> str:
-        """How precise it got, and how to go on."""
+        """How precise the figures are, and how to continue."""
         rounds = f"{self.rounds} round{'' if self.rounds == 1 else 's'}"
         stop = f"Stopped after {rounds}"
         if self.seconds:
@@ -79,14 +79,14 @@ class Shortfall:
 
     @property
     def advice(self) -> str:
-        """The command that goes on."""
+        """The command that continues the measurement."""
         if self.run is None:
             return "To decide, give a longer --max-time."
         return f"To go on: harness run --resume {self.run}" if self.seconds else "To measure more closely, give more --rounds."
 
 
 def shortfall(run: Run, device: DeviceRecord, timing: Timing, names: Mapping[str, str], reference: str) -> Shortfall | None:
-    """Say what a device's time or rounds did not suffice for; None if all is as precise as asked, or the device failed.
+    """The shortfall of a device; None if everything is as precise as required, or if the device failed.
 
     Args:
         run: with its outcomes.

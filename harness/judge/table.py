@@ -1,4 +1,4 @@
-"""One device of a run: its rows, and everything that is said beside them."""
+"""The judgement of one device: its rows, remarks, checks and drifts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairRatio:
-    """How fast a pair's cases are, beside the speed-ups against fp32; 2 means that ``second`` is twice as fast as ``first``.
+    """The ratio of a pair other than a case and fp32; 2 means that ``second`` is twice as fast as ``first``.
 
     Attributes:
         separate_processes: measured in separate processes that took turns, not side by side.
@@ -38,10 +38,10 @@ class PairRatio:
 
 @dataclass(frozen=True)
 class Table:
-    """What can be said of a device.
+    """The judgement of one device.
 
     Attributes:
-        trouble: why there is nothing, or not all; None when the device did everything.
+        trouble: why results are missing; None if the device did everything.
         shortfall: what is less precise than required, because the time or the rounds were used up.
         emulated: what emulates the device; its times are not latencies and are left out.
         pairs: what was measured side by side beside the speed-ups.

@@ -1,4 +1,4 @@
-"""Levels and ratios from the launches of a run: which launches say what of which case.
+"""Levels and ratios of cases, from the launches of a run.
 
 A ratio comes from launches of two cases, both models in one process; a level from every block of a case, whatever it ran beside. In neither are
 iterations pooled: a replicate is a pair of blocks, and processes are the groups.
@@ -47,19 +47,19 @@ class Timing:
         return [(launch, launch.cases.index(case)) for launch in self.launches if case in launch.cases]
 
     def level(self, case: str) -> Estimate | None:
-        """A case's median in milliseconds; None without one, or where a clock was too coarse to tell."""
+        """A case's median in milliseconds; None without one, or if the device's clock is too coarse."""
         groups = [_levels(launch, index) for launch, index in self._of(case)]
         found = grouped(groups) if all(groups) else None
         return found and _scaled(found, 1e-6)
 
     def quantile(self, case: str, index: int) -> Estimate | None:
-        """A case's p90 (0) or p99 (1) in milliseconds, over processes; None unless each has enough samples for it."""
+        """A case's p90 (0) or p99 (1) in milliseconds, over launches; None unless each has enough samples."""
         values = [self.launch_quantile(launch, position, index) for launch, position in self._of(case)]
         known = [value / 1e6 for value in values if value is not None]
         return geometric(known) if len(known) == len(values) else None
 
     def medians(self, case: str) -> tuple[float, ...]:
-        """Milliseconds, each process's own level, in the order of rounds."""
+        """Each launch's median in milliseconds, in the order of rounds."""
         found = [_levels(launch, index) for launch, index in self._of(case)]
         return tuple(math.exp(statistics.median(levels)) / 1e6 for levels in found if levels)
 
@@ -94,13 +94,13 @@ class Timing:
         return [launch for launch in self.launches if launch.cases == pair]
 
     def launch_quantile(self, launch: LaunchRecord, position: int, index: int) -> float | None:
-        """One process's p90 (0) or p99 (1) of one of its cases in nanoseconds; None where too few samples lie beyond it."""
+        """A launch's p90 (0) or p99 (1) of one of its cases in nanoseconds; None with too few samples above it."""
         other = launch.beside(position)
         found = self._quantiles.get((self._device, launch.cases[position], other, launch.round))
         return None if found is None or launch.iterations[position] < NEEDED[index] else found[index]
 
     def conflict(self, pair: Pair, ratio: Estimate | None) -> str | None:
-        """Say so where the ratio side by side and that of the levels differ by more than their intervals."""
+        """A note if the ratio side by side and the ratio of the levels differ by more than their intervals."""
         levels = [self.level(name) for name in pair]
         if ratio is None or ratio.low is None or ratio.high is None or any(level is None for level in levels):
             return None
