@@ -73,7 +73,9 @@ class Checker:
             return self._without_figure(found, pair)
         found = replace(found, change=first.change, processes=first.processes)
         if first.verdict != "slower":
-            return replace(found, verdict=first.verdict, reason=_undecided(first, limit) if first.verdict == "open" else None)
+            return replace(
+                found, verdict=first.verdict, reason=_undecided(first, metric, limit) if first.verdict == "open" else None
+            )
         if metric in EXACT:
             return replace(found, verdict="regressed")
         second = self._finding(pair, metric, limit, 1)
@@ -86,7 +88,7 @@ class Checker:
         reasons = {
             "slower": None,
             "passed": "the first set of launches showed a regression, and a second, independent set did not",
-            "open": f"the first set of launches showed a regression; in the second set {_undecided(second, limit)}",
+            "open": f"the first set of launches showed a regression; in the second set {_undecided(second, metric, limit)}",
         }
         return replace(
             found,
@@ -191,7 +193,7 @@ class Checker:
             return _decided(decision.decide(groups, limit)) if groups and all(groups) else None
         if metric in QUANTILE or metric == "load":
             groups = self._groups(pair, metric, timing)
-            return _decided(decision.look(groups, limit)) if groups and all(groups) else None
+            return _decided(decision.look(groups, limit, decision.first_look(metric))) if groups and all(groups) else None
         return self._exact(pair, metric, limit, which)
 
     def _groups(self, pair: Pair, metric: Metric, timing: Timing) -> list[list[float]]:
@@ -238,11 +240,12 @@ def _loads(launch: LaunchRecord, index: int) -> list[float]:
     return [math.log(rebuild.load_ns[index]) for rebuild in launch.rebuilds[1:] or launch.rebuilds if rebuild.load_ns[index] > 0]
 
 
-def _undecided(found: _Finding, limit: float) -> str:
+def _undecided(found: _Finding, metric: Metric, limit: float) -> str:
     """Why a finding is open."""
     effect = decision.smallest_effect(found.change)
-    if effect is None or found.change is None:
-        return "there are fewer than three launches"
+    least = decision.first_look(metric)
+    if effect is None or found.change is None or found.processes < least:
+        return f"{metric} needs {least} launches, had {found.processes}"
     if found.change.low is not None and found.change.low > 1 and effect < limit:
         return f"it is too close to the limit to decide; the smallest difference that could be detected is {100 * effect:.2g} %"
     return f"not precise enough: the smallest slowdown that could be detected is {100 * effect:.2g} %"

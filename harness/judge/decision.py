@@ -15,12 +15,16 @@ from harness.judge.intervals import Estimate, grouped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.study.claims_and_gate import Metric
+
 Verdict = Literal["slower", "passed", "open"]
 # One-sided, per look; over all looks, about 1 % of the candidates that are slower by exactly the limit are called slower (docs/validity.md).
 CONFIDENCE = 0.9975
 # As far as the interval that each look takes: two-sided 99.5 %.
 LEVEL = 2 * CONFIDENCE - 1
 FIRST_LOOK = 3
+# A percentile, or the time to load, gives one value for each launch where a median gives several: it takes more of them.
+TAIL_LOOK = 12
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Decision:
     processes: int
 
 
+def first_look(metric: Metric) -> int:
+    """How many launches a metric takes before it is looked at."""
+    return FIRST_LOOK if metric == "latency.median" else TAIL_LOOK
+
+
 def side(low: float, high: float, limit: float) -> Verdict:
     """Say on which side of a limit the ratio of candidate over baseline lies.
 
@@ -52,15 +61,16 @@ def side(low: float, high: float, limit: float) -> Verdict:
     return "passed" if high <= 1 + limit else "open"
 
 
-def look(groups: Sequence[Sequence[float]], limit: float) -> Decision:
+def look(groups: Sequence[Sequence[float]], limit: float, least: int = FIRST_LOOK) -> Decision:
     """Decide from the launches so far.
 
     Args:
         groups: the logarithms of candidate over baseline, one for each pair of blocks, one list for each process.
         limit: the slowdown that is allowed, such as 0.03 for 3 %.
+        least: fewer launches decide nothing.
     """
     found = grouped(groups, LEVEL)
-    if found is None or found.low is None or found.high is None or len(groups) < FIRST_LOOK:
+    if found is None or found.low is None or found.high is None or len(groups) < least:
         return Decision("open", found, len(groups))
     return Decision(side(found.low, found.high, limit), found, len(groups))
 

@@ -60,6 +60,11 @@ def is_blind(found: Sequence[Check]) -> bool:
     return all(check.verdict == "skipped" for check in judged)
 
 
+def is_decided(found: Sequence[Check]) -> bool:
+    """Whether more time would change nothing: there are checks, and each has its verdict."""
+    return bool(found) and not any(check.verdict in {"open", "apparent", "unmeasured"} for check in found)
+
+
 def suspects(found: Sequence[Check]) -> set[str]:
     """The ids of the candidate cases that need a second set of launches."""
     return {check.id for check in found if check.verdict == "apparent" and check.id is not None}

@@ -86,7 +86,7 @@ def table(run: Run, device: DeviceRecord, quantiles: Mapping[LaunchKey, tuple[fl
         device=device,
         rows=found,
         trouble=trouble(device),
-        shortfall=shortfall(run, device, timing, names, REFERENCE),
+        shortfall=None if gate.is_decided(checks) else shortfall(run, device, timing, names, REFERENCE),
         emulated=device.emulated,
         pairs=() if device.emulated or is_gate else tuple(_pairs(run, device, timing, names)),
         remarks=tuple(remarks(run, device, timing, names)),

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from harness.workflow.preflight import Preflight
     from harness.workflow.watcher import Watcher
 
-# A tail, or the time to load, takes more processes than a median: one value for each.
-PROCESSES = 12
 PATIENCE = 600.0
 
 
@@ -151,7 +149,7 @@ def _with_bar(work: Work, begun: Run, first_round: int) -> Work:
         name, tags = record.entry.name, record.entry.tags
         found = {unit: gate.limit_of(asked, "latency.median", name, tags, variants[unit[1]]) for unit in work.units}
         limits[name] = {unit: limit for unit, limit in found.items() if limit is not None}
-    first_look = decision.FIRST_LOOK if timed == ["latency.median"] else PROCESSES
+    first_look = max(map(decision.first_look, timed), default=decision.FIRST_LOOK)
     bar = plan.Bar(limits, decision.LEVEL, first_look, first_round)
     # Nothing is measured that the gate does not look at.
     counted = work.measure.counting and "instructions" in asked.metrics

@@ -206,7 +206,7 @@ def test_outputs_that_are_no_numbers_are_told(harness: Command, chain: Path) -> 
 def test_too_few_processes_are_inconclusive(harness: Command, chain: Path) -> None:
     done = harness("check", str(chain), "--baseline", str(chain / "base.onnx"), "--rounds", "2")
     assert done.code == 4
-    assert "fewer than three launches" in done.out
+    assert "latency.median needs 3 launches, had 2" in done.out
     assert done.out.splitlines()[-2].startswith("INCONCLUSIVE")
 
 

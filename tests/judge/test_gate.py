@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,13 +11,18 @@ from harness.judge import gate
 from harness.judge.check import Check
 from harness.judge.judgement import judge
 from harness.measure.events import End, Event, Failed, FidelityLine
+from harness.measure.launch import Launch
 from harness.measure.route_events import DeviceFailed
 from harness.quantize.verify.fidelity import Fidelity
 from harness.quantize.verify.output import OutputFidelity
 from harness.quantize.verify.parts import Part
 from harness.study.claims_and_gate import GateSection
-from tests.report.gates import ROUNDS, accuracy, counted, evaluated, launches, loads
+from tests import duets
+from tests.report.gates import PAIR, ROUNDS, accuracy, counted, evaluated, launches, loads
 from tests.report.gates import gate as run_of
+
+if TYPE_CHECKING:
+    from harness.records.samples import LaunchKey
 
 
 def only(events: list[Event], asked: GateSection | None = None, **options: Any) -> tuple[Check, Exit]:
@@ -73,7 +78,7 @@ def test_what_lies_at_the_limit_is_open_and_says_why() -> None:
     check, _ = only(launches(0.0, 4, spread=0.2))
     assert "smallest slowdown that could be detected" in (check.reason or "")
     check, _ = only(launches(0.0, 2))
-    assert check.reason == "there are fewer than three launches"
+    assert check.reason == "latency.median needs 3 launches, had 2"
 
 
 def test_a_case_that_failed_is_not_measured_and_never_a_pass() -> None:
@@ -105,6 +110,15 @@ def test_time_that_is_up_is_inconclusive() -> None:
     check, code = only([End(device="board", reason="max_time")], ended=False)
     assert (check.verdict, code) == ("open", Exit.INCONCLUSIVE)
     assert check.reason == "the time limit was reached (measure.max_time)"
+
+
+def test_no_more_time_is_asked_for_once_every_check_is_decided() -> None:
+    late = End(device="board", reason="max_time")
+    decided = run_of([*launches(0.0, 6), late], ended=False)
+    assert (decided.exit, decided.tables[0].shortfall) == (Exit.PASSED, None)
+    undecided = run_of([*launches(0.0, 2), late], ended=False).tables[0].shortfall
+    assert undecided is not None
+    assert undecided.sentence.endswith("give a longer --max-time.")
 
 
 def test_an_emulated_device_has_instructions_and_no_times() -> None:
@@ -261,6 +275,34 @@ def test_load_leaves_out_a_process_s_first_sessions() -> None:
     assert only(same, metric("load"))[0].verdict == "passed"
     slower: list[Event] = [loads(5_000_000, 6_000_000 + number, start + number) for start in (0, ROUNDS) for number in range(12)]
     assert only(slower, metric("load"))[0].verdict == "regressed"
+
+
+def tail(name: str, count: int) -> tuple[Check, Exit]:
+    """A percentile of processes of 200 iterations each, in which both cases take nearly the same time."""
+    events: list[Event] = []
+    for number in range(count):
+        blocks = [[2_000_000 + number * case] * 200 for case in (0, 1)]
+        events.append(Launch.model_validate({**duets.line(PAIR, number, duets.rebuild(duets.pair(blocks))), "device": "board"}))
+    quantiles: dict[LaunchKey, tuple[float, ...]] = {
+        ("board", case, PAIR[1 - position], number): (2e6 + number * position,) * 2
+        for position, case in enumerate(PAIR)
+        for number in range(count)
+    }
+    judgement = judge(run_of(events, metric(name)).run, quantiles)
+    (check,) = judgement.checks
+    return check, judgement.exit
+
+
+@pytest.mark.parametrize("name", ["latency.p90", "latency.p99", "load"])
+def test_fewer_processes_than_a_tail_needs_leave_it_open(name: str) -> None:
+    def of(count: int) -> tuple[Check, Exit]:
+        events: list[Event] = [loads(5_000_000, 5_000_000 + number, number) for number in range(count)]
+        return only(events, metric(name)) if name == "load" else tail(name, count)
+
+    check, code = of(11)
+    assert (check.verdict, code) == ("open", Exit.INCONCLUSIVE)
+    assert check.reason == f"{name} needs 12 launches, had 11"
+    assert of(12)[0].verdict == "passed"
 
 
 def test_a_tail_that_too_few_iterations_tell_is_not_known() -> None:
