@@ -17,7 +17,7 @@ from harness.debug.trial import Clock, Trials, has_bodies
 from harness.errors import SelectionError, UsageError
 from harness.quantize import build, matrix, metric
 from harness.quantize.calibration.ranges import Ranges
-from harness.quantize.context import Workshop
+from harness.quantize.context import BuildContext
 from harness.quantize.data import load
 from harness.quantize.data.dims import resolve_dims
 from harness.quantize.reasons import reason_of
@@ -105,8 +105,8 @@ def diagnose(
         found.chosen = _worst(found)
         if found.chosen is None:
             return
-        with _workshop(study, source, dims, found.chosen.variant.recipe, folder) as workshop:
-            _explain(found, workshop, whole, Clock(max_time), say)
+        with _context(study, source, dims, found.chosen.variant.recipe, folder) as context:
+            _explain(found, context, whole, Clock(max_time), say)
 
 
 def _compare(
@@ -158,31 +158,31 @@ def _worst(found: Diagnosis) -> Compared | None:
 
 
 @contextmanager
-def _workshop(study: Study, source: SourceModel, dims: Mapping[str, int], recipe: Recipe, folder: Path) -> Iterator[Workshop]:
+def _context(study: Study, source: SourceModel, dims: Mapping[str, int], recipe: Recipe, folder: Path) -> Iterator[BuildContext]:
     """What the trials of a recipe share: the prepared model and one calibration."""
     name = recipe.calibration_data
     samples = {}
     if build.needs_calibration([recipe]):
         samples = {name: load.load(name or study.model.calibration, source, dims, what="calibration")}
-    shared = folder / "workshop"
+    shared = folder / "context"
     shared.mkdir()
     # The ranges that the variants were made from, kept by the build.
     original = Original(source, dims, tuple(samples.values()), study.model.calibration)
-    workshop = Workshop(source, samples, shared, recipe.op_types, kept=Ranges(paths.variants() / "ranges"), original=original)
-    workshop.sample = None  # a trial is evaluated on several samples anyway
-    yield workshop
+    context = BuildContext(source, samples, shared, recipe.op_types, kept=Ranges(paths.variants() / "ranges"), original=original)
+    context.sample = None  # a trial is evaluated on several samples anyway
+    yield context
 
 
-def _explain(found: Diagnosis, workshop: Workshop, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:
+def _explain(found: Diagnosis, context: BuildContext, whole: Evaluation, clock: Clock, say: Callable[[str], None]) -> None:
     """Fill in what is known of the chosen variant, the surest first."""
     assert found.chosen is not None  # noqa: S101 - asked for only then
     variant = found.chosen.variant
     # A file of onnxruntime's own format can't be looked into; the same recipe as ONNX can.
     recipe = variant.recipe.model_copy(update={"file_format": "onnx"})
-    if has_bodies(workshop.source.proto):
+    if has_bodies(context.source.proto):
         found.notes.append("the bodies of If, Loop and Scan are left alone: onnxruntime's tools quantize the main graph only")
     few = whole.first(found.samples)
-    trials = Trials(recipe, workshop, few)
+    trials = Trials(recipe, context, few)
     say(f"{variant.name}: comparing tensors over {found.samples} samples")
     _look_inside(found, trials, variant)
     if found.chosen.score is None:
@@ -229,14 +229,14 @@ def _suspicion(*rankings: Sequence[str]) -> dict[str, int]:
 
 def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
     """Compare tensors and weights; a graph that can't be opened up costs no more than this."""
-    path, prepared = variant.path, trials.workshop.model(trials.recipe)
+    path, prepared = variant.path, trials.context.model(trials.recipe)
     if path is None or variant.recipe.file_format != "onnx":
         found.notes.append(
             "the tensors of a file in onnxruntime's own format can't be read; the scan uses the same recipe in the ONNX format"
         )
         return
     qdq = variant.recipe.method == "static" and variant.recipe.format == "QDQ"
-    folder = trials.workshop.folder / "opened"
+    folder = trials.context.folder / "opened"
     folder.mkdir()
     try:
         if note := preparation_note(trials.evaluation, prepared.path):
@@ -244,7 +244,7 @@ def _look_inside(found: Diagnosis, trials: Trials, variant: Variant) -> None:
         found.weights = weights.rank(onnx.load(prepared.path) if prepared.is_large else prepared.proto, onnx.load(path))
         found.tensors, found.exact = tensors.rank(prepared.path, path, list(trials.evaluation.feeds), folder, qdq=qdq)
     except Exception as exc:  # noqa: BLE001 - onnxruntime refuses to open some graphs up; the outputs can be compared all the same
-        found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.workshop.folder])}")
+        found.notes.append(f"the tensors could not be compared: {reason_of(exc, [folder, trials.context.folder])}")
 
 
 def preparation_note(evaluation: Evaluation, prepared: Path) -> str | None:

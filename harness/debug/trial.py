@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from harness.debug.evaluation import Evaluation, Score
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.recipe import Recipe
 
 
@@ -67,30 +67,30 @@ class Trials:
 
     Attributes:
         recipe: what is varied.
-        workshop: of the model; its calibration is shared by all trials.
+        context: of the model; its calibration is shared by all trials.
         evaluation: the few samples that each is run on.
         made: how many there were.
     """
 
     recipe: Recipe
-    workshop: Workshop
+    context: BuildContext
     evaluation: Evaluation
     made: int = 0
     _file: Path = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        folder = self.workshop.folder / "trials"
+        folder = self.context.folder / "trials"
         folder.mkdir(exist_ok=True)
         self._file = folder / "trial.onnx"
 
     def nodes(self) -> list[NodeProto]:
         """The nodes of the main graph that the recipe may quantize, whether or not it does, as their names are in the study."""
         # fp16 works on operators of any type.
-        kinds, workshop = op_types(self.recipe) or None, self.workshop
+        kinds, context = op_types(self.recipe) or None, self.context
         by_source = not self.recipe.is_prepared
-        excluded = set((workshop.excluded_of_source if by_source else workshop.excluded)(self.recipe))
-        chosen = set(workshop.chosen(self.recipe))
-        graph = (workshop.source if by_source else workshop.prepared).proto.graph
+        excluded = set((context.excluded_of_source if by_source else context.excluded)(self.recipe))
+        chosen = set(context.chosen(self.recipe))
+        graph = (context.source if by_source else context.prepared).proto.graph
         return [
             node
             for node in graph.node
@@ -117,11 +117,11 @@ class Trials:
         self.made += 1
         size = None
         try:
-            retry.make(recipe, self.workshop, self._file)
+            retry.make(recipe, self.context, self._file)
             size = storage.describe(self._file).size
             return Trial(size, (evaluation or self.evaluation).score(self._file, as_written=as_written))
         except Exception as exc:  # noqa: BLE001 - the tools raise anything; the others are still to be tried
-            return Trial(size, None, reason_of(exc, [self._file.parent, self.workshop.folder]))
+            return Trial(size, None, reason_of(exc, [self._file.parent, self.context.folder]))
         finally:
             for leftover in self._file.parent.iterdir():
                 leftover.unlink()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import ResultsError
 from harness.quantize.cache import Cache
 from harness.quantize.calibration.ranges import Ranges
-from harness.quantize.context import Workshop
+from harness.quantize.context import BuildContext
 from harness.quantize.data import load
 from harness.quantize.data.dims import resolve_dims
 from harness.quantize.deduplication import Sharing
@@ -108,8 +108,8 @@ def build(  # noqa: PLR0913 - each has a name of its own
                 missing.append(recipe)
         deliver()
         ranges = Ranges(cache / "ranges") if cache else None
-        workshop = Workshop(source, samples, scratch, op_types, oldest_runtime, ranges, original)
-        with isolated.ended(), closing(make_all(missing, workshop, executor)) as made:
+        context = BuildContext(source, samples, scratch, op_types, oldest_runtime, ranges, original)
+        with isolated.ended(), closing(make_all(missing, context, executor)) as made:
             for variant in made:
                 ready[variant.name] = _settled(variant, out_dir)
                 if kept:

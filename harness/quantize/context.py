@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 import onnx
 
-from harness.quantize.bench import Bench
-from harness.quantize.calibration.calibration import Calibration, calibrate
-from harness.quantize.calibration.ranges import Ranges, digest_of, key_of
+from harness.quantize.calibration.calibration import Calibration
+from harness.quantize.calibration.find import find
 from harness.quantize.model.model import SourceModel, read_model
 from harness.quantize.model.names import Graphs
 from harness.quantize.planning import unsupported_nodes
@@ -23,10 +20,13 @@ from harness.quantize.rewriting import Rewriting, converted, decide, needs_conve
 from harness.quantize.step import Changes
 from harness.quantize.verify import conversion
 from harness.quantize.verify.original import Original
+from harness.quantize.worker_context import WorkerContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
+    from harness.quantize.calibration.ranges import Ranges
     from harness.quantize.data.load import Samples
     from harness.quantize.recipe import Preparation, Recipe
     from harness.quantize.rewriting import Rewritten
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.quantize.verify.sample import Sample
 
 
-class Workshop:
+class BuildContext:
     """The shared things of one build.
 
     Attributes:
@@ -156,7 +156,9 @@ class Workshop:
                 if key not in self._ranges:
                     groups.setdefault(key[:2], {})[key[2]] = None
         for (model, source), wanted in groups.items():
-            for calibration, found in self._found(model, source, list(wanted)).items():
+            for calibration, found in find(
+                model, self.samples[source], list(wanted), self.folder, self.op_types, self._kept
+            ).items():
                 self._ranges[model, source, calibration] = found
 
     def ranges(self, recipe: Recipe) -> Path:
@@ -237,7 +239,7 @@ class Workshop:
             *unsupported_nodes.notes(recipe, self.prepared.proto),
         )
 
-    def bench(self, recipe: Recipe) -> Bench:
+    def for_worker(self, recipe: Recipe) -> WorkerContext:
         """Describe what another process needs to make a recipe.
 
         Raises:
@@ -245,7 +247,7 @@ class Workshop:
         """
         if recipe.is_prepared:
             self.raised(recipe)
-        return Bench(
+        return WorkerContext(
             source=self.source.path.resolve(),
             folder=self.folder,
             prepared=dataclasses.replace(self.prepared_for(recipe), proto=onnx.ModelProto()),
@@ -269,34 +271,3 @@ class Workshop:
 
     def _key(self, recipe: Recipe) -> tuple[Path, str | None, Calibration]:
         return self.raised(recipe).path, recipe.calibration_data, Calibration.of(recipe)
-
-    def _found(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, Path | str]:
-        """Take ranges from an earlier build or find them."""
-        folder = Path(mkdtemp(prefix="ranges-", dir=self.folder))
-        found: dict[Calibration, Path | str] = {}
-        try:
-            keys = self._keys(model, source, wanted)
-            for number, (calibration, key) in enumerate(keys.items()):
-                path = folder / f"kept-{number}.json"
-                if self._kept and self._kept.find(key, path):
-                    found[calibration] = path
-            missing = [calibration for calibration in wanted if calibration not in found]
-            if missing:
-                found |= calibrate(model, self.samples[source].feeds, missing, folder, self.op_types)
-            for calibration in missing:
-                path_or_reason = found[calibration]
-                if self._kept and isinstance(path_or_reason, Path):
-                    self._kept.keep(keys[calibration], path_or_reason)
-        except Exception as exc:  # noqa: BLE001 - kept, so that not every recipe waits for the same failure
-            found = {one: found.get(one, reason_of(exc, [folder, self.folder])) for one in wanted}
-        return {
-            calibration: f"calibration by {calibration.method} failed: {one}" if isinstance(one, str) else one
-            for calibration, one in found.items()
-        }
-
-    def _keys(self, model: Path, source: str | None, wanted: Sequence[Calibration]) -> dict[Calibration, str]:
-        """Name the ranges for the next build; hashing takes time, so not when none are kept."""
-        if self._kept is None:
-            return {}
-        digest, samples = digest_of(model), self.samples[source].digest
-        return {calibration: key_of(digest, samples, calibration, self.op_types) for calibration in wanted}

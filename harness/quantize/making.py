@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.quantize.cores import cores
-from harness.quantize.elsewhere import workshop_of
+from harness.quantize.elsewhere import context_of
 from harness.quantize.methods import ort_format, retry
 from harness.quantize.model import storage
 from harness.quantize.reasons import reason_of
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from concurrent.futures import Executor
 
-    from harness.quantize.bench import Bench
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.recipe import Recipe
+    from harness.quantize.worker_context import WorkerContext
 
 FULL = 2**16  # bytes; a disk with less left is full
 # What a disk answers that is full, over quota, read-only or broken, or holds no file of that size: no recipe's fault.
@@ -39,25 +39,25 @@ UNWIND = 60  # seconds to wait, after an interrupt, for what an executor of the 
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildTask:
     """A recipe to be made elsewhere.
 
     Attributes:
         recipe: what.
-        bench: of what.
+        worker: of what.
     """
 
     recipe: Recipe
-    bench: Bench
+    worker: WorkerContext
 
 
-def fulfil(order: Order) -> Variant:
+def run_task(task: BuildTask) -> Variant:
     """Make a variant in another process; see :func:`make`."""
-    return make(order.recipe, workshop_of(order.bench, order.recipe))
+    return make(task.recipe, context_of(task.worker, task.recipe))
 
 
-def make(recipe: Recipe, workshop: Workshop) -> Variant:
-    """Make a variant, in the workshop's own folder.
+def make(recipe: Recipe, context: BuildContext) -> Variant:
+    """Make a variant, in the context's own folder.
 
     Returns:
         What was made, with its path there, or the reason why it could not be made.
@@ -65,23 +65,23 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
     Raises:
         OSError: if the disk is full or broken.
     """
-    # A folder of its own, as a recipe may be called like a file of the workshop.
-    unfinished = workshop.folder / "made" / f"{recipe.name}.onnx"
+    # A folder of its own, as a recipe may be called like a file of the context.
+    unfinished = context.folder / "made" / f"{recipe.name}.onnx"
     try:
         unfinished.parent.mkdir(exist_ok=True)
-        notes = retry.make(recipe, workshop, unfinished)
+        notes = retry.make(recipe, context, unfinished)
         notes += ort_format.finish(unfinished, recipe.file_format)
         made = storage.describe(unfinished)
         if not recipe.is_copied and recipe.file_format == "onnx":
-            notes += float_weights.larger(made.size, workshop.source.size)
+            notes += float_weights.larger(made.size, context.source.size)
     except Exception as exc:
         if isinstance(exc, OSError) and exc.errno in DISK:
             raise
-        if shutil.disk_usage(workshop.folder).free < FULL:
+        if shutil.disk_usage(context.folder).free < FULL:
             # Tools in C++ cut their files short without a word, and what reads them finds them corrupt.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from exc
-        reason = reason_of(exc, [unfinished.parent, workshop.folder])
-        return Variant(recipe=recipe, state="failed", reason=reason, preparation=workshop.preparation(recipe))
+        reason = reason_of(exc, [unfinished.parent, context.folder])
+        return Variant(recipe=recipe, state="failed", reason=reason, preparation=context.preparation(recipe))
     return Variant(
         recipe=recipe,
         state="made",
@@ -89,17 +89,17 @@ def make(recipe: Recipe, workshop: Workshop) -> Variant:
         sha256=made.sha256,
         size=made.size,
         data=made.data,
-        preparation=workshop.preparation(recipe),
+        preparation=context.preparation(recipe),
         notes=notes,
     )
 
 
-def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor | None) -> Generator[Variant]:
+def make_all(recipes: Sequence[Recipe], context: BuildContext, executor: Executor | None) -> Generator[Variant]:
     """Make variants, and give each as soon as it is there.
 
     Args:
         recipes: those that can exist.
-        workshop: where they are made.
+        context: where they are made.
         executor: makes them elsewhere; without one they are made here, and the rest in worker processes as soon as those would
             save more time than they take to start.
 
@@ -112,22 +112,22 @@ def make_all(recipes: Sequence[Recipe], workshop: Workshop, executor: Executor |
         # It imports onnxruntime while the model is copied and prepared here.
         isolated.start()
     for recipe in here:
-        yield make(recipe, workshop)
+        yield make(recipe, context)
     static = [recipe for recipe in others if recipe.has_ranges]
     # First of all: the worker that runs made files starts meanwhile.
-    workshop.calibrate(static)
+    context.calibrate(static)
     if executor is not None:
-        yield from _through(executor, others, workshop)
+        yield from _through(executor, others, context)
         return
     spent = 0.0
     for done, recipe in enumerate(others):
-        count = _useful(spent / max(done, 1), len(others) - done, workshop)
+        count = _useful(spent / max(done, 1), len(others) - done, context)
         if count > 1:
-            yield from _by_workers(others[done:], workshop, count)
+            yield from _by_workers(others[done:], context, count)
             return
         # Of the processor's time: on a busy machine everything takes longer, starting workers too.
         begun = time.process_time()
-        variant = make(recipe, workshop)
+        variant = make(recipe, context)
         spent += time.process_time() - begun
         yield variant
 
@@ -138,12 +138,12 @@ def _travels(recipe: Recipe) -> bool:
     return not recipe.is_copied and not looks
 
 
-def _useful(each: float, left: int, workshop: Workshop) -> int:
+def _useful(each: float, left: int, context: BuildContext) -> int:
     """Say how many workers would make the rest sooner, by the CPU time that each variant took so far; 1 is none."""
     count = min(cores(), left)
     if each * left * (1 - 1 / count) <= START:
         return 1
-    return min(count, _free_memory() // (MEMORY + COPIES * workshop.source.size))
+    return min(count, _free_memory() // (MEMORY + COPIES * context.source.size))
 
 
 def _free_memory() -> int:
@@ -155,18 +155,18 @@ def _free_memory() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
 
 
-def _by_workers(recipes: Sequence[Recipe], workshop: Workshop, count: int) -> Generator[Variant]:
+def _by_workers(recipes: Sequence[Recipe], context: BuildContext, count: int) -> Generator[Variant]:
     workers = WorkerPool(count)
     try:
-        yield from _through(workers, recipes, workshop)
+        yield from _through(workers, recipes, context)
     finally:
         # After an interrupt too: no worker is waited for.
         workers.shutdown(wait=False, cancel_futures=True)
 
 
-def _through(executor: Executor, recipes: Sequence[Recipe], workshop: Workshop) -> Generator[Variant]:
+def _through(executor: Executor, recipes: Sequence[Recipe], context: BuildContext) -> Generator[Variant]:
     """Make variants through an executor; when it breaks, what is left is made in one worker of our own."""
-    waiting = {_submit(executor, recipe, workshop): recipe for recipe in recipes}
+    waiting = {_submit(executor, recipe, context): recipe for recipe in recipes}
     left: list[Recipe] = []
     try:
         for future in as_completed(waiting):
@@ -177,7 +177,7 @@ def _through(executor: Executor, recipes: Sequence[Recipe], workshop: Workshop) 
             except Exception as exc:
                 if isinstance(exc, OSError) and exc.errno in DISK:
                     raise
-                yield Variant(recipe=waiting[future], state="failed", reason=reason_of(exc, [workshop.folder]))
+                yield Variant(recipe=waiting[future], state="failed", reason=reason_of(exc, [context.folder]))
     except BaseException:
         for future in waiting:
             future.cancel()
@@ -185,13 +185,13 @@ def _through(executor: Executor, recipes: Sequence[Recipe], workshop: Workshop) 
             wait(waiting, timeout=UNWIND)
         raise
     if left:
-        yield from _by_workers(left, workshop, 1)
+        yield from _by_workers(left, context, 1)
 
 
-def _submit(executor: Executor, recipe: Recipe, workshop: Workshop) -> Future[Variant]:
+def _submit(executor: Executor, recipe: Recipe, context: BuildContext) -> Future[Variant]:
     """Hand a recipe to an executor; what prevents that is the future's exception."""
     try:
-        return executor.submit(fulfil, Order(recipe, workshop.bench(recipe)))
+        return executor.submit(run_task, BuildTask(recipe, context.for_worker(recipe)))
     except Exception as exc:  # noqa: BLE001 - a broken executor, or a model that can't be prepared
         future: Future[Variant] = Future()
         future.set_exception(exc)

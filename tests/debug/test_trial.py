@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.debug.trial import Trials
 from harness.quantize import matrix
-from harness.quantize.context import Workshop
+from harness.quantize.context import BuildContext
 from harness.quantize.model.model import read_model
 from harness.study.specs import VariantSpec
 from harness.study.study import ModelSection, Study
@@ -43,7 +43,7 @@ def trials(folder: Path, **fields: Any) -> Trials:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     evaluation: Any = None  # of which only trials that are scored have a use
-    return Trials(matrix.plan(study)[-1], Workshop(read_model(path), {}, work), evaluation)
+    return Trials(matrix.plan(study)[-1], BuildContext(read_model(path), {}, work), evaluation)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from tests.quantize.conftest import patch_make
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.recipe import Variant
     from harness.study.study import Study
 
@@ -189,7 +189,7 @@ def test_the_model_is_prepared_and_calibrated_once(
         return call
 
     monkeypatch.setattr(context, "prepare", counted("prepare", prepare.prepare))
-    monkeypatch.setattr(context, "calibrate", counted("calibrate", calibrating.calibrate))
+    monkeypatch.setattr("harness.quantize.calibration.find.calibrate", counted("calibrate", calibrating.calibrate))
     monkeypatch.setattr(building, "open_model", counted("open", open_model))
     build(write_study('[variants]\ncalibrations = ["MinMax", "Percentile"]\n'), tmp_path / "out")
     assert sorted(calls) == ["calibrate", "open", "prepare"]
@@ -299,7 +299,7 @@ def test_weights_are_read_back_in_qdq_models_too(write_study: WriteStudy, tmp_pa
 
 
 def test_one_failure_stops_nothing(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(_: Recipe, shop: Workshop, path: Path) -> tuple[str, ...]:
+    def explode(_: Recipe, shop: BuildContext, path: Path) -> tuple[str, ...]:
         path.write_bytes(b"half")
         message = f"\n\n  cannot write {shop.folder}/made/x: {'long ' * 100}\nsecond line"
         raise ZeroDivisionError(message)
@@ -321,7 +321,7 @@ def test_a_failed_calibration_is_tried_once(write_study: WriteStudy, tmp_path: P
         message = "If node failed. Status Message: inner cause"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(context, "calibrate", fail)
+    monkeypatch.setattr("harness.quantize.calibration.find.calibrate", fail)
     variants = by_name(build(write_study(""), tmp_path / "out"))
     assert len(calls) == 1
     assert variants["static-QDQ-U8U8"].reason == "calibration by MinMax failed: RuntimeError: inner cause"
@@ -329,7 +329,7 @@ def test_a_failed_calibration_is_tried_once(write_study: WriteStudy, tmp_path: P
 
 
 def test_an_interrupt_leaves_no_half_file(write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: Recipe, __: Workshop, path: Path) -> tuple[str, ...]:
+    def interrupted(_: Recipe, __: BuildContext, path: Path) -> tuple[str, ...]:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -499,7 +499,7 @@ class TestPrepare:
 
 
 def test_excluding_without_data_is_a_recipe_error(cnn: Path, tmp_path: Path) -> None:
-    shop = context.Workshop(open_model(cnn), {}, tmp_path)
+    shop = context.BuildContext(open_model(cnn), {}, tmp_path)
     with pytest.raises(RecipeError, match="no calibration data"):
         shop.ranges(Recipe(name="static", method="static"))
 

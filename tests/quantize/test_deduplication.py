@@ -9,7 +9,7 @@ import pytest
 from harness.quantize import build as building
 from harness.quantize import method
 from harness.quantize.build import build
-from harness.quantize.context import Workshop
+from harness.quantize.context import BuildContext
 from harness.quantize.deduplication import Sharing
 from harness.quantize.recipe import Recipe, Variant
 from harness.study.study import Study
@@ -35,9 +35,9 @@ def made(study: Study, folder: Path) -> dict[str, Variant]:
 def test_twins_that_are_known_are_made_once(write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def counted(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+    def counted(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
         asked.append(recipe.name)
-        return original(recipe, workshop, path)
+        return original(recipe, context, path)
 
     original = method.named("static").make
     patch_make(monkeypatch, "static", counted)
@@ -75,8 +75,8 @@ def test_files_that_turn_out_the_same_are_shared(write_study: Write, tmp_path: P
     """No rule knows that of two names for one recipe, and the files differ in names of nodes."""
     original = method.named("static").make
 
-    def renamed(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
-        notes = original(recipe, workshop, path)
+    def renamed(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
+        notes = original(recipe, context, path)
         model = onnx.load(path)
         for node in model.graph.node:
             node.name += f"-{recipe.name}"

@@ -21,8 +21,8 @@ from harness.errors import ResultsError
 from harness.quantize import making, prepare
 from harness.quantize.build import build
 from harness.quantize.calibration.reader import CopiedReader
-from harness.quantize.context import Workshop
-from harness.quantize.making import Order
+from harness.quantize.context import BuildContext
+from harness.quantize.making import BuildTask
 from harness.quantize.model.model import open_model
 from harness.quantize.quiet import quiet
 from harness.quantize.recipe import Recipe, Variant
@@ -82,9 +82,9 @@ def test_children_take_over_when_it_pays(write_study: WriteStudy, tmp_path: Path
     alone = build(study, tmp_path / "a")
     made: list[int] = []
 
-    def counted(recipe: Recipe, workshop: Workshop) -> Variant:
+    def counted(recipe: Recipe, context: BuildContext) -> Variant:
         made.append(1)
-        return original(recipe, workshop)
+        return original(recipe, context)
 
     original = making.make
     monkeypatch.setattr(making, "make", counted)
@@ -105,7 +105,7 @@ class Deadly(Executor):
         self.children = WorkerPool(1)
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if isinstance(args[0], Order) and args[0].recipe.name == self.name:
+        if isinstance(args[0], BuildTask) and args[0].recipe.name == self.name:
             return self.children.submit(die)
         return self.children.submit(fn, *args, **kwargs)
 
@@ -289,7 +289,7 @@ class TestRanges:
         cache = tmp_path / "cache"
         build(write_study(FEW + 'calibrations = ["MinMax", "Percentile"]\n'), tmp_path / "a", cache=cache)
         assert len(list((cache / "ranges").iterdir())) == 2
-        monkeypatch.setattr("harness.quantize.context.calibrate", None)
+        monkeypatch.setattr("harness.quantize.calibration.find.calibrate", None)
         variants = build(write_study(FEW + 'calibrations = ["Percentile"]\nper_channel = [true]\n'), tmp_path / "b", cache=cache)
         assert {variant.state for variant in variants} == {"made"}
 

@@ -9,7 +9,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from harness.quantize import opset
 from harness.quantize.build import build
-from harness.quantize.context import Workshop
+from harness.quantize.context import BuildContext
 from harness.quantize.model.external_data import locations
 from harness.quantize.model.graph import opset_of
 from harness.quantize.model.model import open_model
@@ -51,11 +51,11 @@ def test_where_tools_bring_a_model(changes: dict[str, object], own: int, wanted:
 
 def test_a_model_is_raised_once(tmp_path: Path) -> None:
     tiny_cnn(tmp_path / "m.onnx", opset=11)
-    workshop = Workshop(open_model(tmp_path / "m.onnx"), {}, tmp_path)
+    context = BuildContext(open_model(tmp_path / "m.onnx"), {}, tmp_path)
     wide = STATIC.model_copy(update={"activation": "QUInt16"})
-    found = [workshop.raised(each) for each in (STATIC, wide, wide.model_copy(update={"name": "w", "weight": "QUInt8"}))]
+    found = [context.raised(each) for each in (STATIC, wide, wide.model_copy(update={"name": "w", "weight": "QUInt8"}))]
     assert [opset_of(each.proto) for each in found] == [11, 21, 21]
-    assert found[0].path == workshop.prepared.path
+    assert found[0].path == context.prepared.path
     assert found[1].path == found[2].path
     assert onnx.load(found[1].path) == found[1].proto
 
@@ -65,10 +65,10 @@ def test_what_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("harness.quantize.model.opset_fixes.FIXES", ())
     node = helper.make_node("Hardmax", ["x"], ["y"], "hard", axis=1)
     onnx.save(make_model([node], {"x": [2, 3, 4]}, {"y": [2, 3, 4]}, opset=12), tmp_path / "m.onnx")
-    workshop = Workshop(open_model(tmp_path / "m.onnx"), {}, tmp_path)
+    context = BuildContext(open_model(tmp_path / "m.onnx"), {}, tmp_path)
     for _ in range(2):
         with pytest.raises(RecipeError) as caught:
-            workshop.raised(STATIC.model_copy(update={"per_channel": True}))
+            context.raised(STATIC.model_copy(update={"per_channel": True}))
         assert str(caught.value).startswith("after opset 12 was raised to 13, the model computes something else: output 'y' ")
         assert str(caught.value).endswith(
             "; the first tensor that differs is 'y' of node 'hard' (Hardmax); export the model with opset 13 or newer, or use "
@@ -104,12 +104,12 @@ def test_a_large_model_is_raised_without_its_tensors(tmp_path: Path, monkeypatch
     (tmp_path / "large").mkdir()
     onnx.save(onnx.load(small), tmp_path / "large" / "m.onnx", save_as_external_data=True, location="t.bin", size_threshold=64)
     (tmp_path / "work").mkdir(exist_ok=True)
-    workshop = Workshop(open_model(tmp_path / "large" / "m.onnx"), {}, tmp_path / "work")
-    found = workshop.raised(STATIC.model_copy(update={"per_channel": True}))
-    assert (opset_of(found.proto), found.is_large, workshop.prepared.preparation.unverified) == (13, True, None)
+    context = BuildContext(open_model(tmp_path / "large" / "m.onnx"), {}, tmp_path / "work")
+    found = context.raised(STATIC.model_copy(update={"per_channel": True}))
+    assert (opset_of(found.proto), found.is_large, context.prepared.preparation.unverified) == (13, True, None)
     assert locations(found.proto)
-    assert workshop.original
-    assert workshop.original.difference(found.path) is None
+    assert context.original
+    assert context.original.difference(found.path) is None
 
 
 def test_a_variant_of_each_sort_from_an_old_model(tmp_path: Path) -> None:

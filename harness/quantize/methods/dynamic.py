@@ -18,7 +18,7 @@ from harness.study.variants import DynamicSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
 
@@ -26,16 +26,16 @@ GEMM, MATMUL = "Gemm", "MatMul"
 RENAMED = "_MatMul"  # what onnxruntime appends to a Gemm's name when it rewrites it
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Quantize the prepared model.
 
     onnxruntime rewrites each Gemm as a MatMul, under another name, before it looks at op types and names of nodes. Names
     are translated here, and ``Gemm`` means these alone; ``MatMul`` means both, as it does for onnxruntime.
     """
-    model = workshop.raised(recipe)
+    model = context.raised(recipe)
     nodes = model.proto.graph.node
-    decision = workshop.decision(recipe)
-    chosen, excluded = set(workshop.chosen(recipe)), {*workshop.excluded(recipe), *decision.float_nodes}
+    decision = context.decision(recipe)
+    chosen, excluded = set(context.chosen(recipe)), {*context.excluded(recipe), *decision.float_nodes}
     kinds = set(recipe.op_types)
     if GEMM in kinds and MATMUL not in kinds:
         excluded |= {node.name for node in nodes if node.op_type == MATMUL}
@@ -56,8 +56,8 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             extra_options=ort_options.translated(recipe, model.proto, model.changes),
             use_external_data_format=model.is_large,
         )
-    raised = opset.notes(workshop.prepared.proto, model.proto)
-    return (*workshop.notes(recipe), *decision.notes, *found, *raised, *ort_options.notes(recipe))
+    raised = opset.notes(context.prepared.proto, model.proto)
+    return (*context.notes(recipe), *decision.notes, *found, *raised, *ort_options.notes(recipe))
 
 
 def _op_types(recipe: Recipe) -> frozenset[str]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
     from harness.quantize.step import Changes
@@ -46,7 +46,7 @@ MISJUDGED = frozenset({"STFT"})
 RANGE = {"min_positive_val": 5.96e-08, "max_finite_val": 65504.0}
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Convert the source model by onnxruntime's converter, or else by onnxconverter-common's.
 
     Both sometimes give models that no runtime loads, so the result is loaded before it counts. A node that the error names is
@@ -55,9 +55,9 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     Raises:
         RecipeError: if neither gives a model that loads, or a node is named that is not there.
     """
-    start, changes = _content(workshop, recipe)
+    start, changes = _content(context, recipe)
     decision = decide(start, recipe, None)
-    excluded = [*(changes.node(name) for name in workshop.excluded_of_source(recipe)), *decision.float_nodes]
+    excluded = [*(changes.node(name) for name in context.excluded_of_source(recipe)), *decision.float_nodes]
     kinds = {tensor.data_type for tensor in tensors(start) if tensor.dims}
     # The converters work in place: the first takes this copy, and makes way for the next before that is made.
     copies = [start]
@@ -66,14 +66,14 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
     for name, converter in (("onnxruntime", _by_onnxruntime), ("onnxconverter-common", _by_common)):
         known = list(excluded)
         try:
-            _convert(converter, recipe, workshop, path, known, copies, joined=bool(decision.float_nodes))
+            _convert(converter, recipe, context, path, known, copies, joined=bool(decision.float_nodes))
         except Exception as exc:  # noqa: BLE001 - the converters raise anything
             count = len(known) - len(excluded)
             tried = f", with {count} more in float32" if count else ""
-            failures.append(f"{name}{tried}: {reason_of(exc, [workshop.folder])}")
+            failures.append(f"{name}{tried}: {reason_of(exc, [context.folder])}")
             continue
         notes = [f"converted by {name}, because by {failures[0]}"] if failures else []
-        have = {node.op_type for node in nodes(workshop.source.proto)}
+        have = {node.op_type for node in nodes(context.source.proto)}
         if absent := [kind for kind in recipe.exclude_op_types if kind not in have]:
             notes.append(f"exclude_op_types: the model has no {', '.join(absent)}; {nearest(absent[0], sorted(have))}")
         if left := known[len(excluded) :]:
@@ -88,7 +88,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
 def _convert(
     converter: Converter,
     recipe: Recipe,
-    workshop: Workshop,
+    context: BuildContext,
     path: Path,
     left: list[str],
     copies: list[ModelProto],
@@ -106,10 +106,10 @@ def _convert(
     suspects: Suspects | None = None
     floats: set[str] = set()
     while True:
-        model = copies.pop() if copies else _content(workshop, recipe)[0]
+        model = copies.pop() if copies else _content(context, recipe)[0]
         if left and not floats:
             # A large model's shapes can't be inferred with its tensors; the source has the graph without.
-            floats = float_tensors(workshop.source.proto if workshop.source.is_large else model)
+            floats = float_tensors(context.source.proto if context.source.is_large else model)
         suspects = suspects or Suspects(model)
         try:
             with quiet():
@@ -135,9 +135,9 @@ def _convert(
             return
 
 
-def _content(workshop: Workshop, recipe: Recipe) -> tuple[ModelProto, Changes]:
+def _content(context: BuildContext, recipe: Recipe) -> tuple[ModelProto, Changes]:
     """Copy the source, as the converters work in place, with a name for each node, and apply the recipe's preparation steps."""
-    copied = workshop.source.content()
+    copied = context.source.content()
     fix_initializers(copied)
     name_nodes(copied)
     for node in copied.graph.node:

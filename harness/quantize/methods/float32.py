@@ -14,17 +14,17 @@ from harness.study.variants import Float32Spec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.recipe import Recipe
 
 
-def make(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(_: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Copy the source's bytes; a model with external data is written as one file, or two if it is large."""
-    source = workshop.source
+    source = context.source
     if not source.external_data:
         shutil.copyfile(source.path, path)
         return ()
-    # Not the workshop's copy, where nodes without a name were given one.
+    # Not the context's copy, where nodes without a name were given one.
     model = onnx.load(source.path, load_external_data=False)
     storage.write(model, path, source.path.parent)
     if source.is_large:

@@ -19,24 +19,24 @@ from harness.study.variants import GivenSpec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.model.model import TensorSpec
     from harness.quantize.recipe import Recipe
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Copy the model, which must take and give what the study's own does.
 
     Raises:
         RecipeError: if it can't be used, or is another model.
     """
     if recipe.model is None:
-        return float32.make(recipe, workshop, path)
+        return float32.make(recipe, context, path)
     try:
         found = read_model(Path(recipe.model))
     except ModelError as exc:
         raise RecipeError(str(exc)) from exc
-    own = workshop.source
+    own = context.source
     for what, given, wanted in (("inputs", found.inputs, own.inputs), ("outputs", found.outputs, own.outputs)):
         if not _alike(given, wanted):
             shown, expected = (", ".join(map(str, specs)) for specs in (given, wanted))

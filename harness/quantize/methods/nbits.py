@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
 
@@ -47,16 +47,16 @@ class Quantizer(tool.MatMulNBitsQuantizer):  # type: ignore[misc]  # onnxruntime
         return {**super()._generate_q4_node_config(), **dict.fromkeys(self.nodes_to_exclude, "fp32")}
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Quantize the weights of each MatMul of the prepared model, and of each Gemm, which is a MatMul and an Add.
 
     Raises:
         RecipeError: if the recipe does not suit the model, or needs calibration data that are not there.
     """
-    prepared = workshop.model(recipe)
-    model = onnx.load(workshop.raised(recipe).path)
-    decision = workshop.decision(recipe)
-    chosen, excluded = set(workshop.chosen(recipe)), {*workshop.excluded(recipe), *decision.float_nodes}
+    prepared = context.model(recipe)
+    model = onnx.load(context.raised(recipe).path)
+    decision = context.decision(recipe)
+    chosen, excluded = set(context.chosen(recipe)), {*context.excluded(recipe), *decision.float_nodes}
     renamed = {node.name: node.name + RENAMED for node in model.graph.node if node.op_type == GEMM}
     with quiet():
         ONNXModel(model).replace_gemm_with_matmul()
@@ -86,23 +86,23 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
             accuracy_level=recipe.accuracy_level or None,
             nodes_to_exclude=sorted(left),
             quant_format=QuantFormat[recipe.format],
-            algo_config=_algorithm(recipe, workshop, names),
+            algo_config=_algorithm(recipe, context, names),
         )
         quantizer.process()
     made: ModelProto = quantizer.model.model
     ort_patches.give_bodies_their_weights(made)
     ort_patches.merge_repeated(made)
     storage.write(made, path)
-    about_data = workshop.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
-    return (*about_data, *workshop.notes(recipe), *decision.notes, *opset.notes(prepared.proto, made))
+    about_data = context.samples[recipe.calibration_data].notes if recipe.is_calibrated else ()
+    return (*about_data, *context.notes(recipe), *decision.notes, *opset.notes(prepared.proto, made))
 
 
-def _algorithm(recipe: Recipe, workshop: Workshop, names: Iterable[str]) -> Any:  # noqa: ANN401 - onnxruntime is not typed
+def _algorithm(recipe: Recipe, context: BuildContext, names: Iterable[str]) -> Any:  # noqa: ANN401 - onnxruntime is not typed
     """Configure an algorithm other than the default one, of which the tool configures itself."""
     if recipe.algorithm == "HQQ":
         return tool.HQQWeightOnlyQuantConfig(block_size=recipe.block_size, bits=recipe.bits)
     if recipe.algorithm == "GPTQ":
-        config = tool.GPTQWeightOnlyQuantConfig(_feeds(recipe, workshop))
+        config = tool.GPTQWeightOnlyQuantConfig(_feeds(recipe, context))
     elif recipe.algorithm in {"RTN", "k_quant"}:
         kinds = {"RTN": tool.RTNWeightOnlyQuantConfig, "k_quant": tool.KQuantWeightOnlyQuantConfig}
         config = kinds[recipe.algorithm]()
@@ -113,19 +113,19 @@ def _algorithm(recipe: Recipe, workshop: Workshop, names: Iterable[str]) -> Any:
     return config
 
 
-def _feeds(recipe: Recipe, workshop: Workshop) -> CopiedReader:
+def _feeds(recipe: Recipe, context: BuildContext) -> CopiedReader:
     """Give GPTQ its data.
 
     Raises:
         RecipeError: if there are none.
     """
-    if recipe.calibration_data not in workshop.samples:
+    if recipe.calibration_data not in context.samples:
         message = "no calibration data were given"
         raise RecipeError(message)
     if find_spec("torch") is None:
         # All that GPTQ wants of torch is to turn its tensors into arrays, and arrays are all that it is given.
         util.to_numpy = np.asarray
-    return CopiedReader(workshop.samples[recipe.calibration_data].feeds)
+    return CopiedReader(context.samples[recipe.calibration_data].feeds)
 
 
 def _works_on(recipe: Recipe, node: Node, _: int) -> bool:

@@ -14,18 +14,18 @@ from harness.study.variants import PreparedSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.recipe import Recipe
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Copy the prepared model."""
-    made = workshop.prepared
+    made = context.prepared
     if made.is_large:
         storage.write(onnx.load(made.path, load_external_data=False), path, made.path.parent)
     else:
         shutil.copyfile(made.path, path)
-    return workshop.notes(recipe)
+    return context.notes(recipe)
 
 
 METHOD = register(Method(spec=PreparedSpec, make=make))

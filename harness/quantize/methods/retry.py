@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.method import Tool
     from harness.quantize.recipe import Recipe
     from harness.quantize.verify.sample import Sample
@@ -39,7 +39,7 @@ APPENDED = re.compile(r"_(?:quant|quantized|QuantizeLinear|DequantizeLinear|outp
 RENAMED = "_MatMul"  # to the name of a Gemm that is rewritten
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Make a variant in a file, and check it.
 
     Returns:
@@ -50,12 +50,12 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         Exception: of a method that is not retried.
     """
     if (tool := method_of(recipe).tool) is None:
-        notes, failure = _once(recipe, workshop, path)
+        notes, failure = _once(recipe, context, path)
         return (*notes, *_note_of(failure))
     try:
-        return _Attempts(recipe, workshop, path, tool).run()
+        return _Attempts(recipe, context, path, tool).run()
     finally:
-        workshop.leave(recipe, ())
+        context.leave(recipe, ())
 
 
 @dataclass
@@ -69,7 +69,7 @@ class _Attempts:
     """
 
     recipe: Recipe
-    workshop: Workshop
+    context: BuildContext
     path: Path
     tool: Tool
     left: dict[str, str] = field(default_factory=dict)
@@ -85,9 +85,9 @@ class _Attempts:
         failure, notes = self._attempt()
         if failure is None:
             return notes
-        first, graph = failure, Graph.of(self.workshop.model(self.recipe).proto)
+        first, graph = failure, Graph.of(self.context.model(self.recipe).proto)
         # Where onnxruntime refuses the float model too, no node is at fault.
-        tries = 0 if isinstance(first, Failure) and _tried(self.workshop.prepared.path, self.workshop.sample)[1] else ATTEMPTS
+        tries = 0 if isinstance(first, Failure) and _tried(self.context.prepared.path, self.context.sample)[1] else ATTEMPTS
         for _ in range(tries):
             if not self._blame(failure, graph):
                 break
@@ -106,9 +106,9 @@ class _Attempts:
 
     def _attempt(self) -> tuple[Exception | None, tuple[str, ...]]:
         """Make the variant once; tell why it failed, if that may be a node's fault."""
-        self.workshop.leave(self.recipe, tuple(self.left))
+        self.context.leave(self.recipe, tuple(self.left))
         try:
-            notes, failure = _once(self.recipe, self.workshop, self.path)
+            notes, failure = _once(self.recipe, self.context, self.path)
         except (OSError, MemoryError, RecipeError):
             raise
         except Exception as exc:  # noqa: BLE001 - the tools raise anything
@@ -117,7 +117,7 @@ class _Attempts:
 
     def _blame(self, failure: Exception, graph: Graph) -> bool:
         """Leave the node that a failure means; say whether there is one."""
-        culprit, at_work = graph.blame(failure, {*self.left, *self.workshop.excluded(self.recipe)})
+        culprit, at_work = graph.blame(failure, {*self.left, *self.context.excluded(self.recipe)})
         said = raw_text(failure.reason if isinstance(failure, Failure) else failure, self._folders)
         if culprit is None:
             return False
@@ -174,21 +174,21 @@ class _Attempts:
 
     @property
     def _folders(self) -> tuple[Path, ...]:
-        return self.path.parent, self.workshop.folder
+        return self.path.parent, self.context.folder
 
 
-def _once(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[tuple[str, ...], Failure | None]:
+def _once(recipe: Recipe, context: BuildContext, path: Path) -> tuple[tuple[str, ...], Failure | None]:
     """Make a variant and check it.
 
     Returns:
         Notes, and why onnxruntime here does not load or run the model, if so.
     """
-    notes = method_of(recipe).make(recipe, workshop, path)
+    notes = method_of(recipe).make(recipe, context, path)
     storage.settle(path)
     if not recipe.is_copied:
-        readback.mend(path, workshop.oldest_runtime)
-    notes = (*notes, *readback.check(recipe, path, workshop.oldest_runtime))
-    found, failure = _tried(path, workshop.sample if trial_run.is_tried(recipe) else None)
+        readback.mend(path, context.oldest_runtime)
+    notes = (*notes, *readback.check(recipe, path, context.oldest_runtime))
+    found, failure = _tried(path, context.sample if trial_run.is_tried(recipe) else None)
     return (*notes, *found), failure
 
 

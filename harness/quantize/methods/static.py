@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from harness.quantize.context import Workshop
+    from harness.quantize.context import BuildContext
     from harness.quantize.model.outline import Node
     from harness.quantize.recipe import Recipe
 
@@ -35,23 +35,23 @@ UNCLAMPED = (
 )
 
 
-def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
     """Quantize the prepared model with the shared ranges of the recipe's calibration method.
 
     Raises:
         RecipeError: if the recipe does not suit the model, or the calibration failed.
     """
-    prepared = workshop.model(recipe)
-    raised = workshop.raised(recipe)
-    chosen = workshop.chosen(recipe)
-    excluded = workshop.excluded(recipe)
+    prepared = context.model(recipe)
+    raised = context.raised(recipe)
+    chosen = context.chosen(recipe)
+    excluded = context.excluded(recipe)
     extra = ort_options.translated(recipe, prepared.proto, prepared.changes)
     method = recipe.calibration or "MinMax"
     smooth = bool(extra.get("SmoothQuant"))
     # SmoothQuant moves scales between activations and weights first: the shared ranges are not those of its model.
-    ranges = None if smooth else workshop.ranges(recipe)
-    decision = workshop.decision(recipe, ranges)
-    reader = CopiedReader(workshop.samples[recipe.calibration_data].feeds) if smooth else None
+    ranges = None if smooth else context.ranges(recipe)
+    decision = context.decision(recipe, ranges)
+    reader = CopiedReader(context.samples[recipe.calibration_data].feeds) if smooth else None
     with quiet(), patched(recipe) as found:
         quantize_static(
             raised.path,
@@ -78,7 +78,7 @@ def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
         else ()
     )
     return (
-        *workshop.notes(recipe),
+        *context.notes(recipe),
         *decision.notes,
         *found,
         *opset.notes(prepared.proto, made),

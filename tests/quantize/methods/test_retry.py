@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.quantize.context import Workshop
+from harness.quantize.context import BuildContext
 from harness.quantize.data import load
 from harness.quantize.methods import retry
 from harness.quantize.model.model import open_model
@@ -62,14 +62,14 @@ def taken_by_a_body() -> ModelProto:
     return model
 
 
-def _workshop(model: ModelProto, folder: Path) -> Workshop:
+def _context(model: ModelProto, folder: Path) -> BuildContext:
     onnx.save(model, folder / "m.onnx")
     source = open_model(folder / "m.onnx")
-    return Workshop(source, {None: load.load("random", source, {}, what="calibration")}, folder)
+    return BuildContext(source, {None: load.load("random", source, {}, what="calibration")}, folder)
 
 
 def _made(recipe: Recipe, model: ModelProto, folder: Path) -> tuple[ModelProto, tuple[str, ...]]:
-    notes = retry.make(recipe, _workshop(model, folder), folder / "v.onnx")
+    notes = retry.make(recipe, _context(model, folder), folder / "v.onnx")
     return onnx.load(folder / "v.onnx"), notes
 
 
@@ -104,14 +104,14 @@ def test_where_nothing_fails_nothing_is_left(tmp_path: Path) -> None:
 def _failing(*, at: set[str] | None, message: str = "nothing fits") -> Callable[..., tuple[str, ...]]:
     """A method that fails while these nodes are quantized; None always does."""
 
-    def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
-        left = set(workshop.excluded(recipe))
-        for node in workshop.prepared.proto.graph.node:
+    def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
+        left = set(context.excluded(recipe))
+        for node in context.prepared.proto.graph.node:
             if at is None or node.name in at - left:
                 # From inside of a tool, as the harness's own mistakes must not be hidden.
                 code = compile("raise ValueError(message)", "/x/site-packages/onnxruntime/quantization/tool.py", "exec")
                 exec(code, {"message": message, "node": node})
-        onnx.save(workshop.prepared.proto, path)
+        onnx.save(context.prepared.proto, path)
         return ()
 
     return make
@@ -135,9 +135,9 @@ def test_many_nodes_of_one_form_are_left_together(tmp_path: Path, monkeypatch: p
     calls: list[int] = []
     failing = _failing(at=set(names))
 
-    def counted(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+    def counted(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
         calls.append(1)
-        return failing(recipe, workshop, path)
+        return failing(recipe, context, path)
 
     patch_make(monkeypatch, "static", counted)
     _, notes = _made(STATIC, model, tmp_path)
@@ -151,9 +151,9 @@ def test_many_nodes_of_one_form_are_left_together(tmp_path: Path, monkeypatch: p
 def test_a_float_model_that_is_refused_too_blames_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def copied(_: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
+    def copied(_: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
         calls.append(1)
-        onnx.save(workshop.prepared.proto, path)
+        onnx.save(context.prepared.proto, path)
         return ()
 
     patch_make(monkeypatch, "dynamic", copied)
@@ -191,10 +191,10 @@ def test_a_failure_that_is_no_tools_stays_what_it_is(tmp_path: Path, monkeypatch
 def test_what_onnxruntime_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node that its message names is left in float; where that does not help, the file stays as the tool made it."""
 
-    def make(recipe: Recipe, workshop: Workshop, path: Path) -> tuple[str, ...]:
-        model = onnx.ModelProto.FromString(workshop.prepared.proto.SerializeToString())
+    def make(recipe: Recipe, context: BuildContext, path: Path) -> tuple[str, ...]:
+        model = onnx.ModelProto.FromString(context.prepared.proto.SerializeToString())
         for node in model.graph.node:
-            if node.op_type == "Conv" and node.name not in workshop.excluded(recipe):
+            if node.op_type == "Conv" and node.name not in context.excluded(recipe):
                 node.name += "_quant"
                 node.op_type = "ConvInteger"
         onnx.save(model, path)

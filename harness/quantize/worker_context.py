@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Bench:
+class WorkerContext:
     """What a process elsewhere needs to make one recipe: paths and words, nothing large.
 
     Attributes:
         source: file of the float model.
         folder: temporary, and on a disk that both processes see.
         prepared: without its content.
-        oldest_runtime: as the workshop's.
+        oldest_runtime: as the context's.
         ranges: the file, or why there is none; None if the recipe has none.
         notes: on the calibration data.
         sample: the file of the sample that variants run on; None if there is none.
