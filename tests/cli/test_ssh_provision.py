@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from pathlib import Path
@@ -63,4 +64,25 @@ def test_a_bare_device_is_provisioned_with_real_wheels_and_measured(
     assert harness("devices", "--device", "bare", "--json").json["devices"][0]["facts"]["runtimes"] == [version]
     assert device["facts"]["executable"] == registry.load().get("bare").python
     assert {row["state"] for row in device["rows"]} == {"measured"}
+    assert all(row["median_ms"] > 0 for row in device["rows"])
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_two_releases_of_onnxruntime_are_brought_with_real_wheels_and_compared(
+    harness: Command, study: Path, sshd: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = ["1.31.1", "1.23.2"]
+    Path("devices.toml").write_text(sshd.entry("board") + f"runtimes = {json.dumps(versions)}\n")
+    monkeypatch.setenv("HOME", pwd.getpwuid(os.getuid()).pw_dir)
+    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "20")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    done = harness("run", str(study), "--device", "board", "--variant", "static-QDQ-U8S8", "--rounds", "2", "--json")
+    if "where this machine's pip looks" in done.out:
+        pytest.skip(f"pip finds no wheels here: {done.out}")
+    assert done.code == 0, done.out + done.err
+    (device,) = done.json["devices"]
+    assert {(row["variant"], row["case"].partition("onnxruntime=")[2], row["state"]) for row in device["rows"]} == {
+        (variant, version, "measured") for variant in ("fp32", "static-QDQ-U8S8") for version in versions
+    }
     assert all(row["median_ms"] > 0 for row in device["rows"])
