@@ -32,14 +32,14 @@ def test_model(device_benchmark):
 
 
 # A few short rounds, however long they take on a busy machine.
-SHORT = """
+SHORT = """\
 from harness.pytest_plugin import DeviceBenchmark
 
 whole = DeviceBenchmark._study
 
 def short(self, *given):
     study = whole(self, *given)
-    measure = {"rounds": 8, "rebuilds": 2, "warmup": 0.02, "block": 0.004}
+    measure = {"rounds": ROUNDS, "rebuilds": 2, "warmup": 0.02, "block": 0.004}
     return study.model_copy(update={"measure": study.measure.model_copy(update=measure)})
 
 DeviceBenchmark._study = short
@@ -50,7 +50,7 @@ DeviceBenchmark._study = short
 def team(pytester: pytest.Pytester) -> pytest.Pytester:
     """A test file and a model."""
     conv_chain(pytester.path / "model.onnx", 3)
-    pytester.makeconftest(SHORT)
+    pytester.makeconftest(f"ROUNDS = 8\n{SHORT}")
     pytester.makepyfile(TEST)
     return pytester
 
@@ -104,6 +104,7 @@ def test_wrong_use_fails_with_one_message(team: pytest.Pytester) -> None:
 @pytest.mark.faults
 def test_a_baseline_that_a_dead_board_could_not_give_skips_and_strictly_fails(team: pytest.Pytester, sshd: SshServer) -> None:
     team.makepyfile(EXACT.format(device="board"))
+    team.makeconftest(f"ROUNDS = 1\n{SHORT}")
     registry = team.path / "devices.toml"
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -135,6 +136,7 @@ def test_a_baseline_that_a_dead_board_could_not_give_skips_and_strictly_fails(te
 @pytest.mark.faults
 def test_only_the_tests_that_a_baseline_lacks_are_skipped(team: pytest.Pytester) -> None:
     conv_chain(team.path / "other.onnx", 2)
+    team.makeconftest(f"ROUNDS = 1\n{SHORT}")
     parametrized = EXACT.format(device="local").replace("(device_benchmark)", "(device_benchmark, name)")
     parametrized = parametrized.replace('"model.onnx"', 'name + ".onnx"')
     names = "import pytest\n@pytest.mark.parametrize('name', {names})"
