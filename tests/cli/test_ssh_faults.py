@@ -41,7 +41,7 @@ def test_kill_9_of_the_job_keeps_what_was_measured_and_resume_completes_it(
     failed = failure(folder)
     assert (failed.device, failed.step) == ("board", "measure")
     assert failed.reason.startswith(
-        "the runner died: killed, or the board was restarted; what was measured is kept: harness run --resume"
+        "the runner died: killed, or the board was restarted; what was measured is kept; to continue: harness run --resume"
     )
     assert watcher.noticed < 120
     assert 0 < len(rounds(folder, "board")) < 8
