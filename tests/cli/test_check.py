@@ -190,7 +190,7 @@ def test_baselines_that_are_none(harness: Command, chain: Path) -> None:
     (folder,) = Path("results/chain").iterdir()
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "state": "interrupted"}))
-    assert "it is no baseline" in harness("baseline", "save", "latest", "other").err
+    assert "only a complete run can be a baseline" in harness("baseline", "save", "latest", "other").err
 
 
 def test_outputs_that_are_no_numbers_are_told(harness: Command, chain: Path) -> None:
