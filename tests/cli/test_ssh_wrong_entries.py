@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.ssh, pytest.mark.faults]
 WRONG = {
     "unknown key 'bad.prot'; did you mean 'port'?": {"prot": 22},
     "'bad.port': input should be less than or equal to 65535": {"port": 99999},
-    "'bad.connect_time': a duration is": {"connect_time": "soon"},
+    "'bad.connect_time': a duration must be": {"connect_time": "soon"},
     "'bad' has no host": {"host": ""},
     "host_key is a key type and a key": {"host_key": "AAAA"},
     "'bad.host_key': not a ssh-ed25519 public key": {"host_key": "ssh-ed25519 AAAA"},
