@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import command as shared
+from harness.cli.study_options import Wait
 from harness.errors import Exit, UsageError
 
 # Below it, columns would be folded until nobody can read them.
@@ -29,6 +30,7 @@ def devices(
     time: Annotated[
         str | None, typer.Option("--time", metavar="TIME", help="How long --noise measures, such as 30s or 5m. [default: 1m]")
     ] = None,
+    wait: Wait = None,
     registry: shared.Registry = None,
     as_json: shared.Json = False,
 ) -> Exit:
@@ -42,9 +44,12 @@ def devices(
     if noise:
         from harness.cli import noise as noises
 
-        return noises.measure(device, registry, time, as_json=as_json)
+        return noises.measure(device, registry, time, wait, as_json=as_json)
     if time is not None:
         message = "--time needs --noise, because it is the duration of that measurement"
+        raise UsageError(message)
+    if wait is not None:
+        message = "--wait needs --noise: only measuring waits for a device that is busy"
         raise UsageError(message)
     from harness.cli import known as registered
     from harness.cli.grid import console, grid

@@ -120,8 +120,7 @@ class Bars:
             "fidelity": "comparing outputs",
         }.get(event.event)
         if isinstance(event, Launch):
-            again = "confirming, " if event.round >= self._rounds else ""
-            text = f"{again}round {event.round % self._rounds + 1}, at most {self._rounds}"
+            text = _round(event.round, self._rounds)
         elif isinstance(event, Failed | DeviceFailed | Connected | Lost | Waiting | Provisioned):
             self._progress.console.print(
                 f"{event.device}: {escape(sanitize(describe(event, self._names, self._rounds) or ''))}", soft_wrap=True
@@ -140,14 +139,20 @@ def describe(event: Event, names: dict[str, str], rounds: int) -> str | None:
         case Pushed():
             return f"pushed {event.files} files, {event.sent_bytes / 1e6:.1f} MB sent in {event.seconds:.1f} s"
         case Round():
-            # A gate's second set of processes has rounds of its own, numbered on.
-            again = "confirming: " if event.round >= rounds > 0 else ""
-            return f"{again}round {event.round % max(rounds, 1) + 1} of at most {rounds} done after {event.elapsed:.0f} s"
+            return f"{_round(event.round, rounds)} done after {event.elapsed:.0f} s"
         case End(reason=reason) if reason != "stopped":
             return f"{'time limit reached' if reason == 'max_time' else 'everything is measured'}; fetching outputs"
         case DeviceFailed():
             return f"failed: {event.step}: {event.reason}"
     return _describe_way(event) or _describe_case(event, names)
+
+
+def _round(number: int, rounds: int) -> str:
+    """Name a round; without a limit of rounds, as when the time alone ends it, by its number only."""
+    if not rounds:
+        return f"round {number + 1}"
+    # A gate's second set of launches has rounds of its own, numbered on.
+    return f"{'confirming: ' if number >= rounds else ''}round {number % rounds + 1} of at most {rounds}"
 
 
 def _describe_way(event: Event) -> str | None:

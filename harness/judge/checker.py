@@ -11,6 +11,7 @@ from harness.judge.check import Check
 from harness.judge.intervals import Estimate
 from harness.judge.timing import Timing
 from harness.study.claims_and_gate import TIMES
+from harness.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -247,5 +248,5 @@ def _undecided(found: _Finding, metric: Metric, limit: float) -> str:
     if effect is None or found.change is None or found.processes < least:
         return f"{metric} needs {least} launches, had {found.processes}"
     if found.change.low is not None and found.change.low > 1 and effect < limit:
-        return f"it is too close to the limit to decide; the smallest difference that could be detected is {100 * effect:.2g} %"
-    return f"not precise enough: the smallest slowdown that could be detected is {100 * effect:.2g} %"
+        return f"it is too close to the limit to decide; the smallest difference that could be detected is {percent(effect)}"
+    return f"not precise enough: the smallest slowdown that could be detected is {percent(effect)}"

@@ -14,6 +14,7 @@ from harness.judge import drift
 from harness.judge.intervals import Estimate, quotient
 from harness.measure.pairs import REFERENCE
 from harness.records import context
+from harness.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ def _differences(before: Run, now: Run, one: Table, other: Table) -> tuple[Diffe
         if was != has:
             found.append(context.Difference(f"measure.{key}", str(was), str(has), decisive=True))
     if one.noise is not None and other.noise is not None and drift.is_noisier(one.noise, other.noise):
-        found.append(context.Difference(NOISE, f"±{100 * one.noise:.2g} %", f"±{100 * other.noise:.2g} %", decisive=False))
+        found.append(context.Difference(NOISE, f"±{percent(one.noise)}", f"±{percent(other.noise)}", decisive=False))
     if before.model_sha256 != now.model_sha256:
         found.append(context.Difference("model", before.model_sha256[:12], now.model_sha256[:12], decisive=False))
     return tuple(found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from scipy import stats
 
 from harness.judge.intervals import LEAST, LEVEL, Estimate, spread
+from harness.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,7 @@ class Effect:
         if self.error is None:
             return "the measured values lie on both sides of the limit"
         reach = self.error * float(stats.t.ppf((1 + LEVEL) / 2, self.freedom))
-        least = f"{100 * math.expm1(reach):.2g} %" if self.unit == "×" else f"{100 * reach:.2g} points"
+        least = percent(math.expm1(reach)) if self.unit == "×" else f"{100 * reach:.2g} points"
         words = f"the smallest effect that could have been detected is {least}"
         distance = min(
             (abs(self._scale(self.value) - self._scale(bound)) for bound in (low, high) if bound is not None), default=0.0

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # For so many seconds of measuring, it is said how small a slowdown can be told, and in what share of the cases.
 TIMES, POWER = (10.0, 60.0), 0.95
 DRAWS = 500
+# A figure for so many times the seconds that were measured gets a caution.
+MUCH = 2
 # What is worth a line: shares of the blocks or of the time, and interrupts per second of one core.
 OFTEN, STOLEN, INTERRUPTS = 0.05, 0.01, 5000
 ADVICE = {
@@ -87,6 +89,19 @@ class Noise:
             found.append((0.0, f"a core handles {rate} on average: move them to other cores (/proc/irq/*/smp_affinity)"))
         return tuple(words for _, words in sorted(found, reverse=True))
 
+    @property
+    def extrapolated(self) -> str | None:
+        """A caution where a figure is for a time much longer than was measured; None if none is."""
+        measured = self.processes * self.seconds
+        far = [floor for floor in self.floors if floor.slowdown is not None and floor.seconds > MUCH * measured]
+        if not far:
+            return None
+        times = " and ".join(f"{floor.seconds:g} s" for floor in far)
+        return (
+            f"the figure for {times} is extrapolated from {self.processes} launches in {measured:.0f} s, so it is rough: "
+            f"give --time {far[-1].seconds:g}s"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         return {
@@ -100,6 +115,7 @@ class Noise:
             "switches_per_second": self.switches,
             "khz": self.khz,
             "celsius": self.celsius,
+            "extrapolated": self.extrapolated,
             "advice": self.advice,
         }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.text import percent
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,7 +36,7 @@ class Figure:
 
     def __str__(self) -> str:
         """The name and the precision, as part of a sentence."""
-        reached = "without an interval" if self.reached is None else f"±{100 * self.reached:.2g} %"
+        reached = "without an interval" if self.reached is None else f"±{percent(self.reached)}"
         return f"{self.name}: {reached if self.measured else 'not measured'}"
 
 
@@ -72,7 +74,7 @@ class Shortfall:
         if self.imprecise:
             named = "; ".join(map(str, self.imprecise[:NAMED])) + ("; …" if len(self.imprecise) > NAMED else "")
             verb = "is" if len(self.imprecise) == 1 else "are"
-            what = f"{len(self.imprecise)} of {self.figures} {self.noun} {verb} less precise than ±{100 * self.precision:.2g} % ({named})"
+            what = f"{len(self.imprecise)} of {self.figures} {self.noun} {verb} less precise than ±{percent(self.precision)} ({named})"
         else:
             what = "not everything that the study requires was measured"
         return f"{stop}: {what}. {self.advice}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.report.numbers import UNKNOWN, number, size
+from harness.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def allowed(check: Check) -> str:
     if check.metric == "outputs":
         return "no new fault"
     if check.metric == "sqnr":
-        return f"{-check.limit:.3g} dB"
+        return f"{-check.limit:g} dB"
     return f"{-100 * check.limit:.3g} points" if check.metric in SHARES else f"+{100 * check.limit:.3g} %"
 
 
@@ -128,7 +129,7 @@ def notes(run: Run, table: Table) -> list[str]:
         )
     lines += [f"the baseline's device {then}: {difference}" for difference in table.drifts.differences]
     if table.drifts.noise is not None and table.drifts.is_noisier:
-        before, now = (f"{100 * share:.2g} %" for share in table.drifts.noise)
+        before, now = map(percent, table.drifts.noise)
         device = table.device.entry.name
         lines.append(
             f"the device is noisier than when the baseline was saved: the replicates of a pair differ by ±{now} (then ±{before}); "

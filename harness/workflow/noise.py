@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.judge import noise
+from harness.devices.device import Device
+from harness.devices.probe import probe_all
+from harness.judge import decision, noise
+from harness.judge.effects import seconds_each
 from harness.judge.timing import Timing
 from harness.measure import pairs, plan
 from harness.records.folder import gather, save_run
@@ -21,8 +25,10 @@ from harness.workflow.preflight import check_inputs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.devices.device import Device
-    from harness.records.run import DeviceRecord, Run
+    from harness.devices.registry import Entry
+    from harness.errors import Failure
+    from harness.quantize.recipe import Variant
+    from harness.records.run import DeviceRecord, LaunchRecord, Run
     from harness.workflow.watcher import Watcher
 
 # About a millisecond on a fast core, and ten on a small board.
@@ -31,29 +37,84 @@ CHANNELS, SIDE, LAYERS = 64, 32, 3
 NEVER, MANY = 1e-9, 1000
 
 
-EMULATED = "not measured: emulated"
-TOO_SHORT = "fewer than three launches fit into this time: give a longer --time"
+EMULATED = "not measured: the device is emulated, so its times mean nothing"
+COARSE = "not measured: the clock of the device is too coarse for the model's latency"
+# The names of the two cases in the progress.
+NAMES = {False: "the model", True: "the same model"}
+# Beside the launches, a device takes time to start and to compute the outputs.
+MARGIN, STEP = 1.5, 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What measuring a device's noise gave: the noise, or the reason why there is none."""
+    """What measuring a device's noise gave.
 
-    device: DeviceRecord
-    noise: noise.Noise | None
-    reason: str | None
+    Attributes:
+        name: the name of the device.
+        noise: its noise, or None.
+        reason: why there is none.
+        failure: the kind of failure, if the device failed.
+    """
+
+    name: str
+    noise: noise.Noise | None = None
+    reason: str | None = None
+    failure: Failure | None = None
 
 
-def measure(devices: Sequence[Device], seconds: float, watcher: Watcher) -> list[Finding]:
-    """Measure a model against itself on all devices at once.
+class _Watcher:
+    """Reports what the devices do, and nothing of how the model is made."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.event = watcher.event
+
+    def variant(self, variant: Variant, total: int) -> None:
+        """Nobody asked for the variants."""
+
+    def plan(self, devices: Sequence[Device], cases: Sequence[plan.Case], rounds: int) -> None:
+        """Measuring begins; the rounds have no limit that a user knows."""
+        del rounds
+        named = [case.model_copy(update={"name": NAMES[case.variant.startswith(pairs.BASELINE)]}) for case in cases]
+        self._watcher.plan(devices, named, 0)
+
+
+def measure(entries: Sequence[Entry], seconds: float, wait: float, watcher: Watcher) -> list[Finding]:
+    """Measure a model against itself on all devices at once, except on those that can't be reached or are emulated.
 
     Args:
-        devices: the devices to measure.
+        entries: the devices to measure.
         seconds: how long each device measures.
+        wait: how many seconds to wait for a device that is busy with another job.
         watcher: is told of the progress.
 
     Returns:
-        One finding for each device.
+        One finding for each entry.
+
+    Raises:
+        KeyboardInterrupt: if it was interrupted.
+        ResultsError: if this machine has no room for temporary files.
+    """
+    # An entry that says so already is not even connected to.
+    found = {
+        entry.name: Finding(entry.name, reason=EMULATED) for entry in entries if isinstance(entry, Device) and entry.emulated
+    }
+    asked = [entry for entry in entries if entry.name not in found]
+    devices = []
+    for answer in probe_all(asked) if asked else ():
+        name, error = answer.device.name, answer.error
+        if error is not None:
+            found[name] = Finding(name, reason=f"{error.step}: {error.reason}", failure=error.failure)
+        elif answer.facts is not None and answer.facts.emulated is not None:
+            found[name] = Finding(name, reason=EMULATED)
+        elif isinstance(answer.device, Device):
+            devices.append(answer.device)
+    found |= {each.name: each for each in _measure(devices, seconds, wait, _Watcher(watcher))} if devices else {}
+    return [found[entry.name] for entry in entries]
+
+
+def _measure(devices: Sequence[Device], seconds: float, wait: float, watcher: Watcher) -> list[Finding]:
+    """Measure a model against itself on all devices at once.
 
     Raises:
         KeyboardInterrupt: if it was interrupted.
@@ -62,7 +123,7 @@ def measure(devices: Sequence[Device], seconds: float, watcher: Watcher) -> list
     with tempfile.TemporaryDirectory(prefix="quant-harness-noise-") as temporary:
         path = Path(temporary) / "noise.onnx"
         path.write_bytes(_model())
-        preflight = check_inputs(_study(path, seconds))
+        preflight = check_inputs(_study(path, seconds, wait))
         with new_run(preflight, devices, Path(temporary), watcher) as context:
             made, interrupted = context.make()
             same = [
@@ -85,21 +146,31 @@ def measure(devices: Sequence[Device], seconds: float, watcher: Watcher) -> list
 def _finding(run: Run, record: DeviceRecord) -> Finding:
     """Judge one device's part of the run."""
     name = record.entry.name
-    if record.entry.emulated:
-        return Finding(record, None, EMULATED)
     timing = Timing(name, run.launches, {}, {case.id: case.name for case in run.cases})
     pair = next((pair for pair in run.units if timing.launches_of(pair)), None)
     cores = record.facts.cores if record.facts is not None else 1
     if pair is not None and (found := noise.of(timing, pair, cores)) is not None:
-        return Finding(record, found, None)
+        return Finding(name, found)
     failed = [f"{each.kind}: {each.reason}" for each in run.results if each.device == name and each.state == "failed"]
     stopped = [f"{record.step}: {record.reason}"] if record.reason else []
-    return Finding(record, None, [*stopped, *failed, TOO_SHORT][0])
+    launches = timing.launches_of(pair) if pair else []
+    lacking = COARSE if len(launches) >= decision.FIRST_LOOK else _too_short(launches, run.study.measure.max_time)
+    return Finding(name, None, [*stopped, *failed, lacking][0], record.failure)
 
 
-def _study(path: Path, seconds: float) -> study.Study:
+def _too_short(launches: Sequence[LaunchRecord], seconds: float) -> str:
+    """Why too few launches fit into the time, and which time is enough."""
+    each = seconds_each(launches, len(launches)) or seconds
+    needed = STEP * math.ceil(MARGIN * max(decision.FIRST_LOOK * each, seconds) / STEP)
+    fitted = f"{len(launches) or 'no'} launch{'' if len(launches) == 1 else 'es'} fitted into {seconds:g} s"
+    return f"not measured: {fitted}, and {decision.FIRST_LOOK} are needed: give about --time {needed}s"
+
+
+def _study(path: Path, seconds: float, wait: float) -> study.Study:
     found = study.for_model(path)
-    section = found.measure.model_copy(update={"max_time": seconds, "precision": NEVER, "rounds": MANY, "counting": False})
+    section = found.measure.model_copy(
+        update={"max_time": seconds, "precision": NEVER, "rounds": MANY, "counting": False, "wait": wait}
+    )
     return found.model_copy(update={"measure": section, "variants": found.variants.model_copy(update={"methods": [study.GIVEN]})})
 
 

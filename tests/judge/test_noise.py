@@ -77,6 +77,13 @@ def test_three_processes_that_take_longer_tell_nothing() -> None:
     assert noise.of(timing(0.01, 2), PAIR, 2) is None
 
 
+def test_a_figure_for_much_longer_than_was_measured_has_a_caution() -> None:
+    short, long = of(0.01, 3), of(0.01, 60)
+    assert "extrapolated from 3 launches" in (short.extrapolated or "")
+    assert short.as_json()["extrapolated"] == short.extrapolated
+    assert long.extrapolated is None
+
+
 def test_what_disturbs_is_told_with_what_to_do() -> None:
     calm = of(0.01, 4)
     assert calm.advice == ()
