@@ -81,7 +81,7 @@ def _print(found: Diagnosis) -> None:
         count = "" if found.compared_samples == found.evaluation_samples else f"the first {found.compared_samples} of "
         every = found.evaluation_samples
         out.print(
-            f"outputs of the variants, compared with fp32's over {count}{every} sample{'s' if every > 1 else ''}", markup=False
+            f"outputs of the variants, compared with fp32 over {count}{every} sample{'s' if every > 1 else ''}", markup=False
         )
         _compared(out, found.compared)
     if found.chosen is not None:
@@ -139,7 +139,7 @@ def _inside(out: Console, found: Diagnosis) -> None:
     from harness.text import sanitize
 
     if found.tensors:
-        out.print("tensors, the farthest from fp32's first", markup=False)
+        out.print("tensors, the lowest SQNR first", markup=False)
         rows = [
             [
                 each.name,
@@ -157,9 +157,9 @@ def _inside(out: Console, found: Diagnosis) -> None:
         falls = sorted((each for each in found.tensors if (each.lost_db or 0) > 0), key=lambda each: -(each.lost_db or 0))[:FALLS]
         if falls:
             words = ", ".join(f"{each.node or each.name} ({each.op_type}) {decibels(each.lost_db)}" for each in falls)
-            out.print(f"  most is lost at {sanitize(words)}\n", markup=False, soft_wrap=True)
+            out.print(f"  the largest losses are at {sanitize(words)}\n", markup=False, soft_wrap=True)
     if found.weights:
-        out.print("weights, the farthest from fp32's first", markup=False)
+        out.print("weights, the lowest SQNR first", markup=False)
         rows = [
             [each.name, each.node, each.op_type, decibels(each.sqnr_db), decibels(each.worst_db)]
             for each in found.weights[:SHOWN]
@@ -176,7 +176,7 @@ def _scan(out: Console, found: Diagnosis) -> None:
     for heading, of in (("op types", found.op_types), ("nodes", found.nodes)):
         telling = [each for each in of if each.merit < math.inf]
         if telling:
-            out.print(f"{heading}: what is lost when each of them alone is quantized", markup=False)
+            out.print(f"{heading}: the outputs if only this one is quantized", markup=False)
             rows = [
                 [
                     each.name,
@@ -192,7 +192,11 @@ def _scan(out: Console, found: Diagnosis) -> None:
             ]
             out.print(grid([heading[:-1], "op type" if heading == "nodes" else "nodes", *titles, ""], rows))
         harmless = len(of) - len(telling)
-        _more(out, len(telling), f"; {harmless} alone change{'s' if harmless == 1 else ''} nothing" if harmless else "")
+        _more(
+            out,
+            len(telling),
+            f"; {harmless} change{'s' if harmless == 1 else ''} nothing when quantized alone" if harmless else "",
+        )
 
 
 def _exclusions(out: Console, chosen: Compared, exclusions: Sequence[Exclusion]) -> None:
@@ -208,7 +212,7 @@ def _exclusions(out: Console, chosen: Compared, exclusions: Sequence[Exclusion])
     rows += [[size(each.size), *_figures(each.score, every)[1], several(each.added)] for each in exclusions]
     out.print(grid(["size", *titles, "excluded"], rows))
     out.print(
-        "paste this into the study; exclude_nodes lists the steps in their order and can be cut after any of them:\n",
+        "paste this into the study; exclude_nodes lists the steps in order, so you can cut it after any of them:\n",
         markup=False,
     )
     # As it is: a terminal's width must not break what is to be pasted.

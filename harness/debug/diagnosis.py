@@ -100,7 +100,7 @@ def diagnose(
         say(f"making {len(recipes)} variant{'s' if len(recipes) > 1 else ''} of {source.path.name}")
         _compare(study, source, dims, recipes, whole, folder, found)
         if not whole.is_comparable:
-            found.notes.append("no variant is explained: fp32 has no output that a variant's could be compared with")
+            found.notes.append("no variant can be explained, because fp32 has no output that can be compared")
             return
         found.chosen = _worst(found)
         if found.chosen is None:
@@ -180,14 +180,16 @@ def _explain(found: Diagnosis, context: BuildContext, whole: Evaluation, clock: 
     # A file of onnxruntime's own format can't be looked into; the same recipe as ONNX can.
     recipe = variant.recipe.model_copy(update={"file_format": "onnx"})
     if has_bodies(context.source.proto):
-        found.notes.append("the bodies of If, Loop and Scan are left alone: onnxruntime's tools quantize the main graph only")
+        found.notes.append(
+            "nodes in the bodies of If, Loop and Scan are not examined, because onnxruntime's tools quantize only the main graph"
+        )
     few = whole.first(found.samples)
     trials = Trials(recipe, context, few)
     say(f"{variant.name}: comparing tensors over {found.samples} samples")
     _look_inside(found, trials, variant)
     if found.chosen.score is None:
         found.notes.append(
-            f"{variant.name}: its outputs can't be compared with fp32's, so that nodes are neither scanned nor proposed; look at the "
+            f"{variant.name}: its outputs can't be compared with fp32's, so nodes are neither scanned nor proposed; look at the "
             "tensors, or give the part of the model before the nodes that select results, such as NonMaxSuppression"
         )
         return
@@ -204,16 +206,16 @@ def _explain(found: Diagnosis, context: BuildContext, whole: Evaluation, clock: 
     _sorted_in(found.nodes, scan.by_node(trials, found.op_types, suspicion, clock.share(NODES_SHARE)))
     if len(found.nodes) < len(left):
         found.notes.append(
-            f"the time was up after {len(found.nodes)} of {len(left)} nodes; give a longer --max-time, or fewer --samples"
+            f"the time limit was reached after {len(found.nodes)} of {len(left)} nodes; give a longer --max-time, or fewer --samples"
         )
     say(f"{variant.name}: looking for nodes to exclude")
     suspects = list(dict.fromkeys((*dead[:SUSPECTS], *by_loss[:SUSPECTS], *found.tensors[:SUSPECTS])))
     found.exclusions.extend(exclusion.propose(trials, whole, found.nodes, suspects, clock))
     if clock.left <= 0:
-        found.notes.append("the time was up during the search for nodes to exclude; a longer --max-time may find more")
+        found.notes.append("the time limit was reached during the search for nodes to exclude; a longer --max-time may find more")
     elif not found.exclusions:
         found.notes.append(
-            "no small group of nodes is to blame: excluding any of those that were tried gains less than half a decibel; "
+            "the loss is spread out: no node that was tried gains 0.5 dB when it is left in float; "
             "per_channel, another calibration or 16-bit activations may help"
         )
 

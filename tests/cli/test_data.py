@@ -64,7 +64,7 @@ def test_a_distribution_for_a_bare_model(harness: Command) -> None:
     words = ("quantize", "model.onnx", "-o", "out", "--dim", "batch=1", "--variants", "static", "--calibration")
     done = harness(*words, "random:uniform(-1,1);samples=8", "--variant", "static-QDQ-U8S8", "--json")
     assert done.code == 0, done
-    assert json.loads(done.out)["warnings"] == ["the calibration data are random: figures of accuracy mean nothing"]
+    assert json.loads(done.out)["warnings"] == ["the calibration data are random, so accuracy figures mean nothing"]
     refused = harness(*words, "random:unifrom(0,1)")
     assert refused.code == 2
     assert "did you mean 'uniform'?" in refused.err

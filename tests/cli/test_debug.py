@@ -31,8 +31,8 @@ def test_it_names_the_culprit_and_what_to_paste(harness: Command, ruined: Path) 
     for words in (
         "tensors, the farthest",
         "weights, the farthest",
-        "nodes: what is lost when each of them alone is quantized",
-        "most is lost at bad (MatMul)",
+        "nodes: the outputs if only this one is quantized",
+        "the largest losses are at bad (MatMul)",
     ):
         assert words in found.out
     text = found.out[found.out.index("[[variant]]") :]
@@ -74,7 +74,7 @@ def test_an_interrupt_prints_what_was_found(harness: Command, ruined: Path, monk
     found = harness("debug", str(ruined), "--samples", "4")
     assert found.code == 130
     assert "tensors, the farthest" in found.out
-    assert "op types: what is lost when each of them alone is quantized" in found.out
+    assert "op types: the outputs if only this one is quantized" in found.out
     assert "interrupted" in found.out
     content = json.loads(harness("debug", str(ruined), "--samples", "4", "--json").out)
     assert content["exit"] == 130
@@ -138,9 +138,9 @@ def test_a_dead_part_is_in_the_tables(harness: Command) -> None:
         "4",
     )
     assert found.code == 0
-    assert "outputs of the variants, compared with fp32's over 24 samples" in found.out
+    assert "outputs of the variants, compared with fp32 over 24 samples" in found.out
     assert "rows 4–9 of output0 are constant in this variant but vary in fp32" in " ".join(found.out.split())
-    tables = found.out[found.out.index("nodes: what is lost when each of them alone is quantized") :]
+    tables = found.out[found.out.index("nodes: the outputs if only this one is quantized") :]
     first = next(line for line in tables.splitlines() if " cat " in line)
     assert "dead" in first
     assert 'exclude_nodes = ["cat"' in found.out

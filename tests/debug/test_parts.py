@@ -156,7 +156,7 @@ def test_outputs_whose_number_depends_on_the_data_are_no_failure(tmp_path: Path)
     # What is inside is compared all the same, and nothing is searched for that could not be told.
     assert {loss.name for loss in found.tensors} >= {"scores"}
     assert (found.nodes, found.exclusions) == ([], [])
-    assert any("can't be compared with fp32's, so that nodes are neither scanned nor proposed" in note for note in found.notes)
+    assert any("can't be compared with fp32's, so nodes are neither scanned nor proposed" in note for note in found.notes)
 
 
 def test_the_outputs_of_the_same_shape_are_compared(tmp_path: Path) -> None:

@@ -364,7 +364,7 @@ def test_data_are_only_read_if_needed(write_study: WriteStudy, calibration: Path
 def test_random_data_are_confessed(write_study: WriteStudy, tmp_path: Path) -> None:
     study = write_study(ONE_STATIC)
     study = study.model_copy(update={"model": study.model.model_copy(update={"calibration": "random"})})
-    assert build(study, tmp_path / "out")[1].notes == ("the calibration data are random: figures of accuracy mean nothing",)
+    assert build(study, tmp_path / "out")[1].notes == ("the calibration data are random, so accuracy figures mean nothing",)
 
 
 def test_the_model_is_never_overwritten(tmp_path: Path, calibration: Path) -> None:

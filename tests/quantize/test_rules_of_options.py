@@ -62,7 +62,7 @@ class TestRulesOfBlockwiseWeights:
         ((_, attributes),) = self.quantized(mlp, bits=4, quant_format=QuantFormat.QDQ, accuracy_level=4)
         assert set(attributes) == {"axis", "block_size"}
         assert "only the algorithm DEFAULT writes QDQ" in (impossible(changed(NBITS, format="QDQ", algorithm="RTN")) or "")
-        assert "no place for an accuracy level" in (impossible(changed(NBITS, format="QDQ", accuracy_level=4)) or "")
+        assert "can't store an accuracy level" in (impossible(changed(NBITS, format="QDQ", accuracy_level=4)) or "")
 
     @pytest.mark.parametrize("size", [20, 512])
     def test_sizes_of_blocks(self, mlp: Path, size: int) -> None:
@@ -145,7 +145,7 @@ class TestOptionsThatDestroy:
     def test_samples_that_are_thrown_away(self, cnn: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="No data is collected"):
             self.made(cnn, tmp_path, "QDQ", CalibMaxIntermediateOutputs=2)
-        assert "throws samples away" in (self.refusal("QDQ", CalibMaxIntermediateOutputs=2) or "")
+        assert "discards samples" in (self.refusal("QDQ", CalibMaxIntermediateOutputs=2) or "")
 
     def test_smooth_quant_without_its_package(self, cnn: Path, tmp_path: Path) -> None:
         with quiet(), pytest.raises(RuntimeError, match="neural-compressor is not correctly installed"):

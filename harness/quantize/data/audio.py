@@ -159,11 +159,11 @@ def read(path: Path) -> tuple[Array, int]:
         with path.open("rb") as stream:
             samples, rate = soundfile.read(stream, dtype="float32", always_2d=True)
     except (OSError, RuntimeError, TypeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"damaged, or no recording: {exc}"
-        message = f"{path}: {reason}; take it out of the folder or replace it"
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"damaged, or not a recording: {exc}"
+        message = f"{path}: {reason}; remove it from the folder, or replace it"
         raise DataError(message) from exc
     if not len(samples):
-        message = f"{path}: holds no samples; take it out of the folder"
+        message = f"{path}: has no samples; remove it from the folder"
         raise DataError(message)
     return samples, int(rate)
 

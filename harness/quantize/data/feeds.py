@@ -180,14 +180,14 @@ class Stream(Feeds):
 
     def _differs(self, number: int) -> DataError:
         if self._first is None:
-            return DataError(f"{self.source}: has given {ENDLESS} samples and goes on; let it come to an end")
+            return DataError(f"{self.source}: has yielded {ENDLESS} samples and does not end; make it end")
         if number != self._first[0]:
             said = f"gave {self._first[0]} samples at first, and {'more' if number > self._first[0] else number} the next time"
         else:
             said = f"gave {number} samples each time, but not the same values"
         return DataError(
-            f"{self.source}: {said}; calibration goes over the data more than once: let every call begin anew and give the same, "
-            "with the seeds of its random numbers fixed"
+            f"{self.source}: {said}; calibration reads the data more than once, so every call must start again and yield "
+            "the same samples; fix the seeds of its random numbers"
         )
 
 

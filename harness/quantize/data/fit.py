@@ -64,7 +64,7 @@ class Fit:
         """
         wanted = [spec.name for spec in self.model.inputs]
         given = [name for name in names if not (name == LABELS and self.takes_labels)]
-        faults = [f"it has '{name}', which is no input; {nearest(name, wanted)}" for name in given if name not in wanted]
+        faults = [f"it has '{name}', which is not an input; {nearest(name, wanted)}" for name in given if name not in wanted]
         faults += [f"input '{name}' is missing" for name in wanted if name not in given]
         if faults:
             described = ", ".join(str(spec) for spec in self.model.inputs)

@@ -208,8 +208,8 @@ def _opened(path: Path, mode: str) -> Image.Image:
                 upright.load()
                 found = image.mode
     except Exception as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"damaged, or no image: {exc}"
-        message = f"{path}: {reason}; take it out of the folder or replace it"
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"damaged, or not an image: {exc}"
+        message = f"{path}: {reason}; remove it from the folder, or replace it"
         raise DataError(message) from exc
     if deep:
         message = f"{path}: has more than 8 bits for a channel (mode {found}); convert it, or give arrays in an .npz"

@@ -72,7 +72,7 @@ def evaluation(samples: Samples, model: SourceModel) -> tuple[str, ...]:
         if look.strange_at is not None:
             found.append(
                 f"{side.name}: '{name}' of sample {look.strange_at} holds NaN or infinity ({look.strange} values in all): MSE and SQNR "
-                "over them mean nothing; take those samples out"
+                "over them mean nothing; remove these samples"
             )
     classes = classes_of(model)
     if samples.labels is not None and classes is not None:
@@ -171,7 +171,7 @@ def _ranges(given: Side, name: str, look: Look, other: Look) -> Iterator[str]:
         yield (
             f"{seen}: {own / width:.3g} times as wide, so that {left} of the {STEPS} steps of 8 bits are left for real values"
             f"{_unnormalised(look, other)} (9 times as wide cost the digits model 5 dB of SQNR, 255 times took it from 99.7 % to 10 %); "
-            "prepare both the same way, or take outliers out"
+            "prepare both the same way, or remove outliers"
         )
 
 
@@ -194,8 +194,8 @@ def _leak(given: Side, evaluation: Samples) -> Iterator[str]:
     if shared and not constant:
         how = "all" if shared == total else f"{shared} of"
         yield (
-            f"{given.name}: {how} {total} samples are evaluation samples too: the accuracies of static variants are those on data that they "
-            "know, and new data may fare worse; calibrate with others, such as training data"
+            f"{given.name}: {how} {total} samples are evaluation samples, too: static variants were calibrated on them, so their accuracy on "
+            "new data may be lower; calibrate with other data, such as training data"
         )
 
 
@@ -206,7 +206,7 @@ def _labels(labels: NDArray[np.int64], classes: int) -> Iterator[str]:
     first = int(np.argmax(wrong))
     counted = " (they seem to be counted from 1)" if labels.min() == 1 and labels.max() == classes else ""
     yield (
-        f"the evaluation data: {int(wrong.sum())} of {len(labels)} labels are none of the model's {classes} classes, 0 to {classes - 1}{counted}; "
+        f"the evaluation data: {int(wrong.sum())} of {len(labels)} labels are not among the model's {classes} classes, 0 to {classes - 1}{counted}; "
         f"the first is {int(labels[first])}, of row {first}: no variant can get them right; number the classes from 0 as the model does"
     )
 

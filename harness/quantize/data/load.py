@@ -132,7 +132,7 @@ def _maker(fit: Fit, table: DataTable, name: str) -> tuple[Callable[[], Iterator
         recordings = audio.open_audio(fit, table)
         return recordings, lambda: recordings.notes
     if table.kind == "random":
-        note = f"the {fit.what} data are random: figures of accuracy mean nothing"
+        note = f"the {fit.what} data are random, so accuracy figures mean nothing"
         return random_data.stream(fit, table, name), lambda: (note,)
     return generators.stream(fit, name), lambda: ()
 

@@ -130,7 +130,7 @@ def _members(stream: IO[bytes]) -> dict[str, Header]:
         names = archive.namelist()
         stray = [name for name in names if not name.endswith(".npy")]
         if stray:
-            message = f"'{stray[0]}' is no numpy array"
+            message = f"'{stray[0]}' is not a numpy array"
             raise StrayMemberError(message)
         headers = {}
         for name in names:

@@ -71,7 +71,7 @@ CAVEATS = (
             and "Conv" in op_types(r)
             and (m is None or _has(m, "Conv"))
         ),
-        "asked for another type, the weights of Conv are QInt8 per channel all the same",
+        "the weights of Conv are QInt8 per channel, whatever type the recipe names",
         f"QLinearConv in {OPERATORS}/conv.py",
     ),
     Rule(
@@ -118,7 +118,7 @@ CAVEATS = (
         lambda r, _: static(r) and r.calibration == "Entropy" and not _bins(r),
         "Entropy with onnxruntime's own number of bins (128) finds the ranges of MinMax",
         "EntropyCalibrater in onnxruntime/quantization/calibrate.py; microsoft/onnxruntime#9597",
-        "calibration_options = { num_bins = 2048 } really searches, and can ruin a model",
+        "calibration_options = { num_bins = 2048 } searches, but can ruin a model",
     ),
     Rule(
         "moving-average",
@@ -127,7 +127,7 @@ CAVEATS = (
             and bool(r.options().get("CalibMovingAverage") or r.options("calibration").get("moving_average"))
             and r.calibration == "MinMax"
         ),
-        "a moving average forgets nearly everything but the first sample's range (33.7 dB of SQNR became 17.3)",
+        "the moving average keeps little but the first sample's range (33.7 dB of SQNR became 17.3)",
         "MinMaxCalibrater in onnxruntime/quantization/calibrate.py, constant 0.01",
     ),
     Rule(
@@ -156,9 +156,9 @@ CAVEATS = (
             and m is not None
             and any(node.kind == "Resize" and node.mode == "cubic" for node in m.nodes)
         ),
-        "it loads, and fails when it is run: Resize has no 8-bit kernel for mode cubic",
+        "the file loads, but fails when it runs: Resize has no 8-bit kernel for mode cubic",
         "onnxruntime/core/providers/cpu/tensor/upsample.cc ('Tensor type mismatch')",
-        "leave Resize out of op_types, or exclude the node",
+        "remove Resize from op_types, or exclude the node",
     ),
     Rule(
         "qoperator-where",
@@ -171,7 +171,7 @@ CAVEATS = (
     Rule(
         "never-integer",
         lambda r, _: static(r, "QDQ") and _names(r, NEVER_INTEGER),
-        "some of the op types named have no 8-bit kernel: between their QuantizeLinear and DequantizeLinear they stay float, and slower",
+        "some of the named op types have no 8-bit kernel: they are computed in float between QuantizeLinear and DequantizeLinear, which is slower",
         "selectors in onnxruntime/core/optimizer/qdq_transformer",
     ),
     Rule(
@@ -183,7 +183,7 @@ CAVEATS = (
             and m is not None
             and any(_has(m, kind) and kind not in r.op_types for kind in CLAMPS)
         ),
-        "Relu or Clip are not among the op types: at each of them numbers go back to float and are quantized again (MobileNetV2: 1.8 times "
+        "Relu or Clip is not among the op types, so the values are converted to float and back at each of them (MobileNetV2: 1.8 times "
         "slower)",
         f"QDQRemovableActivation in {OPERATORS}/activation.py",
     ),
@@ -194,7 +194,7 @@ CAVEATS = (
             and (bool(r.options().get("ActivationSymmetric")) or widens(r) or r.calibration == "Distribution")
             and (m is None or _has(m, *CLAMPS))
         ),
-        "with symmetric activations or ranges, Relu and Clip stay in the graph; otherwise the range of their output clamps in their place",
+        "with symmetric activations or ranges, Relu and Clip stay in the graph; otherwise the range of their output replaces the clamping",
         f"QDQRemovableActivation, QLinearActivation in {OPERATORS}/activation.py; harness/quantize/steps/keep_clamps.py",
     ),
     Rule(
@@ -212,7 +212,7 @@ CAVEATS = (
             and not (STATIC_OPS - {"Gather", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Concat"}).isdisjoint(m.nested)
             and not r.options().get("EnableSubgraph")
         ),
-        "what is in the bodies of If, Loop and Scan stays float",
+        "nodes in the bodies of If, Loop and Scan stay in float",
         "quantize_model in onnxruntime/quantization/onnx_quantizer.py (EnableSubgraph) and qdq_quantizer.py",
     ),
     Rule(

@@ -152,15 +152,15 @@ RULES = (
     Rule(
         "calib-max-intermediate-outputs",
         lambda r, _: "CalibMaxIntermediateOutputs" in r.options(),
-        "CalibMaxIntermediateOutputs throws samples away: ranges come from the last few, or there are none",
+        "CalibMaxIntermediateOutputs discards samples, so the ranges come from the last few, or there are none",
         "MinMaxCalibrater.collect_data in onnxruntime/quantization/calibrate.py",
-        "nothing needs it, as samples are taken one at a time",
+        "it is not needed, because samples are read one at a time",
     ),
     Rule(
         "calib-symmetric",
         lambda r, m: widens(r) and not clamps(r) and _has_clamps(m) and KEEP_CLAMPS in r.skip_steps,
-        "symmetric ranges with asymmetric activations ruin models with Relu or Clip (97 % accuracy became 8 %): these are removed, and "
-        "the range that would clamp in their place is widened",
+        "symmetric ranges with asymmetric activations ruin models with Relu or Clip (97 % accuracy became 8 %): Relu and Clip are removed, "
+        "and the range that replaces their clamping is widened",
         "QLinearActivation and QDQRemovableActivation in onnxruntime/quantization/operators/activation.py",
         "do not skip keep-clamps, set ActivationSymmetric = true, or with QDQ QDQKeepRemovableActivations = true",
     ),
@@ -174,9 +174,9 @@ RULES = (
     Rule(
         "nbits-qdq-bits",
         lambda r, _: r.method == "nbits" and r.format == "QDQ" and r.bits != FOUR_BITS,
-        "QDQ holds blockwise weights of 4 bits only, other nodes stay in float",
+        "the QDQ format has block-wise weights of 4 bits only; other nodes stay in float",
         f"DefaultWeightOnlyQuantizer in {NBITS}",
-        'format = "QOperator" holds 2, 4 and 8',
+        'format = "QOperator" has 2, 4 and 8',
     ),
     Rule(
         "nbits-qdq-algorithm",
@@ -188,9 +188,9 @@ RULES = (
     Rule(
         "nbits-qdq-accuracy-level",
         lambda r, _: r.method == "nbits" and r.format == "QDQ" and bool(r.accuracy_level),
-        "a QDQ file has no place for an accuracy level",
+        "a QDQ file can't store an accuracy level",
         f"DefaultWeightOnlyQuantizer.quantize_matmul in {NBITS}",
-        "where it runs, session.qdq_matmulnbits_accuracy_level sets it",
+        "set it on the device: session.qdq_matmulnbits_accuracy_level",
     ),
     Rule(
         "nbits-no-matrix",

@@ -102,7 +102,7 @@ EQUIVALENCES = (
     Equivalence(
         "idle-options",
         _idle_options,
-        "the extra options that differ change nothing there",
+        "the extra options that differ have no effect on this model",
         "ONNXQuantizer, QDQQuantizer in onnxruntime/quantization",
     ),
     Equivalence(
@@ -120,7 +120,7 @@ EQUIVALENCES = (
     Equivalence(
         "qoperator-channels-of-conv",
         _conv_channels,
-        "per channel, QLinearConv has QInt8 weights whatever is asked for",
+        "per channel, the weights of QLinearConv are always QInt8",
         "QLinearConv in onnxruntime/quantization/operators/conv.py",
     ),
     Equivalence(

@@ -79,7 +79,7 @@ PLATFORM_RULES = (
         "before 1.24.1 onnxruntime has no ConvInteger for QInt8 weights: NOT_IMPLEMENTED when it is loaded",
         "microsoft/onnxruntime#15888, #26585",
         VERSIONS + "; aarch64 1.17.3",
-        "weights QUInt8, or leave Conv out of op_types",
+        "use QUInt8 weights, or remove Conv from op_types",
     ),
     PlatformRule(
         "convinteger-s8-slow",
@@ -88,7 +88,7 @@ PLATFORM_RULES = (
         "ConvInteger with QInt8 weights is 3 to 4 times slower than with QUInt8, 5 to 10 times slower than fp32",
         "microsoft/onnxruntime#26585, #12854",
         XEON,
-        "static quantization suits convolutions",
+        "use static quantization for convolutions",
     ),
     PlatformRule(
         "convinteger-u8-slow",
@@ -97,7 +97,7 @@ PLATFORM_RULES = (
         "dynamic convolutions run at 0.3 to 0.8 of fp32's speed",
         "microsoft/onnxruntime#12854, #27671",
         XEON,
-        "static quantization suits convolutions",
+        "use static quantization for convolutions",
     ),
     PlatformRule(
         "saturation",
@@ -106,7 +106,7 @@ PLATFORM_RULES = (
         "without VNNI the sums of products saturate at 16 bits, and per channel the weights are large enough (34 dB of SQNR became 19)",
         "VPMADDUBSW; microsoft/onnxruntime#12072, #6545, #14642",
         "a convolutional network on an emulated Haswell",
-        "reduce_range, QUInt8 weights in QDQ, or the session option session.x64quantprecision",
+        "use use reduce_range, QUInt8 weights in QDQ, or the session option session.x64quantprecision",
     ),
     PlatformRule(
         "u8u8-wrong",
@@ -115,16 +115,16 @@ PLATFORM_RULES = (
         "QUInt8 with QUInt8 computes garbage on processors with AMX in 1.21.0 to 1.24.4",
         "microsoft/onnxruntime#26324, #27670, mended by #27671",
         "a Xeon with AMX (36 dB of SQNR became 7); not on an EPYC, which has VNNI and no AMX",
-        "weights QInt8, or another onnxruntime",
+        "use QInt8 weights, or another version of onnxruntime",
     ),
     PlatformRule(
         "u8u8-slow",
         "slow",
         lambda p, r, _: _u8u8(r) and p.is_x86 and not VNNI.isdisjoint(p.features) and p.runs(since="1.25.0"),
-        "since 1.25.0 QUInt8 weights with QUInt8 activations are 1.6 to 2.8 times slower than QInt8 weights where there is VNNI",
+        "since 1.25.0 QUInt8 weights with QUInt8 activations are 1.6 to 2.8 times slower than QInt8 weights on processors with VNNI",
         "microsoft/onnxruntime#27671",
         XEON,
-        "weights QInt8",
+        "use QInt8 weights",
     ),
     PlatformRule(
         "qoperator-s8s8-slow",
@@ -133,7 +133,7 @@ PLATFORM_RULES = (
         "QOperator with QInt8 activations and weights is 4 to 9 times slower than fp32 on x86",
         "check_static_quant_arguments in onnxruntime/quantization/quantize.py; microsoft/onnxruntime#6732",
         XEON,
-        "activations QUInt8, or format QDQ",
+        "use QUInt8 activations, or format QDQ",
     ),
     PlatformRule(
         "qdq-s8s8-unfused",
@@ -142,13 +142,13 @@ PLATFORM_RULES = (
         "on x86, signed activations stay float at residual branches (tensors with several consumers), at Concat, and at Add or Mul with a constant",
         "onnxruntime/core/optimizer/qdq_transformer/qdq_s8_to_u8.cc; microsoft/onnxruntime#12487",
         "",
-        "activations QUInt8",
+        "use QUInt8 activations",
     ),
     PlatformRule(
         "fp16-x86",
         "slow",
         lambda p, r, _: r.method == "fp16" and p.is_x86,
-        "on x86 fp16 halves the file and nothing else: it is computed in float32, with Casts between",
+        "on x86, fp16 only halves the size of the file: it is computed in float32, with Casts in between",
         "microsoft/onnxruntime#3552, #11831",
         XEON,
     ),
@@ -156,7 +156,7 @@ PLATFORM_RULES = (
         "fp16-arm",
         "slow",
         lambda p, r, _: r.method == "fp16" and p.is_arm and bool(p.features) and "asimdhp" not in p.features,
-        "without half-precision arithmetic (asimdhp) fp16 is computed in float32, with Casts between",
+        "without half-precision arithmetic (asimdhp) fp16 is computed in float32, with Casts in between",
         "onnxruntime/core/mlas/lib/fp16_common.h; microsoft/onnxruntime#25824",
         "emulated Cortex-A53",
     ),
@@ -164,10 +164,10 @@ PLATFORM_RULES = (
         "opset",
         "refused",
         _too_new,
-        "its onnxruntime does not know an operator set as new as the file's",
+        "its onnxruntime is older than the file's operator set",
         "harness/quantize/model/versions.py; docs/Versioning.md of onnxruntime; microsoft/onnxruntime#16584",
         VERSIONS,
-        "a newer onnxruntime there, or a model of an older opset",
+        "install a newer onnxruntime, or export the model with an older opset",
     ),
     PlatformRule(
         "ir-version",
@@ -185,7 +185,7 @@ PLATFORM_RULES = (
         "before 1.19 onnxruntime has no kernels for 4-bit tensors",
         "DequantizeLinear-21 in onnxruntime",
         VERSIONS,
-        "a newer onnxruntime there",
+        "install a newer onnxruntime",
     ),
     PlatformRule(
         "matmulnbits",
@@ -193,10 +193,10 @@ PLATFORM_RULES = (
         lambda p, r, _: (
             r.method == "nbits" and r.format == "QOperator" and r.bits is not None and p.runs(before=BITS_SINCE[r.bits])
         ),
-        "its onnxruntime is too old for MatMulNBits with as many bits: 4 since 1.16, 8 since 1.23, 2 since 1.24",
+        "its onnxruntime is too old for MatMulNBits with this number of bits: 4 since 1.16, 8 since 1.23, 2 since 1.24",
         "MatMulNBits in docs/ContribOperators.md of onnxruntime",
         VERSIONS,
-        "a newer onnxruntime there",
+        "install a newer onnxruntime",
     ),
     PlatformRule(
         "ort-format-other",
@@ -205,7 +205,7 @@ PLATFORM_RULES = (
         "a file in onnxruntime's format holds the graph as it was optimized for another architecture, 3 to 6 times slower here: it is not run",
         "onnxruntime/python/tools/convert_onnx_models_to_ort.py (--target_platform)",
         "MobileNetV2 QDQ on an emulated aarch64 and on a Xeon",
-        "one .ort for each architecture",
+        "make one .ort file for each architecture",
     ),
     PlatformRule(
         "ort-format-float",
@@ -224,7 +224,7 @@ PLATFORM_RULES = (
         "dynamic MatMul with QInt8 weights computed garbage in 1.24.4 with SME (KleidiAI); not confirmed on hardware",
         "onnxruntime/core/mlas/lib/kleidiai",
         "an emulated aarch64 with SME",
-        "session option mlas.disable_kleidiai",
+        "set the session option mlas.disable_kleidiai",
     ),
 )
 

@@ -200,13 +200,13 @@ def test_features_must_repeat_themselves(model: SourceModel, speech: Path) -> No
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"text that is no recording"])
 def test_damaged(model: SourceModel, speech: Path, content: bytes) -> None:
     (speech / "yes" / "a.wav").write_bytes(content)
-    with pytest.raises(DataError, match=r"yes/a\.wav: damaged, or no recording: .*; take it out of the folder or replace it"):
+    with pytest.raises(DataError, match=r"yes/a\.wav: damaged, or not a recording: .*; remove it from the folder, or replace it"):
         load(model, speech, features="my_features:energy")
 
 
 def test_silence_of_no_length(model: SourceModel, speech: Path) -> None:
     soundfile.write(speech / "yes" / "a.wav", np.zeros(0, np.float32), RATE)
-    with pytest.raises(DataError, match=r"yes/a\.wav: holds no samples"):
+    with pytest.raises(DataError, match=r"yes/a\.wav: has no samples"):
         load(model, speech, features="my_features:energy")
 
 

@@ -165,7 +165,7 @@ def test_one_sample_is_held_at_a_time(model: SourceModel, write: Write, monkeypa
             "'x' is object .* it holds Python objects; make an array of numbers",
         ),
         ("def f():\n    yield np.zeros((2, 3))\n", r"item 0: 'x' is float64 \[2, 3\]; .*astype\('float32'\)"),
-        ("def f():\n    yield {'x': np.zeros((2, 3), np.float32), 'y': np.ones(1)}\n", "it has 'y', which is no input"),
+        ("def f():\n    yield {'x': np.zeros((2, 3), np.float32), 'y': np.ones(1)}\n", "it has 'y', which is not an input"),
         ("def f():\n    yield np.full((2, 3), np.nan, np.float32)\n", "'x' of sample 0 holds NaN or infinity"),
         ("def f(x):\n    yield x\n", r"raised TypeError: f\(\) missing 1 required positional argument"),
         ("import nothing_of_this_name\n", "can't be imported: ModuleNotFoundError"),
@@ -189,21 +189,21 @@ def test_refusals(model: SourceModel, write: Write, text: str, said: str) -> Non
 def test_another_number_the_second_time(model: SourceModel, write: Write, counts: list[int], said: str) -> None:
     text = f"counts = {counts}\ndef f():\n    for n in range(counts.pop(0)):\n        yield np.ones((2, 3), np.float32)\n"
     samples = load(write(text), model)
-    with pytest.raises(DataError, match=f"{said}; calibration goes over the data more than once"):
+    with pytest.raises(DataError, match=f"{said}; calibration reads the data more than once"):
         list(samples.feeds)
 
 
 def test_other_values_the_second_time(model: SourceModel, write: Write) -> None:
     samples = load(write("rng = np.random.default_rng(0)\ndef f():\n    yield rng.random((2, 3), np.float32)\n"), model)
     with pytest.raises(
-        DataError, match=r"gave 1 samples each time, but not the same values; .*seeds of its random numbers fixed"
+        DataError, match=r"gave 1 samples each time, but not the same values; .*fix the seeds of its random numbers"
     ):
         list(samples.feeds)
 
 
 def test_without_an_end(model: SourceModel, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "ENDLESS", 20)
-    with pytest.raises(DataError, match="has given 20 samples and goes on; let it come to an end"):
+    with pytest.raises(DataError, match="has yielded 20 samples and does not end; make it end"):
         load(write("def f():\n    while True:\n        yield np.ones((2, 3), np.float32)\n"), model)
 
 

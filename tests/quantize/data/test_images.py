@@ -238,7 +238,9 @@ class TestFaults:
     @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
     def test_damaged(self, rgb: SourceModel, photos: Path, content: bytes) -> None:
         (photos / "cat" / "bad.png").write_bytes(content)
-        with pytest.raises(DataError, match=r"cat/bad\.png: damaged, or no image: .*; take it out of the folder or replace it"):
+        with pytest.raises(
+            DataError, match=r"cat/bad\.png: damaged, or not an image: .*; remove it from the folder, or replace it"
+        ):
             load(rgb, photos)
 
     def test_cut_short(self, rgb: SourceModel, tmp_path: Path) -> None:

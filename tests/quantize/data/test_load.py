@@ -164,9 +164,9 @@ def test_calibration_ignores_labels(model: SourceModel, save: Save) -> None:
     [
         (
             {"y": images(1)},
-            r"it has 'y', which is no input; known: x; input 'x' is missing; cnn.onnx wants x float32 [batch, 1, 8, 8]",
+            r"it has 'y', which is not an input; known: x; input 'x' is missing; cnn.onnx wants x float32 [batch, 1, 8, 8]",
         ),
-        ({"x": images(1), "xx": images(1)}, "it has 'xx', which is no input"),
+        ({"x": images(1), "xx": images(1)}, "it has 'xx', which is not an input"),
         (
             {"x": images(1).astype(np.float64)},
             "'x' is float64 [1, 1, 8, 8]; cnn.onnx wants float32 [1, 1, 8, 8] for each run: convert it with .astype('float32')",

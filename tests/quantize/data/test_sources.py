@@ -14,5 +14,5 @@ from harness.quantize.data.sources import open_file
 def test_a_member_that_is_no_array_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")
-    with pytest.raises(DataError, match=r"data\.npz: not a numpy file or damaged: 'notes\.txt' is no numpy array"):
+    with pytest.raises(DataError, match=r"data\.npz: not a numpy file or damaged: 'notes\.txt' is not a numpy array"):
         open_file(tmp_path / "data.npz", [])
