@@ -1,1 +1,1 @@
-"""What is measured when, and the journal of it."""
+"""Measure: cases, rounds, the campaign and its journal."""

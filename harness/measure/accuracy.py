@@ -1,4 +1,4 @@
-"""Accuracy on the device: the inputs that every device computes, the controller's own answer, and how far a case's outputs are from it."""
+"""Fidelity and accuracy: the evaluation inputs, the reference outputs on the controller, and the comparison of a case's outputs."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Reference:
         self._measured(self.outputs, self.labels)
 
     def doubts(self) -> tuple[str, ...]:
-        """What the float model's own answers say against the evaluation data, and against comparing variants with them."""
+        """Warnings from the float model's outputs: about the evaluation data, and about comparing variants with them."""
         found = tuple(filter(None, [self.difference.sentence if self.difference else None, self.chosen.note, self.uncompared]))
         if self.labels is None or self.chosen.output is None:
             return found
@@ -186,7 +186,7 @@ class Reference:
         return found
 
     def tells(self, metric: str) -> bool:
-        """Whether a gate's metric, ``sqnr`` or ``top1_agreement``, can be told from outputs like these."""
+        """Whether a gate's metric, ``sqnr`` or ``top1_agreement``, can be computed from these outputs."""
         own = self._compared(self.outputs, self.difference.outputs if self.difference else ())
         return own.top1_agreement is not None if metric == "top1_agreement" else own.sqnr_db is not None
 
@@ -217,7 +217,7 @@ class Reference:
     def _tried(
         self, outputs: Sequence[list[NDArray[Any]]], labels: NDArray[np.int64] | None
     ) -> tuple[dict[str, float], str | None]:
-        """Compute the metric of a case; what it could not make of these outputs costs none of the other figures."""
+        """Compute the metric of a case; if it fails, the other figures remain."""
         try:
             return self._measured(outputs, labels), None
         except DataError as exc:

@@ -1,4 +1,4 @@
-"""A run's journal → its outcome: the same for a run that just ended and for one that was killed."""
+"""Assemble a run from its journal, whether it has just ended or was killed."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _rebuild(rebuild: Rebuild) -> RebuildRecord:
 
 
 def _alone(device: str, case: str, launches: Iterable[LaunchRecord], events: Iterable[CaseEvent]) -> dict[str, Any]:
-    """What a case showed where its session was a process's first, or its only one."""
+    """A case's figures from processes in which its session was the first, or the only one."""
     loads, firsts, peaks = [], [], [event.peak_bytes for event in events if isinstance(event, Evaluated | Counted)]
     for event in events:
         if isinstance(event, Evaluated):
@@ -188,7 +188,7 @@ def _alone(device: str, case: str, launches: Iterable[LaunchRecord], events: Ite
 
 
 def _misplaced(device: DeviceRecord, case: Case, run: Run) -> CaseRecord | None:
-    """A case whose file is for other platforms than the device's: it was never asked for there."""
+    """A case whose file was made for another platform than the device's, so it was not measured."""
     reason = misplaced(run.variant(case.variant), device.facts.arch) if device.facts is not None else None
     return CaseRecord(device=device.entry.name, case=case.id, state="impossible", reason=reason) if reason else None
 
@@ -196,7 +196,7 @@ def _misplaced(device: DeviceRecord, case: Case, run: Run) -> CaseRecord | None:
 def _case(
     device: DeviceRecord, case: Case, events: Sequence[CaseEvent], launches: Sequence[LaunchRecord], *, wanted: bool
 ) -> CaseRecord:
-    """What became of a case; wanted says whether its time is."""
+    """The outcome of a case; wanted says whether its time is measured."""
     name = device.entry.name
     last: dict[type, Any] = {type(event): event for event in events}
     common: dict[str, Any] = {

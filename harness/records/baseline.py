@@ -1,4 +1,4 @@
-"""What a candidate is compared with: its model files by hash, and what was measured when it was stored.
+"""A saved baseline: its model files by hash, and what was measured when it was saved.
 
 Only the files count for the gate, which measures them again; the old figures tell how far the baseline itself has drifted since.
 """
@@ -37,7 +37,7 @@ class Level(_Record):
 
 
 class BaselineDevice(_Record):
-    """A device of the baseline's run: what it was like, and the levels of its cases by name.
+    """A device of the baseline's run: its context, and the levels of its cases by name.
 
     Attributes:
         noise: how far the replicates of a pair lay apart, as a share; None in baselines of earlier versions.

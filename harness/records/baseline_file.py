@@ -107,7 +107,7 @@ def of_folder(baseline: Baseline, folder: Path) -> Baseline:
 
 
 def _check(variants: Iterable[Variant], where: Path, hint: str) -> None:
-    """See that every model is there and is the one that was measured.
+    """Check that every model exists and is unchanged since it was measured.
 
     Raises:
         ResultsError: if not.

@@ -1,4 +1,4 @@
-"""What a device's numbers depend on beside the model: two results are compared only where these allow it."""
+"""The context that a device's numbers depend on beside the model; it decides whether two results can be compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MISSING = "not known"
 
 
 class Context(BaseModel):
-    """A device as it was while a run was measured; None is 'it did not say'."""
+    """A device during a run; None means that the device did not report it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -28,7 +28,7 @@ RUN, JOURNAL, SAMPLES, VARIANTS = "run.json", "journal.jsonl", "samples.parquet"
 
 
 def create_folder(root: Path, study: str, started: datetime) -> Path:
-    """Make the folder of a new run, and write its path to the file that ``HARNESS_RUN_FILE`` names, if it does: a script finds its own run by it.
+    """Create the folder of a new run, and write its path to the file that ``HARNESS_RUN_FILE`` names, for scripts.
 
     Raises:
         ResultsError: if one of them can't be made or written to.
@@ -152,7 +152,7 @@ def find_run(name: str, root: Path, *, refused: bool = False) -> Path:
 
 
 def _was_refused(folder: Path) -> bool:
-    """Whether all devices of a run were another job's and nothing is measured: another run is meant by 'the latest'."""
+    """Whether nothing was measured because all devices were busy; 'latest' skips such a run."""
     try:
         run = json.loads((folder / RUN).read_bytes())
         busy = [device["failure"] == Failure.BUSY for device in run["devices"]]

@@ -1,4 +1,4 @@
-"""Files that another version of the harness wrote: they are called that, not damaged."""
+"""Recognize files that another version of the harness wrote, which are not damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run is put together and shown although the data of one of its devices can't be read: that device has failed, the others are shown."""
+"""Show a run even if the data of one device can't be read: that device has failed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def isolated(run: Run, act: Callable[[Run], Result]) -> tuple[Run, Result]:
 
 
 def culprits(names: Iterable[str], act: Callable[[str], object]) -> dict[str, str]:
-    """Try devices one by one; gives what goes wrong with those for which something does, by name."""
+    """Try devices one by one; returns the error of each device that fails, by name."""
     found: dict[str, str] = {}
     for name in names:
         try:

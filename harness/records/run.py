@@ -177,7 +177,7 @@ class CountRecord(_Record):
 
 
 class CaseRecord(_Record):
-    """What became of one case on one device.
+    """The outcome of one case on one device.
 
     Attributes:
         state: ``measured``; ``failed`` (load, run, crash, …); ``unmeasured`` when its device failed or the time was up before it;

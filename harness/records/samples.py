@@ -133,7 +133,7 @@ def read_quantiles(path: Path, cases: Sequence[Case]) -> dict[LaunchKey, tuple[f
 
 
 def _aside(query: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
-    """Ask DuckDB on a thread of its own: on the main one it runs Python's signal handlers itself, and makes errors of its own of Ctrl-C."""
+    """Run a DuckDB query on a separate thread: on the main thread, DuckDB handles Ctrl-C itself and raises its own error."""
     with ThreadPoolExecutor(1, thread_name_prefix="duckdb") as pool:
         return pool.submit(_connected, query).result()
 

@@ -1,4 +1,4 @@
-"""Where a run's model files lie: below its folder, under the names of their recipes. run.json keeps their hashes only."""
+"""The paths of a run's model files: below its folder, named after their recipes. run.json has only their hashes."""
 
 from __future__ import annotations
 

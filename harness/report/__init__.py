@@ -1,1 +1,1 @@
-"""Tables and files for readers: one module per format."""
+"""Render a judgement: one module for each format."""

@@ -49,7 +49,7 @@ def _is_timed(row: Row) -> bool:
 
 
 def _joined(said: Sequence[Any]) -> Any:  # noqa: ANN401 - JSON
-    """Put what several devices say in the one place that the format has; each benchmark names its own device."""
+    """Join the values of several devices, because the format has only one place for them; each benchmark names its device."""
     if isinstance(said[0], dict):
         return {key: _joined([each[key] for each in said]) for key in said[0]}
     distinct = list(dict.fromkeys(each for each in said if each is not None))
@@ -57,7 +57,7 @@ def _joined(said: Sequence[Any]) -> Any:  # noqa: ANN401 - JSON
 
 
 def _machine(device: DeviceRecord | None) -> dict[str, Any]:
-    """A device in the format's words."""
+    """Describe a device as the format does."""
     facts = device.facts if device else None
     return {
         "node": device.entry.name if device else None,
@@ -74,7 +74,7 @@ def _machine(device: DeviceRecord | None) -> dict[str, Any]:
 
 
 def _commit(run: Run) -> dict[str, Any]:
-    """A run is of a model, which benchmarks name by its hash, and of no commit."""
+    """The format's commit: empty, because a run measures a model, which benchmarks name by its hash."""
     return {
         "id": "unversioned",
         "time": None,

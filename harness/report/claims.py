@@ -1,4 +1,4 @@
-"""How claims read: a line for each pair, and a sentence for each claim on each device and over all."""
+"""Render claims: a line for each pair, and a sentence for each claim, on each device and over all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STYLES = {"supported": "good", "refuted": "bad", "not judged": "dim"}
 
 
 def rows(found: Sequence[ClaimVerdict]) -> tuple[tuple[tuple[str, ...], ...], tuple[str | None, ...]]:
-    """A line for each pair; a device without any has one that says so."""
+    """A line for each pair; a device without pairs has one line that says so."""
     lines: list[tuple[str, ...]] = []
     styles: list[str | None] = []
     for number_of, claim in enumerate(found, 1):
@@ -62,7 +62,7 @@ def effect(found: Effect) -> str:
 
 
 def asked(claim: ClaimSection) -> str:
-    """What the claim says in figures."""
+    """The bounds of the claim as text."""
     if claim.kind in {"fails", "loads"}:
         return claim.kind
     low, high = claim.bounds
@@ -75,7 +75,7 @@ def asked(claim: ClaimSection) -> str:
 
 
 def lines(found: Sequence[ClaimVerdict]) -> list[str]:
-    """A sentence for each claim and device, and one over devices; then what was done about many comparisons."""
+    """A sentence for each claim and device, and one over all devices; then a note on the correction for multiple comparisons."""
     said = []
     tested = 0
     for number_of, claim in enumerate(found, 1):
@@ -97,7 +97,7 @@ def lines(found: Sequence[ClaimVerdict]) -> list[str]:
 
 
 def sentence(claim: ClaimSection, device: DeviceVerdict) -> str:
-    """What came of a claim on a device."""
+    """The verdict on a claim on one device, as a sentence."""
     if not device.pairs:
         return f"{device.device}: not judged: {device.reason or 'there is nothing to compare'}"
     counts = {word: sum(pair.verdict == word for pair in device.pairs) for word in ("supported", "refuted", "open", "not judged")}

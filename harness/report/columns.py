@@ -54,12 +54,12 @@ def _no_latency(row: Row) -> str:
 
 
 def _level(row: Row, found: Estimate | None) -> str:
-    """A quantile; not of a case that failed after some rounds, whose state stands in the median's place."""
+    """A quantile as text; empty for a case that failed after some rounds."""
     return number(found.value) if found is not None and row.state == "measured" else UNKNOWN
 
 
 def _graph(row: Row) -> str:
-    """The letter of a row's graph, and what of quantizing is left in it."""
+    """The letter of a row's graph, with the remaining Q/DQ and Cast nodes."""
     if row.graph is None:
         return UNKNOWN
     left = [f"{count} {what}" for count, what in ((row.unfused, "Q/DQ"), (row.casts, "Cast")) if count]

@@ -1,4 +1,4 @@
-"""How several runs read beside each other."""
+"""Render a comparison of runs."""
 
 from __future__ import annotations
 

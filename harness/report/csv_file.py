@@ -1,4 +1,4 @@
-"""table.csv: every number of every row, unrounded, one line each."""
+"""table.csv: all numbers of each row, unrounded, one row a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near outputs are to fp32's, for files that programs read: each figure under its own name, and the parts that stand out."""
+"""The fidelity figures for files that programs read: each under its own name, and the worst parts."""
 
 from __future__ import annotations
 

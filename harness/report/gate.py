@@ -1,4 +1,4 @@
-"""How a release gate's checks read: a line of a table, a sentence for each that is not passed, and one for the whole."""
+"""Render a gate's checks: a row of a table, a sentence for each check that did not pass, and the verdict."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def value(check: Check, found: float | None) -> str:
 
 
 def change(check: Check) -> str:
-    """The change with its interval; of a confirmed regression that of the second set of processes, which was not chosen for being large."""
+    """The change with its interval. For a confirmed regression, it is that of the second set of launches, which was not selected by its size."""
     found = check.confirmed or check.change
     if found is None:
         return UNKNOWN
@@ -90,7 +90,7 @@ def allowed(check: Check) -> str:
 
 
 def sentence(run: Run, check: Check) -> str:
-    """Say what came of a check, with the ratio, its interval, the limit and what it was compared with."""
+    """Describe the result of a check, with the ratio, its interval, the limit and the baseline."""
     against = run.baseline.described if run.baseline else "the baseline"
     where = f"{check.case} on {check.device}: {check.metric}"
     if check.metric == "outputs" and check.verdict in {"passed", "regressed"}:
@@ -146,7 +146,7 @@ def ranked(checks: Sequence[Check]) -> list[Check]:
 
 
 def verdict(judgement: Judgement) -> str:
-    """One sentence for the whole; a pass is only said of what was measured."""
+    """The verdict in one sentence; only measured checks count as passed."""
     run = judgement.run
     counts = {name: sum(check.verdict == name for check in judgement.checks) for name in ORDER}
     against = run.baseline.described if run.baseline else "the baseline"

@@ -66,7 +66,7 @@ def beside(judgement: Judgement) -> dict[str, bytes]:
 
 
 def _shown(value: object) -> object:
-    """What the page shows of a value; the output of a macro is markup, and its parts went through here."""
+    """A value as the page shows it, escaped; the output of a macro is already markup."""
     return sanitize(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -76,7 +76,7 @@ def _cells(table: Table) -> list[list[str]]:
 
 
 def _context(run: Run) -> list[tuple[str, str]]:
-    """What the run was made from."""
+    """What the run was measured with."""
     made = run.versions
     return [
         ("started", f"{run.started:%Y-%m-%d %H:%M:%S %Z}"),
@@ -91,7 +91,7 @@ def _context(run: Run) -> list[tuple[str, str]]:
 
 
 def _facts(device: DeviceRecord) -> list[tuple[str, str]]:
-    """What is known of a device; how it is reached stays out of the page."""
+    """The facts of a device, without its address."""
     entry, said = device.entry, device.facts
     known: dict[str, object] = {
         "transport": entry.transport,

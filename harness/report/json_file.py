@@ -87,7 +87,7 @@ def _check(run: Run, check: Check) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    """A row as in the CSV file, but for what JSON has lists for."""
+    """A row as in the CSV file, with lists where JSON has them."""
     crowds = [{"sessions": sessions, **_estimate("per_second", each)} for sessions, each in row.throughput]
     lists = {"notes": list(row.notes), "left": list(row.left), "throughput_per_second": crowds}
     return {**flat(row), **lists, **figures.parts(row.fidelity), "metrics": dict(row.metrics)}

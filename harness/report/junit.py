@@ -58,7 +58,7 @@ def _suite(run: Run, table: Table) -> TestSuite:
 
 
 def _properties(run: Run, table: Table) -> list[tuple[str, str]]:
-    """What a suite's numbers depend on."""
+    """The properties of a suite: what its numbers depend on."""
     facts = table.device.facts
     found = {
         "run": run.id,
@@ -76,7 +76,7 @@ def _properties(run: Run, table: Table) -> list[tuple[str, str]]:
 
 
 def _device(run: Run, table: Table) -> TestCase:
-    """The test that a device without results fails; a file without any test counts as broken."""
+    """A failing test for a device without results, because a file without tests counts as broken."""
     case = TestCase("device", f"{run.study.name}.{table.device.entry.name}", 0)
     lost = table.device.state == "failed" or run.baseline is not None
     case.result = _result(Error if lost else Skipped, table.trouble or NOT_REACHED, table.device.state)
@@ -128,5 +128,5 @@ def _result(kind: type[Error | Failure | Skipped], reason: str, state: str) -> E
 
 
 def _line(words: str) -> str:
-    """Words for an attribute: on one line, and legal in XML 1.0."""
+    """A text for an attribute: on one line, and legal in XML 1.0."""
     return sanitize(" ".join(words.split()))

@@ -1,4 +1,4 @@
-"""What stands above and below a device's table: which device it is, and everything that a reader must know beside the numbers."""
+"""The heading above a device's table, and the notes below it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def visits(table: Table) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """Everything that a reader must know beside the numbers of a table; what is said of several cases is said once."""
+    """The notes below a table; a note on several cases appears once."""
     # When the device failed, its unmeasured cases have the same reason, which is the table's own.
     quiet = {"measured", "unmeasured"} if table.device.state == "failed" else {"measured"}
     said: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Numbers as people read them: sizes, figures with their intervals, shares, counts."""
+"""Format numbers for readers: sizes, figures with their intervals, shares, counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def estimate(value: Estimate | None, unit: str = "") -> str:
-    """A value with its interval; without one it is marked as not known."""
+    """A value with its interval, or with [?] without one."""
     if value is None:
         return UNKNOWN
     # Enough digits to tell the interval's ends apart.
@@ -62,7 +62,7 @@ def share(ratio: float | None) -> str:
 
 
 def millions(found: Count | None) -> str:
-    """A count in millions with half the spread that was seen."""
+    """A count in millions with half the observed spread."""
     if found is None:
         return UNKNOWN
     if found.spread is None:

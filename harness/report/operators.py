@@ -1,4 +1,4 @@
-"""Which operators take the time: ``harness show RUN --ops``. From onnxruntime's profiler, and so never a measurement."""
+"""Render the operators' shares of the time (``harness show RUN --ops``), from onnxruntime's profiler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content(judgement: Judgement) -> list[dict[str, Any]]:
 
 
 def render(judgement: Judgement) -> bytes:
-    """Draw the operators as plain text; an emulated device has shares of instructions' time only, so none at all."""
+    """Render the operators as plain text; an emulated device has none."""
     lines = []
     for table in judgement.tables:
         lines.append(f"\n{sanitize(notes.heading(table))}")

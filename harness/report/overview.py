@@ -1,4 +1,4 @@
-"""All devices beside each other."""
+"""A table of all devices."""
 
 from __future__ import annotations
 

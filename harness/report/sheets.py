@@ -1,4 +1,4 @@
-"""What a reader of a gate or of claims gets beside or instead of the comparison tables: titled grids with lines below."""
+"""Sheets: titled grids with lines below, for gates and claims."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def claims_sheets(found: Sequence[ClaimVerdict]) -> tuple[Sheet, ...]:
 
 
 def _head(table: Table) -> list[str]:
-    """What stands before the lines of a device: why there is nothing, or not all."""
+    """The first lines of a device's sheet: why results are missing."""
     return [*([f"✗ {table.trouble}"] if table.trouble else []), *([table.shortfall.sentence] if table.shortfall else [])]
 
 

@@ -1,4 +1,4 @@
-"""Tables for a terminal, or for a pipe, where they are as wide as they need to be."""
+"""Render tables for a terminal, or at full width for a pipe."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _style(state: str) -> str | None:
 
 
 def _grids(titles: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str | None], width: int) -> list[Grid]:
-    """Lay out a table; where it is wider than the terminal, as several, each with the first column."""
+    """Lay out a table. If it is wider than the terminal, split it into several, each with the first column."""
     widths = [max(map(cell_len, [title, *(row[position] for row in rows)])) + PADDING for position, title in enumerate(titles)]
     parts: list[list[int]] = []
     for position in range(1, len(titles)):

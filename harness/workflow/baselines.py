@@ -1,4 +1,4 @@
-"""What a candidate is compared with: a saved baseline, a finished run, a model file, or another onnxruntime."""
+"""Resolve a baseline: a saved one, a finished run, a model file, or another version of onnxruntime."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def resolve(name: str, results: Path, baselines: Path, study: Study) -> Baseline
 
 
 def of_run(judgement: Judgement, name: str) -> Baseline:
-    """Take a finished run for a baseline; a gate's run gives its candidate.
+    """Use a finished run as the baseline; from a gate's run, use its candidate.
 
     Raises:
         ResultsError: if it has nothing to compare with.

@@ -1,4 +1,4 @@
-"""``harness check`` as small steps: what the baseline is → both sides' models → measured interleaved → judged → confirmed → an exit code."""
+"""``harness check`` in small steps: resolve the baseline, make both sides' models, measure, judge, confirm."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PATIENCE = 600.0
 
 
 def with_gate(study: Study, metrics: Sequence[str], **said: float | bool | None) -> Study:
-    """Give a study its gate: the one that it has, or the usual one, with what the command line says.
+    """Add the gate to a study: its own or the default one, with the options of the command line.
 
     Args:
         study: with or without a gate.
@@ -81,7 +81,7 @@ def run_check(
     watcher: Watcher,
     globs: Sequence[str] = (),
 ) -> tuple[Path, Judgement]:
-    """Measure candidate and baseline interleaved, judge, and confirm what looks like a regression with a second set of processes.
+    """Measure candidate and baseline side by side, judge, and confirm a regression with a second set of launches.
 
     Returns:
         The folder, and the judgement of the run, with its checks.
@@ -118,7 +118,7 @@ def run_check(
 
 
 def _confirm(context: RunContext, begun: Run, work: Work, devices: Sequence[Device]) -> bool:
-    """Measure what looks like a regression once more, in processes of its own; returns whether that was interrupted."""
+    """Measure an apparent regression again, with new launches; returns whether that was interrupted."""
     so_far = gather(context.folder, begun)
     quantiles = read_quantiles(context.folder / SAMPLES, so_far.cases)
     _, judgement = isolation.isolated(so_far, lambda run: judge(run, quantiles))
@@ -193,7 +193,7 @@ def _with_runtime(device: Device, baseline: str) -> Device:
 
 
 def _unmatched(wanted: Sequence[Variant], theirs: Sequence[Variant], source: BaselineSource) -> list[str]:
-    """Name what is on one side only, and what could not be made."""
+    """Name the variants that only one side has, and those that could not be made."""
     found = [f"{each.name} could not be made: {each.reason}" for each in (*wanted, *theirs) if each.state == "failed"]
     if source.runtime is None:
         there = {each.name.removeprefix(pairs.BASELINE) for each in theirs}
@@ -205,5 +205,5 @@ def _unmatched(wanted: Sequence[Variant], theirs: Sequence[Variant], source: Bas
 
 
 def _kept(baseline: Baseline) -> Baseline:
-    """What run.json keeps: the variants are among the run's own."""
+    """The part that run.json keeps; the variants are among the run's own."""
     return baseline.model_copy(update={"variants": ()})

@@ -1,4 +1,4 @@
-"""Whether a candidate and its baseline can be compared at all, and a gate be judged: seen before anything is made."""
+"""Check, before anything is built, that a candidate and its baseline can be compared and that the gate can be judged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check(
 
 
 def _refuse_strangers(preflight: Preflight, source: BaselineSource, globs: Sequence[str]) -> None:
-    """See that there is something to compare before anything is made.
+    """Check that both sides have variants in common.
 
     Raises:
         SelectionError: if no variant is on both sides.
@@ -56,7 +56,7 @@ def _refuse_strangers(preflight: Preflight, source: BaselineSource, globs: Seque
 
 
 def _refuse_vain_limits(preflight: Preflight, registry: Registry) -> None:
-    """See that every limit is for something that there is, though perhaps not in this check: one board of several, or one variant.
+    """Check that each limit is for a device and variant that exist, even if this check does not include them.
 
     Raises:
         StudyError: if not; a limit with a slip of the pen would be none.
@@ -76,7 +76,7 @@ def _refuse_vain_limits(preflight: Preflight, registry: Registry) -> None:
 
 
 def _refuse_other_inputs(preflight: Preflight, source: BaselineSource) -> None:
-    """See that both sides can be fed the same inputs, before anything is made.
+    """Check that both sides accept the same inputs.
 
     Raises:
         SelectionError: if the baseline takes others.
@@ -99,7 +99,7 @@ def _refuse_other_inputs(preflight: Preflight, source: BaselineSource) -> None:
 
 
 def _refuse_incomparable_outputs(preflight: Preflight, source: BaselineSource) -> None:
-    """See that a gate on figures against fp32 has an fp32 model, and outputs of the kind.
+    """Check that a gate on fidelity has an fp32 model and suitable outputs.
 
     Raises:
         StudyError: if not.
@@ -139,7 +139,7 @@ def _same(one: tuple[str, tuple[int | None, ...]], other: tuple[str, tuple[int |
 
 
 def _refuse_unmeasurable(preflight: Preflight, devices: Sequence[Device]) -> None:
-    """See that the gate asks for what can be had.
+    """Check that the gate's metrics can be measured.
 
     Raises:
         StudyError: if not.

@@ -1,4 +1,4 @@
-"""What a run works with: its folder, its inputs as files, and the steps that every kind of run is made of."""
+"""The context of a run: its folder, its inputs as files, and the steps that all kinds of runs share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run works with once its folder is there.
+    """The context of a run whose folder exists.
 
     Attributes:
         folder: of the run.
@@ -88,7 +88,7 @@ class RunContext:
     def begin(
         self, devices: Sequence[Device], variants: Sequence[Variant], cases: tuple[plan.Case, ...], units: tuple[pairs.Pair, ...]
     ) -> Run:
-        """Say what is going to be measured."""
+        """Announce the cases that will be measured."""
         preflight = self.preflight
         return Run(
             id=f"{preflight.study.name}/{self.folder.name}",
@@ -124,7 +124,7 @@ class RunContext:
         )
 
     def measure(self, work: Work, devices: Sequence[Device], so_far: Mapping[str, Progress] | None = None) -> bool:
-        """Run a campaign, or go on with one; returns whether it was interrupted."""
+        """Run or continue a campaign; returns whether it was interrupted."""
         journal = Journal(self.folder / JOURNAL)
         try:
             Campaign(work, journal, self.watcher.event).run(devices, so_far)
@@ -137,7 +137,7 @@ class RunContext:
 
 @contextmanager
 def new_run(preflight: Preflight, devices: Sequence[Device], results: Path, watcher: Watcher) -> Iterator[RunContext]:
-    """Make a run's folder, and files that go when the run has ended; a folder that no run.json was written to goes too.
+    """Create a run's folder and temporary files, which are removed at the end; a folder without run.json is removed, too.
 
     Raises:
         ResultsError: if the results folder can't be written.
@@ -155,7 +155,7 @@ def new_run(preflight: Preflight, devices: Sequence[Device], results: Path, watc
 
 @contextmanager
 def reopen(preflight: Preflight, folder: Path, started: datetime, seed: int, watcher: Watcher) -> Iterator[RunContext]:
-    """Work in a folder that is there, with files that go when that ends."""
+    """Continue in an existing folder, with temporary files that are removed at the end."""
     with tempfile.TemporaryDirectory(prefix="quant-harness-") as scratch, leftovers.noted(f"temporary files: {scratch}"):
         inputs = tuple(
             accuracy.write_inputs(samples, values, Path(scratch))

@@ -46,7 +46,7 @@ class FixtureBaselines:
         return name
 
     def missing(self, saved: str, model: Path, device: str) -> str | None:
-        """Say that a baseline was never saved, and how to save it; None if it is there, whole or damaged.
+        """A message that a baseline was never saved, and how to save it; None if its file exists.
 
         Raises:
             ResultsError: if the folder can't be read.

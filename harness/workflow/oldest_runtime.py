@@ -1,4 +1,4 @@
-"""The oldest runtime that a study's variants are to load in: what its devices are said to run, or were seen to run."""
+"""Find the oldest onnxruntime that a study's variants must load in, from devices.toml or from earlier runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def oldest_runtime(devices: Sequence[Device], results: Path | None = None) -> st
 
 
 def of_study(selectors: Sequence[str], known: Registry, results: Path | None = None) -> str | None:
-    """As :func:`oldest_runtime`, for devices by name or tag; those that devices.toml has no right entry of tell nothing."""
+    """Like :func:`oldest_runtime`, for devices by name or tag; devices without a valid entry are ignored."""
     try:
         return oldest_runtime([entry for entry in known.choose(selectors) if isinstance(entry, Device)], results)
     except HarnessError:
@@ -56,7 +56,7 @@ def _seen(device: str, results: Path | None) -> str | None:
 
 
 def _facts(device: str, results: Path) -> Iterator[dict[str, object]]:
-    """Yield what runs say of a device, the newest first; a run that can't be read says nothing."""
+    """Yield the facts of a device from earlier runs, the newest first; unreadable runs are skipped."""
     files = sorted(results.glob("*/*/run.json"), key=lambda path: path.parent.name, reverse=True)
     for path in files[:LOOKED_AT]:
         try:

@@ -1,4 +1,4 @@
-"""Which model's outputs each side of a gate is compared with: each variant with the fp32 model that it was made of.
+"""The references of a gate: each variant is compared with the fp32 model that it was made from.
 
 Where both sides are finished models, no fp32 model is known: there the baseline's own outputs are what the candidate must resemble.
 """
@@ -30,7 +30,7 @@ BASELINE = faults.BASELINE
 
 @dataclass(frozen=True)
 class References:
-    """What the outputs of both sides are compared with.
+    """The references of both sides.
 
     Attributes:
         dims: the symbolic dimensions' values, one set for each reference of a side.

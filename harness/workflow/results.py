@@ -1,4 +1,4 @@
-"""The end of a run and a run read again: from its journal to tables and files."""
+"""Finish a run, or read it again: from its journal to tables and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``harness run --resume``: a run that was cut short is gone on with, from its journal here and those on the devices."""
+"""``harness run --resume``: continue an interrupted run, from its own journal and those on the devices."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resume_run(
     watcher: Watcher,
     **limits: float | None,
 ) -> tuple[Path, Judgement]:
-    """Go on with a run: follow the jobs that still are on its devices, start what was not, measure on where the time was up.
+    """Continue a run: follow the jobs that are still on its devices, start the missing ones, and measure again where the time limit was reached.
 
     Args:
         name: the run's.

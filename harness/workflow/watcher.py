@@ -1,4 +1,4 @@
-"""Who is told how a run goes on."""
+"""The interface of a watcher, which shows the progress of a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Is told how a run goes on; methods are called from several threads."""
+    """Shows the progress of a run; its methods are called from several threads."""
 
     def variant(self, variant: Variant, total: int) -> None:
-        """A variant is made, or is not."""
+        """A variant was made, or could not be made."""
 
     def plan(self, devices: Sequence[Device], cases: Sequence[Case], rounds: int) -> None:
         """Measuring begins."""
 
     def event(self, event: Event) -> None:
-        """Something came from a device; it is on disk already."""
+        """An event of a device, which is already on disk."""

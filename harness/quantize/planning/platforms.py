@@ -106,7 +106,7 @@ PLATFORM_RULES = (
         "without VNNI the sums of products saturate at 16 bits, and per channel the weights are large enough (34 dB of SQNR became 19)",
         "VPMADDUBSW; microsoft/onnxruntime#12072, #6545, #14642",
         "a convolutional network on an emulated Haswell",
-        "use use reduce_range, QUInt8 weights in QDQ, or the session option session.x64quantprecision",
+        "use reduce_range, QUInt8 weights in QDQ, or the session option session.x64quantprecision",
     ),
     PlatformRule(
         "u8u8-wrong",
