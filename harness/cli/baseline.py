@@ -52,8 +52,22 @@ def save(
         message = f"{folder}: the run is {found.state if found.state != 'complete' else 'without a measured case'}; only a complete run can be a baseline"
         raise UsageError(message)
     taken = baseline_file.of_folder(of_run(judgement, name), folder)
+    quiet = sorted(device for device, stored in taken.devices.items() if stored.noise is None)
     added = baseline_file.save(taken, path, paths.models())
-    said = {"baseline": name, "file": str(path), "run": found.id, "variants": len(taken.variants), "models_added": added}
+    said: dict[str, object] = {
+        "baseline": name,
+        "file": str(path),
+        "run": found.id,
+        "variants": len(taken.variants),
+        "models_added": added,
+    }
+    if quiet:
+        said["without_noise"] = quiet
+        message = (
+            f"note: no noise is stored for {', '.join(quiet)}, so a gate can't tell whether the device has become noisier: "
+            "noise comes from pairs of fp32 and a variant, and this run has too few of them"
+        )
+        shared.say_error(message, Exit.PASSED, as_json=False)
     if as_json:
         shared.say_json({**said, "models": str(paths.models())})
     else:

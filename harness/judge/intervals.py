@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 # With two values, t has one degree of freedom and the interval spans more than it says.
 LEAST = 3
+# No logarithm of a time comes near it; beyond, or with NaN, sums overflow and nothing is known.
+HUGEST = 1e100
+# The largest argument of exp().
+LARGEST_EXPONENT = 700.0
 # The share of the replicates that is left out at each end; fewer than five are all kept.
 TRIMMED = 0.2
 
@@ -79,16 +83,20 @@ def grouped(groups: Sequence[Sequence[float]], level: float = LEVEL) -> Estimate
         level: of the two-sided interval.
 
     Returns:
-        The estimate; None for no values; no interval for fewer than three processes.
+        The estimate; None for no values, or for NaN, infinite and huge ones; no interval for fewer than three processes.
     """
     centre, error, freedom = spread(groups)
     sizes = [len(group) for group in groups if len(group)]
-    if not sizes:
+    if not sizes or math.isnan(centre):
         return None
     if error is None:
-        return Estimate(math.exp(centre), None, None, sum(sizes), len(sizes))
+        return Estimate(_exp(centre), None, None, sum(sizes), len(sizes))
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    return Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), sum(sizes), len(sizes))
+    return Estimate(_exp(centre), _exp(centre - reach), _exp(centre + reach), sum(sizes), len(sizes))
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value <= LARGEST_EXPONENT else math.inf
 
 
 def spread(groups: Sequence[Sequence[float]]) -> tuple[float, float | None, int]:
@@ -105,12 +113,14 @@ def spread(groups: Sequence[Sequence[float]]) -> tuple[float, float | None, int]
     alone, down to 72 %. The device decides by the same formula (runners/job/precision.py).
 
     Returns:
-        No error for fewer than three processes; a mean of NaN for no values.
+        No error for fewer than three processes; a mean of NaN for no values, or for NaN, infinite and huge ones.
     """
     kept = [np.asarray(group, dtype=np.float64) for group in groups if len(group)]
     if not kept:
         return math.nan, None, 0
     flat = np.concatenate(kept)
+    if not (np.abs(flat) <= HUGEST).all():
+        return math.nan, None, 0
     count, cut = len(flat), int(TRIMMED * len(flat))
     ordered = np.sort(flat)
     centre = float(ordered[cut : count - cut].mean())

@@ -116,14 +116,20 @@ class Timing:
         """Say how many blocks were disturbed and by what."""
         pairs = [pair for launch in self.launches for rebuild in launch.rebuilds for pair in rebuild.pairs]
         causes = Counter(cause for pair in pairs for cause in pair.disturbed)
+        disturbed = sum(bool(pair.disturbed) for pair in pairs)
         kept = sum(bool(pair.disturbed) and pair.used for pair in pairs)
         if not causes:
             return []
         words = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
-        line = (
-            f"{sum(bool(pair.disturbed) for pair in pairs)} of {len(pairs)} pairs of blocks were disturbed ({words}) and left out"
-        )
-        return [line + (f"; {kept} of these were kept, because their rebuild has no undisturbed pair" if kept else "")]
+        count = f"All {len(pairs)}" if disturbed == len(pairs) else f"{disturbed} of {len(pairs)}"
+        told = f"{count} pairs of blocks were disturbed ({words})"
+        if not kept:
+            return [f"{told} and are left out"]
+        if kept == disturbed:
+            return [f"{told}; all of these count, because no undisturbed one was left in their rebuild"]
+        return [
+            f"{told}; {disturbed - kept} are left out, and {kept} count, because no undisturbed one was left in their rebuild"
+        ]
 
     def unsteady(self) -> list[str]:
         """Name the cases that were still warming up when they were measured."""

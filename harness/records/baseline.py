@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from harness.quantize.recipe import Variant
 from harness.records.context import Context
@@ -45,7 +45,7 @@ class BaselineDevice(_Record):
 
     context: Context
     levels: dict[str, Level]
-    noise: float | None = None
+    noise: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class Baseline(_Record):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LEAST = 3
 # The share of the replicates that is left out at each end.
 TRIMMED = 0.2
+# Beyond this, or with NaN, sums overflow and nothing is known.
+HUGEST = 1e100
 
 
 def replicates(line: LaunchResult) -> list[float]:
@@ -36,7 +38,7 @@ def spread(groups: list[list[float]]) -> tuple[float, float | None, int]:
     """The trimmed mean of grouped replicates, its standard error and degrees of freedom: the formula of harness/judge/intervals.py."""
     kept = [group for group in groups if group]
     ordered = sorted(value for group in kept for value in group)
-    if not ordered:
+    if not ordered or not all(abs(value) <= HUGEST for value in ordered):
         return math.nan, None, 0
     count, cut = len(ordered), int(TRIMMED * len(ordered))
     centre = statistics.fmean(ordered[cut : count - cut])

@@ -83,6 +83,8 @@ def test_a_bare_quantized_model_is_taken_as_it_is(harness: Command) -> None:
 def test_a_saved_baseline_is_a_small_file_and_models_by_hash(harness: Command, chain: Path) -> None:
     assert harness("run", str(chain), "--rounds", "3").code == 0
     done = harness("baseline", "save", "latest", "2.3", "--json")
+    assert done.json["without_noise"] == ["local"]
+    assert "no noise is stored for local" in done.err
     assert done.code == 0, done.err
     file = Path("baselines/2.3.json")
     assert done.json["file"] == str(file)

@@ -5,11 +5,11 @@ import runpy
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.judge.intervals import Estimate, geometric, grouped, quotient
+from harness.judge.intervals import Estimate, geometric, grouped, quotient, spread
 from harness.paths import RUNNERS
 
 POSITIVE = st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=20)
@@ -125,6 +125,30 @@ def test_the_device_stops_by_the_interval_that_is_printed(groups: list[list[floa
         assert reach == math.inf
     else:
         assert reach == pytest.approx(math.log(found.high / found.value), rel=1e-6, abs=1e-9)
+
+
+@given(st.lists(st.lists(st.floats(), min_size=1, max_size=4), min_size=3, max_size=6))
+@example([[math.nan], [0.0], [1.0]])
+@example([[math.inf], [-math.inf], [1.0]])
+@example([[1e308, -1e308], [1e308], [0.5]])
+@example([[1e99], [-1e99], [0.0]])
+@example([[5e-324], [0.0], [1.0]])
+def test_the_device_and_the_controller_agree_for_every_float(groups: list[list[float]]) -> None:
+    job = runpy.run_path(str(RUNNERS / "job" / "precision.py"))
+    (centre, error, _), (device_centre, device_error, _) = spread(groups), job["spread"](groups)
+    assert (error is None) == (device_error is None)
+    if error is None:
+        assert math.isnan(centre)
+        assert math.isnan(device_centre)
+        assert grouped(groups) is None
+        return
+    size = max(abs(value) for group in groups for value in group)
+    assert device_centre == pytest.approx(centre, rel=1e-6, abs=1e-9 * size)
+    assert device_error == pytest.approx(error, rel=1e-6, abs=1e-9 * size)
+    found = grouped(groups)
+    assert found is not None
+    assert found.low is not None
+    assert not math.isnan(found.low)
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.2, 0.4, 0.8])

@@ -70,9 +70,14 @@ def test_a_disturbed_pair_does_not_count_but_is_told() -> None:
     found = rows(events)[1].speedup
     assert found is not None
     assert found.value == pytest.approx(2)
-    assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and left out"
+    assert table(events).remarks[0] == "6 of 9 pairs of blocks were disturbed (cpu 6, steal 6) and are left out"
     all_bad = [Launch.model_validate({**duets.line(PAIR, n, duets.rebuild(bad)), "device": "board"}) for n in range(3)]
-    assert table(all_bad).remarks[0].endswith("and left out; 3 of these were kept, because their rebuild has no undisturbed pair")
+    because = "because no undisturbed one was left in their rebuild"
+    all_said = f"All 3 pairs of blocks were disturbed (cpu 3, steal 3); all of these count, {because}"
+    assert table(all_bad).remarks[0] == all_said
+    some_said = f"7 of 10 pairs of blocks were disturbed (cpu 7, steal 7); 6 are left out, and 1 count, {because}"
+    later = Launch.model_validate({**duets.line(PAIR, 3, duets.rebuild(bad)), "device": "board"})
+    assert table([*events, later]).remarks[0] == some_said
 
 
 def test_processes_that_alternate_are_paired_by_round() -> None:

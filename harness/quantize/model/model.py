@@ -138,6 +138,9 @@ def read_model(path: Path) -> SourceModel:
     if opset is None:
         message = f"{path}: the model does not say which version of the standard operator set it uses; export it again"
         raise ModelError(message)
+    if not proto.graph.output:
+        message = f"{path}: the model has no outputs, so there is nothing to run or to compare; export it with its outputs"
+        raise ModelError(message)
     name_nodes(proto)
     return SourceModel(
         path=path,

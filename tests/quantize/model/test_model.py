@@ -149,6 +149,12 @@ def test_a_graph_without_nodes(tmp_path: Path) -> None:
     assert "no nodes" in refusal(save(make_model([], {"x": [1]}, {"x": [1]}), tmp_path / "m.onnx"))
 
 
+def test_a_model_without_outputs(cnn: Path) -> None:
+    model = onnx.load(cnn)
+    del model.graph.output[:]
+    assert refusal(save(model, cnn)).startswith("the model has no outputs")
+
+
 def test_an_invalid_graph(tmp_path: Path) -> None:
     proto = make_model([helper.make_node("Relu", ["nowhere"], ["y"])], {"x": [1]}, {"y": [1]})
     assert refusal(save(proto, tmp_path / "m.onnx")).startswith("not a valid ONNX model")
