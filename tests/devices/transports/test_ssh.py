@@ -263,7 +263,7 @@ def test_a_host_that_accepts_and_says_nothing() -> None:
 
 def test_the_fastest_cipher_is_taken_and_small_writes_go_at_once(sshd: SshServer) -> None:
     board = link(sshd.entry("board", silence_time=7))
-    transport = board._transport._transport._lines[0]._way.transport  # type: ignore[attr-defined]
+    transport = board._agent._transport._transport._lines[0]._connection.transport  # type: ignore[attr-defined]
     assert transport.local_cipher == transport.remote_cipher == "aes128-gcm@openssh.com"
     assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
     assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000

@@ -219,7 +219,7 @@ def test_files_that_this_account_may_not_read_are_passed_over_as_by_ssh(sshd: Ss
 
         assert tried(f"[127.0.0.1]:{sshd.port} {sshd.host_key}\n") == "connected"
         told = tried("")
-        assert told.startswith("HostKeyError board: connect: unknown host key"), told
+        assert told.startswith("UnknownHostKeyError board: connect: unknown host key"), told
         assert f"{bad} can't be read: Permission denied" in told
         if there != "unreadable":
             told = tried("", f'identity_file = "{bad}"\n')
