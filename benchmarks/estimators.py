@@ -15,10 +15,10 @@ import random
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from arguments import at_least, cells_of, rounded, writable
 from middles import ERRORS, MIDDLES
 from scipy import stats
 
@@ -234,13 +234,13 @@ def _cell(task: tuple[str, list[Any], str | None, int, bool]) -> dict[str, Any]:
 def main() -> None:
     """Replay, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kept", type=Path, nargs="+")
-    parser.add_argument("--replays", type=int, default=400)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("kept", type=cells_of, nargs="+")
+    parser.add_argument("--replays", type=at_least(1), default=400)
+    parser.add_argument("--json", type=writable)
     options = parser.parse_args()
     tasks: list[tuple[str, list[Any], str | None, int, bool]] = []
-    for path in options.kept:
-        for cell, said in json.loads(path.read_text()).items():
+    for kept in options.kept:
+        for cell, said in kept.items():
             what, _, state = cell.rpartition(", ")
             real = what not in {"mlp", "cnn", "large-cnn"}
             tasks.append((cell, said, None, options.replays, real))
@@ -249,7 +249,7 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         found = dict(zip([task[0] for task in tasks], pool.map(_cell, tasks), strict=True))
     if options.json:
-        options.json.write_text(json.dumps(found))
+        options.json.write_text(json.dumps(rounded(found)))
     for cell, rows in found.items():
         print(f"\n{cell}")
         for name, row in rows.items():

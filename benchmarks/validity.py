@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from arguments import at_least, cells_of, rounded, some_of, writable
 from cells import REAL, SAME, cells
 from conditions import CONDITIONS
 from scipy import stats
@@ -175,23 +176,26 @@ def main() -> None:
     """Measure, replay, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--processes", type=int, default=60, help="of each cell (default: 60)")
-    parser.add_argument("--replays", type=int, default=REPLAYS)
-    parser.add_argument("--models", default=",".join(SAME), help="measured against copies of themselves")
-    parser.add_argument("--real", default=",".join(REAL), help="models that really do more work; 'none' for none")
-    parser.add_argument("--conditions", default="quiet,two neighbours", help=f"of {', '.join(CONDITIONS)}")
-    parser.add_argument("--keep", type=Path, help="write what was measured to this file")
-    parser.add_argument("--again", type=Path, help="replay what --keep wrote, without measuring")
+    parser.add_argument("--processes", type=at_least(2), default=60, help="of each cell (default: 60)")
+    parser.add_argument("--replays", type=at_least(1), default=REPLAYS)
+    parser.add_argument("--models", type=some_of(SAME), default=",".join(SAME), help="measured against copies of themselves")
+    parser.add_argument(
+        "--real", type=some_of(REAL), default=",".join(REAL), help="models that really do more work; 'none' for none"
+    )
+    parser.add_argument(
+        "--conditions", type=some_of(CONDITIONS), default="quiet,two neighbours", help=f"of {', '.join(CONDITIONS)}"
+    )
+    parser.add_argument("--keep", type=writable, help="write what was measured to this file")
+    parser.add_argument("--again", type=cells_of, help="replay what --keep wrote, without measuring")
     options = parser.parse_args()
+    if not options.again and not (options.conditions and (options.models or options.real)):
+        parser.error("nothing to measure: name a condition, and a model or a real difference")
     if options.again:
-        raw = json.loads(options.again.read_text())
+        raw = options.again
     else:
         raw = {}
-        real = [] if options.real == "none" else options.real.split(",")
         with tempfile.TemporaryDirectory() as temporary:
-            for cell, found in cells(
-                Path(temporary), options.processes, options.models.split(","), options.conditions.split(","), real
-            ):
+            for cell, found in cells(Path(temporary), options.processes, options.models, options.conditions, options.real):
                 raw[cell] = found
                 if options.keep:
                     options.keep.write_text(json.dumps(raw))
@@ -201,14 +205,18 @@ def main() -> None:
     }
     if options.json:
         same = [found for cell, found in results.items() if not is_real(cell)]
-        worst = {
-            "false_alarm_rate": max(found["alarms"]["ours"][0] for found in same),
-            "power_at_3_percent": min(found["alarms"]["ours"][2] for found in same),
-            "coverage_95": statistics.fmean(found["coverage_95"] for found in same),
-            "coverage_95_range": [min(found["coverage_95"] for found in same), max(found["coverage_95"] for found in same)],
-            "seconds": max(found["seconds"] for found in same),
-        }
-        print(json.dumps({**worst, "cells": results}))
+        worst: dict[str, Any] = (
+            {}
+            if not same
+            else {
+                "false_alarm_rate": max(found["alarms"]["ours"][0] for found in same),
+                "power_at_3_percent": min(found["alarms"]["ours"][2] for found in same),
+                "coverage_95": statistics.fmean(found["coverage_95"] for found in same),
+                "coverage_95_range": [min(found["coverage_95"] for found in same), max(found["coverage_95"] for found in same)],
+                "seconds": max(found["seconds"] for found in same),
+            }
+        )
+        print(json.dumps(rounded({**worst, "cells": results})))
     else:
         show(results)
 
