@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 from functools import cache
 from typing import TYPE_CHECKING
@@ -89,3 +91,40 @@ def test_the_glossary_defines_each_word_once() -> None:
     words = re.findall(r"^\| \*\*(.+?)\*\*", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {"case", "round", "launch", "pair", "block", "reference", "baseline", "method", "recipe", "variant"} <= set(words)
     assert len(words) == len(set(words))
+
+
+def examples() -> list[tuple[str, str]]:
+    """The Python examples of the pages: the page's name, and the code."""
+    return [
+        (page.name, code)
+        for page in PAGES
+        for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+
+
+def unknown(code: str) -> list[str]:
+    """The names of the harness that an example uses and that do not exist."""
+    parsed = ast.parse(code)
+    known: dict[str, object] = {}
+    missing = []
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness"):
+            for each in node.names:
+                try:
+                    known[each.name] = importlib.import_module(f"{node.module}.{each.name}")
+                except ModuleNotFoundError:
+                    known[each.name] = getattr(importlib.import_module(node.module or ""), each.name, None)
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+            missing += [f"{node.value.id}.{node.attr}"] if not hasattr(known[node.value.id], node.attr) else []
+    return missing + [name for name, value in known.items() if value is None]
+
+
+def test_examples_use_what_there_is() -> None:
+    assert [name for _, code in examples() for name in unknown(code)] == []
+    assert any("from harness" in code for _, code in examples())
+
+
+def test_an_example_of_what_there_is_not_is_found() -> None:
+    assert unknown("from harness import study\nstudy.load_it(1)\n") == ["study.load_it"]
+    assert unknown("from harness.quantize.build import built\n") == ["built"]
