@@ -140,6 +140,11 @@ class Registry:
             if not selector.startswith("@"):
                 chosen.add(self._entry(selector).name)
                 continue
+            if selector == "@":
+                message = (
+                    f"'@' names no tag: write @TAG; {toml_file.nearest('', self.tags) if self.tags else 'no device has any tag'}"
+                )
+                raise SelectionError(message)
             tagged = {name for name, entry in self.entries.items() if selector[1:] in entry.tags}
             if not tagged:
                 message = f"no device in {self.path or 'the registry'} has the tag '{selector[1:]}'; "

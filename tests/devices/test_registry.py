@@ -48,7 +48,13 @@ def test_select_by_name_and_tag_each_once_in_order(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("selector", "words"), [("rpi-4", "did you mean 'rpi4'?"), ("@arm", "did you mean 'arm64'?"), ("zzz", "known: local, rpi4")]
+    ("selector", "words"),
+    [
+        ("rpi-4", "did you mean 'rpi4'?"),
+        ("@arm", "did you mean 'arm64'?"),
+        ("zzz", "known: local, rpi4"),
+        ("@", "'@' names no tag: write @TAG; known: arm64"),
+    ],
 )
 def test_an_unknown_selector_names_the_nearest(file: Path, selector: str, words: str) -> None:
     with pytest.raises(SelectionError, match=words.replace("?", r"\?")):
