@@ -218,7 +218,7 @@ def test_the_runtime_that_is_used_stays(sshd: SshServer, tmp_path: Path) -> None
             path.chmod(0o777 if path.is_dir() else 0o666)
         (sshd.store / "runtimes" / "current").write_text(json.dumps({"cpython": {"runtime": "1" * 64}}))
         (sshd.store / "runtimes" / "current").chmod(0o644)
-    with link(sshd, quota="5MB") as board:
+    with link(sshd, quota="4MB") as board:
         board.push(files(noise(tmp_path / "b", MB, 2)))
     assert (sshd.store / "runtimes" / ("1" * 64)).is_dir()
     assert not (sshd.store / "runtimes" / ("2" * 64)).exists()
