@@ -29,8 +29,8 @@ def test_it_names_the_culprit_and_what_to_paste(harness: Command, ruined: Path) 
     found = harness("debug", str(ruined), "--samples", "4")
     assert found.code == 0
     for words in (
-        "tensors, the farthest",
-        "weights, the farthest",
+        "tensors, the lowest SQNR",
+        "weights, the lowest SQNR",
         "nodes: the outputs if only this one is quantized",
         "the largest losses are at bad (MatMul)",
     ):
@@ -73,7 +73,7 @@ def test_an_interrupt_prints_what_was_found(harness: Command, ruined: Path, monk
     monkeypatch.setattr(scan, "by_node", struck)
     found = harness("debug", str(ruined), "--samples", "4")
     assert found.code == 130
-    assert "tensors, the farthest" in found.out
+    assert "tensors, the lowest SQNR" in found.out
     assert "op types: the outputs if only this one is quantized" in found.out
     assert "interrupted" in found.out
     content = json.loads(harness("debug", str(ruined), "--samples", "4", "--json").out)

@@ -224,7 +224,7 @@ def test_resume_refuses_what_has_changed(harness: Command, study: Path, sshd: Ss
     process.communicate(timeout=60)
     refused = harness("run", str(study), "--resume", "latest", "--rounds", "3")
     assert refused.code == 2
-    assert "STUDY, --rounds: not with --resume" in refused.err
+    assert "STUDY, --rounds: can't be combined with --resume" in refused.err
     assert "it has board" in harness("run", "--resume", "latest", "--device", "nobody").err
     model = study / "model.onnx"
     model.write_bytes(model.read_bytes().replace(b"conv", b"cONV", 1) + b"")
@@ -263,7 +263,7 @@ def test_a_run_that_waits_sends_nothing_while_another_is_measured(harness: Comma
     before = {path.name for path in (sshd.store / "blobs" / "sha256").iterdir()}
     busy = harness("run", str(study), "--device", "board", "--variant", "dynamic-U8", "--rounds", "2", "--wait", "1s")
     assert busy.code == 75
-    assert "after 1 s another job is still being measured there" in busy.err
+    assert "after 1 s another job is still using the device" in busy.err
     assert {path.name for path in (sshd.store / "blobs" / "sha256").iterdir()} == before
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)

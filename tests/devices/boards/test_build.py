@@ -211,7 +211,7 @@ def test_an_image_that_is_there_needs_neither_root_nor_programs(image: Image, mo
     (image.folder.parent / "image-0123").mkdir()
     done = CliRunner().invoke(app, ["board", "build", "--folder", str(image.folder.parent)])
     assert done.exit_code == 0
-    assert "was built before" in done.stdout
+    assert "exists already" in done.stdout
     assert "image-0123" in done.stdout
     said = json.loads(CliRunner().invoke(app, ["board", "build", "--json", "--folder", str(image.folder.parent)]).stdout)
     assert (said["image"], said["built"]) == (str(image.folder), False)

@@ -181,7 +181,7 @@ def test_down_wants_a_name_that_there_is() -> None:
     assert done.exit_code == 2
     assert "no board 'a53'; none is up" in done.stderr
     assert harness("down", "--all").exit_code == 0
-    assert "no board was started" in harness("list").stdout
+    assert "no virtual board is up" in harness("list").stdout
 
 
 def test_up_without_an_image(emulator: FakeEmulator) -> None:
