@@ -1,4 +1,4 @@
-"""How long ``harness --help`` takes, beside a bare Python and one that imports what a run needs; whole processes, in turn."""
+"""How long ``harness --help`` takes, beside a bare Python, one that imports the libraries of the command line, and one that imports what a run needs; whole processes, in turn."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 
 COMMANDS = {
     "python": ["-c", "pass"],
+    "terminal": ["-c", "import typer, rich"],
     "help": ["-c", "import sys; sys.argv = ['harness', '--help']; from harness.cli import main; main()"],
     "libraries": ["-c", "import harness, onnx, onnxruntime, scipy.stats, matplotlib, fabric, duckdb, pydantic"],
 }
@@ -28,6 +29,7 @@ def measure(rounds: int) -> dict[str, float]:
     times = [{name: seconds(words) for name, words in COMMANDS.items()} for _ in range(rounds + 1)][1:]
     found = {f"{name}_seconds": statistics.median(each[name] for each in times) for name in COMMANDS}
     found["help_vs_python"] = statistics.median(each["help"] / each["python"] for each in times)
+    found["help_vs_terminal"] = statistics.median(each["help"] / each["terminal"] for each in times)
     found["help_vs_libraries"] = statistics.median(each["help"] / each["libraries"] for each in times)
     return found
 
