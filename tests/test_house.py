@@ -32,7 +32,9 @@ def imports(source: str) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "an import names its module from the top: from harness.…"
+            assert node.module
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         found |= {next((each for each in _ends(dotted) if each in NAMES), "") for dotted in names}
     # What the package itself defines, such as __version__, is there for all parts.

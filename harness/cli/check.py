@@ -71,7 +71,7 @@ def check(
     Whatever the metric is, a candidate fails if its outputs have constant parts, or values that are not finite, where the baseline's
     outputs have none. --metric outputs makes only this check.
 
-    Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not known precisely enough, 75 a device is
+    Exit code: 0 passed, 1 regressed, 2 wrong usage or input, 3 something was not measured, 4 not measured precisely enough, 75 a device is
     busy, 130 interrupted.
     """
     from harness.cli import progress

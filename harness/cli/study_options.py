@@ -22,7 +22,7 @@ Dims = Annotated[
     typer.Option(
         "--dim",
         metavar="NAME=VALUE",
-        help="The value of a symbolic dimension of a bare model; several values make several cases: 1,8.",
+        help="The value of a symbolic dimension of a bare model; several values, such as batch=1,8, give a case for each.",
     ),
 ]
 Calibration = Annotated[

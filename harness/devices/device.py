@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from harness.devices.transports.registry import TRANSPORTS
 from harness.study import toml_file
 from harness.study.keys import Name
 from harness.study.study import Seconds
@@ -79,6 +80,14 @@ def _a_command(value: str) -> str:
     """Refuse the zero character, which no command line can hold; other characters are quoted."""
     if "\0" in value:
         message = f"{value!r} has a zero character: remove it"
+        raise ValueError(message)
+    return value
+
+
+def _a_transport(value: str) -> str:
+    """Refuse a transport that is not registered."""
+    if value not in TRANSPORTS:
+        message = f"there is no transport '{value}'; {toml_file.nearest(value, list(TRANSPORTS))}"
         raise ValueError(message)
     return value
 
@@ -157,7 +166,7 @@ class Device(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    transport: Literal["local", "ssh"] = "ssh"
+    transport: Annotated[str, AfterValidator(_a_transport)] = "ssh"
     host: Line | None = None
     user: Word | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None

@@ -33,7 +33,7 @@ def device(table: Table) -> str:
 def visits(table: Table) -> str:
     """How often a table's cases were measured: rounds, or on an emulated device the processes that counted."""
     if not table.emulated:
-        return f"{table.device.rounds} rounds"
+        return f"{table.device.rounds} round{'' if table.device.rounds == 1 else 's'}"
     counts = {row.instructions.n for row in table.rows if row.instructions}
     if not counts:
         return "instructions not counted"

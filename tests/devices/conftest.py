@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.devices.transports import connect
 from tests.cli.conftest import harness, study
 from tests.devices import hostile
 
@@ -22,6 +21,6 @@ def twisted(monkeypatch: pytest.MonkeyPatch) -> Callable[[hostile.Twist], None]:
             twist = staticmethod(how)
 
         monkeypatch.setattr(hostile, "Twisted", Twisted, raising=False)
-        monkeypatch.setitem(connect.TRANSPORTS, "local", "tests.devices.hostile:Twisted")
+        monkeypatch.setitem(registry.TRANSPORTS, "local", "tests.devices.hostile:Twisted")
 
     return twist

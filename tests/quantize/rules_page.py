@@ -35,14 +35,14 @@ def tables() -> str:
             [(r.key, r.message(), r.source) for r in (*RULES, *(r for each in METHODS for r in each.constraints))],
         ),
         (
-            "What is made other than its recipe says",
-            ("rule", "what is so", "source"),
+            "Files that differ from their recipe",
+            ("rule", "what happens", "source"),
             [(r.key, r.message(), r.source) for r in (*CAVEATS, *(r for each in METHODS for r in each.caveats))],
         ),
         ("What is the same file", ("rule", "why", "source"), [(r.key, r.reason, r.source) for r in EQUIVALENCES]),
         (
-            "What platforms make of it",
-            ("rule", "effect", "what is so", "source", "seen"),
+            "How platforms run it",
+            ("rule", "effect", "what happens", "source", "seen"),
             [
                 (
                     r.key,

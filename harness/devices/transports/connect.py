@@ -1,4 +1,4 @@
-"""The transports by name, and how one is opened. To add one, write a module with its class and add a line to :data:`TRANSPORTS`."""
+"""How a connection to a device is opened."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING
 
 from harness.devices.blame import blamed
 from harness.devices.transports.guarded import Guarded
+from harness.devices.transports.registry import TRANSPORTS
 
 if TYPE_CHECKING:
     from harness.devices.device import Device
     from harness.devices.transports.transport import Transport
-
-# Named, not imported: a run on this machine alone has no use for an SSH library.
-TRANSPORTS = {
-    "local": "harness.devices.transports.local:LocalTransport",
-    "ssh": "harness.devices.transports.ssh:SshTransport",
-}
 
 
 def connect(device: Device) -> Transport:

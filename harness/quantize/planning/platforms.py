@@ -113,7 +113,7 @@ PLATFORM_RULES = (
         "wrong",
         lambda p, r, _: _u8u8(r) and p.is_x86 and "amx_int8" in p.features and p.runs("1.21.0", "1.25.0"),
         "QUInt8 with QUInt8 computes garbage on processors with AMX in 1.21.0 to 1.24.4",
-        "microsoft/onnxruntime#26324, #27670, mended by #27671",
+        "microsoft/onnxruntime#26324, #27670, fixed by #27671",
         "a Xeon with AMX (36 dB of SQNR became 7); not on an EPYC, which has VNNI and no AMX",
         "use QInt8 weights, or another version of onnxruntime",
     ),

@@ -44,7 +44,7 @@ def _quiet_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyTransport]:
     """Beside this machine, a device that fails as a test says."""
-    monkeypatch.setitem(connect.TRANSPORTS, "ssh", HERE)
+    monkeypatch.setitem(registry.TRANSPORTS, "ssh", HERE)
     Path("devices.toml").write_text(TABLE)
     # Entries are looked at before a run, and this one has no server.
     home = Path("~/.ssh").expanduser()
