@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from harness.devices.transports.registry import TRANSPORTS
+from harness.devices.transport_registry import TRANSPORTS
 from harness.study import toml_file
 from harness.study.keys import Name
 from harness.study.study import Seconds

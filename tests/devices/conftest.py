@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.devices.transport_registry import TRANSPORTS
 from tests.cli.conftest import harness, study
 from tests.devices import hostile
 
@@ -21,6 +22,6 @@ def twisted(monkeypatch: pytest.MonkeyPatch) -> Callable[[hostile.Twist], None]:
             twist = staticmethod(how)
 
         monkeypatch.setattr(hostile, "Twisted", Twisted, raising=False)
-        monkeypatch.setitem(registry.TRANSPORTS, "local", "tests.devices.hostile:Twisted")
+        monkeypatch.setitem(TRANSPORTS, "local", "tests.devices.hostile:Twisted")
 
     return twist

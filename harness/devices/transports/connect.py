@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 from harness.devices.blame import blamed
+from harness.devices.transport_registry import TRANSPORTS
 from harness.devices.transports.guarded import Guarded
-from harness.devices.transports.registry import TRANSPORTS
 
 if TYPE_CHECKING:
     from harness.devices.device import Device

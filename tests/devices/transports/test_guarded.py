@@ -13,6 +13,7 @@ import pytest
 from harness.devices import registry
 from harness.devices.blame import blamed
 from harness.devices.probe import probe
+from harness.devices.transport_registry import TRANSPORTS
 from harness.devices.transports import connect
 from harness.errors import ConnectError, DeviceError, EntryError, ResultsError, StudyError, UnforeseenError
 from tests.cli.conftest import Command
@@ -44,7 +45,7 @@ def _quiet_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyTransport]:
     """Beside this machine, a device that fails as a test says."""
-    monkeypatch.setitem(registry.TRANSPORTS, "ssh", HERE)
+    monkeypatch.setitem(TRANSPORTS, "ssh", HERE)
     Path("devices.toml").write_text(TABLE)
     # Entries are looked at before a run, and this one has no server.
     home = Path("~/.ssh").expanduser()
