@@ -171,7 +171,7 @@ def test_wrong_usage_is_exit_code_2(harness: Command) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["show", "latest"], "holds no runs"), (["show", "latest", "--format", "marrkdown"], "no format 'marrkdown'")],
+    [(["show", "latest"], "has no runs"), (["show", "latest", "--format", "marrkdown"], "no format 'marrkdown'")],
 )
 def test_show_without_a_run_or_with_an_unknown_format(harness: Command, words: list[str], said: str) -> None:
     assert said in refused(harness, *words)

@@ -63,7 +63,7 @@ def test_everything_else_that_is_wrong_is_told_too(programs: Path, tmp_path: Pat
     lines = refusal(tmp_path).splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "missing Debian packages",
-        "this kernel can't run programs of other machines (binfmt_misc)",
+        "this kernel can't run programs of other architectures (binfmt_misc)",
         str(tmp_path),
         "building an image needs root",
     ]
@@ -75,7 +75,7 @@ def test_only_other_machines_need_an_emulator_to_build(programs: Path, tmp_path:
     monkeypatch.setattr(prerequisites, "_has_binfmt", lambda: False)
     assert [line.split(":")[0] for line in refusal(tmp_path).splitlines()] == [
         "missing Debian packages",
-        "this kernel can't run programs of other machines (binfmt_misc)",
+        "this kernel can't run programs of other architectures (binfmt_misc)",
     ]
     assert prerequisites.packages_to_build() == ["qemu-user-static"]
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
