@@ -302,4 +302,4 @@ def test_resume_goes_on_with_the_same_device_only(harness: Command, study: Path,
     (folder / "variants" / "fp16.onnx").unlink()
     done = harness("run", "--resume", "latest")
     assert done.code == 2
-    assert "fp16.onnx: is gone" in done.err
+    assert "fp16.onnx: the file is missing" in done.err

@@ -152,7 +152,7 @@ SHOWN: tuple[tuple[str, ...], ...] = (
         ({"format": "x"}, "its format is 'x'"),
         (
             {"novelty": [], "versions": {"harness": "9.1"}},
-            "written by another version (quant-harness 9.1), with something that this one",
+            "written by another version (quant-harness 9.1), with content that this version does not know",
         ),
     ],
     ids=["newer", "older", "nonsense", "same"],
