@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.measure import plan
+from harness.measure import request
 from tests.boards.conftest import CORES, Bench, rows
 from tests.conftest import DIGITS
 
@@ -23,7 +23,7 @@ CASE = "static-QDQ-U8S8"
 
 def by_kernel(bench: Bench, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Measure one variant on the boards as on real devices, whose kernel counts."""
-    patch.setattr(plan, "counter", lambda *_: "perf")
+    patch.setattr(request, "counter", lambda *_: "perf")
     for name, value in bench.environment.items():
         patch.setenv(name, value)
     patch.chdir(bench.folder)
