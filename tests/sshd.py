@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -130,8 +131,10 @@ class SshServer:
         """Kill this server's processes that serve connections; detached jobs go on."""
         for monitor in _children(self._process.pid):
             for pid in [*_children(monitor), monitor]:
-                if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
-                    os.kill(pid, signal.SIGKILL)
+                # A process may end by itself meanwhile.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
+                        os.kill(pid, signal.SIGKILL)
 
     def clear(self) -> None:
         """Empty the store."""
