@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -17,8 +18,10 @@ def _show(asked: bool) -> None:
 
 
 def root(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has answered already
         bool, typer.Option("--version", callback=_show, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Measure quantized ONNX models on real devices."""
+    # The start went without garbage collection, see harness.cli.main; a command goes with it.
+    gc.enable()

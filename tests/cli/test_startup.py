@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from harness.cli.app import app
 
 HEAVY = {"onnx", "onnxruntime", "pandas", "scipy", "matplotlib", "paramiko", "fabric", "duckdb", "numpy", "jinja2"}
 
@@ -31,3 +34,14 @@ def test_local_commands_import_no_ssh_library(tmp_path: object) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=str(tmp_path))
     loaded = set(done.stdout.rpartition("MODULES")[2].split())
     assert loaded & {"paramiko", "fabric", "onnx", "onnxruntime"} == set()
+
+
+@pytest.mark.parametrize("words", [["devices", "--help"], ["board", "list"]])
+def test_a_command_runs_with_garbage_collection_and_the_help_without(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr("harness.cli.version.gc.enable", lambda: seen.append(True))
+    CliRunner().invoke(app, words)
+    assert seen == [True]
+    seen.clear()
+    CliRunner().invoke(app, ["--help"])
+    assert seen == []
