@@ -21,11 +21,11 @@ DIGITS = 6
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Read a whole number that is no smaller than this."""
+    """A function that reads a whole number of at least ``least``."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit()) or int(text) < least:
-            message = f"'{text}' is no whole number of at least {least}"
+            message = f"'{text}' is not a whole number of at least {least}"
             raise ArgumentTypeError(message)
         return int(text)
 
@@ -33,7 +33,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def some_of(known: Collection[str]) -> Callable[[str], list[str]]:
-    """Read names with commas between them; 'none' stands for no name."""
+    """A function that reads names separated by commas; 'none' gives an empty list."""
 
     def read(text: str) -> list[str]:
         names = [] if text == NONE else [name.strip() for name in text.split(",")]
@@ -68,10 +68,10 @@ def cells_of(text: str) -> dict[str, list[tuple[dict[str, Any], float]]]:
     return dict(cells)
 
 
-def _are_launches(found: object) -> bool:
-    """Whether these are pairs of a launch and its seconds; the first launch is validated, which is enough to tell other versions."""
+def _are_launches(found: Any) -> bool:  # noqa: ANN401 - whatever JSON can say
+    """Whether these are pairs of a launch and its seconds. Only the first launch is validated: a file of another version fails there."""
     try:
-        pairs = [(dict(line), float(seconds)) for line, seconds in found]  # type: ignore[attr-defined]
+        pairs = [(dict(line), float(seconds)) for line, seconds in found]
         Launch.model_validate({**pairs[0][0], "device": "here", "round": 0})
     except (TypeError, ValueError, IndexError):
         return False

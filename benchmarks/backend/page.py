@@ -21,7 +21,7 @@ HEAD = """\
 For engineers with an unusual model, and for contributors: which models the harness inspects and quantizes, and why it
 refuses the others.
 
-What the harness makes of {count:,} models that nobody wrote for it: all backend tests of the `onnx` package, the files
+What the harness makes of {count:,} models from other projects: all backend tests of the `onnx` package, the files
 that it ships and those that it builds of each operator. With onnx {onnx} and onnxruntime {onnxruntime}; made by
 
     python benchmarks/coverage.py --write docs/coverage.md
@@ -67,7 +67,7 @@ def render(results: Results, versions: Mapping[str, str]) -> str:
         "## By recipe",
         "",
         (
-            "*Nothing to do*: the model has no node that the recipe changes; most of these models are one operator without weights. *Impossible*: a "
+            "*Nothing to do*: the recipe changes no node of the model; most of these models are one operator without weights. *Impossible*: a "
             "rule, told before any work. *Failed*: a tool refused. *Not run*: made, but onnxruntime here does not load or run it, where it "
             "runs fp32. The share is of the models with something to do that onnxruntime runs."
         ),

@@ -33,8 +33,8 @@ you decide.
 
 The **worst part** is the lowest SQNR of an output, of a slice of it along a small axis, or of a sample, in dB. *Plain
 rounding* is the same figure for a computation in float that rounds the same tensors to as many bits. A variant within
-{margin:.0f} dB of it has no fault; only more bits, other types or fewer quantized nodes can improve it. Notes below
-each table explain variants below {floor:.0f} dB.
+{margin:.0f} dB of it loses what rounding alone loses: only more bits, other types or fewer quantized nodes can improve
+it. Notes below each table explain variants below {floor:.0f} dB.
 """
 BROKEN = {
     "unexplained": "not explained",

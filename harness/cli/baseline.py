@@ -111,7 +111,7 @@ def list_(baselines: Baselines = BASELINES, as_json: shared.Json = False) -> Exi
     if as_json:
         shared.say_json(found)
     elif not found:
-        typer.echo(f"{baselines} has no baselines; to save one: harness baseline save RUN NAME")
+        typer.echo(f"no baselines in {baselines}; to save one: harness baseline save RUN NAME")
     else:
         titles = ["baseline", "run", "taken", "variants", "models here", "devices"]
         rows = [[", ".join(value) if isinstance(value, list) else str(value) for value in each.values()] for each in found]

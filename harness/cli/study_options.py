@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Target = Annotated[
     Path | None,
-    typer.Argument(metavar="[STUDY|MODEL.onnx]", help="A study.toml, its folder, or a bare model.", show_default=False),
+    typer.Argument(metavar="STUDY|MODEL.onnx", help="A study.toml, its folder, or a bare model.", show_default=False),
 ]
 Dims = Annotated[
     list[str] | None,
@@ -45,7 +45,7 @@ Methods = Annotated[
     typer.Option(
         "--variants",
         metavar="METHODS",
-        help="For a bare model: the methods, out of fp32,fp16,dynamic,static; or given, which uses the model as it is.",
+        help="For a bare model: the methods, such as fp32,static; or given, which uses the model as it is.",
     ),
 ]
 Rounds = Annotated[

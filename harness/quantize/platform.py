@@ -98,20 +98,18 @@ def platform(text: str) -> Platform:
     """
     arch, *rest = [part.strip() for part in text.split(",")]
     if not arch.replace("_", "").isalnum() or arch[0].isdigit() or not all(rest):
-        message = (
-            f"'{text}' is no platform: write ARCH,FEATURE,…,VERSION, such as aarch64,asimddp,1.23.2 or x86_64,avx512_vnni,1.31.1"
-        )
+        message = f"'{text}' is not a platform: write ARCH,FEATURE,…,VERSION, such as aarch64,asimddp,1.23.2 or x86_64,avx512_vnni,1.31.1"
         raise ValueError(message)
     if arch.lower() not in {*KNOWN, *ARCHITECTURES}:
         message = (
-            f"'{text}': {arch} is no architecture as `uname -m` names them; {nearest(arch.lower(), [*KNOWN, *ARCHITECTURES])}"
+            f"'{text}': {arch} is not an architecture as `uname -m` names them; {nearest(arch.lower(), [*KNOWN, *ARCHITECTURES])}"
         )
         raise ValueError(message)
     versions = [part for part in rest if part[0].isdigit()]
     try:
         valid = [str(Version(part)) for part in versions]
     except InvalidVersion as exc:
-        message = f"'{text}': {versions[0]} is no version of onnxruntime, such as 1.23.2"
+        message = f"'{text}': {versions[0]} is not a version of onnxruntime, such as 1.23.2"
         raise ValueError(message) from exc
     if len(valid) > 1:
         message = f"'{text}' names {len(valid)} versions of onnxruntime; give one --platform for each"
@@ -129,6 +127,6 @@ def _feature(word: str) -> str:
     name = ALSO_CALLED.get(word.lower(), word.lower().replace("-", "_"))
     near = [] if name in FEATURES else get_close_matches(name, FEATURES, 2, 0.85)
     if near:
-        message = f"'{word}' is no feature of a processor; did you mean {' or '.join(repr(each) for each in near)}?"
+        message = f"'{word}' is not a feature of a processor; did you mean {' or '.join(repr(each) for each in near)}?"
         raise ValueError(message)
     return name

@@ -31,7 +31,7 @@ MODULES = {
 
 
 def _known(method: str) -> str:
-    """Refuse what is no method."""
+    """Refuse what is not a method."""
     spec_of(method)
     return method
 
@@ -84,8 +84,10 @@ class VariantSpec(Section):
         elsewhere = sorted(key for key in set(value) & set(all_keys()) if key not in spec.model_fields)
         if elsewhere:
             takes = ", ".join(spec.own_keys()) or "none"
-            message = f"{value.get('name') or ''}: {', '.join(elsewhere)} has no effect with {method}; the keys for {method} are: {takes}"
-            raise ValueError(message.removeprefix(": "))
+            name = f"{value['name']}: " if value.get("name") else ""
+            have = "has" if len(elsewhere) == 1 else "have"
+            message = f"{name}{', '.join(elsewhere)} {have} no effect with {method}; the keys for {method} are: {takes}"
+            raise ValueError(message)
         return spec.model_validate(value)
 
     @classmethod
@@ -105,10 +107,6 @@ class VariantSpec(Section):
     def words(self) -> tuple[str | None, ...]:
         """What a variant's name says after the method, before what is the same for all methods; None says nothing."""
         return ()
-
-    def needs_calibration(self) -> bool:
-        """Whether calibration data are needed."""
-        return self.has_ranges
 
 
 AnyVariantSpec = SerializeAsAny[VariantSpec]
@@ -139,7 +137,7 @@ def spec_of(method: str) -> type[VariantSpec]:
         ValueError: if there is no such method; it names the nearest.
     """
     if method not in methods():
-        message = f"'{method}' is no method; {nearest(method, methods())}"
+        message = f"'{method}' is not a method; {nearest(method, methods())}"
         raise ValueError(message)
     if method not in SPECS:
         import_module(MODULES[method])

@@ -175,10 +175,6 @@ class NBitsSpec(VariantSpec):
             f"acc{self.accuracy_level}" if self.accuracy_level else None,
         )
 
-    def needs_calibration(self) -> bool:
-        """GPTQ alone looks at data."""
-        return self.algorithm == "GPTQ"
-
 
 @register
 class GivenSpec(VariantSpec):

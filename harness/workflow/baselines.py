@@ -59,10 +59,11 @@ def resolve(name: str, results: Path, baselines: Path, study: Study) -> Baseline
         folder, judgement = read_run(name, results)
     except ResultsError as exc:
         names = sorted(path.stem for path in baselines.glob(f"*{baseline_file.SUFFIX}"))
-        there = (
-            f"{nearest(name, names)}" if names else f"{baselines} has no baselines; to save one: harness baseline save RUN NAME"
+        saved_ones = nearest(name, names) if names else f"none in {baselines}"
+        message = (
+            f"no baseline '{name}': it is not a saved baseline ({saved_ones}), a model file or onnxruntime==VERSION, and there is {exc}; "
+            "to save a baseline: harness baseline save RUN NAME"
         )
-        message = f"no baseline '{name}': there is no saved baseline of this name ({there}), it is not a model file or onnxruntime==VERSION, and {exc}"
         raise ResultsError(message) from exc
     return BaselineSource(baseline_file.of_folder(of_run(judgement, name), folder))
 

@@ -94,8 +94,8 @@ def test_a_device_that_can_t_be_reached(study: str, harness: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--plan", "--platform", "1.23.2"], "is no platform: write ARCH,FEATURE"),
-        (["--plan", "--platform", "arm64,1.x"], "is no version of onnxruntime"),
+        (["--plan", "--platform", "1.23.2"], "is not a platform: write ARCH,FEATURE"),
+        (["--plan", "--platform", "arm64,1.x"], "is not a version of onnxruntime"),
         (["--plan", "--device", "nobody"], "no device 'nobody'"),
         (["--plan", "--variant", "nothing*"], "no variant matches"),
         ([], "give a folder for the variants: -o DIR; or --plan"),

@@ -65,7 +65,7 @@ def test_a_wrong_key_is_named_with_the_methods_own(tmp_path: Path) -> None:
         asked(tmp_path, "bits = 4")
     with pytest.raises(StudyError, match=r"unknown key 'variant\.0\.place'; did you mean 'places'"):
         asked(tmp_path, "place = 4")
-    with pytest.raises(StudyError, match="'rounde' is no method; did you mean 'rounded'"):
+    with pytest.raises(StudyError, match="'rounde' is not a method; did you mean 'rounded'"):
         study.load(_written(tmp_path, 'method = "rounde"'))
 
 

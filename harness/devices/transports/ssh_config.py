@@ -91,10 +91,10 @@ def split(spec: str) -> tuple[str | None, str, int | None]:
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
     if port and not _is_port(port):
-        message = f"'{spec}' is no host: its port must be a number from 1 to 65535"
+        message = f"'{spec}' is not a host: its port must be a number from 1 to 65535"
         raise UsageError(message)
     if not host or re.search(r"[\s\x00-\x1f]", spec.strip()):
-        message = f"'{spec}' is no host: write [USER@]HOST[:PORT], or an alias of ~/.ssh/config"
+        message = f"'{spec}' is not a host: write [USER@]HOST[:PORT], or an alias of ~/.ssh/config"
         raise UsageError(message)
     return user or None, host, int(port) if port else None
 
@@ -112,7 +112,7 @@ def route(spec: str, user: str | None = None, port: int | None = None) -> Route:
     """
     named, alias, numbered = split(spec)
     if user is not None and re.search(r"[\x00-\x1f]", user):
-        message = f"{user!r} is no user's name"
+        message = f"{user!r} is not a user name"
         raise UsageError(message)
     found = _Lookup(alias, user or named, port or numbered)
     return found.route()
@@ -257,7 +257,7 @@ def _hops(value: str) -> tuple[str, ...]:
         except UsageError as exc:
             raise BadLineError(str(exc)) from exc
         if ":" in host and "[" not in hop:
-            message = f"'{hop}' is no host: put an IPv6 address in brackets"
+            message = f"'{hop}' is not a host: put an IPv6 address in brackets"
             raise BadLineError(message)
     return hops
 

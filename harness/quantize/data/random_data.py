@@ -124,7 +124,7 @@ def _parse(source: str, text: str) -> tuple[str, list[float]]:
     if found is None or law not in ARITY:
         name = re.match(r"\w*", text)
         hint = nearest(name[0] if name else text, list(ARITY))
-        message = f"{source}: '{text}' is no distribution; {hint}; such as {EXAMPLES}"
+        message = f"{source}: '{text}' is not a distribution; {hint}; such as {EXAMPLES}"
         raise DataError(message)
     numbers = [float(number) for number in (found[2] or "").split(",") if number.strip()]
     if len(numbers) != ARITY[law]:

@@ -102,7 +102,7 @@ def test_hosts_are_taken_apart(spec: str, parts: tuple[str | None, str, int | No
 
 @pytest.mark.parametrize("spec", ["", "pi@", "board:ssh", "two words", "board\nProxyCommand x"])
 def test_what_is_no_host_is_refused(spec: str) -> None:
-    with pytest.raises(UsageError, match=r"is no host: (write \[USER@\]HOST\[:PORT\]|its port must be a number)"):
+    with pytest.raises(UsageError, match=r"is not a host: (write \[USER@\]HOST\[:PORT\]|its port must be a number)"):
         ssh_config.split(spec)
 
 

@@ -83,9 +83,9 @@ def test_one_for_all_inputs(tokens: SourceModel, law: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("random:unifrom(0,1)", "'unifrom(0,1)' is no distribution; did you mean 'uniform'?"),
-        ("random:normal(0,1", "'normal(0,1' is no distribution; did you mean 'normal'?"),
-        ("random:x=gamma(1)", "no distribution; known: uniform, normal, integers, constant, zeros, ones"),
+        ("random:unifrom(0,1)", "'unifrom(0,1)' is not a distribution; did you mean 'uniform'?"),
+        ("random:normal(0,1", "'normal(0,1' is not a distribution; did you mean 'normal'?"),
+        ("random:x=gamma(1)", "not a distribution; known: uniform, normal, integers, constant, zeros, ones"),
         ("random:x=normal(1)", "normal takes 2 numbers, not 1"),
         ("random:x=uniform(1, 0)", "the second number must be above the first"),
         ("random:x=normal(0, 0)", "the standard deviation must be above 0"),

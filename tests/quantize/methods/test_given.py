@@ -56,6 +56,6 @@ def test_what_a_spelled_out_variant_may_say(write_study: WriteStudy) -> None:
     with pytest.raises(StudyError, match=r'a variant of method given needs a finished model: model = "FILE.onnx"'):
         write_study('[[variant]]\nmethod = "given"\n')
     with pytest.raises(
-        StudyError, match=r"mine: bits, format has no effect with dynamic; the keys for dynamic are: weight, per_channel"
+        StudyError, match=r"mine: bits, format have no effect with dynamic; the keys for dynamic are: weight, per_channel"
     ):
         plan(write_study('[[variant]]\nname = "mine"\nmethod = "dynamic"\nbits = 4\nformat = "QDQ"\n'))
