@@ -182,7 +182,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_asked(harness: Comma
     ("given", "said"),
     [
         (["bad name", "host"], "name: "),
-        (["rpi", "two words"], "is no host"),
+        (["rpi", "two words"], "is not a host"),
         (["rpi", "pi@host", "--user", "root"], "the user is given both in 'pi@host' and by --user"),
         (["rpi", "host:2222", "--port", "22"], "the port is given both in 'host:2222' and by --port"),
         (["rpi", "host:99999"], "its port must be a number from 1 to 65535"),

@@ -26,7 +26,7 @@ WRONG = {
     "identity_file /none": {"identity_file": "/none"},
     "identity_file /tmp": {"identity_file": "/tmp"},
     "the environment variable NO_SUCH_PASSWORD (password_env) is not set": {"password_env": "NO_SUCH_PASSWORD"},
-    "'a b' is no host": {"host": "a b"},
+    "'a b' is not a host": {"host": "a b"},
 }
 
 
@@ -48,7 +48,7 @@ def test_devices_shows_the_good_board_and_what_is_wrong_with_the_other(
     assert states == {"good": "reachable", "bad": "wrong"}, done.out
     assert done.code == 3
     assert words in done.err
-    assert "devices.toml:" in done.err or "no host" in words or "is no host" in words
+    assert "devices.toml:" in done.err or "no host" in words or "is not a host" in words
     assert done.err.startswith("harness: bad: entry: ")
     # Everything else goes on as if it were not there.
     assert harness("device", "probe", "good").code == 0

@@ -72,7 +72,7 @@ def test_lines_that_say_nothing(line: str) -> None:
 @pytest.mark.parametrize("jump", ["gate:0", "gate:65536", "a:b:c", "gate,a:b:c", "gate:x"])
 def test_hops_that_are_none(jump: str) -> None:
     home(f"Host rpi\nProxyJump {jump}")
-    with pytest.raises(UsageError, match=r"config:2: .*is no host"):
+    with pytest.raises(UsageError, match=r"config:2: .*is not a host"):
         ssh_config.route("rpi")
     assert ssh_config.route("other").jump == ()
 
