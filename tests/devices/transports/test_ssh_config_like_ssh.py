@@ -195,7 +195,7 @@ def like_ssh(
             text,
             more,
             str(exc),
-        )  # noqa: PT017
+        )
         return
     places = {
         key: [Path(expanded(name, said, host, home)) for name in said.get(key, []) if name.lower() != "none"]
