@@ -191,11 +191,8 @@ def like_ssh(
     except UsageError as exc:
         # ssh -G does not follow all that it would follow when it connects.
         assert "can't be used" in str(exc), (text, more)  # noqa: PT017
-        assert any(mark in str(exc) for mark in ("unknown token", "environment variable", "is not a host")), (
-            text,
-            more,
-            str(exc),
-        )
+        marks = ("unknown token", "environment variable", "is not a host")
+        assert any(mark in str(exc) for mark in marks), (text, more, str(exc))  # noqa: PT017
         return
     places = {
         key: [Path(expanded(name, said, host, home)) for name in said.get(key, []) if name.lower() != "none"]
