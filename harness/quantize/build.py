@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -177,12 +179,18 @@ def _scratch(out_dir: Path) -> Iterator[Path]:
     Raises:
         ResultsError: if it can't be made.
     """
+    prefix = f".unfinished-{secrets.token_hex(4)}-"
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        folder = TemporaryDirectory(prefix=".unfinished-", dir=out_dir)
+        folder = TemporaryDirectory(prefix=prefix, dir=out_dir)
     except OSError as exc:
         message = f"{out_dir}: variants can't be written here: {exc.strerror}"
         raise ResultsError(message) from exc
+    except KeyboardInterrupt:
+        # It can come between the making of the folder and the return.
+        for path in out_dir.glob(f"{prefix}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
     try:
         with folder:
             yield Path(folder.name).resolve()

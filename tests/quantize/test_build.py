@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import stat
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -512,3 +513,17 @@ def test_a_full_disk_is_no_recipes_fault(cnn: Path, calibration: Path, tmp_path:
     study = studies.for_model(cnn, dims={"batch": [1]}, calibration=str(calibration))
     with pytest.raises(ResultsError, match="variants can't be written here: No space left on device"):
         build(study, tmp_path / "out")
+
+
+def test_an_interrupt_while_the_temporary_folder_is_made_leaves_none(
+    write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> str:
+        made(*args, **options)
+        raise KeyboardInterrupt
+
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(write_study(ONE_STATIC), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
